@@ -1,0 +1,33 @@
+"""Planning without a run: overrides → plan, on a machine that the test describes."""
+
+from pathlib import Path
+
+from zpipe.compile.compiler import compile_plan
+from zpipe.compose.compose import compose_once
+from zpipe.compose.overrides import rewrite
+from zpipe.facts.hardware import Gpu, Hardware
+from zpipe.plan import Plan
+from zpipe.problems import Problem, Refusal
+
+GIB = 1024**3
+CPU = Hardware(gpus=(), cores=2, memory=24 * GIB)
+H200 = Gpu(name="NVIDIA H200", memory=141 * GIB, compute_capability=(9, 0))
+V100 = Gpu(name="Tesla V100", memory=32 * GIB, compute_capability=(7, 0))
+
+
+def gpus(*each: Gpu) -> Hardware:
+    return Hardware(gpus=each, cores=16, memory=128 * GIB)
+
+
+def plan_of(*overrides: str, hardware: Hardware = CPU, run_dir: Path = Path("/runs/one")) -> Plan:
+    composed = compose_once(rewrite(overrides))
+    return compile_plan(composed.experiment, run_dir, list(overrides), hardware)
+
+
+def problems_of(*overrides: str, hardware: Hardware = CPU) -> list[Problem]:
+    """The problems of a refused command line; an empty list if it is accepted."""
+    try:
+        plan_of(*overrides, hardware=hardware)
+    except Refusal as refusal:
+        return list(refusal.problems)
+    return []

@@ -1,0 +1,59 @@
+"""Plans for tests: valid, tiny and on the CPU, made without the compiler."""
+
+from pathlib import Path
+from typing import Any
+
+from zpipe.plan import Launch, ModelFacts, Plan, write_plan
+from zpipe.schema.experiment import Experiment, defaults
+
+
+def make_plan(run_dir: Path, **changes: Any) -> Plan:
+    """A plan, written to its run folder.
+
+    `experiment` takes dotted keys ({"tracking.uri": ...}) over the schema's defaults; any other keyword
+    replaces that field of the plan.
+    """
+    experiment = _experiment(changes.pop("experiment", {}))
+    fields: dict[str, Any] = {
+        "run_dir": str(run_dir),
+        "versions": {"torch": "2.11.0", "deepspeed": "0.19.8"},
+        "command": ["stage=2", "train.max_steps=4"],
+        "experiment": experiment,
+        "ds_config": {
+            "train_micro_batch_size_per_gpu": 1,
+            "gradient_accumulation_steps": 1,
+            "train_batch_size": 1,
+            "zero_optimization": {"stage": experiment.stage.stage, "reduce_bucket_size": 500_000_000},
+        },
+        "training_arguments": {"output_dir": str(run_dir), "max_steps": 4, "use_cpu": True},
+        "model": ModelFacts(
+            name="tiny",
+            random_init=True,
+            config={"model_type": "llama", "hidden_size": 64},
+            tokenizer="bytes",
+            hidden_size=64,
+            parameters=148_000,
+        ),
+        "launch": Launch(
+            launcher="torchrun", device="cpu", nproc_per_node=1, world_size=1, argv=["torchrun"], env={}
+        ),
+        "operators": [],
+        "swap_dir": None,
+        "unresolved": {},
+        "notices": [],
+        "expected_files": ["plan.json", "ds_config.json", "events.jsonl"],
+    }
+    plan = Plan(**{**fields, **changes})
+    write_plan(plan)
+    return plan
+
+
+def _experiment(changes: dict[str, Any]) -> Experiment:
+    tree = defaults()
+    for key, value in {"train.max_steps": 4, **changes}.items():
+        *groups, name = key.split(".")
+        block = tree
+        for group in groups:
+            block = block[group]
+        block[name] = value
+    return Experiment.model_validate(tree)

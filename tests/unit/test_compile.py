@@ -1,0 +1,122 @@
+"""The JSON and TrainingArguments say the same, and every `auto` that can be known is resolved."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.support.planning import CPU, H200, V100, gpus, plan_of
+from zpipe.plan import Plan, read_plan, write_plan
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    return plan_of(
+        "stage=3",
+        "precision=bf16",
+        "batch.gradient_accumulation_steps=4",
+        "train.learning_rate=3e-4",
+        "train.max_grad_norm=0.5",
+        "launcher.nproc_per_node=2",
+        hardware=gpus(H200, H200),
+    )
+
+
+def test_json_and_training_arguments_agree(plan: Plan) -> None:
+    config, arguments = plan.ds_config, plan.training_arguments
+    micro, accumulation = arguments["per_device_train_batch_size"], arguments["gradient_accumulation_steps"]
+    assert config["train_micro_batch_size_per_gpu"] == micro
+    assert config["gradient_accumulation_steps"] == accumulation
+    assert config["train_batch_size"] == micro * accumulation * 2
+    assert config["gradient_clipping"] == arguments["max_grad_norm"] == 0.5
+    assert config["optimizer"]["params"]["lr"] == arguments["learning_rate"] == 3e-4
+    assert config["bf16"]["enabled"] is arguments["bf16"] is True
+    assert config["fp16"]["enabled"] is arguments["fp16"] is False
+
+
+def test_autos_follow_the_hidden_size(plan: Plan) -> None:
+    zero = plan.ds_config["zero_optimization"]
+    assert zero["reduce_bucket_size"] == 192 * 192
+    assert zero["stage3_prefetch_bucket_size"] == int(0.9 * 192 * 192)
+    assert zero["stage3_param_persistence_threshold"] == 10 * 192
+    assert plan.unresolved == {}
+
+
+def test_what_cannot_be_known_stays_auto_with_a_reason() -> None:
+    plan = plan_of("stage=3", "model.name_or_path=org/unseen", "scheduler=warmup_decay", "train.warmup_steps=0.1")
+    assert set(plan.unresolved) == {
+        "zero_optimization.reduce_bucket_size",
+        "zero_optimization.stage3_prefetch_bucket_size",
+        "zero_optimization.stage3_param_persistence_threshold",
+        "scheduler.params.total_num_steps",
+        "scheduler.params.warmup_num_steps",
+    }
+    assert all(plan.unresolved.values())
+
+
+def test_scheduler_steps_are_resolved_from_max_steps() -> None:
+    overrides = ("scheduler=warmup_decay", "train.max_steps=50", "train.warmup_steps=0.1")
+    params = plan_of(*overrides).ds_config["scheduler"]["params"]
+    assert params["total_num_steps"] == 50
+    assert params["warmup_num_steps"] == 5
+
+
+def test_deepspeed_schedulers_get_at_least_one_step_of_warmup() -> None:
+    params = plan_of("scheduler=warmup", "train.warmup_steps=0").ds_config["scheduler"]["params"]
+    assert params["warmup_num_steps"] == 1
+
+
+@pytest.mark.parametrize(
+    ("hardware", "dtype"), [(CPU, "fp32"), (gpus(H200), "bf16"), (gpus(V100), "fp16")], ids=["cpu", "h200", "v100"]
+)
+def test_precision_auto_follows_the_device(hardware, dtype: str) -> None:
+    config = plan_of(hardware=hardware).ds_config
+    assert config["bf16"]["enabled"] == (dtype == "bf16")
+    assert config["fp16"]["enabled"] == (dtype == "fp16")
+
+
+def test_adam_decays_in_the_gradient_and_adamw_beside_it() -> None:
+    assert plan_of("optimizer=adam").ds_config["optimizer"]["params"]["adam_w_mode"] is False
+    assert "adam_w_mode" not in plan_of("optimizer=adamw").ds_config["optimizer"]["params"]
+
+
+def test_first_run_on_a_cpu_builds_no_operator() -> None:
+    assert plan_of().operators == []
+    assert plan_of("stage=3", "offload=cpu").operators == ["cpu_adam"]
+    assert plan_of("stage=3", "offload=nvme").operators == ["async_io", "cpu_adam"]
+    assert plan_of(hardware=gpus(H200)).operators == ["fused_adam"]
+
+
+def test_runs_never_share_a_swap_folder() -> None:
+    first = plan_of("stage=3", "offload=nvme", "offload.nvme_path=/nvme", run_dir=Path("/runs/day/one"))
+    second = plan_of("stage=3", "offload=nvme", "offload.nvme_path=/nvme", run_dir=Path("/runs/day/two"))
+    assert first.swap_dir != second.swap_dir
+    zero = first.ds_config["zero_optimization"]
+    assert zero["offload_param"]["nvme_path"] == zero["offload_optimizer"]["nvme_path"] == first.swap_dir
+
+
+def test_parameters_of_the_presets_are_the_public_numbers() -> None:
+    millions = {
+        "llama3_1b": 1235.8,
+        "llama3_3b": 3212.7,
+        "llama3_8b": 8030.3,
+        "llama3_70b": 70553.7,
+        "qwen2_5_0_5b": 494.0,
+        "qwen2_5_7b": 7615.6,
+        "mistral_7b": 7248.0,
+    }
+    for preset, expected in millions.items():
+        parameters = plan_of(f"model={preset}", hardware=gpus(H200)).model.parameters
+        assert parameters is not None
+        assert round(parameters / 1e6, 1) == expected, preset
+
+
+def test_plan_survives_the_file(plan: Plan, tmp_path: Path) -> None:
+    here = plan.model_copy(update={"run_dir": str(tmp_path)})
+    write_plan(here)
+    assert read_plan(tmp_path) == here
+    assert json.loads((tmp_path / "ds_config.json").read_text()) == plan.ds_config
+
+
+def test_the_same_overrides_give_the_same_plan() -> None:
+    assert plan_of("stage=3", "offload=nvme") == plan_of("stage=3", "offload=nvme")

@@ -1,0 +1,130 @@
+"""What users type reaches Hydra in the form that Hydra takes, and misspelt names are refused."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.planning import plan_of, problems_of
+from zpipe.compose.overrides import rewrite
+from zpipe.problems import Refusal
+
+
+@pytest.mark.parametrize(
+    ("typed", "rewritten"),
+    [
+        ("stage=3", "stage='3'"),
+        ("stage='3'", "stage='3'"),
+        ("stage=2,3", "stage='2','3'"),
+        ("stage=choice(0,3)", "stage='0','3'"),
+        ("stage=range(1,4)", "stage='1','2','3'"),
+        ("stage=shuffle(choice(1,2))", "stage=shuffle('1','2')"),
+        ("offload=none,cpu", "offload='none','cpu'"),
+        ("stage.reduce_bucket_size=5e7,2e8,5e8", "stage.reduce_bucket_size=5e7,2e8,5e8"),
+        ("train.learning_rate=interval(1e-5,1e-3)", "train.learning_rate=interval(1e-5,1e-3)"),
+        ("recipe=null", "recipe=null"),
+        ("hydra/launcher=joblib", "hydra/launcher=joblib"),
+        ("hydra.run.dir=/tmp/x", "hydra.run.dir=/tmp/x"),
+        ("model.config.num_hidden_layers=2", "++model.config.num_hidden_layers=2"),
+    ],
+)
+def test_override_takes_hydras_form(typed: str, rewritten: str) -> None:
+    assert rewrite([typed]) == [rewritten]
+
+
+@pytest.mark.parametrize("typed", ["model.name_or_path=/m", "data.path=/d.jsonl"])
+def test_a_path_chooses_the_option_that_reads_it(typed: str) -> None:
+    option = {"model": "model=pretrained", "data": "data=files"}[typed.split(".")[0]]
+    assert rewrite([typed]) == [option, typed]
+
+
+def test_a_chosen_option_is_left_alone() -> None:
+    assert rewrite(["model=tiny", "model.name_or_path=/m"])[0] == "model='tiny'"
+
+
+@pytest.mark.parametrize(
+    ("typed", "key", "fix"),
+    [
+        ("stge=3", "stge", "stage=3"),
+        ("offload=nvm", "offload", "offload=nvme"),
+        ("stage.reduce_buket_size=1", "stage.reduce_buket_size", "stage.reduce_bucket_size=1"),
+        ("precision=bf61", "precision", "precision=bf16"),
+        ("train.learning_rte=1e-4", "train.learning_rte", "train.learning_rate=1e-4"),
+        ("learning_rate=1e-4", "learning_rate", "train.learning_rate=1e-4"),
+        ("train.save_steps=10", "train.save_steps", "checkpoint.save_steps=10"),
+        ("train.warmup_ratio=0.1", "train.warmup_ratio", ""),
+        ("recipe=zero3_nvm", "recipe", "recipe=zero3_nvme"),
+    ],
+)
+def test_unknown_name_is_refused_with_the_nearest(typed: str, key: str, fix: str) -> None:
+    (problem,) = problems_of(typed)
+    assert problem.key == key
+    assert fix in problem.fix
+
+
+def test_all_misspelt_names_are_reported_together() -> None:
+    problems = problems_of("stge=3", "offload=nvm", "stage.reduce_buket_size=1")
+    assert [problem.key for problem in problems] == ["stge", "offload", "stage.reduce_buket_size"]
+
+
+def test_an_option_that_does_not_exist_is_refused_inside_a_sweep() -> None:
+    with pytest.raises(Refusal, match=r"stage=5: no such option"):
+        rewrite(["stage=2,5"])
+
+
+@pytest.mark.parametrize(
+    ("typed", "key"),
+    [
+        ("stage.overlap_comm=maybe", "stage.overlap_comm"),
+        ("train.max_steps=many", "train.max_steps"),
+        ("stage.reduce_bucket_size=0", "stage.reduce_bucket_size"),
+        ("stage.reduce_bucket_size=true", "stage.reduce_bucket_size"),
+        ("train.adam_beta1=1.5", "train.adam_beta1"),
+        ("precision.dtype=int8", "precision.dtype"),
+    ],
+)
+def test_wrong_value_is_refused_by_its_key(typed: str, key: str) -> None:
+    (problem,) = problems_of(typed)
+    assert problem.key == key
+    assert problem.allowed
+    assert problem.fix.startswith(f"{key}=")
+
+
+def test_a_fix_for_a_wrong_value_is_accepted() -> None:
+    (problem,) = problems_of("train.adam_beta1=1.5")
+    assert problems_of(problem.fix) == []
+
+
+def test_numbers_in_exponent_form_are_whole_numbers() -> None:
+    plan = plan_of("stage.reduce_bucket_size=5e7")
+    assert plan.ds_config["zero_optimization"]["reduce_bucket_size"] == 50_000_000
+
+
+def test_recipe_from_any_folder_is_composed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ZPIPE_RECIPE_FOLDER", raising=False)
+    recipe = tmp_path / "my recipe.yaml"
+    recipe.write_text('defaults:\n  - override /stage: "3"\ntrain:\n  max_steps: 7\n')
+    plan = plan_of(f"recipe={recipe}")
+    assert plan.experiment.stage.stage == 3
+    assert plan.experiment.train.max_steps == 7
+
+
+def test_overrides_win_over_the_recipe() -> None:
+    plan = plan_of("recipe=zero3_nvme", "offload=none", "train.max_steps=9")
+    assert plan.experiment.offload.offload_param.device == "none"
+    assert plan.experiment.train.max_steps == 9
+
+
+def test_recipe_with_an_unknown_key_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ZPIPE_RECIPE_FOLDER", raising=False)
+    recipe = tmp_path / "typo.yaml"
+    recipe.write_text("train:\n  max_stepps: 7\n")
+    (problem,) = problems_of(f"recipe={recipe}")
+    assert "max_stepps" in str(problem)
+
+
+def test_recipe_that_names_python_objects_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ZPIPE_RECIPE_FOLDER", raising=False)
+    recipe = tmp_path / "evil.yaml"
+    recipe.write_text("hydra:\n  callbacks:\n    x:\n      _target_: os.system\n")
+    (problem,) = problems_of(f"recipe={recipe}")
+    assert "_target_" in problem.reason

@@ -1,0 +1,8 @@
+"""`python -m zpipe` and the console script `zpipe`."""
+
+import sys
+
+from zpipe.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

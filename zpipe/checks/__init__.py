@@ -1,0 +1,36 @@
+"""Cross-group rules: what DeepSpeed, accelerate and transformers would refuse late or drop in silence.
+
+A rule is a pure function of the experiment and the facts that yields problems. `ERRORS` refuse,
+`NOTICES` are said and go into the plan.
+"""
+
+from collections.abc import Callable, Iterable
+
+from zpipe.checks import batch, data, offload, optimization, precision, stage
+from zpipe.facts.facts import Facts
+from zpipe.plan import Notice
+from zpipe.problems import Problem
+from zpipe.schema.experiment import Experiment
+
+Rule = Callable[[Experiment, Facts], Iterable[Problem]]
+Advice = Callable[[Experiment, Facts], Iterable[Notice]]
+
+ERRORS: tuple[Rule, ...] = (
+    *stage.ERRORS,
+    *offload.ERRORS,
+    *precision.ERRORS,
+    *optimization.ERRORS,
+    *batch.ERRORS,
+    *data.ERRORS,
+)
+NOTICES: tuple[Advice, ...] = (*offload.NOTICES, *precision.NOTICES, *stage.NOTICES)
+
+
+def problems(experiment: Experiment, facts: Facts) -> list[Problem]:
+    """Every problem of every rule."""
+    return [problem for rule in ERRORS for problem in rule(experiment, facts)]
+
+
+def notices(experiment: Experiment, facts: Facts) -> list[Notice]:
+    """Every warning and piece of advice."""
+    return [notice for advice in NOTICES for notice in advice(experiment, facts)]

@@ -1,0 +1,100 @@
+"""The command line: which verb, and only then the imports that it needs."""
+
+import sys
+from collections.abc import Callable
+
+from zpipe import __version__
+from zpipe.exits import Exit
+from zpipe.problems import Refusal
+
+USAGE = """\
+zpipe {version}: declarative DeepSpeed fine-tuning, recorded in MLflow
+
+  zpipe [OVERRIDES]          compose, check, compile, train, record
+  zpipe -m [OVERRIDES]       the same for every combination of comma lists
+  zpipe plan [OVERRIDES]     everything but the training: prints and writes the plan
+  zpipe record RUN_FOLDER    bring MLflow up to date with a run folder
+  zpipe ui                   MLflow's web page on this machine
+
+Overrides
+  GROUP=OPTION               choose an option, e.g. stage=3 offload=nvme precision=bf16
+  GROUP.KEY=VALUE            set a value, e.g. stage.reduce_bucket_size=5e8 train.max_steps=100
+  recipe=NAME|FILE.yaml      an experiment of its own file
+
+Groups and options
+{groups}
+
+Hydra's own flags work as Hydra documents them: --cfg job|hydra|all, --info, -m/--multirun,
+--hydra-help, hydra/launcher=joblib, hydra/sweeper=optuna, hydra.run.dir=FOLDER …
+
+Exit codes: 0 finished, 2 refused input, 3 this machine lacks something, 4 training failed,
+5 a sweep with points that did not finish, 6 MLflow incomplete, 130 Ctrl-C, 143 SIGTERM
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command line and returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    verb = arguments[0] if arguments and arguments[0] in VERBS else ""
+    try:
+        return VERBS[verb](arguments[1:] if verb else arguments)
+    except Refusal as refusal:
+        from zpipe.progress import print_problems
+
+        print_problems(refusal.problems)
+        return Exit.REFUSED
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+
+
+def _run(arguments: list[str]) -> int:
+    if "--help" in arguments or "-h" in arguments:
+        return _help(arguments)
+    from zpipe.commands.run import run
+
+    return run(arguments)
+
+
+def _plan(arguments: list[str]) -> int:
+    from zpipe.commands.plan import plan
+
+    return plan(arguments)
+
+
+def _record(arguments: list[str]) -> int:
+    from zpipe.commands.record import record
+
+    return record(arguments)
+
+
+def _ui(arguments: list[str]) -> int:
+    from zpipe.commands.ui import ui
+
+    return ui(arguments)
+
+
+def _help(arguments: list[str]) -> int:
+    from zpipe.resources import config_groups
+
+    width = max(map(len, config_groups()))
+    groups = "\n".join(f"  {name:<{width}}  {', '.join(options)}" for name, options in config_groups().items())
+    print(USAGE.format(version=__version__, groups=groups), end="")
+    return Exit.FINISHED
+
+
+def _version(arguments: list[str]) -> int:
+    print(f"zpipe {__version__}")
+    return Exit.FINISHED
+
+
+VERBS: dict[str, Callable[[list[str]], int]] = {
+    "": _run,
+    "run": _run,
+    "plan": _plan,
+    "record": _record,
+    "ui": _ui,
+    "help": _help,
+    "--help": _help,
+    "-h": _help,
+    "--version": _version,
+}

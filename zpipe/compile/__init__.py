@@ -1,0 +1,1 @@
+"""Experiment → Plan: the DeepSpeed JSON, TrainingArguments and the launch, from one source."""

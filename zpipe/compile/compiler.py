@@ -1,0 +1,101 @@
+"""Experiment → Plan: gather facts, check every rule, compile."""
+
+from importlib import metadata
+from pathlib import Path
+
+from zpipe import checks
+from zpipe.compile.ds_config import ds_config, unresolved, uses_torch_adam
+from zpipe.compile.launch import launch_of
+from zpipe.facts.facts import Facts, gather
+from zpipe.compile.training_arguments import training_arguments
+from zpipe.facts.hardware import Hardware
+from zpipe.plan import Notice, Plan
+from zpipe.problems import refuse_if_any
+from zpipe.schema.experiment import Experiment
+
+PACKAGES = (
+    "zpipe",
+    "torch",
+    "transformers",
+    "accelerate",
+    "deepspeed",
+    "datasets",
+    "mlflow",
+    "hydra-core",
+    "omegaconf",
+)
+
+
+def compile_plan(experiment: Experiment, run_dir: Path, command: list[str], hardware: Hardware) -> Plan:
+    """The plan of one run. Raises Refusal with the problems of all rules together."""
+    facts = gather(experiment, hardware)
+    refuse_if_any(checks.problems(experiment, facts))
+    swap_dir = _swap_dir(experiment, run_dir)
+    config = ds_config(experiment, facts, swap_dir)
+    return Plan(
+        run_dir=str(run_dir),
+        versions=_versions(),
+        command=command,
+        experiment=experiment,
+        ds_config=config,
+        training_arguments=training_arguments(experiment, facts, run_dir),
+        model=facts.model,
+        launch=launch_of(experiment, facts, run_dir),
+        operators=_operators(experiment, facts),
+        swap_dir=swap_dir,
+        unresolved=unresolved(config),
+        notices=[*checks.notices(experiment, facts), *_say_what_was_decided(facts)],
+        expected_files=_expected_files(experiment, facts),
+    )
+
+
+def _swap_dir(experiment: Experiment, run_dir: Path) -> str | None:
+    """A folder of this run's own: DeepSpeed empties its swap folder, whoever else uses it."""
+    offload = experiment.offload
+    if "nvme" not in (offload.offload_optimizer.device, offload.offload_param.device):
+        return None
+    if offload.nvme_path is None:
+        return str(run_dir / "swap")
+    name = "-".join(run_dir.parts[-2:])
+    return str(Path(offload.nvme_path).expanduser().absolute() / f"zpipe-{name}")
+
+
+def _operators(experiment: Experiment, facts: Facts) -> list[str]:
+    """By the NAME of DeepSpeed's builders, in the order in which they are needed."""
+    offload = experiment.offload
+    names = ["deepspeed_shm_comm"] if facts.device == "cpu" and facts.world_size > 1 else []
+    if "nvme" in (offload.offload_optimizer.device, offload.offload_param.device):
+        names.append("async_io")
+    if offload.offload_optimizer.device != "none":
+        names.append("cpu_adam")
+    elif experiment.optimizer.type is not None and not uses_torch_adam(experiment, facts):
+        names.append("fused_adam")
+    return names
+
+
+def _say_what_was_decided(facts: Facts) -> list[Notice]:
+    if not facts.model.random_init:
+        return []
+    text = f"{facts.model.name} starts from random weights"
+    return [Notice(level="info", key="model", text=text)]
+
+
+def _expected_files(experiment: Experiment, facts: Facts) -> list[str]:
+    files = ["plan.json", "ds_config.json", "config.yaml", "events.jsonl"]
+    if facts.total_steps is not None and experiment.checkpoint.save_strategy == "steps":
+        steps = range(experiment.checkpoint.save_steps, facts.total_steps + 1, experiment.checkpoint.save_steps)
+        kept = list(steps)[-(experiment.checkpoint.save_total_limit or len(steps) or 1) :]
+        files += [f"checkpoint-{step}" for step in kept]
+    if experiment.checkpoint.save_final_model:
+        files += ["model/config.json", "model/*.safetensors"]
+    return files
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return versions

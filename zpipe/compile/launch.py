@@ -1,0 +1,37 @@
+"""How the workers are started, and the environment that they get on top of the parent's."""
+
+import os
+import sys
+from pathlib import Path
+
+from zpipe.facts.facts import Facts
+from zpipe.launchers import argv_of
+from zpipe.plan import Launch
+from zpipe.schema.experiment import Experiment
+
+
+def launch_of(experiment: Experiment, facts: Facts, run_dir: Path) -> Launch:
+    """The launch part of the plan."""
+    return Launch(
+        launcher=experiment.launcher.type,
+        device=facts.device,
+        nproc_per_node=facts.nproc_per_node,
+        world_size=facts.world_size,
+        argv=argv_of(experiment.launcher.type, run_dir, facts.nproc_per_node),
+        env=_environment(experiment, facts),
+    )
+
+
+def _environment(experiment: Experiment, facts: Facts) -> dict[str, str]:
+    """Only what differs from the parent; `launcher.env` comes last and wins."""
+    environment = {
+        # ninja and the compiler's helpers are beside the interpreter, which need not be on the PATH.
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "PYTHONUNBUFFERED": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        # torchrun sets 1 for several ranks, which starves CPU Adam and gloo.
+        "OMP_NUM_THREADS": str(max(1, facts.hardware.cores // facts.nproc_per_node)),
+    }
+    if facts.device == "cpu":
+        environment["DS_ACCELERATOR"] = "cpu"
+    return {**environment, **experiment.launcher.env}

@@ -1,0 +1,59 @@
+"""Experiment → keyword arguments of transformers.TrainingArguments, from the same source as the JSON."""
+
+from pathlib import Path
+from typing import Any
+
+from zpipe.facts.facts import Facts
+from zpipe.schema.experiment import Experiment
+
+EMPTY_MEANS_DEFAULT = ("gradient_checkpointing_kwargs", "liger_kernel_config")
+
+
+def training_arguments(experiment: Experiment, facts: Facts, run_dir: Path) -> dict[str, Any]:
+    """Everything but `deepspeed`, which the worker adds from the plan's JSON."""
+    arguments = experiment.train.model_dump(exclude_none=True)
+    for name in EMPTY_MEANS_DEFAULT:
+        if not arguments[name]:
+            del arguments[name]
+    batch = experiment.batch
+    arguments.update(
+        output_dir=str(run_dir),
+        per_device_train_batch_size=batch.per_device_train_batch_size,
+        per_device_eval_batch_size=batch.per_device_eval_batch_size or batch.per_device_train_batch_size,
+        gradient_accumulation_steps=batch.gradient_accumulation_steps,
+        fp16=facts.dtype == "fp16",
+        bf16=facts.dtype == "bf16",
+        use_cpu=facts.device == "cpu",
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=experiment.train.dataloader_pin_memory and facts.device == "cuda",
+        logging_strategy="steps",
+    )
+    if facts.dtype == "tf32":
+        arguments["tf32"] = True
+    arguments.update(_optimizer_and_scheduler(experiment))
+    arguments.update(_checkpoint(experiment))
+    return arguments
+
+
+def _optimizer_and_scheduler(experiment: Experiment) -> dict[str, Any]:
+    arguments: dict[str, Any] = {}
+    if experiment.optimizer.optim is not None:
+        arguments["optim"] = experiment.optimizer.optim
+    if experiment.scheduler.lr_scheduler_type is not None:
+        arguments["lr_scheduler_type"] = experiment.scheduler.lr_scheduler_type
+    if experiment.scheduler.lr_scheduler_kwargs:
+        arguments["lr_scheduler_kwargs"] = experiment.scheduler.lr_scheduler_kwargs
+    return arguments
+
+
+def _checkpoint(experiment: Experiment) -> dict[str, Any]:
+    checkpoint = experiment.checkpoint
+    return {
+        "save_strategy": checkpoint.save_strategy,
+        "save_steps": checkpoint.save_steps,
+        "save_total_limit": checkpoint.save_total_limit,
+        "save_only_model": checkpoint.save_only_model,
+        "save_on_each_node": checkpoint.save_on_each_node,
+    }

@@ -1,0 +1,103 @@
+"""Overrides → composed configuration → Experiment."""
+
+import io
+from collections.abc import Iterator, Mapping
+from contextlib import redirect_stderr
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import ValidationError
+
+from zpipe.compose.names import known_keys
+from zpipe.compose.sources import register
+from zpipe.problems import Problem, Refusal, nearest
+from zpipe.resources import CONF
+from zpipe.schema.experiment import Experiment
+
+
+@dataclass(frozen=True)
+class Composed:
+    """One composed run that Hydra did not start: for the dry run and for checking before the start."""
+
+    experiment: Experiment
+    run_dir: Path
+
+
+def compose_once(overrides: list[str]) -> Composed:
+    """Composes rewritten overrides without running anything. Raises Refusal."""
+    register()
+    try:
+        with redirect_stderr(io.StringIO()), initialize_config_dir(str(CONF), version_base="1.3"):
+            config = hydra_compose("config", overrides, return_hydra_config=True)
+            HydraConfig.instance().set_config(config)
+            run_dir = Path(config.hydra.run.dir).absolute()
+            return Composed(to_experiment(config), run_dir)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise Refusal([_composition_problem(error)]) from error
+
+
+def to_experiment(config: DictConfig) -> Experiment:
+    """The typed experiment of a composed configuration. Raises Refusal with every wrong value."""
+    blocks = OmegaConf.masked_copy(config, [key for key in config if key not in ("hydra", "recipe")])
+    plain = OmegaConf.to_container(blocks, resolve=True)
+    assert isinstance(plain, dict)
+    values = {str(key): value for key, value in plain.items()}
+    try:
+        return Experiment.model_validate(values)
+    except ValidationError as error:
+        raise Refusal(_validation_problems(error, values)) from None
+
+
+def _composition_problem(error: Exception) -> Problem:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    key = str(getattr(error, "full_key", None) or "configuration")
+    return Problem(key, "", " ".join(lines[:3]), fix="python -m zpipe --help lists groups and options")
+
+
+def _validation_problems(error: ValidationError, values: Mapping[str, Any]) -> Iterator[Problem]:
+    by_key: dict[str, list[Any]] = {}
+    for detail in error.errors():
+        key = ".".join(str(part) for part in detail["loc"] if _is_key_part(part, values, detail["loc"]))
+        by_key.setdefault(key, []).append(detail)
+    for key, details in by_key.items():
+        yield _validation_problem(key, details)
+
+
+def _is_key_part(part: str | int, values: Mapping[str, Any], loc: tuple[str | int, ...]) -> bool:
+    """pydantic ends the location of a union's error with the member's name, which is no key."""
+    position = loc.index(part)
+    block: Any = values
+    for name in loc[:position]:
+        block = block.get(name) if isinstance(block, Mapping) else None
+    return isinstance(block, Mapping) and part in block
+
+
+def _validation_problem(key: str, details: list[Any]) -> Problem:
+    value = details[0]["input"]
+    if details[0]["type"] == "extra_forbidden":
+        near = nearest(key, known_keys())
+        fix = " or ".join(f"{name}={value}" for name in near)
+        return Problem(key, value, "no such key (it comes from a YAML file)", fix=fix)
+    reasons = dict.fromkeys(detail["msg"].removeprefix("Value error, ") for detail in details)
+    allowed = "; ".join(reasons).replace("Input should be ", "")
+    return Problem(key, value, "not a valid value", allowed, f"{key}={_example(details)}")
+
+
+def _example(details: list[Any]) -> str:
+    """A value of the right kind, taken from what pydantic expects."""
+    for detail in details:
+        context = detail.get("ctx", {})
+        if "expected" in context:
+            return str(context["expected"]).split(",")[0].split(" or ")[0].strip("'")
+        for bound in ("ge", "le", "gt", "lt"):
+            if bound in context:
+                offset = {"gt": 1, "lt": -1}.get(bound, 0)
+                return str(context[bound] + offset)
+    return "true" if "bool" in details[0]["type"] else "1"

@@ -1,0 +1,115 @@
+"""Which names there are: groups, options and keys, and the nearest ones to a misspelt name."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from typing import Any
+
+from zpipe.problems import Problem, nearest
+from zpipe.resources import config_groups
+from zpipe.schema.elsewhere import DECIDED, NOT_OFFERED, OWNED
+from zpipe.schema.experiment import defaults
+
+OPEN_MAPPINGS = frozenset(
+    {
+        "model.config",
+        "scheduler.params",
+        "scheduler.lr_scheduler_kwargs",
+        "train.gradient_checkpointing_kwargs",
+        "train.liger_kernel_config",
+        "launcher.env",
+        "tracking.tags",
+    }
+)
+"""Keys below which any name is allowed."""
+
+
+@cache
+def known_keys() -> frozenset[str]:
+    """Every dotted key of the schema, inner blocks included."""
+    return frozenset(_walk(defaults(), ""))
+
+
+def _walk(block: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    for name, value in block.items():
+        key = f"{prefix}{name}"
+        yield key
+        if isinstance(value, Mapping):
+            yield from _walk(value, f"{key}.")
+
+
+def is_open_mapping(key: str) -> bool:
+    """Whether the key lies below a mapping with free names."""
+    return any(key.startswith(f"{mapping}.") for mapping in OPEN_MAPPINGS)
+
+
+def check_option(group: str, option: str) -> Problem | None:
+    """A problem if the group has no such option."""
+    options = config_groups()[group]
+    if option in options or option == "null":
+        return None
+    near = nearest(option, options)
+    fix = " or ".join(f"{group}={name}" for name in near)
+    return Problem(group, option, "no such option", ", ".join(options), fix)
+
+
+def check_key(key: str, value: str) -> Problem | None:
+    """A problem if the schema has no such key."""
+    if key in known_keys() or is_open_mapping(key):
+        return None
+    if "." not in key:
+        return _unknown_top_level(key, value)
+    return _moved(key, value) or _unknown(key, value)
+
+
+def _unknown_top_level(name: str, value: str) -> Problem:
+    groups = config_groups()
+    near = nearest(name, groups)
+    if near:
+        return Problem(
+            name, value, "no such group", ", ".join(groups), " or ".join(f"{group}={value}" for group in near)
+        )
+    return _by_last_part(name, value) or Problem(name, value, "no such group", ", ".join(groups))
+
+
+def _unknown(key: str, value: str) -> Problem:
+    parent, _, name = key.rpartition(".")
+    siblings = {known.rpartition(".")[2] for known in known_keys() if known.rpartition(".")[0] == parent}
+    near = nearest(name, siblings)
+    if near:
+        fix = " or ".join(f"{parent}.{sibling}={value}" for sibling in near)
+        return Problem(key, value, "no such key", _few(siblings), fix)
+    others = nearest(key, known_keys())
+    allowed = _few(siblings) or ", ".join(config_groups())
+    return _by_last_part(name, value) or Problem(
+        key, value, "no such key", allowed, " or ".join(f"{other}={value}" for other in others)
+    )
+
+
+def _few(names: Iterable[str]) -> str:
+    """The names as a list that still fits a message."""
+    ordered = sorted(names)
+    shown = ", ".join(ordered[:12])
+    return shown if len(ordered) <= 12 else f"{shown}, … ({len(ordered)} keys: zpipe --cfg job shows all)"
+
+
+def _by_last_part(name: str, value: str) -> Problem | None:
+    homes = sorted(key for key in known_keys() if key.rpartition(".")[2] == name)
+    if not homes:
+        return None
+    fix = " or ".join(f"{home}={value}" for home in homes)
+    return Problem(name, value, "this key has another home", ", ".join(homes), fix)
+
+
+def _moved(key: str, value: str) -> Problem | None:
+    block, _, name = key.partition(".")
+    if block != "train":
+        return None
+    if name in OWNED:
+        home = OWNED[name]
+        fix = home if "=" in home else f"{home}={value}"
+        return Problem(key, value, "another key decides this", home, fix)
+    if name in DECIDED:
+        return Problem(key, value, f"cannot be set: {DECIDED[name]}")
+    if name in NOT_OFFERED:
+        return Problem(key, value, "this argument of TrainingArguments is not offered")
+    return None

@@ -1,0 +1,122 @@
+"""What the user typed becomes what Hydra accepts.
+
+Hydra 1.3 refuses whole numbers as options of a group (`stage=3`, `-m stage=2,3`), says little about
+misspelt names, and needs `+` for keys of open mappings. Each override is parsed with Hydra's own
+grammar, its names are held against the groups and the schema, and it is written back in the form
+that Hydra understands.
+"""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, QuotedString, RangeSweep
+from hydra.errors import HydraException
+
+from zpipe.compose.names import check_key, check_option, is_open_mapping
+from zpipe.compose.sources import GROUP as RECIPE
+from zpipe.compose.sources import RECIPE_FOLDER
+from zpipe.problems import Problem, refuse_if_any
+from zpipe.resources import config_groups
+
+IMPLIED = {"model.name_or_path": ("model", "pretrained"), "data.path": ("data", "files")}
+"""Keys that make sense with one option of their group only, which is then chosen unasked."""
+
+
+@dataclass(frozen=True)
+class _Rewritten:
+    text: str
+    problems: tuple[Problem, ...] = ()
+
+
+def rewrite(overrides: Iterable[str]) -> list[str]:
+    """The overrides in Hydra's form. Raises Refusal with every misspelt name and unreadable override."""
+    typed = list(overrides)
+    results = [_rewrite_one(text) for text in typed]
+    refuse_if_any(problem for result in results for problem in result.problems)
+    return _implied_options(typed) + [result.text for result in results]
+
+
+def _implied_options(typed: list[str]) -> list[str]:
+    keys = {text.partition("=")[0].lstrip("+") for text in typed}
+    return [
+        f"{group}={option}"
+        for key, (group, option) in IMPLIED.items()
+        if key in keys and group not in keys and RECIPE not in keys
+    ]
+
+
+def _rewrite_one(text: str) -> _Rewritten:
+    if text.startswith(f"{RECIPE}=") and _looks_like_path(text.partition("=")[2]):
+        return _own_recipe(text.partition("=")[2])
+    try:
+        override = OverridesParser.create().parse_override(text)
+    except HydraException as error:
+        reason = f"cannot be read: {str(error).splitlines()[0]}"
+        fix = "quote what the shell or Hydra would split, e.g. 'key=\"a, b\"'"
+        return _Rewritten(text, (Problem(text, "", reason, "group=option or group.key=value", fix),))
+    name = override.key_or_group
+    if name.split(".")[0].split("/")[0] == "hydra" or override.is_delete():
+        return _Rewritten(text)
+    if name in config_groups():
+        return _group_choice(text, override)
+    return _value(text, override)
+
+
+def _group_choice(text: str, override: Override) -> _Rewritten:
+    value = override.value()
+    if value is None or isinstance(value, Glob | IntervalSweep):
+        return _Rewritten(text)
+    options = [_plain(option) for option in _elements(value)]
+    problems = tuple(
+        problem for option in options if (problem := check_option(override.key_or_group, option)) is not None
+    )
+    quoted = ",".join(f"'{option}'" for option in options)
+    if isinstance(value, list):
+        quoted = f"[{quoted}]"
+    elif isinstance(value, ChoiceSweep | RangeSweep) and value.shuffle:
+        quoted = f"shuffle({quoted})"
+    return _Rewritten(f"{override.get_key_element()}={quoted}", problems)
+
+
+def _value(text: str, override: Override) -> _Rewritten:
+    key = override.key_or_group
+    problem = check_key(key, text.partition("=")[2])
+    if problem is not None:
+        return _Rewritten(text, (problem,))
+    if is_open_mapping(key) and not override.is_add() and not override.is_force_add():
+        return _Rewritten(f"++{text}")
+    return _Rewritten(text)
+
+
+def _elements(value: Any) -> list[Any]:
+    if isinstance(value, RangeSweep):
+        return list(value.range())
+    if isinstance(value, ChoiceSweep):
+        return list(value.list)
+    return list(value) if isinstance(value, list) else [value]
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, QuotedString):
+        return value.text
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _looks_like_path(value: str) -> bool:
+    return value.endswith((".yaml", ".yml")) or "/" in value
+
+
+def _own_recipe(value: str) -> _Rewritten:
+    file = Path(value).expanduser().resolve()
+    if not file.is_file() or file.suffix != ".yaml":
+        reason = "no such file" if not file.is_file() else "a recipe's file name ends in .yaml"
+        allowed = f"a path to a .yaml file, or one of {', '.join(config_groups()[RECIPE])}"
+        return _Rewritten(value, (Problem(RECIPE, value, reason, allowed),))
+    os.environ[RECIPE_FOLDER] = str(file.parent)
+    return _Rewritten(f"{RECIPE}='{file.stem}'")

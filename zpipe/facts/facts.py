@@ -1,0 +1,60 @@
+"""The few things about machine and model that the whole compilation depends on, decided once."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from zpipe.facts.model import local_folder, model_facts, parameter_numels
+from zpipe.facts.hardware import Hardware
+from zpipe.plan import ModelFacts
+from zpipe.schema.experiment import Experiment
+
+BF16_CAPABILITY = (8, 0)
+"""NVIDIA Ampere, the first with bf16 and TF32."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    hardware: Hardware
+    device: Literal["cuda", "cpu"]
+    nproc_per_node: int
+    world_size: int
+    dtype: Literal["fp32", "tf32", "fp16", "bf16"]
+    total_steps: int | None
+    """Optimizer steps; null while only the number of epochs is known."""
+    model: ModelFacts
+    parameter_numels: tuple[int, ...] | None
+    """Elements of each parameter tensor; null if the model cannot be looked into yet."""
+
+
+def gather(experiment: Experiment, hardware: Hardware) -> Facts:
+    """Raises Refusal if the model's folder is not one."""
+    launcher = experiment.launcher
+    device: Literal["cuda", "cpu"] = "cpu"
+    if launcher.device == "cuda" or (launcher.device == "auto" and hardware.gpus):
+        device = "cuda"
+    processes = launcher.nproc_per_node or (len(hardware.gpus) if device == "cuda" else 1) or 1
+    name = experiment.model.name_or_path
+    model = model_facts(experiment.model)
+    numels = parameter_numels(model.config, local_folder(name) if name else None)
+    return Facts(
+        hardware=hardware,
+        device=device,
+        nproc_per_node=processes,
+        world_size=processes,
+        dtype=_dtype(experiment, hardware, device),
+        total_steps=experiment.train.max_steps if experiment.train.max_steps > 0 else None,
+        model=model,
+        parameter_numels=tuple(numels) if numels else None,
+    )
+
+
+def _dtype(
+    experiment: Experiment, hardware: Hardware, device: Literal["cuda", "cpu"]
+) -> Literal["fp32", "tf32", "fp16", "bf16"]:
+    asked = experiment.precision.dtype
+    if asked != "auto":
+        return asked
+    if device == "cpu":
+        return "fp32"
+    has_bf16 = all(gpu.compute_capability >= BF16_CAPABILITY for gpu in hardware.gpus)
+    return "bf16" if has_bf16 else "fp16"

@@ -1,0 +1,19 @@
+"""The workers' own output, as the launchers leave it under `logs/` of the run folder."""
+
+from pathlib import Path
+
+
+def log_files(run_dir: Path) -> list[Path]:
+    """Every log, the ranks' standard errors first."""
+    logs = run_dir / "logs"
+    ranks = sorted(logs.glob("*/attempt_*/*/stderr.log"))
+    return [*ranks, *sorted(logs.glob("*/attempt_*/*/stdout.log")), *logs.glob("launcher.log")]
+
+
+def last_lines(run_dir: Path, count: int) -> list[str]:
+    """The last lines of the first log that has any."""
+    for path in log_files(run_dir):
+        lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
+        if lines:
+            return lines[-count:]
+    return []

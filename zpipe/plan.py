@@ -1,0 +1,116 @@
+"""The Plan: everything that was decided about one run, as a value.
+
+It is written to `plan.json` in the run folder before anything is spawned, and it is all that the
+workers read. The dry run (`zpipe plan`) ends with it.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from zpipe.problems import Problem, Refusal
+from zpipe.schema.base import Group
+from zpipe.schema.experiment import Experiment
+
+FILE_NAME = "plan.json"
+
+
+class Notice(Group):
+    """Something that the user did not ask about and should know."""
+
+    level: Literal["warning", "advice", "info"]
+    key: str
+    text: str
+
+
+class ModelFacts(Group):
+    """What is known about the model before it is loaded."""
+
+    name: str
+    """For people: the preset, folder or hub id."""
+    random_init: bool
+    config: dict[str, Any]
+    """transformers' configuration, as far as it could be read without a download; {} if not at all."""
+    tokenizer: str
+    """"bytes" for ByT5's tokenizer, which needs no files; otherwise a folder or hub id."""
+    hidden_size: int | None
+    parameters: int | None
+    """Elements, tied weights counted once."""
+
+
+class Launch(Group):
+    """How the workers are started."""
+
+    launcher: str
+    device: Literal["cuda", "cpu"]
+    nproc_per_node: int
+    world_size: int
+    argv: list[str]
+    env: dict[str, str]
+    """Added to the environment of the parent."""
+
+
+class Plan(Group):
+    """One run, decided. Paths are absolute, sizes in bytes, DeepSpeed's counts in elements."""
+
+    format: Literal[1] = 1
+    run_dir: str
+    versions: dict[str, str]
+    """Installed packages that take part, by distribution name."""
+    command: list[str]
+    """The overrides as the user typed them."""
+    experiment: Experiment
+    ds_config: dict[str, Any]
+    training_arguments: dict[str, Any]
+    """Keyword arguments of transformers.TrainingArguments, without `deepspeed`."""
+    model: ModelFacts
+    launch: Launch
+    operators: list[str]
+    """DeepSpeed operators that this run loads, and builds on first use, by their builder's NAME."""
+    swap_dir: str | None
+    """Folder of this run's swap files, removed when the run ends; null without nvme."""
+    unresolved: dict[str, str]
+    """Dotted JSON keys left at `auto`, each with the reason."""
+    notices: list[Notice]
+    expected_files: list[str]
+    """Relative to run_dir, what a finished run leaves behind."""
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.run_dir)
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens that all devices process in one optimizer step."""
+        batch = self.experiment.batch
+        sequences = batch.per_device_train_batch_size * batch.gradient_accumulation_steps
+        return sequences * self.launch.world_size * self.experiment.data.max_length
+
+
+def claim(run_dir: Path) -> None:
+    """Raises Refusal if the folder already holds a run or a plan."""
+    if (run_dir / FILE_NAME).exists():
+        reason = "this folder already holds a run, which would be overwritten"
+        raise Refusal([Problem("hydra.run.dir", str(run_dir), reason, "a new folder", "leave hydra.run.dir out")])
+
+
+def write_plan(plan: Plan) -> Path:
+    """Writes plan.json and ds_config.json into the run folder, each whole or not at all."""
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    write_json(plan.folder / "ds_config.json", plan.ds_config)
+    return write_json(plan.folder / FILE_NAME, plan.model_dump(mode="json"))
+
+
+def read_plan(path: Path) -> Plan:
+    """Reads a plan.json, or the one inside a run folder."""
+    file = path / FILE_NAME if path.is_dir() else path
+    return Plan.model_validate_json(file.read_text())
+
+
+def write_json(path: Path, value: Any) -> Path:
+    """Writes JSON so that a reader sees the old file or the new one, never half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    temporary.replace(path)
+    return path

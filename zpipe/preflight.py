@@ -1,0 +1,94 @@
+"""What the plan needs of this machine and cannot install: looked for before anything is spawned."""
+
+import importlib.util
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from zpipe.plan import Plan
+from zpipe.problems import Problem
+
+BLOCK = 4096
+"""Bytes; O_DIRECT reads and writes whole blocks at aligned addresses."""
+WORKER_PACKAGES = ("torch", "transformers", "accelerate", "deepspeed", "datasets")
+
+
+def lacks(plan: Plan) -> list[Problem]:
+    """Everything that this machine lacks for the plan."""
+    return [*_packages(), *_compilers(plan), *_libaio(plan), *_direct_io(plan)]
+
+
+def _packages() -> Iterator[Problem]:
+    for package in WORKER_PACKAGES:
+        if importlib.util.find_spec(package) is None:
+            yield Problem(package, "not installed", "training needs it", fix=f"pip install {package}")
+
+
+def _compilers(plan: Plan) -> Iterator[Problem]:
+    """DeepSpeed builds its operators on first use, and checks for ninja even when they are there."""
+    if not plan.operators:
+        return
+    wanted = ", ".join(plan.operators)
+    path = plan.launch.env["PATH"]
+    compiler = os.environ.get("CXX", "c++")
+    if shutil.which(shlex.split(compiler)[0], path=path) is None:
+        yield Problem("c++", "not found", f"DeepSpeed builds {wanted} with it", fix="apt-get install g++")
+    if shutil.which("ninja", path=path) is None:
+        yield Problem("ninja", "not found", f"DeepSpeed builds {wanted} with it", fix="pip install ninja")
+    if "fused_adam" in plan.operators and shutil.which("nvcc", path=f"{path}:/usr/local/cuda/bin") is None:
+        yield Problem(
+            "nvcc",
+            "not found",
+            "DeepSpeed builds fused_adam with CUDA's compiler",
+            fix="optimizer.torch_adam=true, or install the CUDA toolkit of PyTorch's version",
+        )
+
+
+def _libaio(plan: Plan) -> Iterator[Problem]:
+    """DeepSpeed itself links a program against libaio before every use of async_io."""
+    if "async_io" not in plan.operators or shutil.which("cc") is None or _links_against("aio"):
+        return
+    yield Problem(
+        "libaio",
+        "not found",
+        "nvme offload reads and writes files through it; a program that links -laio does not build",
+        fix="apt-get install libaio-dev; if it is elsewhere, set CFLAGS=-I… and LDFLAGS=-L…; or offload=cpu",
+    )
+
+
+def _links_against(library: str) -> bool:
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "probe.c"
+        source.write_text("int io_submit(void); int main(void) { return io_submit(); }\n")
+        flags = [*shlex.split(os.environ.get("CFLAGS", "")), *shlex.split(os.environ.get("LDFLAGS", ""))]
+        argv = ["cc", str(source), *flags, f"-l{library}", "-o", str(Path(folder) / "probe")]
+        return subprocess.run(argv, capture_output=True, check=False).returncode == 0
+
+
+def _direct_io(plan: Plan) -> Iterator[Problem]:
+    """The swap folder must be writable and on a file system with O_DIRECT, which tmpfs may lack."""
+    if plan.swap_dir is None:
+        return
+    folder = Path(plan.swap_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f"probe-{os.getpid()}"
+        try:
+            os.close(os.open(probe, os.O_CREAT | os.O_RDWR | getattr(os, "O_DIRECT", 0), 0o600))
+        finally:
+            probe.unlink(missing_ok=True)
+    except OSError as error:
+        yield Problem(
+            "offload.nvme_path",
+            str(folder),
+            f"cannot hold swap files: {error.strerror}",
+            "a writable folder on a file system with O_DIRECT (ext4, xfs)",
+            "offload.nvme_path=/path/on/the/nvme",
+        )
+
+

@@ -1,0 +1,112 @@
+"""What MLflow is told about a plan: the run's name, its few parameters and its tags."""
+
+import getpass
+import os
+import shlex
+from typing import Any
+
+from zpipe import __version__
+from zpipe.plan import Plan
+from zpipe.record.redact import redact
+
+RUN_DIR_TAG = "zpipe.run_dir"
+PARENT_ENV = "ZPIPE_PARENT_RUN_ID"
+"""A sweep sets it for its runs: the id of the MLflow run that they belong under."""
+
+_PARAM_LENGTH = 6000
+_TAG_LENGTH = 8000
+
+
+def run_name(plan: Plan) -> str:
+    """The user's name for the run, or one made of stage, offload and precision."""
+    given = plan.experiment.tracking.run_name
+    if given:
+        return given
+    offload = plan.experiment.offload
+    parts = [f"zero{plan.experiment.stage.stage}"]
+    if offload.offload_optimizer.device != "none":
+        parts.append(f"opt-{offload.offload_optimizer.device}")
+    if offload.offload_param.device != "none":
+        parts.append(f"param-{offload.offload_param.device}")
+    return " ".join([*parts, precision(plan)])
+
+
+def command_line(plan: Plan) -> str:
+    """The command that made the plan, without passwords."""
+    return redact(shlex.join(["zpipe", *plan.command]), plan.experiment.tracking.uri)
+
+
+def precision(plan: Plan) -> str:
+    """The training format that the plan settled on, where the experiment may say `auto`."""
+    for name in ("bf16", "fp16"):
+        if plan.ds_config.get(name, {}).get("enabled") is True:
+            return name
+    asked = plan.experiment.precision.dtype
+    return "fp32" if asked == "auto" else asked
+
+
+def params(plan: Plan) -> dict[str, str]:
+    """The settings that runs are compared by; everything else is in the artifacts."""
+    experiment, train = plan.experiment, plan.experiment.train
+    values: dict[str, Any] = {
+        "model": plan.model.name,
+        "parameters": plan.model.parameters,
+        "data": experiment.data.path or experiment.data.source,
+        "stage": experiment.stage.stage,
+        "offload_optimizer": experiment.offload.offload_optimizer.device,
+        "offload_param": experiment.offload.offload_param.device,
+        "precision": precision(plan),
+        "optimizer": experiment.optimizer.type or experiment.optimizer.optim,
+        "scheduler": experiment.scheduler.type or experiment.scheduler.lr_scheduler_type,
+        "learning_rate": train.learning_rate,
+        "weight_decay": train.weight_decay,
+        "warmup_steps": train.warmup_steps,
+        "max_grad_norm": train.max_grad_norm,
+        "per_device_train_batch_size": experiment.batch.per_device_train_batch_size,
+        "gradient_accumulation_steps": experiment.batch.gradient_accumulation_steps,
+        "world_size": plan.launch.world_size,
+        "tokens_per_step": plan.tokens_per_step,
+        "max_length": experiment.data.max_length,
+        "max_steps": train.max_steps if train.max_steps > 0 else None,
+        "num_train_epochs": train.num_train_epochs if train.max_steps <= 0 else None,
+        "seed": train.seed,
+        "gradient_checkpointing": train.gradient_checkpointing,
+        "reduce_bucket_size": plan.ds_config.get("zero_optimization", {}).get("reduce_bucket_size"),
+    }
+    uri = experiment.tracking.uri
+    return {key: redact(str(v), uri)[:_PARAM_LENGTH] for key, v in values.items() if v is not None}
+
+
+def tags(plan: Plan, parent_run_id: str | None) -> dict[str, str]:
+    """zpipe's and MLflow's own tags; the user's come last and prevail."""
+    uri = plan.experiment.tracking.uri
+    own = {
+        "zpipe.version": __version__,
+        RUN_DIR_TAG: plan.run_dir,
+        "zpipe.launcher": plan.launch.launcher,
+        "zpipe.device": plan.launch.device,
+        "zpipe.packages": " ".join(f"{name}={version}" for name, version in sorted(plan.versions.items())),
+        "mlflow.source.name": command_line(plan),
+        "mlflow.source.type": "LOCAL",
+        "mlflow.user": _user(),
+        "mlflow.note.content": _note(plan),
+    }
+    parent = parent_run_id or os.environ.get(PARENT_ENV)
+    if parent:
+        own["mlflow.parentRunId"] = parent
+    merged = {**own, **plan.experiment.tracking.tags}
+    return {key: redact(value, uri)[:_TAG_LENGTH] for key, value in merged.items()}
+
+
+def _note(plan: Plan) -> str:
+    """The description on the run's page, in Markdown."""
+    lines = [f"`{command_line(plan)}`", "", f"Run folder: `{plan.run_dir}`"]
+    lines += [f"- {notice.level}: {notice.text}" for notice in plan.notices if notice.level != "info"]
+    return "\n".join(lines)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run under a uid that has no name
+        return str(os.getuid())

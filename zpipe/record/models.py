@@ -1,0 +1,79 @@
+"""Checkpoints and the final model as MLflow's external LoggedModels: named and linked, never uploaded."""
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zpipe.events import Event
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel
+
+_EXTERNAL_TAG = "mlflow.model.isExternal"
+_PATH_TAG = "zpipe.path"
+_REMOVED_TAG = "zpipe.removed"
+
+
+def record_model(
+    client: "MlflowClient", experiment_id: str, run_id: str, run_dir: Path, event: Event
+) -> None:
+    """Records one `checkpoint` or `model` event; doing it again changes nothing."""
+    from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+
+    step = int(event.get("step", 0))
+    name = f"checkpoint-{step}" if event["event"] == "checkpoint" else "model"
+    model = _find(client, experiment_id, run_id, name)
+    if model is None:
+        tags = {
+            _EXTERNAL_TAG: "true",
+            _PATH_TAG: str(run_dir / str(event["path"])),
+            "zpipe.step": str(step),
+            "zpipe.bytes": str(event.get("bytes", "")),
+        }
+        model = client.create_logged_model(
+            experiment_id, name=name, source_run_id=run_id, tags=tags, model_type=str(event["event"])
+        )
+    if model.status != LoggedModelStatus.READY:
+        _describe(client, model)
+        client.finalize_logged_model(model.model_id, "READY")
+    if model.model_id not in _outputs(client, run_id):
+        client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step)])
+
+
+def mark_removed(client: "MlflowClient", experiment_id: str, run_id: str) -> None:
+    """Tags the models whose folder is gone: save_total_limit removes checkpoints as training goes on."""
+    for model in _search(client, experiment_id, f"source_run_id = '{run_id}'"):
+        path = model.tags.get(_PATH_TAG)
+        if path and not Path(path).exists() and _REMOVED_TAG not in model.tags:
+            client.set_logged_model_tags(model.model_id, {_REMOVED_TAG: "true"})
+
+
+def _find(client: "MlflowClient", experiment_id: str, run_id: str, name: str) -> "LoggedModel | None":
+    found = _search(client, experiment_id, f"source_run_id = '{run_id}' AND name = '{name}'")
+    return found[0] if found else None
+
+
+def _search(client: "MlflowClient", experiment_id: str, condition: str) -> "list[LoggedModel]":
+    models: list[LoggedModel] = []
+    token: str | None = None
+    while True:
+        page = client.search_logged_models([experiment_id], filter_string=condition, page_token=token)
+        models += page
+        token = page.token
+        if not token:
+            return models
+
+
+def _outputs(client: "MlflowClient", run_id: str) -> set[str]:
+    outputs = client.get_run(run_id).outputs
+    return {output.model_id for output in outputs.model_outputs} if outputs else set()
+
+
+def _describe(client: "MlflowClient", model: "LoggedModel") -> None:
+    """Stores the MLmodel file that the registry wants, as mlflow.create_external_model does."""
+    from mlflow.models.utils import get_external_mlflow_model_spec
+
+    with tempfile.TemporaryDirectory() as folder:
+        get_external_mlflow_model_spec(model).save(f"{folder}/MLmodel")
+        client.log_model_artifacts(model.model_id, folder)

@@ -1,0 +1,228 @@
+"""Follows the event file of a run and keeps MLflow up to date, without ever holding up anything else."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from zpipe.events import Event, EventReader
+from zpipe.plan import Plan, read_plan
+from zpipe.record.client import is_passing, open_client
+from zpipe.record.reading import read_some
+from zpipe.record.redact import HIDDEN, redact, redact_uri
+from zpipe.record.state import StateFile, Status, read_state
+from zpipe.record.store import ensure_experiment, prepare_store, resolve_uri
+from zpipe.record.sweeps import close_run, open_parent_run
+from zpipe.record.writer import Recorder, ended_as, is_accepted, last_word
+
+__all__ = ["RecordResult", "Recorder", "RecorderThread", "close_run", "open_parent_run", "record_run"]
+
+_EVENTS_A_BATCH = 500
+_LONGEST_WAIT = 30.0
+_LOCK = ".record.lock"
+
+
+@dataclass(frozen=True)
+class RecordResult:
+    """Whether MLflow has everything; `run_id` is None if no run was made, as for a refused one."""
+
+    ok: bool
+    run_id: str | None
+    error: str | None = None
+    """What stands in the way, without passwords."""
+
+
+class _Follower:
+    """The events of one run that MLflow does not have yet, and the way to bring them there."""
+
+    def __init__(self, plan: Plan, uri: str, base: Path, state: StateFile, parent_run_id: str | None) -> None:
+        self._plan, self._uri, self._base = plan, uri, base
+        self._state, self._parent_run_id = state, parent_run_id
+        self._reader = EventReader(plan.folder, state.now.offset)
+        self._pending: list[Event] = []
+        self._recorder: Recorder | None = None
+
+    def catch_up(self) -> None:
+        """Records every event that is there; raises if MLflow cannot take them now."""
+        while True:
+            # What MLflow still owes us stays on disk, however long it takes to come back.
+            owed = len(self._pending) if self._is_accepted() else 0
+            self._pending += read_some(self._reader, max(0, _EVENTS_A_BATCH - owed))
+            if not self._pending or not self._is_accepted():
+                return
+            self._connect().record(self._pending, self._reader.offset)
+            self._pending = []
+
+    def close(self, status: Status, end_time: int | None, files: Iterable[str]) -> None:
+        """Records the rest and ends the run; a run that was refused before there was one leaves nothing."""
+        self.catch_up()
+        if not self._is_accepted() and any(event["event"] == "refused" for event in self._pending):
+            self._state.update(offset=self._reader.offset, status=status, closed=True)
+            return
+        end_time = end_time or int(time.time() * 1000)
+        self._connect().close(self._pending, self._reader.offset, status, end_time, files)
+        self._pending = []
+
+    def end_run(self, status: Status) -> None:
+        """Ends the run though not everything could be recorded, so that it does not seem to go on."""
+        run_id = self._state.now.run_id
+        if run_id is not None:
+            open_client(self._uri).set_terminated(run_id, status)
+
+    def _is_accepted(self) -> bool:
+        return self._state.now.run_id is not None or is_accepted(self._pending)
+
+    def _connect(self) -> Recorder:
+        if self._recorder is None:
+            prepare_store(self._uri)
+            client = open_client(self._uri)
+            name = self._plan.experiment.tracking.experiment
+            experiment_id = ensure_experiment(client, self._uri, name, self._base)
+            self._recorder = Recorder(self._plan, client, experiment_id, self._state, self._parent_run_id)
+        return self._recorder
+
+
+class RecorderThread:
+    """Records a run while it goes on.
+
+    `uri` is the store, by default the plan's; `base` the folder that the user works in, by default the
+    current one.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        uri: str | None = None,
+        parent_run_id: str | None = None,
+        base: Path | None = None,
+        poll_seconds: float = 1.0,
+    ) -> None:
+        base = base or Path.cwd()
+        self.uri = resolve_uri(uri or plan.experiment.tracking.uri, base)
+        self._plan = plan
+        self._enabled = plan.experiment.tracking.enabled
+        self._poll = poll_seconds
+        self._state = StateFile(plan.folder, redact_uri(self.uri))
+        self._follower = _Follower(plan, self.uri, base, self._state, parent_run_id)
+        self._thread = threading.Thread(target=self._run, name="zpipe-recorder", daemon=True)
+        self._ending = threading.Event()
+        self._status: Status = "KILLED"
+        self._files: tuple[str, ...] = ()
+        self._deadline = float("inf")
+        self._done = False
+        self._error: str | None = None
+
+    @property
+    def run_id(self) -> str | None:
+        """The MLflow run, as soon as there is one."""
+        return self._state.now.run_id
+
+    @property
+    def error(self) -> str | None:
+        """Why MLflow is behind at the moment, or None."""
+        return self._error
+
+    def start(self) -> None:
+        """Begins to follow the events. The run folder must exist."""
+        if self._enabled:
+            self._state.update(uri=redact_uri(self.uri), status=None)
+            self._thread.start()
+
+    def finish(self, status: Status | None, timeout: float = 60.0, files: Iterable[str] = ()) -> RecordResult:
+        """Records the rest and closes the run. Returns after `timeout` seconds in any case.
+
+        To be called once the worker has ended, with None if it refused its input. `files` are further
+        artifacts, relative to the run folder.
+        """
+        status = status or "FAILED"
+        if not self._enabled:
+            return RecordResult(True, None)
+        if self._thread.ident is None:
+            self.start()
+        self._state.update(status=status)
+        self._status, self._files = status, tuple(files)
+        self._deadline = time.monotonic() + timeout
+        self._ending.set()
+        self._thread.join(timeout)
+        if self._done:
+            return RecordResult(True, self.run_id)
+        return RecordResult(False, self.run_id, self._error or f"MLflow did not answer within {timeout:g} s")
+
+    def _run(self) -> None:
+        try:
+            with FileLock(self._plan.folder / _LOCK, timeout=0):
+                self._follow()
+        except Timeout:
+            self._error = "another process is recording this run"
+        except Exception as error:
+            self._error = _text(error, self.uri)
+
+    def _follow(self) -> None:
+        wait = self._poll
+        while time.monotonic() < self._deadline:
+            ending = self._ending.is_set()
+            try:
+                self._step(ending)
+                if ending:
+                    return
+                self._error, wait = None, self._poll
+            except Exception as error:
+                self._error = _text(error, self.uri)
+                if not is_passing(error):
+                    self._give_up()
+                    return
+                wait = self._poll if ending else min(2 * wait, _LONGEST_WAIT)
+            if ending:
+                time.sleep(wait)
+            else:
+                self._ending.wait(wait)
+
+    def _step(self, ending: bool) -> None:
+        if ending:
+            self._follower.close(self._status, None, self._files)
+            self._done = True
+        else:
+            self._follower.catch_up()
+
+    def _give_up(self) -> None:
+        """MLflow will not take these events; the run is still closed when the training ends."""
+        self._ending.wait()
+        with contextlib.suppress(Exception):  # the error to report is the one that came first
+            self._follower.end_run(self._status)
+
+
+def record_run(run_dir: Path, base: Path | None = None) -> RecordResult:
+    """Brings MLflow up to date with a run that has ended, and closes the run there.
+
+    Doing it again changes nothing. A run that is still being recorded is left alone.
+    """
+    run_dir = run_dir.absolute()
+    plan = read_plan(run_dir).model_copy(update={"run_dir": str(run_dir)})
+    uri = _uri_of(plan, run_dir, base or Path.cwd())
+    try:
+        with FileLock(run_dir / _LOCK, timeout=0):
+            state = StateFile(run_dir, redact_uri(uri))
+            if not state.now.closed or read_some(EventReader(run_dir, state.now.offset), 1):
+                follower = _Follower(plan, uri, base or Path.cwd(), state, None)
+                follower.close(state.now.status or ended_as(run_dir), last_word(run_dir), ())
+            return RecordResult(True, state.now.run_id)
+    except Timeout:
+        return RecordResult(False, None, "another process is recording this run")
+    except Exception as error:
+        return RecordResult(False, None, _text(error, uri))
+
+
+def _uri_of(plan: Plan, run_dir: Path, base: Path) -> str:
+    """Where the run was recorded so far; the plan knows the password that record.json leaves out."""
+    state = read_state(run_dir)
+    if state is None or HIDDEN in state.uri:
+        return resolve_uri(plan.experiment.tracking.uri, base)
+    return state.uri
+
+
+def _text(error: Exception, uri: str) -> str:
+    return redact(str(error) or type(error).__name__, uri)

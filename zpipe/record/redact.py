@@ -1,0 +1,53 @@
+"""Keeps passwords out of everything that is printed, logged or sent to the tracking server."""
+
+import re
+from urllib.parse import unquote
+
+HIDDEN = "***"
+
+_USER_AND_PASSWORD = re.compile(r"(?<=://)([^\s/:@\"']*):[^\s\"']*@")
+_TOKEN_AS_USER = re.compile(r"(https?://)[^\s/:@\"']+@")
+_SECRET_ARGUMENT = re.compile(
+    r"([?&][\w-]*(?:password|passwd|pwd|token|secret|api_?key|access_?key)=)[^&\s\"']*", re.IGNORECASE
+)
+_SHORTEST_SECRET = 4
+"""Replacing a shorter password wherever it occurs would garble ordinary text."""
+
+
+def redact_uri(uri: str) -> str:
+    """The URI with its password, access token or secret arguments replaced by `***`."""
+    scheme, separator, rest = uri.partition("://")
+    if not separator or scheme.startswith("sqlite"):
+        return uri
+    user, at, host = rest.rpartition("@")
+    if at:
+        name, colon, _ = user.partition(":")
+        rest = f"{name}:{HIDDEN}@{host}" if colon else f"{_hidden_user(scheme, user)}@{host}"
+    return _SECRET_ARGUMENT.sub(rf"\1{HIDDEN}", f"{scheme}://{rest}")
+
+
+def redact(text: str, uri: str | None = None) -> str:
+    """The text without the secrets of any URI in it, nor those of the given one in any form."""
+    if uri is not None:
+        text = text.replace(uri, redact_uri(uri))
+        for secret in _secrets_of(uri):
+            text = text.replace(secret, HIDDEN)
+    text = _USER_AND_PASSWORD.sub(rf"\1:{HIDDEN}@", text)
+    text = _TOKEN_AS_USER.sub(rf"\1{HIDDEN}@", text)
+    return _SECRET_ARGUMENT.sub(rf"\1{HIDDEN}", text)
+
+
+def _hidden_user(scheme: str, user: str) -> str:
+    """Over HTTP a user without a password is an access token; a database's user is a mere name."""
+    return HIDDEN if scheme.startswith("http") else user
+
+
+def _secrets_of(uri: str) -> list[str]:
+    """The password of the URI as written and decoded: error messages may show either."""
+    scheme, _, rest = uri.partition("://")
+    user, at, _ = rest.rpartition("@")
+    if not at or scheme.startswith("sqlite"):
+        return []
+    _, _, password = user.partition(":")
+    secrets = {password, unquote(password)}
+    return sorted((secret for secret in secrets if len(secret) >= _SHORTEST_SECRET), key=len, reverse=True)

@@ -1,0 +1,205 @@
+"""Tracking stores: where they are, whether this MLflow can use them, and their safe first creation."""
+
+import hashlib
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from filelock import FileLock
+
+from zpipe.problems import Problem, Refusal, refuse_if_any
+from zpipe.record.redact import redact, redact_uri
+from zpipe.record.revisions import NotAStoreError, installed_schema, store_revision
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+KEY = "tracking.uri"
+_CREATION_SECONDS = 300.0
+"""How long to wait for another process that creates the store: it takes seconds, on a busy disk more."""
+_SQLITE = re.compile(r"^sqlite(?:\+\w+)?://(?:/(?P<path>[^?]*))?(?:\?.*)?$")
+
+Kind = Literal["sqlite", "database", "server"]
+
+
+def default_uri(base: Path) -> str:
+    """The sqlite store outputs/mlflow.db below the folder that the user works in."""
+    return f"sqlite:///{base.absolute() / 'outputs' / 'mlflow.db'}"
+
+
+def tracking_uri(uri: str | None) -> str:
+    """The URI to use, for a user who works in the current folder."""
+    return resolve_uri(uri, Path.cwd())
+
+
+def resolve_uri(uri: str | None, base: Path) -> str:
+    """The URI to use: the default for None, and a relative sqlite path made absolute from `base`."""
+    if uri is None:
+        return default_uri(base)
+    path = _sqlite_path(uri)
+    if path is None or path.is_absolute():
+        return uri
+    return f"sqlite:///{(base / path).absolute()}"
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The database file of a sqlite URI, None for any other URI."""
+    path = _sqlite_path(uri)
+    return None if path is None else path.absolute()
+
+
+def artifact_root(uri: str, base: Path) -> str | None:
+    """Where artifacts of new experiments go: beside a sqlite file; None lets the server decide."""
+    file = sqlite_file(uri)
+    if file is not None:
+        return str(file.parent / "mlartifacts")
+    return None if _kind(uri) == "server" else str(base.absolute() / "outputs" / "mlartifacts")
+
+
+def check_store(uri: str) -> list[Problem]:
+    """What speaks against this store, found without importing MLflow and without any network."""
+    kind = _kind(uri)
+    if kind is None:
+        return [_not_offered(uri)]
+    file = sqlite_file(uri)
+    return [] if file is None else _check_sqlite(uri, file)
+
+
+def prepare_store(uri: str) -> None:
+    """Makes the store usable, once, however many processes ask at the same time.
+
+    Raises Refusal (key tracking.uri) if the store cannot be used as it is.
+    """
+    refuse_if_any(check_store(uri))
+    file = sqlite_file(uri)
+    if file is not None:
+        _prepare_sqlite(uri, file)
+    elif _kind(uri) == "database":
+        _prepare_database(uri)
+
+
+def ensure_experiment(client: "MlflowClient", uri: str, name: str, base: Path) -> str:
+    """The id of the experiment, created if need be; several processes may ask at the same time."""
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        root = artifact_root(uri, base)
+        location = None if root is None else f"{root}/{_folder_name(name)}"
+        try:
+            return str(client.create_experiment(name, artifact_location=location))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            found = client.get_experiment_by_name(name)
+    if found is None or found.lifecycle_stage != "active":
+        fix = "restore it (mlflow experiments restore), or choose another tracking.experiment"
+        raise Refusal([Problem("tracking.experiment", name, "this experiment was deleted", fix=fix)])
+    return str(found.experiment_id)
+
+
+def _sqlite_path(uri: str) -> Path | None:
+    match = _SQLITE.match(uri)
+    path = match and match["path"]
+    return Path(path) if path and path != ":memory:" else None
+
+
+def _kind(uri: str) -> Kind | None:
+    scheme = uri.partition(":")[0].partition("+")[0].lower()
+    if scheme in {"http", "https"} or re.match(r"^databricks(-uc)?(://.*)?$", uri):
+        return "server"
+    if scheme in {"postgresql", "mysql", "mssql"}:
+        return "database"
+    return "sqlite" if _sqlite_path(uri) is not None else None
+
+
+def _not_offered(uri: str) -> Problem:
+    if uri.startswith("sqlite"):
+        reason = "a sqlite store needs a file: one in memory would be gone after the run"
+    else:
+        reason = (
+            "this is no store that MLflow 3.17 records to; plain folders (./mlruns) are not offered any more"
+        )
+    allowed = "sqlite:///FILE, http(s)://SERVER, postgresql://, mysql://, mssql://, databricks"
+    return Problem(KEY, redact_uri(uri), reason, allowed, "tracking.uri=sqlite:///outputs/mlflow.db")
+
+
+def _check_sqlite(uri: str, file: Path) -> list[Problem]:
+    other = "tracking.uri=sqlite:///outputs/other.db"
+    try:
+        found = store_revision(file)
+    except NotAStoreError as error:
+        return [Problem(KEY, uri, f"{file} is no MLflow store: {error}", fix=other)]
+    except OSError as error:
+        return [Problem(KEY, uri, f"{file} cannot be opened: {error.strerror}", fix=other)]
+    schema = installed_schema()
+    if found is None or found == schema.head:
+        return []
+    if found in schema.known:
+        return [_outdated(uri, f"schema {found}, this MLflow needs {schema.head}")]
+    reason = f"the store was made by a newer MLflow (schema {found}, unknown to the installed one)"
+    return [Problem(KEY, uri, reason, fix=f"install that MLflow, or {other}")]
+
+
+def _outdated(uri: str, detail: str) -> Problem:
+    reason = f"the store was made by another MLflow version ({detail})"
+    return Problem(KEY, redact_uri(uri), reason, fix=f"back it up, then: mlflow db upgrade {redact_uri(uri)}")
+
+
+def _prepare_sqlite(uri: str, file: Path) -> None:
+    if store_revision(file) is not None:
+        return
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(file.with_name(f"{file.name}.lock"), timeout=_CREATION_SECONDS):
+            if store_revision(file) is None:
+                _create_sqlite(file)
+    except PermissionError as error:
+        raise Refusal([Problem(KEY, uri, f"{file} cannot be written: {error.strerror}")]) from error
+    # Another program may have made the file in the meantime, with another MLflow.
+    refuse_if_any(_check_sqlite(uri, file))
+
+
+def _create_sqlite(file: Path) -> None:
+    """Creates the store under another name first: a process killed half-way leaves nothing behind.
+
+    MLflow's migrations are dozens of transactions, and a store between two of them cannot be told from
+    an outdated one.
+    """
+    from zpipe.record.client import silence_mlflow
+
+    silence_mlflow()
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    unfinished = file.with_name(f".{file.name}.unfinished")
+    unfinished.unlink(missing_ok=True)
+    store = SqlAlchemyStore(f"sqlite:///{unfinished}", str(file.parent / "mlartifacts"))  # type: ignore[no-untyped-call]
+    store.engine.dispose()
+    unfinished.replace(file)
+
+
+def _prepare_database(uri: str) -> None:
+    """Lets MLflow create its tables. The lock holds on this machine; MLflow has none across machines."""
+    from mlflow.exceptions import MlflowException
+
+    from zpipe.record.client import open_client
+
+    digest = hashlib.sha256(uri.encode()).hexdigest()[:16]
+    lock = Path(tempfile.gettempdir()) / f"zpipe-store-{os.getuid()}-{digest}.lock"
+    with FileLock(lock, timeout=_CREATION_SECONDS):
+        try:
+            open_client(uri).search_experiments(max_results=1)
+        except ImportError as error:
+            reason = f"the database driver is missing: {error}"
+            raise Refusal([Problem(KEY, redact_uri(uri), reason, fix=f"pip install {error.name}")]) from error
+        except MlflowException as error:
+            if "out-of-date database schema" not in str(error):
+                raise
+            raise Refusal([_outdated(uri, redact(str(error), uri).partition(". ")[0])]) from None
+
+
+def _folder_name(experiment: str) -> str:
+    """A name for the experiment's artifact folder; run ids below it keep runs apart in any case."""
+    return re.sub(r"[^\w.-]+", "_", experiment).strip(".") or "experiment"

@@ -1,0 +1,167 @@
+"""Events to MLflow. Everything here can be repeated: the same events twice leave the same store."""
+
+import json
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from zpipe.events import FILE_NAME as EVENTS_FILE
+from zpipe.events import Event
+from zpipe.plan import FILE_NAME as PLAN_FILE
+from zpipe.plan import Plan
+from zpipe.record import facts
+from zpipe.record.models import mark_removed, record_model
+from zpipe.record.points import batches, milliseconds
+from zpipe.record.reading import read_all
+from zpipe.record.redact import redact
+from zpipe.record.state import StateFile, Status
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_TAG_LENGTH = 8000
+_OVERFLOW_TABLE = "overflow_events.json"
+_OVERFLOW_COLUMNS = ["step", "scale_before", "scale_after", "skipped_total"]
+_ACCEPTED = frozenset({"step", "metrics", "overflow", "checkpoint", "model", "summary"})
+
+
+def is_accepted(events: Iterable[Event]) -> bool:
+    """Whether these events show that the worker took its inputs: it reached the model, or went beyond."""
+    return any(
+        event["event"] in _ACCEPTED or (event["event"] == "phase" and event.get("name") == "model")
+        for event in events
+    )
+
+
+class Recorder:
+    """Writes one run to one store. Methods raise what MLflow raises; calling them again is safe."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        client: "MlflowClient",
+        experiment_id: str,
+        state: StateFile,
+        parent_run_id: str | None,
+    ) -> None:
+        self._plan = plan
+        self._client = client
+        self._experiment_id = experiment_id
+        self._state = state
+        self._parent_run_id = parent_run_id
+        self._opened = False
+
+    @property
+    def run_id(self) -> str | None:
+        return self._state.now.run_id
+
+    def record(self, events: list[Event], offset: int) -> None:
+        """Records the events that end at this byte offset, and then notes the offset."""
+        self._send(self._open(events), events)
+        self._state.update(offset=offset)
+
+    def close(
+        self, events: list[Event], offset: int, status: Status, end_time: int, files: Iterable[str] = ()
+    ) -> str:
+        """Records what is left and ends the run at `end_time` (milliseconds); returns the run's id.
+
+        `files` are further artifacts, relative to the run folder; those that do not exist are left out.
+        """
+        run_id = self._open(events)
+        self._send(run_id, events)
+        self._log_overflow_table(run_id)
+        mark_removed(self._client, self._experiment_id, run_id)
+        for name in (EVENTS_FILE, *files):
+            if (self._plan.folder / name).is_file():
+                self._client.log_artifact(run_id, str(self._plan.folder / name))
+        self._client.set_terminated(run_id, status, end_time=end_time)
+        self._state.update(offset=offset, status=status, closed=True)
+        return run_id
+
+    def _open(self, events: list[Event]) -> str:
+        """The id of the run, created and described on the first call."""
+        run_id = self.run_id or self._find_unnoted() or self._create(events)
+        if not self._opened:
+            self._state.update(run_id=run_id, experiment_id=self._experiment_id, opening=False)
+            if not self._state.now.described:
+                self._describe(run_id)
+            if self._state.now.closed:
+                self._client.update_run(run_id, status="RUNNING")
+                self._state.update(closed=False)
+            self._opened = True
+        return run_id
+
+    def _find_unnoted(self) -> str | None:
+        """A run that an earlier attempt created without living to note its id."""
+        if not self._state.now.opening or '"' in self._plan.run_dir:
+            return None
+        condition = f'tags.`{facts.RUN_DIR_TAG}` = "{self._plan.run_dir}"'
+        found = self._client.search_runs([self._experiment_id], condition, max_results=1)
+        return str(found[0].info.run_id) if found else None
+
+    def _create(self, events: list[Event]) -> str:
+        self._state.update(opening=True)
+        start = milliseconds(events[0]) if events else int(time.time() * 1000)
+        tags = facts.tags(self._plan, self._parent_run_id)
+        name = facts.run_name(self._plan)
+        run = self._client.create_run(self._experiment_id, start_time=start, tags=tags, run_name=name)
+        return str(run.info.run_id)
+
+    def _describe(self, run_id: str) -> None:
+        from mlflow.entities import Param
+
+        params = [Param(key, value) for key, value in facts.params(self._plan).items()]
+        self._client.log_batch(run_id, params=params)
+        experiment = self._plan.experiment.model_dump(mode="json")
+        texts = {
+            "ds_config.json": json.dumps(self._plan.ds_config, indent=2),
+            PLAN_FILE: json.dumps(self._plan.model_dump(mode="json"), indent=2, ensure_ascii=False),
+            "config.yaml": yaml.safe_dump(experiment, sort_keys=False, allow_unicode=True),
+        }
+        for name, text in texts.items():
+            self._client.log_text(run_id, redact(text, self._plan.experiment.tracking.uri), name)
+        self._state.update(described=True)
+
+    def _send(self, run_id: str, events: list[Event]) -> None:
+        for metrics in batches(events):
+            self._client.log_batch(run_id, metrics=metrics)
+        for event in events:
+            if event["event"] in ("checkpoint", "model"):
+                record_model(self._client, self._experiment_id, run_id, self._plan.folder, event)
+            elif event["event"] == "failed":
+                text = redact(
+                    f"{event.get('type')}: {event.get('message')}", self._plan.experiment.tracking.uri
+                )
+                self._client.set_tag(run_id, "zpipe.error", text[:_TAG_LENGTH])
+
+    def _log_overflow_table(self, run_id: str) -> None:
+        """Writes all overflows of the run in the format of mlflow.log_table, tag included."""
+        overflows = (event for event in read_all(self._plan.folder) if event["event"] == "overflow")
+        rows = [[event.get(column) for column in _OVERFLOW_COLUMNS] for event in overflows]
+        if rows:
+            table = json.dumps({"columns": _OVERFLOW_COLUMNS, "data": rows})
+            self._client.log_text(run_id, table, _OVERFLOW_TABLE)
+            tables = [{"path": _OVERFLOW_TABLE, "type": "table"}]
+            self._client.set_tag(run_id, "mlflow.loggedArtifacts", json.dumps(tables))
+
+
+def ended_as(run_dir: Path) -> Status:
+    """How a run ended whose supervisor did not live to say so, judged by its events."""
+    status: Status = "KILLED"
+    for event in read_all(run_dir):
+        if event["event"] in ("refused", "failed"):
+            status = "FAILED"
+        elif event["event"] == "phase":
+            status = "FINISHED" if event.get("name") == "done" else "KILLED"
+    return status
+
+
+def last_word(run_dir: Path) -> int | None:
+    """Milliseconds at which the run last said anything; None if it never did."""
+    last: Event | None = None
+    for event in read_all(run_dir):
+        last = event
+    return milliseconds(last) if last else None

@@ -1,0 +1,35 @@
+"""The Experiment: everything that a user can say about one run, typed and frozen."""
+
+from typing import Any
+
+from pydantic import Field
+
+from zpipe.schema.base import Group, defaults_of
+from zpipe.schema.offload import Offload
+from zpipe.schema.optimization import Batch, Optimizer, Scheduler
+from zpipe.schema.precision import Precision
+from zpipe.schema.stage import Stage
+from zpipe.schema.surroundings import Checkpoint, Data, Launcher, Model, Tracking
+from zpipe.schema.train import Train
+
+
+class Experiment(Group):
+    """One run, as composed from conf/, a recipe and overrides. One attribute for each config group."""
+
+    stage: Stage = Field(default_factory=Stage)
+    offload: Offload = Field(default_factory=Offload)
+    precision: Precision = Field(default_factory=Precision)
+    optimizer: Optimizer = Field(default_factory=Optimizer)
+    scheduler: Scheduler = Field(default_factory=Scheduler)
+    batch: Batch = Field(default_factory=Batch)
+    train: Train = Field(default_factory=Train)
+    model: Model = Field(default_factory=Model)
+    data: Data = Field(default_factory=Data)
+    launcher: Launcher = Field(default_factory=Launcher)
+    checkpoint: Checkpoint = Field(default_factory=Checkpoint)
+    tracking: Tracking = Field(default_factory=Tracking)
+
+
+def defaults() -> dict[str, Any]:
+    """Every key with its default: what the YAML files are merged onto."""
+    return defaults_of(Experiment)

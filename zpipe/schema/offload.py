@@ -1,0 +1,78 @@
+"""Where optimizer states and parameters live: DeepSpeed's offload_optimizer, offload_param and aio.
+
+Upstream: deepspeed/runtime/zero/offload_config.py, deepspeed/runtime/swap_tensor/constants.py.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from zpipe.schema.base import Count, Group, Number
+from zpipe.schema.stage import Elements
+
+Device = Literal["none", "cpu", "nvme"]
+
+
+class OffloadOptimizer(Group):
+    """Optimizer states and the optimizer step on the host; with nvme the states are swapped to files."""
+
+    device: Device = "none"
+    buffer_count: Annotated[Count, Field(ge=1)] | None = None
+    """Swap buffers, at least one for each state of a parameter (Adam: 4)."""
+    pin_memory: bool | None = None
+    """Page-locked host memory; overrides `offload.pin_memory`."""
+    pipeline_read: bool | None = None
+    """Read the next tile while the current one is updated (nvme)."""
+    pipeline_write: bool | None = None
+    """Write the previous tile while the current one is updated (nvme)."""
+    fast_init: bool | None = None
+    """Initialise the swapped states in one go (nvme)."""
+    ratio: Annotated[Number, Field(ge=0, le=1)] | None = None
+    """Share of the parameters that the host updates (stage 3)."""
+    super_offload: bool | None = None
+    """Offload for superchips (stage 3, CUDA)."""
+    cpuadam_cores_perc: Annotated[Number, Field(ge=0, le=1)] | None = None
+    """Share of the cores for CPU Adam under super_offload."""
+
+
+class OffloadParam(Group):
+    """Parameters on the host or in files (stage 3)."""
+
+    device: Device = "none"
+    buffer_count: Annotated[Count, Field(ge=1)] | None = None
+    """Swap buffers, one for each parameter that is live or in flight (nvme)."""
+    buffer_size: Annotated[Count, Field(gt=0)] | None = None
+    """Elements of one swap buffer, at least the largest parameter partition (nvme)."""
+    max_in_cpu: Elements | None = None
+    """Parameter elements kept in host memory (nvme)."""
+    pin_memory: bool | None = None
+    """Page-locked host memory; overrides `offload.pin_memory`."""
+
+
+class Aio(Group):
+    """DeepSpeed's asynchronous file access."""
+
+    block_size: Annotated[Count, Field(gt=0)] | None = None
+    """Bytes of one request."""
+    queue_depth: Annotated[Count, Field(gt=0)] | None = None
+    """Requests in flight."""
+    intra_op_parallelism: Annotated[Count, Field(gt=0)] | None = None
+    """Threads that share one read or write."""
+    single_submit: bool | None = None
+    """Submit requests one at a time."""
+    overlap_events: bool | None = None
+    """Submit new requests while others complete."""
+    use_gds: bool | None = None
+    """NVIDIA GPUDirect Storage."""
+
+
+class Offload(Group):
+    """Offload of optimizer states and parameters."""
+
+    offload_optimizer: OffloadOptimizer = Field(default_factory=OffloadOptimizer)
+    offload_param: OffloadParam = Field(default_factory=OffloadParam)
+    nvme_path: str | None = None
+    """Folder for swap files; null means a folder inside the run folder. Each run makes its own below it."""
+    pin_memory: bool | None = None
+    """Page-locked host memory for both; DeepSpeed's default is true."""
+    aio: Aio = Field(default_factory=Aio)

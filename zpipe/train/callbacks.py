@@ -1,0 +1,113 @@
+"""Tells the parent what the Trainer does, at next to no cost per step."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from zpipe.plan import Plan
+from zpipe.train.meters import WARM_UP_STEPS, LossScale, Stopwatch, Throughput, read_memory
+from zpipe.train.ranks import Reporter
+
+STEP_EVENT_SECONDS = 1.0
+
+
+class EventCallback(TrainerCallback):
+    """Writes events on rank 0; on the others it only keeps the figures that a summary needs."""
+
+    def __init__(self, plan: Plan, reporter: Reporter) -> None:
+        self.trainer: Any = None
+        """Set once the Trainer exists; its `model_wrapped` is the engine while training."""
+        self.final_loss: float | None = None
+        self.evaluated_at: int | None = None
+        self.steady = Stopwatch()
+        self._reporter = reporter
+        self._folder = plan.folder
+        self._sequences = plan.experiment.batch.per_device_train_batch_size * plan.launch.world_size
+        self._throughput = Throughput(plan.experiment.data.max_length, plan.launch.world_size)
+        self._window = Stopwatch()
+        self._loss_scale = LossScale(is_fp16=bool(plan.ds_config.get("fp16", {}).get("enabled")))
+        self._last_step_event = 0.0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._window.restart()
+        self.steady.restart()
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._loss_scale.begin(self.trainer.model_wrapped)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        step = state.global_step
+        micro_batches = getattr(
+            self.trainer, "current_gradient_accumulation_steps", args.gradient_accumulation_steps
+        )
+        for watch in (self._window, self.steady):
+            watch.add_step(self._sequences * micro_batches)
+        if step == WARM_UP_STEPS and state.max_steps > WARM_UP_STEPS:
+            self.steady.restart()
+        self._tell_skipped_step(step)
+        # Otherwise on_log, which comes at this very step, says the same.
+        if self._loss_scale.changed and not control.should_log:
+            self._metrics(step, self._loss_scale.values())
+        self._tell_progress(step, state.max_steps)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        values = {name: value for name, value in (logs or {}).items() if isinstance(value, int | float)}
+        if "loss" in values:
+            values |= self._training_figures(values["loss"])
+        self._metrics(state.global_step, values)
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.evaluated_at = state.global_step
+        self._leave_out()
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        folder = self._folder / f"checkpoint-{state.global_step}"
+        self._reporter.write(
+            "checkpoint", step=state.global_step, path=folder.name, bytes=bytes_in(folder)
+        )
+        self._leave_out()
+
+    def steady_throughput(self) -> dict[str, float]:
+        """Over the whole run without its first steps, evaluation and saving."""
+        return self._throughput.read(self.steady)
+
+    def _training_figures(self, loss: float) -> dict[str, float]:
+        self.final_loss = loss
+        # The loss was just read from the device, so every kernel of the window has finished.
+        self._window.mark()
+        self.steady.mark()
+        figures = {**self._throughput.read(self._window), **read_memory(), **self._loss_scale.values()}
+        self._window.restart()
+        return figures
+
+    def _leave_out(self) -> None:
+        self._window.leave_out()
+        self.steady.leave_out()
+
+    def _tell_skipped_step(self, step: int) -> None:
+        skip = self._loss_scale.end(self.trainer.model_wrapped)
+        if skip is not None:
+            self._reporter.write(
+                "overflow",
+                step=step,
+                scale_before=skip.scale_before,
+                scale_after=skip.scale_after,
+                skipped_total=skip.skipped_total,
+            )
+
+    def _tell_progress(self, step: int, steps: int) -> None:
+        now = time.monotonic()
+        if now - self._last_step_event >= STEP_EVENT_SECONDS or step == steps:
+            self._last_step_event = now
+            self._reporter.write("step", step=step, of=steps)
+
+    def _metrics(self, step: int, values: dict[str, Any]) -> None:
+        if values:
+            self._reporter.write("metrics", step=step, values=values)
+
+
+def bytes_in(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

@@ -1,0 +1,166 @@
+"""From rows to documents: ids, and labels that are -100 wherever nothing is to be learned."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from zpipe.problems import Refusal
+from zpipe.schema.surroundings import Data
+from zpipe.train.sources import problem
+from zpipe.train.tokens import Encoder, Ids
+
+IGNORED = -100
+"""The label that transformers' losses skip."""
+
+COLUMNS = {
+    "messages": ("messages",),
+    "prompt_completion": ("prompt", "completion"),
+    "text": ("text",),
+}
+"""Layouts in the order in which `auto` looks for them."""
+
+Batch = dict[str, list[Any]]
+
+
+@dataclass(frozen=True)
+class Document:
+    """One example as ids, with a label for each."""
+
+    ids: Ids
+    labels: Ids
+
+
+def choose_layout(data: Data, seen: list[str]) -> str:
+    """Which of COLUMNS the table has; raises Refusal when it has not the one asked for, or none."""
+    candidates = COLUMNS if data.columns == "auto" else {data.columns: COLUMNS[data.columns]}
+    for layout, needed in candidates.items():
+        if set(needed) <= set(seen):
+            return layout
+    key = "data.path" if data.columns == "auto" else "data.columns"
+    raise problem(
+        data.path if data.columns == "auto" else data.columns,
+        f"no usable columns; the data has {', '.join(seen) or 'none'}",
+        key=key,
+        allowed="; ".join(" and ".join(needed) for needed in candidates.values()),
+    )
+
+
+def documents(batches: Iterator[Batch], layout: str, data: Data, encoder: Encoder) -> Iterator[list[Document]]:
+    """The documents of each batch. Rows without any text are left out; malformed ones raise Refusal."""
+    convert: dict[str, Callable[[list[Any], int, Data, Encoder], list[Document]]] = {
+        "text": _from_text,
+        "prompt_completion": _from_pairs,
+        "messages": _from_messages,
+    }
+    row = 1
+    for batch in batches:
+        rows = list(zip(*(batch[name] for name in COLUMNS[layout]), strict=True))
+        yield convert[layout](rows, row, data, encoder)
+        row += len(rows)
+
+
+def _from_text(rows: list[Any], first: int, data: Data, encoder: Encoder) -> list[Document]:
+    texts = [_text(text, "text", first + at, data) for at, (text,) in enumerate(rows)]
+    return [_document([(ids, True)], encoder) for ids in encoder([text for text in texts if text])]
+
+
+def _from_pairs(rows: list[Any], first: int, data: Data, encoder: Encoder) -> list[Document]:
+    prompts = [_text(row[0], "prompt", first + at, data) for at, row in enumerate(rows)]
+    completions = [_text(row[1], "completion", first + at, data) for at, row in enumerate(rows)]
+    pairs = zip(encoder(prompts), encoder(completions), strict=True)
+    on_prompts = not data.completion_only
+    # An empty completion would teach nothing but to stop.
+    return [_document([(p, on_prompts), (c, True)], encoder) for p, c in pairs if len(c)]
+
+
+def _from_messages(rows: list[Any], first: int, data: Data, encoder: Encoder) -> list[Document]:
+    found = []
+    for at, (messages,) in enumerate(rows):
+        if not messages:
+            continue
+        try:
+            spans = _spans(_checked(messages), encoder, data.completion_only)
+        except Refusal:
+            raise
+        except Exception as error:
+            raise problem(
+                data.path,
+                f"row {first + at} is no conversation that the chat template can render: {error}",
+                allowed="messages: a list of {role, content}",
+            ) from error
+        ids = encoder([text for text, _ in spans])
+        pieces = [(piece, learned) for piece, (_, learned) in zip(ids, spans, strict=True)]
+        found.append(_document(pieces, encoder, rendered=True))
+    return found
+
+
+def _text(value: Any, column: str, row: int, data: Data) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise problem(
+            data.path, f"column {column} holds a {type(value).__name__} instead of text in row {row}"
+        )
+    return value
+
+
+def _checked(messages: Any) -> list[dict[str, Any]]:
+    for message in messages:
+        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+            raise ValueError("a message has no role")
+        if not isinstance(message.get("content"), str | list):
+            raise ValueError(f"the {message['role']} message has no content")
+    return list(messages)
+
+
+def _spans(messages: list[dict[str, Any]], encoder: Encoder, completion_only: bool) -> list[tuple[str, bool]]:
+    """The rendered conversation in pieces, each with whether it is to be learned.
+
+    A reply begins where the template would let the model begin it, so the ids before it are the
+    very ids that stand before it in inference.
+    """
+    whole = encoder.render(messages)
+    if not completion_only:
+        return [(whole, True)]
+    pieces: list[tuple[str, bool]] = []
+    done = 0
+    for at, message in enumerate(messages):
+        if message["role"] != "assistant":
+            continue
+        opened = encoder.render(messages[:at], open_reply=True)
+        begin = max(done, len(os.path.commonprefix([whole, opened])))
+        end = _reply_end(whole, messages, at, begin, encoder)
+        pieces += [(whole[done:begin], False), (whole[begin:end], True)]
+        done = end
+    pieces.append((whole[done:], False))
+    return [(text, learned) for text, learned in pieces if text]
+
+
+def _reply_end(whole: str, messages: list[dict[str, Any]], at: int, begin: int, encoder: Encoder) -> int:
+    through = encoder.render(messages[: at + 1])
+    if whole.startswith(through) and len(through) >= begin:
+        return len(through)
+    # Some templates (Qwen3's) render a reply otherwise once more turns follow: look for its words.
+    content = messages[at]["content"]
+    found = whole.find(content.strip(), begin) if isinstance(content, str) else -1
+    if found < 0:
+        raise ValueError("the template leaves out an assistant message; data.completion_only=false trains on all")
+    end = found + len(content.strip())
+    eos = encoder.tokenizer.eos_token or ""
+    return end + len(eos) if whole.startswith(eos, end) else end
+
+
+def _document(pieces: list[tuple[Ids, bool]], encoder: Encoder, rendered: bool = False) -> Document:
+    """Joins pieces and ends them with eos; a rendered conversation brings its own start and often its end."""
+    before = np.asarray(() if rendered else encoder.start, dtype=np.int32)
+    learned_from_start = bool(pieces) and pieces[0][1]
+    parts = [(before, learned_from_start), *pieces]
+    tail = parts[-1][0][-2:].tolist() if parts[-1][0].size else []
+    if encoder.end is not None and encoder.end not in tail:
+        parts.append((np.asarray([encoder.end], dtype=np.int32), True))
+    ids = np.concatenate([ids for ids, _ in parts])
+    labels = np.concatenate([ids if learned else np.full_like(ids, IGNORED) for ids, learned in parts])
+    return Document(ids, labels)

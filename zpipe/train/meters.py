@@ -1,0 +1,149 @@
+"""What is measured while training: time, memory and the loss scale."""
+
+import resource
+import time
+from dataclasses import dataclass
+from typing import Any
+
+GIB = 2**30
+WARM_UP_STEPS = 2
+"""Left out of the steady throughput: kernels are chosen and buffers made in them."""
+
+
+class Stopwatch:
+    """Counts sequences over time, leaving out what is not training (evaluation, saving)."""
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        self.began = self._marked = time.perf_counter()
+        self.sequences = 0
+        self.steps = 0
+        self._paused = 0.0
+
+    def add_step(self, sequences: int) -> None:
+        self.sequences += sequences
+        self.steps += 1
+        self._marked = time.perf_counter()
+
+    def mark(self) -> None:
+        """Training went on until now."""
+        self._marked = time.perf_counter()
+
+    def leave_out(self) -> None:
+        """What happened since the last mark was not training."""
+        now = time.perf_counter()
+        self._paused += now - self._marked
+        self._marked = now
+
+    def seconds(self) -> float:
+        """Training time until the last mark; never zero."""
+        return max(self._marked - self.began - self._paused, 1e-9)
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """Turns a stopwatch into metrics."""
+
+    tokens_per_sequence: int
+    world_size: int
+
+    def read(self, watch: Stopwatch) -> dict[str, float]:
+        """Rates per second over all devices; {} before the first step."""
+        if not watch.steps:
+            return {}
+        seconds = watch.seconds()
+        tokens = watch.sequences * self.tokens_per_sequence / seconds
+        return {
+            "throughput/tokens_per_sec": tokens,
+            "throughput/tokens_per_sec_per_gpu": tokens / self.world_size,
+            "throughput/samples_per_sec": watch.sequences / seconds,
+            "throughput/step_time_s": seconds / watch.steps,
+        }
+
+
+def read_memory() -> dict[str, float]:
+    """GiB of this process: CUDA peaks since its start where there is CUDA, host memory now and at most."""
+    import psutil
+    import torch
+
+    values = {
+        "memory/host_rss_gib": psutil.Process().memory_info().rss / GIB,
+        # ru_maxrss is in KiB on Linux.
+        "memory/host_peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    }
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        values["memory/peak_allocated_gib"] = torch.cuda.max_memory_allocated() / GIB
+        values["memory/peak_reserved_gib"] = torch.cuda.max_memory_reserved() / GIB
+    return values
+
+
+def peaks_over_ranks() -> dict[str, float]:
+    """The largest peak of any rank, and the sum of all host peaks. Every rank must call it."""
+    import torch
+    import torch.distributed as dist
+
+    peaks = {name: value for name, value in read_memory().items() if "peak" in name}
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return peaks
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    largest = torch.tensor(list(peaks.values()), dtype=torch.float64, device=device)
+    total = largest.clone()
+    dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+    dist.all_reduce(total, op=dist.ReduceOp.SUM)
+    found = dict(zip(peaks, largest.tolist(), strict=True))
+    found["memory/host_peak_all_ranks_gib"] = total[list(peaks).index("memory/host_peak_gib")].item()
+    return found
+
+
+@dataclass(frozen=True)
+class Skip:
+    """An optimizer step that DeepSpeed left out because gradients were not finite."""
+
+    scale_before: float | None
+    scale_after: float | None
+    skipped_total: int
+
+
+class LossScale:
+    """Follows the engine's loss scale and the steps that it skipped. Costs two attribute reads a step."""
+
+    def __init__(self, is_fp16: bool) -> None:
+        self.is_fp16 = is_fp16
+        self.scale: float | None = None
+        self.skipped = 0
+        self.last_was_skipped = False
+        self.changed = True
+
+    def begin(self, engine: Any) -> None:
+        """Before a step."""
+        self.scale = self._read(engine)
+        self.skipped = int(engine.skipped_steps)
+
+    def end(self, engine: Any) -> Skip | None:
+        """After a step: tells whether it was skipped."""
+        before, skipped_before = self.scale, self.skipped
+        self.begin(engine)
+        self.last_was_skipped = self.skipped > skipped_before
+        self.changed = self.changed or self.last_was_skipped or self.scale != before
+        return Skip(before, self.scale, self.skipped) if self.last_was_skipped else None
+
+    def values(self) -> dict[str, float]:
+        """As metrics; without fp16 only a count of skipped steps, once there are any."""
+        self.changed = False
+        if self.is_fp16 and self.scale is not None:
+            return {
+                "fp16/loss_scale": self.scale,
+                "fp16/skipped_steps": float(self.skipped),
+                "fp16/overflow": float(self.last_was_skipped),
+            }
+        return {"skipped_steps": float(self.skipped)} if self.skipped else {}
+
+    def _read(self, engine: Any) -> float | None:
+        if not self.is_fp16:
+            return None
+        scale = engine._get_optimizer_loss_scale()
+        if scale is None:
+            scale = getattr(engine.optimizer, "loss_scale", None)
+        return None if scale is None else float(scale)

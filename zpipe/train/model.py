@@ -1,0 +1,106 @@
+"""The model: loaded, or made from a configuration with random weights.
+
+Weights are created in the format of the training. DeepSpeed copies its fp32 master weights from the
+model's parameters after it has cast them (at stage 3 zero.Init creates them cast), so weights that
+were first held in fp32 would end as the same masters, for twice the memory.
+"""
+
+from typing import Any
+
+import torch
+
+from zpipe.plan import Plan
+from zpipe.problems import Problem, Refusal
+from zpipe.train.tokens import first_line
+
+
+def load_model(plan: Plan, tokenizer: Any, device: torch.device) -> Any:
+    """A causal language model for the plan, at stage 3 already partitioned.
+
+    TrainingArguments with the DeepSpeed configuration must be alive: transformers partitions only
+    then. Raises Refusal when the model cannot be had or does not fit the tokenizer.
+    """
+    model = _random(plan, device) if plan.model.random_init else _pretrained(plan)
+    _check_vocabulary(model, tokenizer, plan)
+    if plan.experiment.train.gradient_checkpointing:
+        model.config.use_cache = False
+    return model
+
+
+def training_dtype(ds_config: dict[str, Any]) -> torch.dtype:
+    """The format of the parameters under this DeepSpeed configuration."""
+    if ds_config.get("bf16", {}).get("enabled"):
+        return torch.bfloat16
+    if ds_config.get("fp16", {}).get("enabled"):
+        return torch.float16
+    return torch.float32
+
+
+def _pretrained(plan: Plan) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    name = plan.experiment.model.name_or_path or plan.model.name
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            name,
+            dtype=training_dtype(plan.ds_config),
+            trust_remote_code=plan.experiment.model.trust_remote_code,
+            **_attention(plan),
+        )
+    except (OSError, ValueError) as error:
+        raise Refusal(
+            [
+                Problem(
+                    key="model.name_or_path",
+                    value=name,
+                    reason=f"no model can be loaded from it: {first_line(error)}",
+                    allowed="a local folder with config.json and weights, or a hub id that can be reached",
+                    fix="model.name_or_path=/path/to/folder",
+                )
+            ]
+        ) from error
+
+
+def _random(plan: Plan, device: torch.device) -> Any:
+    """Random weights, the same for one train.seed at every stage and on every number of ranks."""
+    from transformers import AutoConfig, AutoModelForCausalLM, set_seed
+    from transformers.initialization import no_init_weights
+    from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+
+    settings = dict(plan.model.config)
+    config = AutoConfig.for_model(settings.pop("model_type"), **settings)
+    options = {"dtype": training_dtype(plan.ds_config), **_attention(plan)}
+    set_seed(plan.experiment.train.seed)
+    if is_deepspeed_zero3_enabled():
+        return AutoModelForCausalLM.from_config(config, **options)
+    # As transformers does it at stage 3: on the training device, and drawing nothing before the
+    # weights proper, so that both draw the same numbers.
+    with device, no_init_weights():
+        model = AutoModelForCausalLM.from_config(config, **options)
+    model.initialize_weights()
+    model.tie_weights()
+    return model
+
+
+def _attention(plan: Plan) -> dict[str, str]:
+    chosen = plan.experiment.model.attn_implementation
+    return {"attn_implementation": chosen} if chosen else {}
+
+
+def _check_vocabulary(model: Any, tokenizer: Any, plan: Plan) -> None:
+    """Refuses a tokenizer whose ids the embedding lacks: on CUDA they end in an illegal memory access."""
+    rows = model.config.get_text_config().vocab_size
+    if len(tokenizer) <= rows:
+        return
+    fix = f"model.config.vocab_size={len(tokenizer)}" if plan.model.random_init else "model.tokenizer=null"
+    raise Refusal(
+        [
+            Problem(
+                key="model.config.vocab_size" if plan.model.random_init else "model.tokenizer",
+                value=rows if plan.model.random_init else plan.model.tokenizer,
+                reason=f"the tokenizer has {len(tokenizer)} ids, the model only {rows}",
+                allowed=f"at least {len(tokenizer)} ids",
+                fix=fix,
+            )
+        ]
+    )

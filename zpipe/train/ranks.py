@@ -1,0 +1,56 @@
+"""Which process of the launch this one is, and how it speaks to the parent."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zpipe.events import EventWriter, Kind
+
+
+@dataclass(frozen=True)
+class Rank:
+    """The place of this process in the launch, from the variables that torchrun sets."""
+
+    index: int
+    local_index: int
+    world_size: int
+    launch_id: str
+    """Differs between two launches of one run folder."""
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process prepares what all share, and speaks for all."""
+        return self.index == 0
+
+    @classmethod
+    def from_environment(cls) -> "Rank":
+        return cls(
+            index=int(os.environ.get("RANK", "0")),
+            local_index=int(os.environ.get("LOCAL_RANK", "0")),
+            world_size=int(os.environ.get("WORLD_SIZE", "1")),
+            launch_id=os.environ.get("ZPIPE_LAUNCH_ID", "0"),
+        )
+
+
+class Reporter:
+    """Writes events on rank 0 and nothing elsewhere, so that callers need not ask who they are."""
+
+    def __init__(self, run_dir: Path, rank: Rank) -> None:
+        self._writer = EventWriter(run_dir) if rank.leads else None
+
+    def write(self, kind: Kind, **fields: Any) -> None:
+        if self._writer is not None:
+            self._writer.write(kind, **fields)
+
+    def phase(self, name: str, detail: str = "") -> None:
+        self.write("phase", name=name, detail=detail)
+
+    def notice(self, text: str) -> None:
+        self.write("notice", text=text)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.sync()
+            self._writer.close()
+            self._writer = None

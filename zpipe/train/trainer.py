@@ -1,0 +1,105 @@
+"""The training itself: transformers' Trainer over DeepSpeed, from the plan's settings alone."""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArguments
+
+from zpipe.plan import Plan
+from zpipe.train.callbacks import EventCallback, bytes_in
+from zpipe.train.data import Sequences
+from zpipe.train.engine import check_engine
+from zpipe.train.meters import peaks_over_ranks
+from zpipe.train.model import load_model
+from zpipe.train.ranks import Rank, Reporter
+from zpipe.train.saved import check_saved_model
+from zpipe.train.tokens import CHAT_TEMPLATE
+
+MODEL_FOLDER = "model"
+
+
+class Run:
+    """One training run in this process. Every rank calls every method, in the same order."""
+
+    def __init__(
+        self, plan: Plan, tokenizer: Any, sequences: Sequences, rank: Rank, reporter: Reporter
+    ) -> None:
+        self._plan = plan
+        self._reporter = reporter
+        self._rank = rank
+        # Before the model: while these live, transformers partitions a stage 3 model as it is made.
+        arguments = TrainingArguments(
+            **plan.training_arguments, deepspeed=copy.deepcopy(plan.ds_config)
+        )
+        model = load_model(plan, tokenizer, arguments.device)
+        if plan.model.random_init:
+            reporter.notice("the model starts with random weights; nothing was pretrained")
+        self._tokenizer = tokenizer
+        self._callback = EventCallback(plan, reporter)
+        self._trainer = Trainer(
+            model=model,
+            args=arguments,
+            train_dataset=sequences.train,
+            eval_dataset=sequences.held_out,
+            data_collator=collate,
+            processing_class=tokenizer,
+            callbacks=[self._callback],
+        )
+        for noisy in (PrinterCallback, ProgressCallback):
+            self._trainer.remove_callback(noisy)
+        self._callback.trainer = self._trainer
+        self._values: dict[str, float] = {}
+
+    def train(self) -> None:
+        """Trains to the end of the plan."""
+        result = self._trainer.train()
+        check_engine(self._trainer.model_wrapped, self._plan, self._reporter)
+        self._values |= {
+            "train_loss": float(result.training_loss),
+            "steps": int(result.global_step),
+            "train_runtime_s": float(result.metrics["train_runtime"]),
+        }
+
+    def evaluate(self) -> None:
+        """Measures the loss on the held-out sequences, unless the last step already did."""
+        if self._callback.evaluated_at != self._trainer.state.global_step:
+            self._trainer.evaluate()
+        losses = [entry["eval_loss"] for entry in self._trainer.state.log_history if "eval_loss" in entry]
+        self._values["eval_loss"] = float(losses[-1])
+
+    def save(self) -> None:
+        """Writes the model and its tokenizer as from_pretrained reads them."""
+        folder = self._plan.folder / MODEL_FOLDER
+        self._trainer.save_model(str(folder))
+        if not self._rank.leads:
+            return
+        # A pickle of TrainingArguments: the plan says the same, and pickles are unsafe to pass on.
+        (folder / "training_args.bin").unlink(missing_ok=True)
+        check_saved_model(folder, self._trainer.model)
+        step = self._trainer.state.global_step
+        self._reporter.write("model", step=step, path=MODEL_FOLDER, bytes=bytes_in(folder))
+
+    def summarize(self) -> None:
+        """Says the last figures of the run; a collective, because peaks are of all ranks."""
+        values = {**self._values, **peaks_over_ranks()}
+        if self._callback.final_loss is not None:
+            values["final_loss"] = self._callback.final_loss
+        steady = self._callback.steady_throughput()
+        values |= {name.removeprefix("throughput/"): value for name, value in steady.items()}
+        self._reporter.write("summary", values=values)
+
+    def close(self) -> None:
+        """Leaves the process group, so that no rank is torn down while another still speaks."""
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
+def collate(rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    """Stacks packed sequences: all have one length, so there is nothing to pad or to mask."""
+    return {
+        name: torch.from_numpy(np.stack([row[name] for row in rows]).astype(np.int64))
+        for name in ("input_ids", "labels")
+    }

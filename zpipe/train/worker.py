@@ -1,0 +1,123 @@
+"""One worker process, from the plan to the trained model."""
+
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from zpipe.exits import Exit
+from zpipe.plan import Plan, read_plan, write_json
+from zpipe.problems import Problem, Refusal
+from zpipe.train.ranks import Rank, Reporter
+
+LET_RANK_0_SPEAK_SECONDS = 20.0
+
+
+def run(run_dir: Path) -> int:
+    """Trains the plan in `run_dir` as one rank; returns an `Exit` code and raises nothing.
+
+    Rank 0 tells what happens in events.jsonl. A rank that fails leaves `rank<R>.error.json`.
+    """
+    rank = Rank.from_environment()
+    reporter = Reporter(run_dir, rank)
+    try:
+        _train(read_plan(run_dir), rank, reporter)
+        return Exit.FINISHED
+    except Refusal as refusal:
+        return _refused(refusal, rank, reporter)
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    except Exception as error:
+        return _failed(error, run_dir, rank, reporter)
+    finally:
+        reporter.close()
+
+
+def _train(plan: Plan, rank: Rank, reporter: Reporter) -> None:
+    # Each module is imported when its turn comes: a refused data set should not wait for DeepSpeed.
+    reporter.phase("start", f"{rank.world_size} x {plan.launch.device}")
+    _check_precision(plan)
+
+    reporter.phase("tokenizer", plan.model.tokenizer)
+    from zpipe.train.tokens import load_tokenizer
+
+    tokenizer = load_tokenizer(plan)
+
+    reporter.phase("data", plan.experiment.data.path or plan.experiment.data.source)
+    from zpipe.train.data import load_sequences
+
+    sequences = load_sequences(plan, tokenizer, rank, reporter)
+
+    reporter.phase("operators", ", ".join(plan.operators) or "none")
+    from zpipe.train.operators import ensure_operators
+
+    ensure_operators(plan.operators, reporter)
+
+    reporter.phase("model", plan.model.name)
+    from zpipe.train.trainer import Run
+
+    training = Run(plan, tokenizer, sequences, rank, reporter)
+
+    reporter.phase("train")
+    training.train()
+    if sequences.held_out is not None:
+        reporter.phase("evaluate")
+        training.evaluate()
+    if plan.experiment.checkpoint.save_final_model:
+        reporter.phase("save")
+        training.save()
+    training.summarize()
+    training.close()
+    reporter.phase("done")
+
+
+def _check_precision(plan: Plan) -> None:
+    """Refuses fp16 and bf16 on a device that lacks them, before anything heavy is loaded."""
+    dtype = next((name for name in ("fp16", "bf16") if plan.ds_config.get(name, {}).get("enabled")), None)
+    if dtype is None or (dtype, plan.launch.device) == ("bf16", "cpu"):
+        return
+    from deepspeed.accelerator import get_accelerator
+
+    device = get_accelerator()
+    supported = device.is_fp16_supported() if dtype == "fp16" else device.is_bf16_supported()
+    if not supported:
+        raise Refusal(
+            [
+                Problem(
+                    key="precision",
+                    value=dtype,
+                    reason=f"DeepSpeed cannot train in {dtype} on this device ({device.device_name()})",
+                    allowed="fp32, bf16" if dtype == "fp16" else "fp32, fp16",
+                    fix="precision=bf16" if dtype == "fp16" else "precision=fp16",
+                )
+            ]
+        )
+
+
+def _refused(refusal: Refusal, rank: Rank, reporter: Reporter) -> int:
+    if not rank.leads:
+        # The first rank to exit makes torchrun end the others: rank 0 must have spoken by then.
+        time.sleep(LET_RANK_0_SPEAK_SECONDS)
+    reporter.write("refused", problems=[_as_json(problem) for problem in refusal.problems])
+    return Exit.REFUSED
+
+
+def _as_json(problem: Problem) -> dict[str, object]:
+    value = problem.value
+    return {
+        "key": problem.key,
+        "value": value if isinstance(value, str | int | float | bool | None) else str(value),
+        "reason": problem.reason,
+        "allowed": problem.allowed,
+        "fix": problem.fix,
+    }
+
+
+def _failed(error: Exception, run_dir: Path, rank: Rank, reporter: Reporter) -> int:
+    """Leaves the traceback in the run folder and on stderr."""
+    text = "".join(traceback.format_exception(error))
+    what = {"type": type(error).__name__, "message": str(error)}
+    write_json(run_dir / f"rank{rank.index}.error.json", {**what, "traceback": text})
+    reporter.write("failed", **what)
+    print(text, file=sys.stderr, flush=True)
+    return Exit.FAILED
