@@ -77,7 +77,9 @@ def _help(arguments: list[str]) -> int:
     from zpipe.resources import config_groups
 
     width = max(map(len, config_groups()))
-    groups = "\n".join(f"  {name:<{width}}  {', '.join(options)}" for name, options in config_groups().items())
+    groups = "\n".join(
+        f"  {name:<{width}}  {', '.join(options)}" for name, options in config_groups().items()
+    )
     print(USAGE.format(version=__version__, groups=groups), end="")
     return Exit.FINISHED
 

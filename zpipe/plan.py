@@ -9,6 +9,8 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
+
 from zpipe.problems import Problem, Refusal
 from zpipe.schema.base import Group
 from zpipe.schema.experiment import Experiment
@@ -92,13 +94,16 @@ def claim(run_dir: Path) -> None:
     """Raises Refusal if the folder already holds a run or a plan."""
     if (run_dir / FILE_NAME).exists():
         reason = "this folder already holds a run, which would be overwritten"
-        raise Refusal([Problem("hydra.run.dir", str(run_dir), reason, "a new folder", "leave hydra.run.dir out")])
+        raise Refusal(
+            [Problem("hydra.run.dir", str(run_dir), reason, "a new folder", "leave hydra.run.dir out")]
+        )
 
 
 def write_plan(plan: Plan) -> Path:
-    """Writes plan.json and ds_config.json into the run folder, each whole or not at all."""
+    """Writes plan.json, ds_config.json and config.yaml into the run folder, each whole or not at all."""
     plan.folder.mkdir(parents=True, exist_ok=True)
     write_json(plan.folder / "ds_config.json", plan.ds_config)
+    write_text(plan.folder / "config.yaml", yaml.safe_dump(plan.experiment.model_dump(), sort_keys=False))
     return write_json(plan.folder / FILE_NAME, plan.model_dump(mode="json"))
 
 
@@ -110,7 +115,12 @@ def read_plan(path: Path) -> Plan:
 
 def write_json(path: Path, value: Any) -> Path:
     """Writes JSON so that a reader sees the old file or the new one, never half of it."""
+    return write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Writes a text file so that a reader sees the old one or the new one, never half of it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    temporary.write_text(text)
     temporary.replace(path)
     return path

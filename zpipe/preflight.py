@@ -5,7 +5,6 @@ import os
 import shlex
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,7 +50,7 @@ def _compilers(plan: Plan) -> Iterator[Problem]:
 
 def _libaio(plan: Plan) -> Iterator[Problem]:
     """DeepSpeed itself links a program against libaio before every use of async_io."""
-    if "async_io" not in plan.operators or shutil.which("cc") is None or _links_against("aio"):
+    if "async_io" not in plan.operators or shutil.which("cc") is None or links_against("aio"):
         return
     yield Problem(
         "libaio",
@@ -61,7 +60,7 @@ def _libaio(plan: Plan) -> Iterator[Problem]:
     )
 
 
-def _links_against(library: str) -> bool:
+def links_against(library: str) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "probe.c"
         source.write_text("int io_submit(void); int main(void) { return io_submit(); }\n")
@@ -90,5 +89,3 @@ def _direct_io(plan: Plan) -> Iterator[Problem]:
             "a writable folder on a file system with O_DIRECT (ext4, xfs)",
             "offload.nvme_path=/path/on/the/nvme",
         )
-
-

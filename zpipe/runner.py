@@ -53,7 +53,9 @@ def _train_and_record(plan: Plan, experiment: Experiment, parent_run_id: str | N
     ending, reason = _judge(evidence, plan)
     record = None
     if recorder is not None:
-        record = recorder.finish(None if ending == "refused" else MLFLOW_STATUS[ending], RECORD_PATIENCE_SECONDS)
+        record = recorder.finish(
+            None if ending == "refused" else MLFLOW_STATUS[ending], RECORD_PATIENCE_SECONDS
+        )
     outcome = Outcome(
         ending=ending,
         reason=reason,

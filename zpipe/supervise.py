@@ -113,7 +113,7 @@ def _run_spawned(plan: Plan, follower: _Follower) -> tuple[int, int | None]:
 
 def _run_here(plan: Plan, follower: _Follower) -> tuple[int, int | None]:
     """The worker in this process; the events are followed from a thread."""
-    from zpipe.launchers.inprocess import run_worker
+    from zpipe.inprocess import run_worker
 
     over = threading.Event()
 
@@ -160,7 +160,7 @@ def _signals() -> Iterator[_Caught]:
 
 
 class _Tree:
-    """A process and all its descendants, remembered, because torchrun gives each rank a session of its own."""
+    """A process and all its descendants, remembered: torchrun gives each rank its own session."""
 
     def __init__(self, pid: int) -> None:
         self._root = psutil.Process(pid)

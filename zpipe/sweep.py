@@ -84,10 +84,11 @@ def _open_parent(config: DictConfig, folder: Path, overrides: list[str]) -> str 
     from zpipe.record.recorder import open_parent_run
     from zpipe.record.store import tracking_uri
 
+    swept = [text.partition("=")[0] for text in overrides if "," in text or "(" in text]
     return open_parent_run(
         tracking_uri(config.tracking.uri),
         config.tracking.experiment,
-        name=f"sweep of {', '.join(text.partition('=')[0] for text in overrides if ',' in text) or folder.name}",
+        name=f"sweep of {', '.join(swept) or folder.name}",
         tags={"zpipe.sweep_dir": str(folder), "zpipe.overrides": " ".join(overrides)},
         artifacts=[],
     )

@@ -43,7 +43,9 @@ def test_autos_follow_the_hidden_size(plan: Plan) -> None:
 
 
 def test_what_cannot_be_known_stays_auto_with_a_reason() -> None:
-    plan = plan_of("stage=3", "model.name_or_path=org/unseen", "scheduler=warmup_decay", "train.warmup_steps=0.1")
+    plan = plan_of(
+        "stage=3", "model.name_or_path=org/unseen", "scheduler=warmup_decay", "train.warmup_steps=0.1"
+    )
     assert set(plan.unresolved) == {
         "zero_optimization.reduce_bucket_size",
         "zero_optimization.stage3_prefetch_bucket_size",
@@ -67,7 +69,9 @@ def test_deepspeed_schedulers_get_at_least_one_step_of_warmup() -> None:
 
 
 @pytest.mark.parametrize(
-    ("hardware", "dtype"), [(CPU, "fp32"), (gpus(H200), "bf16"), (gpus(V100), "fp16")], ids=["cpu", "h200", "v100"]
+    ("hardware", "dtype"),
+    [(CPU, "fp32"), (gpus(H200), "bf16"), (gpus(V100), "fp16")],
+    ids=["cpu", "h200", "v100"],
 )
 def test_precision_auto_follows_the_device(hardware, dtype: str) -> None:
     config = plan_of(hardware=hardware).ds_config

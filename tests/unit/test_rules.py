@@ -48,8 +48,49 @@ REFUSED = [
         "offload.offload_param.buffer_count",
         CPU,
     ),
+    (
+        ["stage=3", "offload=nvme", "model=llama3_1b", "offload.offload_param.buffer_count=3"],
+        "offload.offload_param.buffer_count",
+        ONE_GPU,
+    ),
+    (
+        [
+            "stage=3",
+            "offload=nvme",
+            "model=llama3_1b",
+            "offload.offload_param.buffer_count=12",
+            "stage.stage3_max_reuse_distance=1e9",
+        ],
+        "offload.offload_param.buffer_count",
+        ONE_GPU,
+    ),
+    (
+        ["stage=3", "offload=nvme", "model=llama3_1b", "offload.offload_param.buffer_size=1e8"],
+        "offload.offload_param.buffer_size",
+        ONE_GPU,
+    ),
+    (
+        ["stage=3", "offload=nvme", "offload.offload_optimizer.buffer_count=3"],
+        "offload.offload_optimizer.buffer_count",
+        CPU,
+    ),
+    (["stage=3", "offload=nvme", "stage.sub_group_size=1e9"], "stage.sub_group_size", CPU),
+    (
+        ["stage=3", "offload=nvme", "stage.stage3_param_persistence_threshold=1e9"],
+        "stage.stage3_param_persistence_threshold",
+        CPU,
+    ),
+    (
+        ["stage=3", "offload=nvme", "model.name_or_path=org/unseen"],
+        "offload.offload_param.buffer_size",
+        CPU,
+    ),
     (["precision=bf16", "precision.fp16.initial_scale_power=8"], "precision.fp16.initial_scale_power", CPU),
-    (["precision=fp16", "precision.bf16.check_grad_overflow=false"], "precision.bf16.check_grad_overflow", CPU),
+    (
+        ["precision=fp16", "precision.bf16.check_grad_overflow=false"],
+        "precision.bf16.check_grad_overflow",
+        CPU,
+    ),
     (
         ["precision=fp16", "precision.fp16.loss_scale=128", "precision.fp16.hysteresis=2"],
         "precision.fp16.hysteresis",
@@ -91,10 +132,13 @@ def test_rule_refuses_and_names_the_key(overrides: list[str], key: str, hardware
     assert all(problem.reason for problem in problems)
 
 
-MENDABLE = [row for row in REFUSED if row[1] not in ("data.path", "model.name_or_path", "model.config")]
+NAMES_A_FILE = ("data.path", "model.name_or_path", "model.config", "offload.offload_param.buffer_size")
+MENDABLE = [row for row in REFUSED if row[1] not in NAMES_A_FILE]
 
 
-@pytest.mark.parametrize(("overrides", "key", "hardware"), MENDABLE, ids=[" ".join(row[0]) for row in MENDABLE])
+@pytest.mark.parametrize(
+    ("overrides", "key", "hardware"), MENDABLE, ids=[" ".join(row[0]) for row in MENDABLE]
+)
 def test_the_fix_of_a_rule_compiles(overrides: list[str], key: str, hardware: Hardware) -> None:
     problem = next(found for found in problems_of(*overrides, hardware=hardware) if found.key == key)
     for fix in problem.fix.split(", or "):
@@ -108,7 +152,9 @@ def _replace(overrides: list[str], fixes: list[str]) -> list[str]:
 
 
 def test_problems_of_several_rules_are_reported_together() -> None:
-    problems = problems_of("stage=2", "offload=nvme", "precision=bf16", "precision.fp16.initial_scale_power=8")
+    problems = problems_of(
+        "stage=2", "offload=nvme", "precision=bf16", "precision.fp16.initial_scale_power=8"
+    )
     assert {problem.key for problem in problems} == {
         "offload.offload_optimizer.device",
         "offload.offload_param.device",

@@ -6,7 +6,7 @@ A rule is a pure function of the experiment and the facts that yields problems. 
 
 from collections.abc import Callable, Iterable
 
-from zpipe.checks import batch, data, offload, optimization, precision, stage
+from zpipe.checks import batch, data, offload, optimization, precision, stage, swap
 from zpipe.facts.facts import Facts
 from zpipe.plan import Notice
 from zpipe.problems import Problem
@@ -18,6 +18,7 @@ Advice = Callable[[Experiment, Facts], Iterable[Notice]]
 ERRORS: tuple[Rule, ...] = (
     *stage.ERRORS,
     *offload.ERRORS,
+    *swap.ERRORS,
     *precision.ERRORS,
     *optimization.ERRORS,
     *batch.ERRORS,

@@ -17,7 +17,7 @@ def one_source_of_weights(experiment: Experiment, facts: Facts) -> Iterator[Prob
         yield Problem(
             "model.config",
             "…",
-            f"model.name_or_path={model.name_or_path} brings its own configuration, this one would be ignored",
+            f"model.name_or_path={model.name_or_path} brings its own, this one would be ignored",
             "one of the two",
             "model=pretrained",
         )
@@ -61,7 +61,9 @@ def data_is_there(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     if path.is_file() and path.suffix not in SUFFIXES:
         yield Problem("data.path", data.path, f"unknown kind of file {path.suffix or '(no suffix)'}", allowed)
     elif path.is_file() and path.stat().st_size == 0:
-        yield Problem("data.path", data.path, "the file is empty", allowed, "a file with at least one example")
+        yield Problem(
+            "data.path", data.path, "the file is empty", allowed, "a file with at least one example"
+        )
     elif path.is_dir() and not any(file.suffix in SUFFIXES for file in path.rglob("*")):
         yield Problem("data.path", data.path, "the folder holds no data files", allowed)
 
@@ -72,7 +74,9 @@ def _is_written_as_path(text: str) -> bool:
 
 def _neighbours(path: Path) -> str:
     folder = path.parent
-    files = sorted(file.name for file in folder.glob("*") if file.suffix in SUFFIXES) if folder.is_dir() else []
+    files = (
+        sorted(file.name for file in folder.glob("*") if file.suffix in SUFFIXES) if folder.is_dir() else []
+    )
     return " or ".join(f"data.path={folder / name}" for name in files[:3])
 
 

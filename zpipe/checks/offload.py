@@ -104,7 +104,9 @@ def _settings_of_other_devices(prefix: str, block: Group, device: str) -> Iterat
 
 def _needs_stage_3(name: str, value: object, stage: int) -> Problem:
     key = f"offload.offload_optimizer.{name}"
-    return Problem(key, value, f"acts at stage 3, and this is stage {stage}", "null", f"stage=3, or {key}=null")
+    return Problem(
+        key, value, f"acts at stage 3, and this is stage {stage}", "null", f"stage=3, or {key}=null"
+    )
 
 
 def say_where_swap_files_go(experiment: Experiment, facts: Facts) -> Iterator[Notice]:

@@ -85,7 +85,7 @@ def warn_of_unchecked_gradients(experiment: Experiment, facts: Facts) -> Iterato
         yield Notice(
             level="warning",
             key="precision.bf16.check_grad_overflow",
-            text="at stages 1 and 2, gradients that are not finite will be applied; stage 3 checks regardless",
+            text="at stages 1 and 2, gradients that are not finite will be applied; stage 3 checks anyway",
         )
 
 

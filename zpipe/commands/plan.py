@@ -30,10 +30,11 @@ def render(compiled: Plan) -> str:
     """The plan for people, top down."""
     launch, model = compiled.launch, compiled.model
     parameters = f"{model.parameters / 1e6:,.1f} million parameters" if model.parameters else "size unknown"
+    sequences = compiled.ds_config["train_batch_size"]
     sections = [
         f"model      {model.name}, {parameters}{', random weights' if model.random_init else ''}",
         f"device     {launch.device}, {launch.world_size} process(es) under {launch.launcher}",
-        f"batch      {compiled.ds_config['train_batch_size']} sequences, {compiled.tokens_per_step} tokens a step",
+        f"batch      {sequences} sequences, {compiled.tokens_per_step} tokens a step",
         f"operators  {', '.join(compiled.operators) or 'none to build'}",
     ]
     if compiled.swap_dir:

@@ -11,7 +11,9 @@ def record(arguments: list[str]) -> int:
     """Raises Refusal if the argument is no run folder."""
     if len(arguments) != 1 or not (Path(arguments[0]) / FILE_NAME).is_file():
         given = " ".join(arguments)
-        raise Refusal([Problem("record", given, "a run folder with a plan.json is expected", "outputs/DAY/TIME")])
+        raise Refusal(
+            [Problem("record", given, "a run folder with a plan.json is expected", "outputs/DAY/TIME")]
+        )
     from zpipe.record.recorder import record_run
 
     result = record_run(Path(arguments[0]).absolute())

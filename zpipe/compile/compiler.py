@@ -6,8 +6,8 @@ from pathlib import Path
 from zpipe import checks
 from zpipe.compile.ds_config import ds_config, unresolved, uses_torch_adam
 from zpipe.compile.launch import launch_of
-from zpipe.facts.facts import Facts, gather
 from zpipe.compile.training_arguments import training_arguments
+from zpipe.facts.facts import Facts, gather
 from zpipe.facts.hardware import Hardware
 from zpipe.plan import Notice, Plan
 from zpipe.problems import refuse_if_any
@@ -83,7 +83,9 @@ def _say_what_was_decided(facts: Facts) -> list[Notice]:
 def _expected_files(experiment: Experiment, facts: Facts) -> list[str]:
     files = ["plan.json", "ds_config.json", "config.yaml", "events.jsonl"]
     if facts.total_steps is not None and experiment.checkpoint.save_strategy == "steps":
-        steps = range(experiment.checkpoint.save_steps, facts.total_steps + 1, experiment.checkpoint.save_steps)
+        steps = range(
+            experiment.checkpoint.save_steps, facts.total_steps + 1, experiment.checkpoint.save_steps
+        )
         kept = list(steps)[-(experiment.checkpoint.save_total_limit or len(steps) or 1) :]
         files += [f"checkpoint-{step}" for step in kept]
     if experiment.checkpoint.save_final_model:

@@ -6,15 +6,17 @@ formula (transformers/integrations/deepspeed.py); what cannot be known yet stays
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
+from zpipe.compile.swap import bound_persistence, resolve_for_swapping
 from zpipe.facts.facts import Facts
 from zpipe.schema.base import Group
 from zpipe.schema.experiment import Experiment
 
 Json = dict[str, Any]
 
-HIDDEN_SIZE_FORMULAS = {
+HIDDEN_SIZE_FORMULAS: dict[str, Callable[[int], int]] = {
     "reduce_bucket_size": lambda hidden: hidden * hidden,
     "stage3_prefetch_bucket_size": lambda hidden: int(0.9 * hidden * hidden),
     "stage3_param_persistence_threshold": lambda hidden: 10 * hidden,
@@ -37,8 +39,8 @@ def ds_config(experiment: Experiment, facts: Facts, swap_dir: str | None) -> Jso
 def unresolved(config: Json) -> dict[str, str]:
     """The dotted keys that stayed `auto`, each with the reason."""
     reasons = {
-        "total_num_steps": "the number of steps is known once the data is tokenised; train.max_steps fixes it",
-        "warmup_num_steps": "a share of the steps, whose number is known once the data is tokenised",
+        "total_num_steps": "the steps are counted once the data is tokenised; train.max_steps fixes them",
+        "warmup_num_steps": "a share of the steps, which are counted once the data is tokenised",
     }
     hidden = "the model's hidden size cannot be read before the model is downloaded"
     return {key: reasons.get(key.rpartition(".")[2], hidden) for key in _autos(config, "")}
@@ -90,12 +92,14 @@ def _precision(experiment: Experiment, facts: Facts) -> Json:
 def _zero(experiment: Experiment, facts: Facts, swap_dir: str | None) -> Json:
     stage = experiment.stage
     block = _given(stage, "leaf_module")
+    block.update(_offload(experiment, swap_dir))
+    resolve_for_swapping(block, experiment, facts)
     for name, formula in HIDDEN_SIZE_FORMULAS.items():
         if block.get(name) == "auto" and facts.model.hidden_size is not None:
             block[name] = formula(facts.model.hidden_size)
+    bound_persistence(block, experiment, facts)
     if leaf_module := _given(stage.leaf_module):
         block["leaf_module"] = leaf_module
-    block.update(_offload(experiment, swap_dir))
     return block
 
 

@@ -45,7 +45,8 @@ def compose_once(overrides: list[str]) -> Composed:
 
 def to_experiment(config: DictConfig) -> Experiment:
     """The typed experiment of a composed configuration. Raises Refusal with every wrong value."""
-    blocks = OmegaConf.masked_copy(config, [key for key in config if key not in ("hydra", "recipe")])
+    names = [str(key) for key in config if key not in ("hydra", "recipe")]
+    blocks = OmegaConf.masked_copy(config, names)
     plain = OmegaConf.to_container(blocks, resolve=True)
     assert isinstance(plain, dict)
     values = {str(key): value for key, value in plain.items()}

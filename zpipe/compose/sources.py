@@ -57,7 +57,10 @@ class RecipeSource(ConfigSource):
         config = OmegaConf.load(file)
         _check_recipe(config, file)
         return ConfigResult(
-            provider=self.provider, path=f"recipe://{self.path}", config=config, header={"package": "_global_"}
+            provider=self.provider,
+            path=f"recipe://{self.path}",
+            config=config,
+            header={"package": "_global_"},
         )
 
     def _file(self, config_path: str) -> Path | None:

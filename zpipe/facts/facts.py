@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from zpipe.facts.model import local_folder, model_facts, parameter_numels
 from zpipe.facts.hardware import Hardware
+from zpipe.facts.model import local_folder, model_facts, parameter_numels
 from zpipe.plan import ModelFacts
 from zpipe.schema.experiment import Experiment
 

@@ -1,35 +1,9 @@
-"""No process of its own: the worker runs where zpipe runs. For notebooks and debuggers."""
+"""No process of its own: the worker runs where zpipe runs (zpipe/inprocess.py)."""
 
-import os
-import socket
 from pathlib import Path
-
-from zpipe.plan import Plan
 
 
 def argv(run_dir: Path, nproc_per_node: int) -> list[str]:
     """Nothing is spawned."""
     del run_dir, nproc_per_node
     return []
-
-
-def run_worker(plan: Plan) -> int:
-    """Runs the only rank in this process and returns its exit code."""
-    os.environ.update(plan.launch.env)
-    os.environ.update(
-        RANK="0",
-        LOCAL_RANK="0",
-        WORLD_SIZE="1",
-        LOCAL_WORLD_SIZE="1",
-        MASTER_ADDR="127.0.0.1",
-        MASTER_PORT=str(_free_port()),
-    )
-    from zpipe.train.worker import run
-
-    return int(run(plan.folder))
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

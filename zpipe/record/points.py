@@ -11,20 +11,16 @@ from zpipe.record.reading import decode
 if TYPE_CHECKING:
     from mlflow.entities import Metric
 
-_A_BATCH = 1000
-"""MLflow's limit."""
 _NAME_LENGTH = 250
 
 
-def batches(events: Iterable[Event]) -> "Iterator[list[Metric]]":
-    """The metrics of these events, in lists that one call of log_batch may take.
+def metrics_of(events: Iterable[Event]) -> "list[Metric]":
+    """The metrics in these events.
 
     MLflow's key of a point is (name, step, timestamp, value), all of which come from the event: the same
     event twice is one point.
     """
-    metrics = [metric for event in events for metric in _metrics(event)]
-    for start in range(0, len(metrics), _A_BATCH):
-        yield metrics[start : start + _A_BATCH]
+    return [metric for event in events for metric in _metrics(event)]
 
 
 def milliseconds(event: Event) -> int:

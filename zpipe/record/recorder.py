@@ -3,7 +3,7 @@
 import contextlib
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -154,10 +154,8 @@ class RecorderThread:
 
     def _run(self) -> None:
         try:
-            with FileLock(self._plan.folder / _LOCK, timeout=0):
+            with _claimed(self._plan.folder):
                 self._follow()
-        except Timeout:
-            self._error = "another process is recording this run"
         except Exception as error:
             self._error = _text(error, self.uri)
 
@@ -203,17 +201,30 @@ def record_run(run_dir: Path, base: Path | None = None) -> RecordResult:
     run_dir = run_dir.absolute()
     plan = read_plan(run_dir).model_copy(update={"run_dir": str(run_dir)})
     uri = _uri_of(plan, run_dir, base or Path.cwd())
+    state = StateFile(run_dir, redact_uri(uri))
     try:
-        with FileLock(run_dir / _LOCK, timeout=0):
-            state = StateFile(run_dir, redact_uri(uri))
+        with _claimed(run_dir):
+            state.read_again()
             if not state.now.closed or read_some(EventReader(run_dir, state.now.offset), 1):
                 follower = _Follower(plan, uri, base or Path.cwd(), state, None)
                 follower.close(state.now.status or ended_as(run_dir), last_word(run_dir), ())
             return RecordResult(True, state.now.run_id)
-    except Timeout:
-        return RecordResult(False, None, "another process is recording this run")
     except Exception as error:
-        return RecordResult(False, None, _text(error, uri))
+        return RecordResult(False, state.now.run_id, _text(error, uri))
+
+
+@contextlib.contextmanager
+def _claimed(run_dir: Path) -> Iterator[None]:
+    """Makes sure that a run is recorded by one process at a time; the claim dies with its process."""
+    lock = FileLock(run_dir / _LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RuntimeError("another process is recording this run") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _uri_of(plan: Plan, run_dir: Path, base: Path) -> str:

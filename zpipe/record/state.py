@@ -38,9 +38,12 @@ class StateFile:
     def __init__(self, run_dir: Path, uri: str) -> None:
         self._path = run_dir / FILE_NAME
         self._lock = threading.Lock()
-        self.resumed = self._path.exists()
-        """Whether an earlier process already recorded this run, at least in part."""
-        self.now = read_state(run_dir) or RecordState(uri)
+        self.now = RecordState(uri)
+        self.read_again()
+
+    def read_again(self) -> None:
+        """Takes what is in the file, if there is one: another process may have written it."""
+        self.now = read_state(self._path.parent) or self.now
 
     def update(self, **changes: Any) -> None:
         """Changes some fields and writes the file before it returns."""

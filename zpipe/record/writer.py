@@ -14,7 +14,7 @@ from zpipe.plan import FILE_NAME as PLAN_FILE
 from zpipe.plan import Plan
 from zpipe.record import facts
 from zpipe.record.models import mark_removed, record_model
-from zpipe.record.points import batches, milliseconds
+from zpipe.record.points import metrics_of, milliseconds
 from zpipe.record.reading import read_all
 from zpipe.record.redact import redact
 from zpipe.record.state import StateFile, Status
@@ -114,7 +114,7 @@ class Recorder:
         from mlflow.entities import Param
 
         params = [Param(key, value) for key, value in facts.params(self._plan).items()]
-        self._client.log_batch(run_id, params=params)
+        self._client.log_batch(run_id, params=params, synchronous=True)
         experiment = self._plan.experiment.model_dump(mode="json")
         texts = {
             "ds_config.json": json.dumps(self._plan.ds_config, indent=2),
@@ -126,8 +126,10 @@ class Recorder:
         self._state.update(described=True)
 
     def _send(self, run_id: str, events: list[Event]) -> None:
-        for metrics in batches(events):
-            self._client.log_batch(run_id, metrics=metrics)
+        metrics = metrics_of(events)
+        if metrics:
+            # The client splits them at MLflow's limits; only a synchronous call tells that they arrived.
+            self._client.log_batch(run_id, metrics=metrics, synchronous=True)
         for event in events:
             if event["event"] in ("checkpoint", "model"):
                 record_model(self._client, self._experiment_id, run_id, self._plan.folder, event)
@@ -135,7 +137,7 @@ class Recorder:
                 text = redact(
                     f"{event.get('type')}: {event.get('message')}", self._plan.experiment.tracking.uri
                 )
-                self._client.set_tag(run_id, "zpipe.error", text[:_TAG_LENGTH])
+                self._client.set_tag(run_id, "zpipe.error", text[:_TAG_LENGTH], synchronous=True)
 
     def _log_overflow_table(self, run_id: str) -> None:
         """Writes all overflows of the run in the format of mlflow.log_table, tag included."""
@@ -145,7 +147,7 @@ class Recorder:
             table = json.dumps({"columns": _OVERFLOW_COLUMNS, "data": rows})
             self._client.log_text(run_id, table, _OVERFLOW_TABLE)
             tables = [{"path": _OVERFLOW_TABLE, "type": "table"}]
-            self._client.set_tag(run_id, "mlflow.loggedArtifacts", json.dumps(tables))
+            self._client.set_tag(run_id, "mlflow.loggedArtifacts", json.dumps(tables), synchronous=True)
 
 
 def ended_as(run_dir: Path) -> Status:

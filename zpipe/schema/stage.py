@@ -1,6 +1,6 @@
 """ZeRO: DeepSpeed's `zero_optimization` block, in DeepSpeed's own names, without the offload blocks.
 
-A key left at null is not written to the JSON, so DeepSpeed's default applies.
+A key left at null is not written to the JSON, so DeepSpeed's default applies; `auto` is worked out.
 Upstream: deepspeed/runtime/zero/config.py, DeepSpeedZeroConfig.
 """
 
@@ -48,7 +48,7 @@ class Stage(Group):
     """Restore fp32 master weights from the fp32 copies of a checkpoint."""
     elastic_checkpoint: bool | None = None
     """Legacy checkpoints for another world size (stages 1 and 2)."""
-    sub_group_size: Elements | None = None
+    sub_group_size: Auto | Elements | None = None
     """Elements that the optimizer updates at a time (stage 3)."""
     stage3_prefetch_bucket_size: Auto | Elements | None = None
     """Elements fetched ahead of their use (stage 3)."""
@@ -58,7 +58,7 @@ class Stage(Group):
     """Upper bound of all unpartitioned elements together (stage 3)."""
     stage3_max_live_parameters: Elements | None = None
     """Elements that may be gathered at a time before some are released (stage 3)."""
-    stage3_max_reuse_distance: Elements | None = None
+    stage3_max_reuse_distance: Auto | Elements | None = None
     """Keep a parameter that is used again within this many elements (stage 3)."""
     stage3_gather_16bit_weights_on_model_save: bool | None = None
     """Gather the whole weights when the model is saved (stage 3)."""

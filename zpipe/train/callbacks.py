@@ -7,6 +7,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from zpipe.plan import Plan
+from zpipe.train.engine import check_engine
 from zpipe.train.meters import WARM_UP_STEPS, LossScale, Stopwatch, Throughput, read_memory
 from zpipe.train.ranks import Reporter
 
@@ -22,8 +23,8 @@ class EventCallback(TrainerCallback):
         self.final_loss: float | None = None
         self.evaluated_at: int | None = None
         self.steady = Stopwatch()
+        self._plan = plan
         self._reporter = reporter
-        self._folder = plan.folder
         self._sequences = plan.experiment.batch.per_device_train_batch_size * plan.launch.world_size
         self._throughput = Throughput(plan.experiment.data.max_length, plan.launch.world_size)
         self._window = Stopwatch()
@@ -31,6 +32,7 @@ class EventCallback(TrainerCallback):
         self._last_step_event = 0.0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        check_engine(self.trainer.model_wrapped, self._plan, self._reporter)
         self._window.restart()
         self.steady.restart()
 
@@ -52,7 +54,9 @@ class EventCallback(TrainerCallback):
             self._metrics(step, self._loss_scale.values())
         self._tell_progress(step, state.max_steps)
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
+    ) -> None:
         values = {name: value for name, value in (logs or {}).items() if isinstance(value, int | float)}
         if "loss" in values:
             values |= self._training_figures(values["loss"])
@@ -63,10 +67,8 @@ class EventCallback(TrainerCallback):
         self._leave_out()
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        folder = self._folder / f"checkpoint-{state.global_step}"
-        self._reporter.write(
-            "checkpoint", step=state.global_step, path=folder.name, bytes=bytes_in(folder)
-        )
+        folder = self._plan.folder / f"checkpoint-{state.global_step}"
+        self._reporter.write("checkpoint", step=state.global_step, path=folder.name, bytes=bytes_in(folder))
         self._leave_out()
 
     def steady_throughput(self) -> dict[str, float]:

@@ -20,7 +20,7 @@ from zpipe.schema.surroundings import Data
 from zpipe.train.formats import COLUMNS, IGNORED, Document, choose_layout, documents
 from zpipe.train.ranks import Rank, Reporter
 from zpipe.train.sources import local_source, problem, read, read_hub
-from zpipe.train.tokens import Encoder, Ids
+from zpipe.train.tokens import CHAT_TEMPLATE, Encoder, Ids
 
 CACHE_FORMAT = 1
 """Raised whenever the same input would be packed otherwise, so that no old file is taken for new."""
@@ -39,9 +39,12 @@ class Sequences:
 
 def load_sequences(plan: Plan, tokenizer: Any, rank: Rank, reporter: Reporter) -> Sequences:
     """Prepares or finds the packed data and splits it; raises Refusal for data that cannot be used."""
-    marker = plan.folder / f".data-{rank.launch_id}.json"
+    marker = _marker(plan, rank)
     if rank.leads:
-        path = prepare(plan.experiment.data, tokenizer, reporter)
+        path, layout = prepare(plan.experiment.data, tokenizer, reporter)
+        if layout == "messages" and not tokenizer.chat_template:
+            tokenizer.chat_template = CHAT_TEMPLATE
+            reporter.notice("the tokenizer has no chat template: ChatML is used, and saved with the model")
         write_json(marker, {"path": str(path)})
     else:
         path = _wait_for(marker)
@@ -54,35 +57,45 @@ def load_sequences(plan: Plan, tokenizer: Any, rank: Rank, reporter: Reporter) -
     return sequences
 
 
-def prepare(data: Data, tokenizer: Any, reporter: Reporter) -> Path:
-    """The Arrow file of the packed sequences, from the cache of `datasets` if it is there already."""
+def forget_marker(plan: Plan, rank: Rank) -> None:
+    """Removes the marker. Call it on rank 0 after a collective: every rank has read it then."""
+    _marker(plan, rank).unlink(missing_ok=True)
+
+
+def prepare(data: Data, tokenizer: Any, reporter: Reporter) -> tuple[Path, str]:
+    """The Arrow file of the packed sequences, and which of COLUMNS the examples had.
+
+    It lies in the cache of `datasets`, and is taken from there if neither the data, the tokenizer
+    nor the settings changed.
+    """
     import datasets
 
     datasets.disable_progress_bars()
     encoder = Encoder.of(tokenizer)
     source = local_source(data)
-    rows = None if source else read_hub(data)
+    rows: Any = None if source else read_hub(data)
     stamp = source.stamp() if source else rows._fingerprint
     cache = Path(datasets.config.HF_DATASETS_CACHE) / "zpipe"
     path = cache / f"{fingerprint(data, encoder, stamp)}.arrow"
-    if path.exists():
+    facts = path.with_suffix(".json")
+    # The facts are written last: where they are, the sequences are whole.
+    if facts.exists() and path.exists():
         reporter.phase("data", "packed before, taken from the cache")
-        return path
+        return path, json.loads(facts.read_text())["layout"]
     rows = read(source, data) if source else rows
     if data.max_samples is not None:
         rows = rows.select(range(min(data.max_samples, len(rows))))
     layout = choose_layout(data, rows.column_names)
-    if layout == "messages" and not tokenizer.chat_template:
-        reporter.notice("the tokenizer has no chat template: zpipe's ChatML template is used and saved with the model")
     cache.mkdir(parents=True, exist_ok=True)
     batches = rows.select_columns(list(COLUMNS[layout])).iter(ROWS_AT_A_TIME)
     write_packed(path, documents(batches, layout, data, encoder), data)
-    return path
+    write_json(facts, {"layout": layout, "data": data.model_dump(mode="json")})
+    return path, layout
 
 
 def fingerprint(data: Data, encoder: Encoder, stamp: Any) -> str:
     """Names everything that the packed ids depend on."""
-    settings = data.model_dump(include={"source", "path", "split", "columns", "max_length", "max_samples", "completion_only"})
+    settings = data.model_dump(exclude={"eval_fraction"})
     parts = [CACHE_FORMAT, settings, stamp, encoder.identity()]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
@@ -90,7 +103,7 @@ def fingerprint(data: Data, encoder: Encoder, stamp: Any) -> str:
 def write_packed(path: Path, batches: Iterable[list[Document]], data: Data) -> None:
     """Writes the packed sequences, whole or not at all; raises Refusal when none could be made."""
     import datasets
-    import pyarrow as pa
+    import pyarrow as pa  # type: ignore[import-untyped]
     from datasets.arrow_writer import ArrowWriter
 
     column = datasets.Sequence(datasets.Value("int32"), length=data.max_length)
@@ -101,7 +114,10 @@ def write_packed(path: Path, batches: Iterable[list[Document]], data: Data) -> N
         with ArrowWriter(path=str(temporary), features=features) as writer:
             for ids, labels in packer.pack(batches):
                 rows = {"input_ids": ids, "labels": labels}
-                arrays = [pa.FixedSizeListArray.from_arrays(pa.array(rows[n].ravel()), data.max_length) for n in rows]
+                arrays = [
+                    pa.FixedSizeListArray.from_arrays(pa.array(rows[n].ravel()), data.max_length)
+                    for n in rows
+                ]
                 writer.write_table(pa.table(arrays, schema=features.arrow_schema))
             writer.finalize() if packer.sequences else None
         packer.check(data)
@@ -150,11 +166,13 @@ class Packer:
         if self.learned == 0:
             raise problem(
                 given,
-                "no trainable token: every label is masked, because there is no completion or assistant message",
+                "no trainable token: there is no completion and no assistant message, only prompts",
                 fix="data.completion_only=false",
             )
         if self.tokens >= self.length or self.tokens < 8:
-            raise problem(given, f"too little to learn from: {self.tokens} tokens, {self.learned} of them trained on")
+            raise problem(
+                given, f"too little to learn from: {self.tokens} tokens, {self.learned} of them trained on"
+            )
         raise problem(
             data.max_length,
             f"all of the data is {self.tokens} tokens, not enough for one sequence",
@@ -181,6 +199,10 @@ def split(packed: Any, data: Data, seed: int) -> Sequences:
     return Sequences(
         train=packed.select(np.sort(order[held_out:])), held_out=packed.select(np.sort(order[:held_out]))
     )
+
+
+def _marker(plan: Plan, rank: Rank) -> Path:
+    return plan.folder / f".data-{rank.launch_id}.json"
 
 
 def _wait_for(marker: Path) -> Path:

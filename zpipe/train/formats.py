@@ -1,6 +1,5 @@
 """From rows to documents: ids, and labels that are -100 wherever nothing is to be learned."""
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -48,7 +47,9 @@ def choose_layout(data: Data, seen: list[str]) -> str:
     )
 
 
-def documents(batches: Iterator[Batch], layout: str, data: Data, encoder: Encoder) -> Iterator[list[Document]]:
+def documents(
+    batches: Iterator[Batch], layout: str, data: Data, encoder: Encoder
+) -> Iterator[list[Document]]:
     """The documents of each batch. Rows without any text are left out; malformed ones raise Refusal."""
     convert: dict[str, Callable[[list[Any], int, Data, Encoder], list[Document]]] = {
         "text": _from_text,
@@ -108,6 +109,11 @@ def _text(value: Any, column: str, row: int, data: Data) -> str:
 
 
 def _checked(messages: Any) -> list[dict[str, Any]]:
+    if isinstance(messages, dict):
+        # Older data sets keep a list of messages as one list for each key.
+        messages = [
+            dict(zip(messages, values, strict=True)) for values in zip(*messages.values(), strict=True)
+        ]
     for message in messages:
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
             raise ValueError("a message has no role")
@@ -131,7 +137,7 @@ def _spans(messages: list[dict[str, Any]], encoder: Encoder, completion_only: bo
         if message["role"] != "assistant":
             continue
         opened = encoder.render(messages[:at], open_reply=True)
-        begin = max(done, len(os.path.commonprefix([whole, opened])))
+        begin = max(done, _shared(whole, opened))
         end = _reply_end(whole, messages, at, begin, encoder)
         pieces += [(whole[done:begin], False), (whole[begin:end], True)]
         done = end
@@ -147,20 +153,33 @@ def _reply_end(whole: str, messages: list[dict[str, Any]], at: int, begin: int, 
     content = messages[at]["content"]
     found = whole.find(content.strip(), begin) if isinstance(content, str) else -1
     if found < 0:
-        raise ValueError("the template leaves out an assistant message; data.completion_only=false trains on all")
+        raise ValueError(
+            "the template leaves out an assistant message; data.completion_only=false trains on all"
+        )
     end = found + len(content.strip())
     eos = encoder.tokenizer.eos_token or ""
     return end + len(eos) if whole.startswith(eos, end) else end
 
 
+def _shared(one: str, other: str) -> int:
+    """How many characters both begin with."""
+    if one.startswith(other):
+        return len(other)
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
 def _document(pieces: list[tuple[Ids, bool]], encoder: Encoder, rendered: bool = False) -> Document:
-    """Joins pieces and ends them with eos; a rendered conversation brings its own start and often its end."""
+    """Joins pieces and ends them with eos, which is learned if what it ends is.
+
+    A rendered conversation brings its own start, and often its own end.
+    """
     before = np.asarray(() if rendered else encoder.start, dtype=np.int32)
     learned_from_start = bool(pieces) and pieces[0][1]
     parts = [(before, learned_from_start), *pieces]
     tail = parts[-1][0][-2:].tolist() if parts[-1][0].size else []
     if encoder.end is not None and encoder.end not in tail:
-        parts.append((np.asarray([encoder.end], dtype=np.int32), True))
+        parts.append((np.asarray([encoder.end], dtype=np.int32), parts[-1][1]))
     ids = np.concatenate([ids for ids, _ in parts])
     labels = np.concatenate([ids if learned else np.full_like(ids, IGNORED) for ids, learned in parts])
     return Document(ids, labels)

@@ -6,8 +6,12 @@ kernel lock beside it, which dies with its process: whoever holds that lock, see
 and finds nobody compiling knows that the file is left over.
 """
 
+import os
+import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +29,9 @@ EXPECTED_SECONDS = {
 LOADED_FIRST = {"async_io": ("pin_memory",)}
 """Operators that DeepSpeed's builders load on their way."""
 
+REBUILD_SECONDS = 3.0
+"""Loading a finished operator takes less; what takes longer is being built anew."""
+
 SETTLED_SECONDS = 15.0
 """A build folder without change for so long, and without a process, has no builder."""
 
@@ -40,6 +47,7 @@ def ensure_operators(names: Sequence[str], reporter: Reporter) -> None:
     """Builds what is not built yet and loads all; raises OperatorBuildError."""
     if not names:
         return
+    use_own_ninja()
     from deepspeed.ops.op_builder.all_ops import ALL_OPS
 
     for name in _in_order(names):
@@ -54,23 +62,49 @@ def _in_order(names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(wanted))
 
 
+def use_own_ninja() -> None:
+    """Puts this environment's ninja first on the PATH.
+
+    ninja builds everything anew when another version of it wrote the log, so a run from a shell
+    without the environment's PATH would cost minutes, and so would the next one with it.
+    """
+    own = str(Path(sys.executable).parent)
+    path = os.environ.get("PATH", "")
+    if Path(own, "ninja").exists() and path.split(os.pathsep)[0] != own:
+        os.environ["PATH"] = os.pathsep.join([own, path])
+
+
 def _ensure(name: str, builder: Any, reporter: Reporter) -> None:
     from filelock import FileLock
 
     folder = build_folder(name)
     with FileLock(folder / ".zpipe-lock"):
         clear_stale_lock(name, folder, reporter)
-        missing = not (folder / f"{name}.so").exists()
-        if missing:
-            reporter.write("operator", name=name, state="building", seconds=EXPECTED_SECONDS.get(name, 60))
-        began = time.monotonic()
-        try:
-            builder.load(verbose=False)
-        except Exception as error:
-            raise OperatorBuildError(f"{name} could not be built: {_end_of(error)}") from error
-        if missing:
-            seconds = round(time.monotonic() - began, 1)
-            reporter.write("operator", name=name, state="built", seconds=seconds)
+        wait = REBUILD_SECONDS if (folder / f"{name}.so").exists() else 0.0
+        with _told(name, wait, reporter):
+            try:
+                builder.load(verbose=False)
+            except Exception as error:
+                raise OperatorBuildError(f"{name} could not be built: {_end_of(error)}") from error
+
+
+@contextmanager
+def _told(name: str, wait: float, reporter: Reporter) -> Iterator[None]:
+    """Says that an operator is being built once `wait` seconds have passed, and that it was."""
+    expected = EXPECTED_SECONDS.get(name, 60)
+    began = time.monotonic()
+    timer = threading.Timer(
+        wait, lambda: reporter.write("operator", name=name, state="building", seconds=expected)
+    )
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+    seconds = time.monotonic() - began
+    if seconds > wait:
+        timer.join()
+        reporter.write("operator", name=name, state="built", seconds=round(seconds, 1))
 
 
 def build_folder(name: str) -> Path:
@@ -92,7 +126,9 @@ def clear_stale_lock(name: str, folder: Path, reporter: Reporter) -> None:
         if idle >= SETTLED_SECONDS and not _builders(folder):
             lock.unlink(missing_ok=True)
             reporter.write("operator", name=name, state="stale_lock_cleared", seconds=round(idle))
-            reporter.notice(f"a build of {name} that was killed had left {lock}: removed, or this run would have hung")
+            reporter.notice(
+                f"a build of {name} that was killed had left {lock}: removed, or this run would have hung"
+            )
             return
         time.sleep(POLL_SECONDS)
 

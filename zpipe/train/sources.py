@@ -43,7 +43,9 @@ class Source:
         return [[str(file), stat.st_size, stat.st_mtime_ns] for file, stat in stats]
 
 
-def problem(value: object, reason: str, *, key: str = "data.path", allowed: str = "", fix: str = "") -> Refusal:
+def problem(
+    value: object, reason: str, *, key: str = "data.path", allowed: str = "", fix: str = ""
+) -> Refusal:
     """A Refusal with one Problem, about the data unless `key` says otherwise."""
     return Refusal([Problem(key=key, value=value, reason=reason, allowed=allowed, fix=fix)])
 
@@ -93,7 +95,7 @@ def read_hub(data: Data) -> Any:
             data.path,
             "it is no file or folder here, and the hub's data set of that name cannot be loaded "
             f"({type(error).__name__}: {first_line(error)})",
-            allowed="a .jsonl, .json, .csv, .parquet or .txt file, a folder of such, or a hub id while online",
+            allowed="a .jsonl, .json, .csv, .parquet or .txt file, a folder of such, or a hub id online",
             fix="data.path=/path/to/train.jsonl",
         ) from error
 

@@ -89,9 +89,7 @@ class Encoder:
         if self.as_bytes:
             # A thousand times faster than the Python tokenizer.
             return [_byte_ids(text) for text in texts]
-        encoded = self.tokenizer(
-            texts, add_special_tokens=False, return_attention_mask=False, verbose=False
-        )
+        encoded = self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)
         return [np.asarray(ids, dtype=np.int32) for ids in encoded["input_ids"]]
 
     def render(self, messages: list[dict[str, Any]], open_reply: bool = False) -> str:
@@ -107,7 +105,11 @@ class Encoder:
     def identity(self) -> str:
         """A digest of everything that decides which ids a text gets."""
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
-        rules = backend.to_str() if backend is not None else json.dumps(sorted(self.tokenizer.get_vocab().items()))
+        rules = (
+            backend.to_str()
+            if backend is not None
+            else json.dumps(sorted(self.tokenizer.get_vocab().items()))
+        )
         parts = [type(self.tokenizer).__name__, rules, self.chat_template, str(self.start), str(self.end)]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 

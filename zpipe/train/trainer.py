@@ -2,21 +2,22 @@
 
 import copy
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
+import deepspeed
 import numpy as np
 import torch
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArguments
+from transformers.utils import logging as transformers_logging
 
 from zpipe.plan import Plan
 from zpipe.train.callbacks import EventCallback, bytes_in
 from zpipe.train.data import Sequences
-from zpipe.train.engine import check_engine
 from zpipe.train.meters import peaks_over_ranks
 from zpipe.train.model import load_model
 from zpipe.train.ranks import Rank, Reporter
 from zpipe.train.saved import check_saved_model
-from zpipe.train.tokens import CHAT_TEMPLATE
 
 MODEL_FOLDER = "model"
 
@@ -30,10 +31,12 @@ class Run:
         self._plan = plan
         self._reporter = reporter
         self._rank = rank
+        transformers_logging.disable_progress_bar()
         # Before the model: while these live, transformers partitions a stage 3 model as it is made.
-        arguments = TrainingArguments(
-            **plan.training_arguments, deepspeed=copy.deepcopy(plan.ds_config)
-        )
+        arguments = TrainingArguments(**plan.training_arguments, deepspeed=copy.deepcopy(plan.ds_config))
+        # Also before the model: zero.Init takes the world size for 1 as long as DeepSpeed's own
+        # communication is not up, and transformers brings it up on CUDA alone.
+        deepspeed.init_distributed(timeout=timedelta(seconds=arguments.ddp_timeout), verbose=False)
         model = load_model(plan, tokenizer, arguments.device)
         if plan.model.random_init:
             reporter.notice("the model starts with random weights; nothing was pretrained")
@@ -56,7 +59,6 @@ class Run:
     def train(self) -> None:
         """Trains to the end of the plan."""
         result = self._trainer.train()
-        check_engine(self._trainer.model_wrapped, self._plan, self._reporter)
         self._values |= {
             "train_loss": float(result.training_loss),
             "steps": int(result.global_step),
@@ -95,6 +97,8 @@ class Run:
         """Leaves the process group, so that no rank is torn down while another still speaks."""
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
+        # Without this a second run in one process (a notebook) would find DeepSpeed's old group.
+        deepspeed.comm.comm.cdb = None
 
 
 def collate(rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:

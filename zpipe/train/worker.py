@@ -44,7 +44,7 @@ def _train(plan: Plan, rank: Rank, reporter: Reporter) -> None:
     tokenizer = load_tokenizer(plan)
 
     reporter.phase("data", plan.experiment.data.path or plan.experiment.data.source)
-    from zpipe.train.data import load_sequences
+    from zpipe.train.data import forget_marker, load_sequences
 
     sequences = load_sequences(plan, tokenizer, rank, reporter)
 
@@ -60,6 +60,8 @@ def _train(plan: Plan, rank: Rank, reporter: Reporter) -> None:
 
     reporter.phase("train")
     training.train()
+    if rank.leads:
+        forget_marker(plan, rank)
     if sequences.held_out is not None:
         reporter.phase("evaluate")
         training.evaluate()

@@ -1,0 +1,65 @@
+"""Fixtures of all tests: text to train on, and one real run that many tests look at."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.support.process import REPOSITORY, SMALL, Run, zpipe
+
+IN_CI = os.environ.get("CI") == "true"
+
+
+def needs(tool: str, found: bool) -> None:
+    """Skips a test for want of a tool on a user's machine; in CI the want is a failure."""
+    if not found and IN_CI:
+        pytest.fail(f"{tool} is missing: .ci/run installs it")
+    if not found:
+        pytest.skip(f"{tool} is missing on this machine; .ci/run installs it")
+
+
+@pytest.fixture(scope="session")
+def libaio() -> None:
+    """Marks a test that reads and writes swap files."""
+    from zpipe.preflight import links_against
+
+    needs("libaio-dev", links_against("aio"))
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Path of the browser."""
+    path = shutil.which("chromium") or ""
+    needs("chromium", bool(path) and shutil.which("chromedriver") is not None)
+    return path
+
+
+@pytest.fixture(scope="session")
+def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """120 kB of English and code, one example a line."""
+    file = tmp_path_factory.mktemp("data") / "train.txt"
+    text = (REPOSITORY / "LICENSE").read_text()
+    file.write_text(text * 10)
+    return file
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> Run:
+    """One finished run with checkpoints and evaluation, recorded in the store beside it."""
+    cwd = tmp_path_factory.mktemp("small")
+    run = zpipe(
+        cwd,
+        *SMALL,
+        f"data.path={text_file}",
+        "data.eval_fraction=0.05",
+        "train.max_steps=30",
+        "train.learning_rate=1e-2",
+        "train.eval_strategy=steps",
+        "train.eval_steps=10",
+        "checkpoint=default",
+        "checkpoint.save_steps=10",
+        "batch.gradient_accumulation_steps=2",
+    )
+    assert run.exit_code == 0, run.explain()
+    return run

@@ -1,0 +1,103 @@
+"""One real run: what a user finds in the terminal, in the run folder and in MLflow."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.support.process import SMALL, Run, zpipe
+from tests.support.store import Store
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture(scope="module")
+def store(small_run: Run) -> Store:
+    return Store(small_run.folder.parent)
+
+
+def test_loss_falls(small_run: Run) -> None:
+    losses = [value for _, value in small_run.series("loss")]
+    assert losses[0] > 5.0
+    assert losses[-1] < 3.6
+
+
+def test_every_expected_file_is_there(small_run: Run) -> None:
+    plan = json.loads((small_run.folder / "plan.json").read_text())
+    for pattern in plan["expected_files"]:
+        assert list(small_run.folder.glob(pattern)), pattern
+
+
+def test_model_folder_loads(small_run: Run) -> None:
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(small_run.folder / "model")
+    assert sum(parameter.numel() for parameter in model.parameters()) > 50_000
+
+
+def test_summary_names_results_and_the_command_that_opens_mlflow(small_run: Run) -> None:
+    for words in ("eval_loss", "tokens/s", "model", "checkpoint-30", "zpipe ui"):
+        assert words in small_run.stdout, words
+
+
+def test_without_a_terminal_progress_is_plain_lines(small_run: Run) -> None:
+    assert "\x1b[" not in small_run.stdout
+    assert "loss" in small_run.stdout
+
+
+def test_mlflow_run_is_finished_and_named(store: Store) -> None:
+    run = store.only_run()
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name
+    assert run.data.params["stage"] == "2"
+
+
+def test_mlflow_has_every_point_of_the_event_file(small_run: Run, store: Store) -> None:
+    run_id = store.only_run().info.run_id
+    for name in ("loss", "grad_norm", "learning_rate", "eval_loss", "throughput/tokens_per_sec"):
+        assert store.series(run_id, name) == sorted(small_run.series(name)), name
+        assert small_run.series(name), name
+
+
+def test_mlflow_has_the_artifacts(store: Store) -> None:
+    artifacts = store.artifacts(store.only_run().info.run_id)
+    assert {"ds_config.json", "plan.json", "config.yaml", "events.jsonl"} <= artifacts
+
+
+def test_each_checkpoint_is_a_model_of_the_run(small_run: Run, store: Store) -> None:
+    run = store.client.get_run(store.only_run().info.run_id)
+    outputs = {output.model_id: output.step for output in run.outputs.model_outputs}
+    models = [store.client.get_logged_model(model_id) for model_id in outputs]
+    assert {model.name for model in models} == {"checkpoint-10", "checkpoint-20", "checkpoint-30", "model"}
+    assert sorted(outputs.values()) == [10, 20, 30, 30]
+    final = next(model for model in models if model.name == "model")
+    assert str(small_run.folder / "model") in final.tags.values()
+
+
+def test_no_shard_is_uploaded(store: Store) -> None:
+    uploaded = sum(file.stat().st_size for file in (store.file.parent / "mlartifacts").rglob("*") if file.is_file())
+    assert uploaded < 500_000
+
+
+def test_the_same_seed_gives_the_same_losses(text_file: Path, tmp_path: Path) -> None:
+    overrides = (*SMALL, f"data.path={text_file}", "tracking=none", "train.seed=7")
+    first = zpipe(tmp_path, *overrides, folder="first")
+    second = zpipe(tmp_path, *overrides, folder="second")
+    assert first.exit_code == second.exit_code == 0, first.explain()
+    assert first.series("loss") == second.series("loss")
+    assert len(first.series("loss")) == 4
+
+
+def test_a_run_folder_is_never_used_twice(small_run: Run) -> None:
+    before = (small_run.folder / "events.jsonl").read_bytes()
+    again = zpipe(small_run.folder.parent, *SMALL, folder=small_run.folder.name)
+    assert again.exit_code == 2
+    assert "already holds a run" in again.stderr
+    assert (small_run.folder / "events.jsonl").read_bytes() == before
+
+
+def test_inprocess_launcher_trains_without_a_worker_process(text_file: Path, tmp_path: Path) -> None:
+    run = zpipe(tmp_path, *SMALL, f"data.path={text_file}", "launcher=inprocess")
+    assert run.exit_code == 0, run.explain()
+    assert Store(tmp_path).only_run().info.status == "FINISHED"
+    assert not (run.folder / "logs").exists()

@@ -1,0 +1,96 @@
+"""Starting zpipe as a user does, and reading what it leaves behind."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+SMALL = (
+    "model.config.hidden_size=64",
+    "model.config.intermediate_size=128",
+    "model.config.num_hidden_layers=2",
+    "model.config.num_attention_heads=4",
+    "data.max_length=64",
+    "batch.per_device_train_batch_size=2",
+    "train.max_steps=4",
+    "train.warmup_steps=0",
+    "train.logging_steps=1",
+    "checkpoint=none",
+)
+"""A model of 100,000 parameters and four steps: what is tested is everything around the training."""
+
+
+@dataclass(frozen=True)
+class Run:
+    exit_code: int
+    stdout: str
+    stderr: str
+    folder: Path
+    """The run folder; it does not exist when the input was refused."""
+
+    @cached_property
+    def events(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.folder / "events.jsonl").read_text().splitlines()]
+
+    def series(self, name: str) -> list[tuple[int, float]]:
+        """Step and value of a metric, in the order in which they were written."""
+        return [
+            (event["step"], event["values"][name])
+            for event in self.events
+            if event["event"] == "metrics" and name in event["values"]
+        ]
+
+    @cached_property
+    def result(self) -> dict[str, Any]:
+        return dict(json.loads((self.folder / "result.json").read_text()))
+
+    def explain(self) -> str:
+        """For the message of a failed assertion."""
+        return f"exit {self.exit_code}\n{self.stdout[-3000:]}\n{self.stderr[-3000:]}"
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The environment of a test's zpipe: offline, and with this repository's package."""
+    return {**os.environ, "PYTHONPATH": str(REPOSITORY), "HF_HUB_OFFLINE": "1", "COLUMNS": "160", **more}
+
+
+def start(cwd: Path, *overrides: str, **env: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "zpipe", *overrides],
+        cwd=cwd,
+        env=environment(**env),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def zpipe(cwd: Path, *overrides: str, folder: str = "run", timeout: float = 600, **env: str) -> Run:
+    """Runs zpipe in `cwd` to its end, with the run folder at `cwd/folder`."""
+    process = start(cwd, *overrides, f"hydra.run.dir={cwd / folder}", **env)
+    stdout, stderr = process.communicate(timeout=timeout)
+    return Run(process.returncode, stdout, stderr, cwd / folder)
+
+
+def sweep(cwd: Path, *overrides: str, timeout: float = 1200, **env: str) -> Run:
+    """Runs a multirun whose points are in `cwd/sweep/0`, `cwd/sweep/1`, …"""
+    process = start(cwd, "-m", *overrides, f"hydra.sweep.dir={cwd / 'sweep'}", **env)
+    stdout, stderr = process.communicate(timeout=timeout)
+    return Run(process.returncode, stdout, stderr, cwd / "sweep")
+
+
+def processes_mentioning(text: str) -> list[psutil.Process]:
+    """Living processes with this text in their command line."""
+    return [
+        process
+        for process in psutil.process_iter(["cmdline", "status"])
+        if text in " ".join(process.info["cmdline"] or []) and process.info["status"] != psutil.STATUS_ZOMBIE
+    ]

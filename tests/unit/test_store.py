@@ -1,0 +1,225 @@
+"""Tracking stores: chosen, checked without MLflow, created once by many processes, never leaking secrets."""
+
+import multiprocessing
+import shutil
+import sqlite3
+import subprocess
+import sys
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+
+import pytest
+
+from zpipe.problems import Refusal
+from zpipe.record.client import open_client
+from zpipe.record.redact import redact, redact_uri
+from zpipe.record.revisions import installed_schema, store_revision
+from zpipe.record.store import (
+    artifact_root,
+    check_store,
+    default_uri,
+    ensure_experiment,
+    prepare_store,
+    resolve_uri,
+    sqlite_file,
+)
+
+AT_ONCE = 32
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that somebody works in, with a store."""
+    folder = tmp_path_factory.mktemp("store")
+    prepare_store(default_uri(folder))
+    return folder
+
+
+def copy_of(base: Path, folder: Path) -> Path:
+    return Path(shutil.copy(base / "outputs" / "mlflow.db", folder / "mlflow.db"))
+
+
+def set_revision(file: Path, revision: str) -> None:
+    connection = sqlite3.connect(file)
+    with connection:
+        connection.execute("UPDATE alembic_version SET version_num = ?", (revision,))
+    connection.close()
+
+
+def test_the_default_store_is_below_the_working_folder(tmp_path: Path) -> None:
+    uri = resolve_uri(None, tmp_path)
+    assert uri == f"sqlite:///{tmp_path}/outputs/mlflow.db"
+    assert sqlite_file(uri) == tmp_path / "outputs" / "mlflow.db"
+    assert artifact_root(uri, tmp_path) == f"{tmp_path}/outputs/mlartifacts"
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("sqlite:///runs/x.db", "sqlite:////base/runs/x.db"),
+        ("sqlite:////abs/x.db", "sqlite:////abs/x.db"),
+        ("https://mlflow.example", "https://mlflow.example"),
+        ("postgresql://u:p@h/db", "postgresql://u:p@h/db"),
+    ],
+)
+def test_relative_files_are_made_absolute(uri: str, expected: str) -> None:
+    assert resolve_uri(uri, Path("/base")) == expected
+
+
+@pytest.mark.parametrize("uri", ["http://h:5000", "https://h", "postgresql+psycopg2://h/d", "databricks"])
+def test_servers_and_databases_pass_the_check(uri: str) -> None:
+    assert check_store(uri) == []
+
+
+@pytest.mark.parametrize(
+    "uri", ["./mlruns", "mlruns", "file:///tmp/mlruns", "sqlite://", "sqlite:///:memory:", "ftp://h"]
+)
+def test_what_mlflow_no_longer_takes_is_refused_with_the_sqlite_alternative(uri: str) -> None:
+    (problem,) = check_store(uri)
+    assert problem.key == "tracking.uri"
+    assert "sqlite:///" in problem.fix
+    with pytest.raises(Refusal):
+        prepare_store(uri)
+
+
+def test_the_check_does_not_import_mlflow(base: Path) -> None:
+    code = (
+        "import sys; from zpipe.record.store import *;"
+        f"assert check_store({default_uri(base)!r}) == []; prepare_store({default_uri(base)!r});"
+        "import zpipe.record.recorder, zpipe.record.ui;"
+        "sys.exit(any(name in sys.modules for name in ('mlflow', 'torch', 'sqlalchemy')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_revisions_read_as_text_are_those_that_mlflow_loads(base: Path) -> None:
+    from mlflow.store.db.utils import _get_latest_schema_revision
+
+    assert installed_schema().head == _get_latest_schema_revision()  # type: ignore[no-untyped-call]
+    assert store_revision(base / "outputs" / "mlflow.db") == installed_schema().head
+
+
+def test_an_older_store_is_refused_with_the_upgrade_command(base: Path, tmp_path: Path) -> None:
+    file = copy_of(base, tmp_path)
+    set_revision(file, sorted(installed_schema().known - {installed_schema().head})[0])
+    with pytest.raises(Refusal) as refusal:
+        prepare_store(f"sqlite:///{file}")
+    assert f"mlflow db upgrade sqlite:///{file}" in refusal.value.problems[0].fix
+
+
+def test_a_newer_store_is_refused(base: Path, tmp_path: Path) -> None:
+    file = copy_of(base, tmp_path)
+    set_revision(file, "ffffffffffff")
+    (problem,) = check_store(f"sqlite:///{file}")
+    assert "newer MLflow" in problem.reason
+
+
+def test_files_that_are_no_store_are_refused_and_left_alone(tmp_path: Path) -> None:
+    text = tmp_path / "notes.db"
+    text.write_text("these are notes, not a database\n" * 50)
+    other = tmp_path / "other.db"
+    connection = sqlite3.connect(other)
+    connection.execute("CREATE TABLE mine (x)")
+    connection.close()
+    for file in (text, other):
+        before = file.read_bytes()
+        assert "no MLflow store" in check_store(f"sqlite:///{file}")[0].reason
+        assert file.read_bytes() == before
+
+
+def test_a_creation_that_was_killed_leaves_nothing_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / ".mlflow.db.unfinished").write_bytes(b"half a database")
+    (tmp_path / "mlflow.db").touch()
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    prepare_store(uri)
+    assert check_store(uri) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db", "mlflow.db.lock"]
+
+
+def start_a_run(uri: str, base: Path, gate: Barrier) -> None:
+    """What each of many runs does first."""
+    gate.wait()
+    prepare_store(uri)
+    client = open_client(uri)
+    client.create_run(ensure_experiment(client, uri, "many", base))
+
+
+def test_many_processes_at_once_on_a_fresh_store(tmp_path: Path) -> None:
+    import mlflow  # noqa: F401 - imported before the fork, or every process would spend seconds on it
+
+    context = multiprocessing.get_context("fork")
+    gate = context.Barrier(AT_ONCE)
+    uri = default_uri(tmp_path)
+    processes = [
+        context.Process(target=start_a_run, args=(uri, tmp_path, gate), daemon=True) for _ in range(AT_ONCE)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0] * AT_ONCE
+    client = open_client(uri)
+    experiments = [each for each in client.search_experiments() if each.name == "many"]
+    assert len(experiments) == 1
+    assert len(client.search_runs([experiments[0].experiment_id])) == AT_ONCE
+
+
+def test_artifacts_of_an_experiment_are_beside_the_store(base: Path) -> None:
+    uri = default_uri(base)
+    client = open_client(uri)
+    experiment_id = ensure_experiment(client, uri, "a/b: c", base)
+    assert ensure_experiment(client, uri, "a/b: c", base) == experiment_id
+    location = client.get_experiment(experiment_id).artifact_location
+    assert location == f"{base}/outputs/mlartifacts/a_b_c"
+
+
+def test_an_experiment_that_somebody_else_just_made_is_taken(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = default_uri(base)
+    client = open_client(uri)
+    made = ensure_experiment(client, uri, "raced", base)
+    look = client.get_experiment_by_name
+    answers = iter([lambda name: None, look])
+    monkeypatch.setattr(client, "get_experiment_by_name", lambda name: next(answers)(name))
+    assert ensure_experiment(client, uri, "raced", base) == made
+
+
+def test_a_deleted_experiment_is_refused(base: Path) -> None:
+    uri = default_uri(base)
+    client = open_client(uri)
+    client.delete_experiment(ensure_experiment(client, uri, "gone", base))
+    with pytest.raises(Refusal, match="deleted"):
+        ensure_experiment(client, uri, "gone", base)
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("postgresql://me:s3cr3t@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://me:p@ss/w@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://me@host/db", "postgresql://me@host/db"),
+        ("https://t0ken@host/path", "https://***@host/path"),
+        ("https://host/x?api_key=abcd&y=1", "https://host/x?api_key=***&y=1"),
+        ("sqlite:////home/a:b@c/mlflow.db", "sqlite:////home/a:b@c/mlflow.db"),
+    ],
+)
+def test_uris_are_shown_without_secrets(uri: str, shown: str) -> None:
+    assert redact_uri(uri) == shown
+
+
+def test_texts_are_shown_without_secrets() -> None:
+    uri = "mysql+pymysql://me:s3cr%40t@host/db"
+    text = f"zpipe tracking.uri={uri} failed: login of me with 's3cr@t', see https://x:y@z and {uri}?ssl=1"
+    shown = redact(text, uri)
+    assert "s3cr" not in shown
+    assert "x:y" not in shown
+    assert "me:***@host/db" in shown
+    assert redact("a mail to x@y at 12:30, see http://host:80/path") == (
+        "a mail to x@y at 12:30, see http://host:80/path"
+    )
+
+
+def test_a_refusal_shows_no_password() -> None:
+    (problem,) = check_store("ftp://me:s3cr3t@host/x")
+    assert "s3cr3t" not in str(problem)

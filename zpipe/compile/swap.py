@@ -1,0 +1,48 @@
+"""Fills in what swapping cannot work without, from the shapes of the model's parameters."""
+
+from typing import Any
+
+from zpipe.facts.facts import Facts
+from zpipe.facts.swapping import (
+    greatest_persistence_threshold,
+    least_buffer_count,
+    least_buffer_size,
+    least_optimizer_buffer_count,
+)
+from zpipe.schema.experiment import Experiment
+
+
+LARGE = 1_000_000_000
+"""Elements: DeepSpeed's own default, in effect no limit."""
+
+
+def resolve_for_swapping(zero: dict[str, Any], experiment: Experiment, facts: Facts) -> None:
+    """Completes the zero_optimization block in place; what the user gave was checked and stays.
+
+    A parameter holds a swap buffer for as long as it is live, so under nvme nothing is kept for reuse or
+    fetched ahead; and each parameter is updated alone, because larger sub-groups can be read misaligned.
+    """
+    optimizer, param = zero.get("offload_optimizer", {}), zero.get("offload_param", {})
+    swaps_states, swaps_parameters = optimizer.get("device") == "nvme", param.get("device") == "nvme"
+    _resolve(zero, "sub_group_size", 1 if swaps_states else LARGE)
+    _resolve(zero, "stage3_max_reuse_distance", 0 if swaps_parameters else LARGE)
+    if swaps_states:
+        optimizer.setdefault("buffer_count", least_optimizer_buffer_count(experiment))
+    if swaps_parameters:
+        _resolve(zero, "stage3_prefetch_bucket_size", 0)
+        param.setdefault("buffer_count", least_buffer_count(experiment, facts))
+        param.setdefault("buffer_size", least_buffer_size(facts))
+        param.setdefault("max_in_cpu", 0)  # DeepSpeed's default quietly keeps 1e9 elements in memory
+
+
+def _resolve(zero: dict[str, Any], name: str, value: int) -> None:
+    if zero.get(name) == "auto":
+        zero[name] = value
+
+
+def bound_persistence(zero: dict[str, Any], experiment: Experiment, facts: Facts) -> None:
+    """Lowers a threshold from the hidden size to what may stay unpartitioned without being swapped."""
+    threshold = zero.get("stage3_param_persistence_threshold")
+    if zero.get("offload_param", {}).get("device") == "nvme" and isinstance(threshold, int):
+        most = greatest_persistence_threshold(experiment, facts)
+        zero["stage3_param_persistence_threshold"] = min(threshold, most)

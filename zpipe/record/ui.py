@@ -1,0 +1,189 @@
+"""MLflow's web page for a store: started lightly, on loopback unless told otherwise, and ended whole.
+
+Measured with MLflow 3.17 on two cores: its default server is 15 processes with 2.3 GB that need 33 s to
+start and outlive a SIGINT; with one worker and without job execution it is 2 processes, 0.5 GB and 8 s.
+"""
+
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import IO
+
+import psutil
+
+from zpipe.exits import Exit
+from zpipe.problems import Problem, Refusal
+from zpipe.record.redact import redact, redact_uri
+from zpipe.record.store import artifact_root, default_uri, prepare_store
+
+FIRST_PORT = 5000
+_START_SECONDS = 120.0
+_STOP_SECONDS = 10.0
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def serve(uri: str, host: str = "127.0.0.1", port: int | None = None) -> int:
+    """Serves until Ctrl-C and returns the exit code. Raises Refusal if the store or the port is no good."""
+    if uri.startswith(("http://", "https://")):
+        print(f"This store is a server and has its own page: {redact_uri(uri)}")
+        return Exit.FINISHED
+    chosen = _choose_port(host, port)
+    prepare_store(uri)
+    url = f"http://{_shown_host(host)}:{chosen}"
+    print(f"Starting MLflow for {redact_uri(uri)} ...", flush=True)
+    with tempfile.TemporaryFile() as log, _server(_argv(host, chosen), _environment(uri), log) as process:
+        if not _answers(process, host, chosen):
+            # Shown only now: a server that starts well prints a page of advice and warnings, too.
+            log.seek(0)
+            print(redact(log.read().decode(errors="replace"), uri), file=sys.stderr)
+            return Exit.FINISHED if process.returncode == 0 else Exit.ENVIRONMENT
+        print(f"MLflow: {url}   (Ctrl-C ends it)", flush=True)
+        process.wait()
+    return Exit.FINISHED
+
+
+def url_of_run(base_url: str, experiment_id: str, run_id: str) -> str:
+    """The page of a run on an MLflow server."""
+    return f"{base_url.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
+
+
+def ui_command(uri: str, base: Path | None = None) -> str:
+    """The command that opens this store from the folder `base`, by default the current one."""
+    if uri == default_uri(base or Path.cwd()):
+        return "zpipe ui"
+    return shlex.join(["zpipe", "ui", "--uri", redact_uri(uri)])
+
+
+def _argv(host: str, port: int) -> list[str]:
+    argv = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
+    argv += ["--uvicorn-opts", "--log-level warning"]
+    if not _is_loopback(host):
+        # MLflow answers no other name than localhost unless told so, and refuses the page's own requests.
+        names = _names(host)
+        argv += ["--allowed-hosts", ",".join([*names, *(f"{name}:{port}" for name in names)])]
+        argv += ["--cors-allowed-origins", ",".join(f"http://{name}:{port}" for name in names)]
+    return argv
+
+
+def _environment(uri: str) -> dict[str, str]:
+    """The store goes through the environment, because everybody can read the arguments of a process."""
+    environment = {
+        **os.environ,
+        "MLFLOW_BACKEND_STORE_URI": uri,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+    environment.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    root = artifact_root(uri, Path.cwd())
+    if root is not None:
+        environment["MLFLOW_ARTIFACTS_DESTINATION"] = root
+    return environment
+
+
+@contextmanager
+def _server(
+    argv: list[str], environment: dict[str, str], log: IO[bytes]
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """The server in a session of its own; when the block ends, for whatever reason, all of it ends."""
+    with subprocess.Popen(
+        argv,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    ) as process:
+
+        def end(number: int, frame: FrameType | None) -> None:
+            process.terminate()
+
+        previous = {number: signal.signal(number, end) for number in _ENDING}
+        try:
+            yield process
+        finally:
+            _end_tree(process)
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+
+def _end_tree(process: "subprocess.Popen[bytes]") -> None:
+    """Ends the server's whole session, politely first."""
+    if process.poll() is None:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_STOP_SECONDS)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _answers(process: "subprocess.Popen[bytes]", host: str, port: int) -> bool:
+    """Waits until the server answers; False if it ended or was ended before."""
+    health = f"http://{'127.0.0.1' if host == '0.0.0.0' else _shown_host(host)}:{port}/health"  # noqa: S104
+    deadline = time.monotonic() + _START_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(health, timeout=5):
+                return True
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+    return False
+
+
+def _choose_port(host: str, port: int | None) -> int:
+    """The port asked for, or 5000, or any free one if 5000 is taken."""
+    if port is not None:
+        if not _is_free(host, port):
+            raise Refusal(
+                [Problem("--port", port, "another program listens on this port", fix="leave it out")]
+            )
+        return port
+    if _is_free(host, FIRST_PORT):
+        return FIRST_PORT
+    with closing(socket.socket(_family(host))) as listener:
+        listener.bind((host, 0))
+        return int(listener.getsockname()[1])
+
+
+def _is_free(host: str, port: int) -> bool:
+    with closing(socket.socket(_family(host))) as listener:
+        # As servers do: a port whose last connections are still winding down is free.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except socket.gaierror as error:
+            raise Refusal([Problem("--host", host, "this machine has no such address")]) from error
+        except OSError:
+            return False
+    return True
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _is_loopback(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def _shown_host(host: str) -> str:
+    if host in ("0.0.0.0", "::"):  # noqa: S104
+        return socket.gethostname()
+    return f"[{host}]" if ":" in host else host
+
+
+def _names(host: str) -> list[str]:
+    """The names and addresses under which a browser may ask for this machine."""
+    names = ["localhost", "127.0.0.1", socket.gethostname(), socket.getfqdn(), _shown_host(host)]
+    for addresses in psutil.net_if_addrs().values():
+        names += [each.address for each in addresses if each.family == socket.AF_INET]
+    return list(dict.fromkeys(names))
