@@ -47,7 +47,9 @@ def run(name: str, overrides: list[str], root: Path) -> dict[str, object]:
     argv = [sys.executable, "-m", "zpipe", *COMMON, *overrides, f"hydra.run.dir={folder}"]
     code = subprocess.run(argv, env=os.environ, check=False).returncode
     result = folder / "result.json"
-    outcome = json.loads(result.read_text()) if result.is_file() else {"ending": f"exit {code}", "summary": {}}
+    outcome = (
+        json.loads(result.read_text()) if result.is_file() else {"ending": f"exit {code}", "summary": {}}
+    )
     overflows = [line for line in (folder / "events.jsonl").open() if '"event": "overflow"' in line]
     return {"ending": outcome["ending"], "overflows": len(overflows), **outcome["summary"]}
 
@@ -59,8 +61,12 @@ def main() -> None:
     print("| run | ended | tokens/s | GPU peak reserved, GiB | host peak, GiB | overflows |")
     print("|---|---|---:|---:|---:|---:|")
     for name, row in rows.items():
-        figures = [row.get("tokens_per_sec"), row.get("memory/peak_reserved_gib"), row.get("memory/host_peak_gib")]
-        shown = " | ".join("–" if figure is None else f"{float(str(figure)):,.1f}" for figure in figures)
+        figures = [
+            row.get("tokens_per_sec"),
+            row.get("memory/peak_reserved_gib"),
+            row.get("memory/host_peak_gib"),
+        ]
+        shown = " | ".join("-" if figure is None else f"{float(str(figure)):,.1f}" for figure in figures)
         print(f"| {name} | {row['ending']} | {shown} | {row['overflows']} |")
 
 

@@ -16,7 +16,9 @@ import time
 from pathlib import Path
 
 HEAVY = ("torch", "transformers", "deepspeed", "mlflow")
-BLOCKED = "import sys; sys.modules.update(dict.fromkeys({names!r})); from zpipe.cli import main; sys.exit(main())"
+BLOCKED = (
+    "import sys; sys.modules.update(dict.fromkeys({names!r})); from zpipe.cli import main; sys.exit(main())"
+)
 BASE = "accelerate launch --help"
 
 

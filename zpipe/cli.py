@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return VERBS[verb](arguments[1:] if verb else arguments)
     except Refusal as refusal:
-        from zpipe.progress import print_problems
+        from zpipe.report import print_problems
 
         print_problems(refusal.problems)
         return Exit.REFUSED

@@ -55,7 +55,10 @@ class EventWriter:
 
 
 class EventReader:
-    """Reads whole events from where the last look ended. `offset` is in bytes and can be stored."""
+    """Reads whole events from where the last look ended. `offset` is in bytes and can be stored.
+
+    A whole line that is damaged (by a full disk, say) costs that line alone.
+    """
 
     def __init__(self, run_dir: Path, offset: int = 0) -> None:
         self._path = run_dir / FILE_NAME
@@ -71,7 +74,17 @@ class EventReader:
                 if not line.endswith(b"\n"):
                     return
                 self.offset += len(line)
-                yield json.loads(line)
+                event = _decode(line)
+                if event is not None:
+                    yield event
+
+
+def _decode(line: bytes) -> Event | None:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and "event" in event and "time" in event else None
 
 
 def encode_numbers(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import uuid
 
 from zpipe.plan import Plan
 
@@ -16,6 +17,7 @@ def run_worker(plan: Plan) -> int:
         LOCAL_WORLD_SIZE="1",
         MASTER_ADDR="127.0.0.1",
         MASTER_PORT=str(_free_port()),
+        ZPIPE_LAUNCH_ID=uuid.uuid4().hex,
     )
     from zpipe.train.worker import run
 

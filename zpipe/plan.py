@@ -12,6 +12,7 @@ from typing import Any, Literal
 import yaml
 
 from zpipe.problems import Problem, Refusal
+from zpipe.redact import redact_environment, redact_override, redact_uri
 from zpipe.schema.base import Group
 from zpipe.schema.experiment import Experiment
 
@@ -100,11 +101,29 @@ def claim(run_dir: Path) -> None:
 
 
 def write_plan(plan: Plan) -> Path:
-    """Writes plan.json, ds_config.json and config.yaml into the run folder, each whole or not at all."""
+    """Writes plan.json, ds_config.json and config.yaml into the run folder, each whole or not at all.
+
+    Secrets are left out: the parent has them in memory, and the workers get them through their environment.
+    """
     plan.folder.mkdir(parents=True, exist_ok=True)
+    plan = _without_secrets(plan)
     write_json(plan.folder / "ds_config.json", plan.ds_config)
     write_text(plan.folder / "config.yaml", yaml.safe_dump(plan.experiment.model_dump(), sort_keys=False))
     return write_json(plan.folder / FILE_NAME, plan.model_dump(mode="json"))
+
+
+def _without_secrets(plan: Plan) -> Plan:
+    experiment = plan.experiment
+    uri = experiment.tracking.uri
+    tracking = experiment.tracking.model_copy(update={"uri": redact_uri(uri) if uri else None})
+    launcher = experiment.launcher.model_copy(update={"env": redact_environment(experiment.launcher.env)})
+    return plan.model_copy(
+        update={
+            "command": [redact_override(override) for override in plan.command],
+            "experiment": experiment.model_copy(update={"tracking": tracking, "launcher": launcher}),
+            "launch": plan.launch.model_copy(update={"env": redact_environment(plan.launch.env)}),
+        }
+    )
 
 
 def read_plan(path: Path) -> Plan:

@@ -8,16 +8,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
-from zpipe.report import (
-    Facts,
-    clean,
-    duration,
-    number,
-    print_problems,
-    print_summary,
-    print_sweep,
-    summary_table,
-)
+from zpipe.report import Facts, clean, duration, number
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,7 +18,6 @@ if TYPE_CHECKING:
     from zpipe.events import Event
     from zpipe.plan import Plan
 
-__all__ = ["Facts", "Progress", "print_problems", "print_summary", "print_sweep", "summary_table"]
 
 _REFRESHES_A_SECOND = 4
 

@@ -1,8 +1,10 @@
 """One run from its experiment to its outcome: compile, check the machine, train, record, summarise."""
 
+import json
 import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
 from zpipe.compile.compiler import compile_plan
 from zpipe.facts.hardware import detect
@@ -10,10 +12,11 @@ from zpipe.launchers.logs import last_lines
 from zpipe.outcome import MLFLOW_STATUS, Ending, Outcome, write_outcome
 from zpipe.plan import Plan, claim, write_plan
 from zpipe.preflight import lacks
-from zpipe.problems import Problem, Refusal
-from zpipe.progress import Progress, print_problems, print_summary
+from zpipe.problems import Problem, Refusal, refuse_if_any
+from zpipe.progress import Progress
 from zpipe.record.recorder import RecorderThread
-from zpipe.record.store import tracking_uri
+from zpipe.record.store import check_store, tracking_uri
+from zpipe.report import print_problems, print_summary
 from zpipe.schema.experiment import Experiment
 from zpipe.supervise import Evidence, supervise
 
@@ -26,8 +29,7 @@ def run_experiment(
 ) -> Outcome:
     """Runs it and says how it ended, on the terminal, in result.json and in MLflow."""
     try:
-        claim(run_dir)
-        plan = compile_plan(experiment, run_dir, command, detect())
+        plan = prepare(experiment, run_dir, command)
         write_plan(plan)
     except Refusal as refusal:
         print_problems(refusal.problems)
@@ -39,6 +41,15 @@ def run_experiment(
     outcome = _train_and_record(plan, experiment, parent_run_id)
     write_outcome(outcome)
     return outcome
+
+
+def prepare(experiment: Experiment, run_dir: Path, command: list[str]) -> Plan:
+    """The plan, with everything checked that can be refused before a run is started. Writes nothing."""
+    claim(run_dir)
+    plan = compile_plan(experiment, run_dir, command, detect())
+    if experiment.tracking.enabled:
+        refuse_if_any(check_store(tracking_uri(experiment.tracking.uri)))
+    return plan
 
 
 def _train_and_record(plan: Plan, experiment: Experiment, parent_run_id: str | None) -> Outcome:
@@ -82,9 +93,18 @@ def _judge(evidence: Evidence, plan: Plan) -> tuple[Ending, str]:
     if evidence.returncode == 0 and evidence.done:
         return "finished", ""
     if evidence.failed is not None:
-        return "failed", f"{evidence.failed['type']}: {evidence.failed['message']}"
+        return _failure(evidence.failed)
+    for file in sorted(plan.folder.glob("rank*.error.json")):
+        ending, reason = _failure(json.loads(file.read_text()))
+        return ending, f"{file.name.partition('.')[0]}: {reason}"
     tail = last_lines(plan.folder, 1)
     return "failed", tail[0] if tail else f"the workers ended with {evidence.returncode}"
+
+
+def _failure(error: dict[str, Any]) -> tuple[Ending, str]:
+    """From an exception of a worker; an operator that could not be built is a lack of this machine."""
+    ending: Ending = "environment" if error["type"] == "OperatorBuildError" else "failed"
+    return ending, f"{error['type']}: {error['message']}"
 
 
 def _not_started(ending: Ending, run_dir: Path, problems: list[Problem] | tuple[Problem, ...]) -> Outcome:

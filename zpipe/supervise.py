@@ -5,6 +5,7 @@ import signal
 import subprocess
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -87,7 +88,7 @@ class _Follower:
 def _run_spawned(plan: Plan, follower: _Follower) -> tuple[int, int | None]:
     logs = plan.folder / "logs"
     logs.mkdir(exist_ok=True)
-    environment = {**os.environ, **plan.launch.env, "ZPIPE_PARENT_PID": str(os.getpid())}
+    environment = {**os.environ, **plan.launch.env, **_launch_identity()}
     with (logs / "launcher.log").open("wb") as log, _signals() as caught:
         process = subprocess.Popen(
             plan.launch.argv,
@@ -131,6 +132,11 @@ def _run_here(plan: Plan, follower: _Follower) -> tuple[int, int | None]:
         over.set()
         thread.join()
         follower.catch_up()
+
+
+def _launch_identity() -> dict[str, str]:
+    """What tells this launch from an earlier one in the same folder, and whom the workers belong to."""
+    return {"ZPIPE_LAUNCH_ID": uuid.uuid4().hex, "ZPIPE_PARENT_PID": str(os.getpid())}
 
 
 @dataclass

@@ -34,7 +34,7 @@ class SweepCallback(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         global exit_code
-        from zpipe.progress import print_sweep
+        from zpipe.report import print_sweep
 
         folder = Path(config.hydra.sweep.dir).absolute()
         points = read_points(folder)

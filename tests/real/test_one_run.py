@@ -75,7 +75,9 @@ def test_each_checkpoint_is_a_model_of_the_run(small_run: Run, store: Store) -> 
 
 
 def test_no_shard_is_uploaded(store: Store) -> None:
-    uploaded = sum(file.stat().st_size for file in (store.file.parent / "mlartifacts").rglob("*") if file.is_file())
+    uploaded = sum(
+        file.stat().st_size for file in (store.file.parent / "mlartifacts").rglob("*") if file.is_file()
+    )
     assert uploaded < 500_000
 
 

@@ -23,7 +23,9 @@ class Store:
         if not self.file.exists():
             return []
         experiment = self.client.get_experiment_by_name(self._experiment)
-        return [] if experiment is None else list(reversed(self.client.search_runs([experiment.experiment_id])))
+        return (
+            [] if experiment is None else list(reversed(self.client.search_runs([experiment.experiment_id])))
+        )
 
     def only_run(self) -> Any:
         (run,) = self.runs()

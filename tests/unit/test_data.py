@@ -85,7 +85,10 @@ def learned(found: Document) -> Any:
 
 def test_bytes_are_numbered_as_byt5s_own_tokenizer_does(tokenizer: Any) -> None:
     for text in (SAMPLE, "", "a", "".join(map(chr, range(300)))):
-        assert Encoder.of(tokenizer)([text])[0].tolist() == tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert (
+            Encoder.of(tokenizer)([text])[0].tolist()
+            == tokenizer(text, add_special_tokens=False)["input_ids"]
+        )
 
 
 def test_special_words_in_a_text_stay_text_under_the_bytes_tokenizer(tokenizer: Any) -> None:
@@ -109,7 +112,7 @@ def word_tokenizer() -> Any:
         single="<s> $A", special_tokens=[("<s>", 0)]
     )
     return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=backend, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+        tokenizer_object=backend, **{"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
     )
 
 
@@ -159,10 +162,11 @@ def test_before_a_reply_stand_the_very_ids_that_open_it_in_inference(tokenizer: 
 
 def test_a_template_that_changes_earlier_turns_still_has_each_reply_learned(tokenizer: Any) -> None:
     """As Qwen3's, which shows the thinking of the last reply alone."""
-    tokenizer.eos_token = "</s>"
+    eos = tokenizer.eos_token
     tokenizer.chat_template = CHAT_TEMPLATE.replace(
         "message['content'] + '<|im_end|>\n'",
-        "('<think/>' if message['role'] == 'assistant' and loop.last else '') + message['content'] + '</s>\n'",
+        "('<think/>' if message['role'] == 'assistant' and loop.last else '')"
+        f" + message['content'] + '{eos}\n'",
     )
     found = document(tokenizer, "messages", (CONVERSATION,))
     assert text_of(tokenizer, learned(found)) == "hello</s><think/>see you</s>\n"

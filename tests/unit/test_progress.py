@@ -11,10 +11,10 @@ import pytest
 from tests.support.plans import make_plan
 from zpipe.outcome import Outcome
 from zpipe.problems import Problem
-from zpipe.progress import Facts, Progress, print_problems, print_summary, print_sweep
+from zpipe.progress import Progress
 from zpipe.record.store import default_uri
 from zpipe.record.ui import ui_command
-from zpipe.report import clean, duration, number
+from zpipe.report import Facts, clean, duration, number, print_problems, print_summary, print_sweep
 
 
 class Clock:

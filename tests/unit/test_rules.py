@@ -70,6 +70,26 @@ REFUSED = [
         ONE_GPU,
     ),
     (
+        ["stage=3", "offload=nvme", "stage.stage3_prefetch_bucket_size=5e7"],
+        "stage.stage3_prefetch_bucket_size",
+        CPU,
+    ),
+    (
+        [
+            "stage=3",
+            "offload=nvme",
+            "offload.offload_optimizer.fast_init=true",
+            "model.config.hidden_size=90",
+        ],
+        "offload.offload_optimizer.fast_init",
+        CPU,
+    ),
+    (
+        ["stage=3", "offload=nvme", "train.gradient_checkpointing=true"],
+        "train.gradient_checkpointing",
+        CPU,
+    ),
+    (
         ["stage=3", "offload=nvme", "offload.offload_optimizer.buffer_count=3"],
         "offload.offload_optimizer.buffer_count",
         CPU,
@@ -99,6 +119,7 @@ REFUSED = [
     (["precision=tf32"], "precision", CPU),
     (["precision=bf16"], "precision", OLD_GPU),
     (["stage=0", "precision=bf16", "precision.grad_accum_dtype=fp32"], "precision.grad_accum_dtype", CPU),
+    (["stage=0", "precision=fp16"], "precision", CPU),
     (["optimizer=adamw", "optimizer.optim=adamw_torch"], "optimizer", CPU),
     (["scheduler=linear", "scheduler.type=WarmupLR"], "scheduler", CPU),
     (["scheduler=warmup", "optimizer=adamw_torch"], "scheduler.type", CPU),
@@ -177,6 +198,8 @@ VALID = [
 @pytest.mark.parametrize(("stage", "offload"), VALID)
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16", "tf32"])
 def test_every_valid_combination_compiles_on_a_gpu(stage: int, offload: str, precision: str) -> None:
+    if (stage, precision) == (0, "fp16"):
+        pytest.skip("refused: see REFUSED")
     overrides = (f"stage={stage}", f"offload={offload}", f"precision={precision}")
     zero = plan_of(*overrides, hardware=ONE_GPU).ds_config["zero_optimization"]
     assert zero["stage"] == stage

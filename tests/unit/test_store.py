@@ -12,7 +12,6 @@ import pytest
 
 from zpipe.problems import Refusal
 from zpipe.record.client import open_client
-from zpipe.record.redact import redact, redact_uri
 from zpipe.record.revisions import installed_schema, store_revision
 from zpipe.record.store import (
     artifact_root,
@@ -23,6 +22,7 @@ from zpipe.record.store import (
     resolve_uri,
     sqlite_file,
 )
+from zpipe.redact import redact, redact_uri
 
 AT_ONCE = 32
 

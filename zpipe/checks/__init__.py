@@ -24,7 +24,7 @@ ERRORS: tuple[Rule, ...] = (
     *batch.ERRORS,
     *data.ERRORS,
 )
-NOTICES: tuple[Advice, ...] = (*offload.NOTICES, *precision.NOTICES, *stage.NOTICES)
+NOTICES: tuple[Advice, ...] = (*offload.NOTICES, *swap.NOTICES, *precision.NOTICES, *stage.NOTICES)
 
 
 def problems(experiment: Experiment, facts: Facts) -> list[Problem]:

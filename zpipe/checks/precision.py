@@ -79,6 +79,18 @@ def stage_0_cannot_accumulate_in_fp32_under_bf16(experiment: Experiment, facts: 
         )
 
 
+def stage_0_does_not_scale_the_loss(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """engine.backward scales the loss for ZeRO's optimizers only, and the other one divides by the scale."""
+    if experiment.stage.stage == 0 and facts.dtype == "fp16":
+        yield Problem(
+            "precision",
+            "fp16",
+            "at stage 0 DeepSpeed divides fp16 gradients by a loss scale that it never applied",
+            "fp32, bf16 at stage 0; fp16 at stages 1 to 3",
+            "stage=1, or precision=bf16",
+        )
+
+
 def warn_of_unchecked_gradients(experiment: Experiment, facts: Facts) -> Iterator[Notice]:
     """What protects a run against gradients that are not finite, and where nothing does."""
     if facts.dtype == "bf16" and experiment.precision.bf16.check_grad_overflow is False:
@@ -106,5 +118,6 @@ ERRORS = (
     fixed_scale_has_no_dynamics,
     device_has_the_format,
     stage_0_cannot_accumulate_in_fp32_under_bf16,
+    stage_0_does_not_scale_the_loss,
 )
 NOTICES = (warn_of_unchecked_gradients, advise_fp32_accumulation)

@@ -17,5 +17,6 @@ def record(arguments: list[str]) -> int:
     from zpipe.record.recorder import record_run
 
     result = record_run(Path(arguments[0]).absolute())
-    print(f"MLflow run {result.run_id}: {'up to date' if result.ok else result.error}")
+    run = f"MLflow run {result.run_id}" if result.run_id else "nothing to record: the input was refused"
+    print(run if result.ok else f"{run}: {result.error}")
     return Exit.FINISHED if result.ok else Exit.RECORD_INCOMPLETE

@@ -33,10 +33,7 @@ def run(arguments: list[str]) -> int:
 
 def _check(overrides: list[str]) -> None:
     """Composes and compiles once before Hydra makes the run folder, so that a refusal leaves nothing."""
-    from zpipe.compile.compiler import compile_plan
-    from zpipe.facts.hardware import detect
-    from zpipe.plan import claim
+    from zpipe.runner import prepare
 
     composed = compose_once(overrides)
-    claim(composed.run_dir)
-    compile_plan(composed.experiment, composed.run_dir, overrides, detect())
+    prepare(composed.experiment, composed.run_dir, overrides)

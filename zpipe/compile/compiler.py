@@ -63,7 +63,7 @@ def _swap_dir(experiment: Experiment, run_dir: Path) -> str | None:
 def _operators(experiment: Experiment, facts: Facts) -> list[str]:
     """By the NAME of DeepSpeed's builders, in the order in which they are needed."""
     offload = experiment.offload
-    names = ["deepspeed_shm_comm"] if facts.device == "cpu" and facts.world_size > 1 else []
+    names = []
     if "nvme" in (offload.offload_optimizer.device, offload.offload_param.device):
         names.append("async_io")
     if offload.offload_optimizer.device != "none":

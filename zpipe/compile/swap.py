@@ -3,14 +3,13 @@
 from typing import Any
 
 from zpipe.facts.facts import Facts
-from zpipe.facts.swapping import (
+from zpipe.memory.needs import (
     greatest_persistence_threshold,
     least_buffer_count,
     least_buffer_size,
     least_optimizer_buffer_count,
 )
 from zpipe.schema.experiment import Experiment
-
 
 LARGE = 1_000_000_000
 """Elements: DeepSpeed's own default, in effect no limit."""

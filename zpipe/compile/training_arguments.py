@@ -6,7 +6,7 @@ from typing import Any
 from zpipe.facts.facts import Facts
 from zpipe.schema.experiment import Experiment
 
-EMPTY_MEANS_DEFAULT = ("gradient_checkpointing_kwargs", "liger_kernel_config")
+EMPTY_MEANS_DEFAULT = ("gradient_checkpointing", "gradient_checkpointing_kwargs", "liger_kernel_config")
 
 
 def training_arguments(experiment: Experiment, facts: Facts, run_dir: Path) -> dict[str, Any]:

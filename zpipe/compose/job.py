@@ -11,7 +11,7 @@ from zpipe.compose.compose import to_experiment
 from zpipe.compose.sources import register
 from zpipe.outcome import Outcome
 from zpipe.problems import Refusal
-from zpipe.progress import print_problems
+from zpipe.report import print_problems
 from zpipe.resources import CONF
 from zpipe.runner import run_experiment
 from zpipe.sweep import parent_run_id

@@ -7,7 +7,7 @@ from typing import Any
 
 from zpipe import __version__
 from zpipe.plan import Plan
-from zpipe.record.redact import redact
+from zpipe.redact import redact
 
 RUN_DIR_TAG = "zpipe.run_dir"
 PARENT_ENV = "ZPIPE_PARENT_RUN_ID"

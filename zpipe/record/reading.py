@@ -1,4 +1,4 @@
-"""Reads events for recording: a damaged line costs that line, never the rest of the run."""
+"""Reads events for recording, a batch at a time."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -9,26 +9,13 @@ from zpipe.events import Event, EventReader
 
 
 def read_some(reader: EventReader, most: int) -> list[Event]:
-    """Up to `most` new events; empty only when no whole line is left."""
-    events: list[Event] = []
-    while len(events) < most:
-        start = reader.offset
-        try:
-            for event in islice(reader.read_new(), most - len(events)):
-                if _is_event(event):
-                    events.append(event)
-        except ValueError:  # a full disk or a crash damaged the line; the reader is past it already
-            continue
-        if reader.offset == start:
-            break
-    return events
+    """Up to `most` new events; empty when no whole line is left."""
+    return list(islice(reader.read_new(), most))
 
 
 def read_all(run_dir: Path) -> Iterator[Event]:
     """Every event of the run so far, from the first."""
-    reader = EventReader(run_dir)
-    while events := read_some(reader, 1000):
-        yield from events
+    return EventReader(run_dir).read_new()
 
 
 def decode(value: Any) -> float | None:
@@ -36,7 +23,3 @@ def decode(value: Any) -> float | None:
     if isinstance(value, str):
         return float(value) if value in ("nan", "inf", "-inf") else None
     return float(value) if isinstance(value, int | float) else None
-
-
-def _is_event(value: Any) -> bool:
-    return isinstance(value, dict) and isinstance(value.get("event"), str) and "time" in value

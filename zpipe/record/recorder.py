@@ -13,11 +13,11 @@ from zpipe.events import Event, EventReader
 from zpipe.plan import Plan, read_plan
 from zpipe.record.client import is_passing, open_client
 from zpipe.record.reading import read_some
-from zpipe.record.redact import HIDDEN, redact, redact_uri
 from zpipe.record.state import StateFile, Status, read_state
 from zpipe.record.store import ensure_experiment, prepare_store, resolve_uri
 from zpipe.record.sweeps import close_run, open_parent_run
 from zpipe.record.writer import Recorder, ended_as, is_accepted, last_word
+from zpipe.redact import HIDDEN, redact, redact_uri
 
 __all__ = ["RecordResult", "Recorder", "RecorderThread", "close_run", "open_parent_run", "record_run"]
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal
 from filelock import FileLock
 
 from zpipe.problems import Problem, Refusal, refuse_if_any
-from zpipe.record.redact import redact, redact_uri
 from zpipe.record.revisions import NotAStoreError, installed_schema, store_revision
+from zpipe.redact import redact, redact_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from zpipe.record.client import open_client
-from zpipe.record.redact import redact
 from zpipe.record.store import ensure_experiment, prepare_store
+from zpipe.redact import redact
 
 
 def open_parent_run(

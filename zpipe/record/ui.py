@@ -24,8 +24,8 @@ import psutil
 
 from zpipe.exits import Exit
 from zpipe.problems import Problem, Refusal
-from zpipe.record.redact import redact, redact_uri
 from zpipe.record.store import artifact_root, default_uri, prepare_store
+from zpipe.redact import redact, redact_uri
 
 FIRST_PORT = 5000
 _START_SECONDS = 120.0

@@ -16,8 +16,8 @@ from zpipe.record import facts
 from zpipe.record.models import mark_removed, record_model
 from zpipe.record.points import metrics_of, milliseconds
 from zpipe.record.reading import read_all
-from zpipe.record.redact import redact
 from zpipe.record.state import StateFile, Status
+from zpipe.redact import redact
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -3,7 +3,11 @@
 import sys
 from pathlib import Path
 
-from zpipe.train.worker import run
+from zpipe.exits import Exit
+from zpipe.train.worker import leave_group, run
 
 if __name__ == "__main__":
-    sys.exit(run(Path(sys.argv[1])))
+    code = run(Path(sys.argv[1]))
+    if code == Exit.FINISHED:
+        leave_group()
+    sys.exit(code)

@@ -20,7 +20,6 @@ from zpipe.train.ranks import Reporter
 EXPECTED_SECONDS = {
     "async_io": 390,
     "cpu_adam": 70,
-    "deepspeed_shm_comm": 100,
     "fused_adam": 80,
     "pin_memory": 40,
 }
@@ -55,6 +54,17 @@ def ensure_operators(names: Sequence[str], reporter: Reporter) -> None:
         if builder is None:
             raise OperatorBuildError(f"this DeepSpeed has no operator {name} for this device")
         _ensure(name, builder, reporter)
+
+
+def leave_out_shm_comm() -> None:
+    """Lets gloo do the collectives of a CPU run alone.
+
+    DeepSpeed would build its shared-memory collectives even for one rank, which costs a first run a minute
+    and a C++ compiler (deepspeed/comm/torch.py, build_shm_op).
+    """
+    import deepspeed.ops
+
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
 def _in_order(names: Sequence[str]) -> list[str]:

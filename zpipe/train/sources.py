@@ -150,7 +150,7 @@ def broken_line(file: Path) -> str | None:
             if not line.strip():
                 continue
             try:
-                value = json.loads(line)
+                value = json.loads(line.rstrip("\r\n"))
             except json.JSONDecodeError as error:
                 return f"line {number} of {file} is not JSON: {error.msg} at column {error.colno}"
             if not isinstance(value, dict):

@@ -41,15 +41,15 @@ def load_tokenizer(plan: Plan) -> Any:
             plan.model.tokenizer, trust_remote_code=plan.experiment.model.trust_remote_code
         )
     except (OSError, ValueError) as error:
-        own = plan.experiment.model.tokenizer is not None
+        key = "model.tokenizer" if plan.experiment.model.tokenizer else "model.name_or_path"
         raise Refusal(
             [
                 Problem(
-                    key="model.tokenizer" if own else "model.name_or_path",
+                    key=key,
                     value=plan.model.tokenizer,
                     reason=f"no tokenizer can be loaded from it: {first_line(error)}",
                     allowed="a local folder with tokenizer files, or a hub id that can be reached",
-                    fix="model.tokenizer=/path/to/folder",
+                    fix=f"{key}=/path/to/folder",
                 )
             ]
         ) from error

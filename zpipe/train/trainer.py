@@ -1,6 +1,7 @@
 """The training itself: transformers' Trainer over DeepSpeed, from the plan's settings alone."""
 
 import copy
+import dataclasses
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -33,7 +34,9 @@ class Run:
         self._rank = rank
         transformers_logging.disable_progress_bar()
         # Before the model: while these live, transformers partitions a stage 3 model as it is made.
-        arguments = TrainingArguments(**plan.training_arguments, deepspeed=copy.deepcopy(plan.ds_config))
+        arguments = TrainingArguments(
+            **_in_this_release(plan.training_arguments), deepspeed=copy.deepcopy(plan.ds_config)
+        )
         # Also before the model: zero.Init takes the world size for 1 as long as DeepSpeed's own
         # communication is not up, and transformers brings it up on CUDA alone.
         deepspeed.init_distributed(timeout=timedelta(seconds=arguments.ddp_timeout), verbose=False)
@@ -93,12 +96,14 @@ class Run:
         values |= {name.removeprefix("throughput/"): value for name, value in steady.items()}
         self._reporter.write("summary", values=values)
 
-    def close(self) -> None:
-        """Leaves the process group, so that no rank is torn down while another still speaks."""
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
-        # Without this a second run in one process (a notebook) would find DeepSpeed's old group.
-        deepspeed.comm.comm.cdb = None
+
+def _in_this_release(arguments: dict[str, Any]) -> dict[str, Any]:
+    """transformers 5.23 renamed gradient_checkpointing and warns of the old name; 5.17 knows only that."""
+    known = {field.name for field in dataclasses.fields(TrainingArguments)}
+    renamed = {
+        name: name.replace("gradient_", "activation_") for name in arguments if "checkpointing" in name
+    }
+    return {renamed[name] if renamed.get(name) in known else name: value for name, value in arguments.items()}
 
 
 def collate(rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:

@@ -33,9 +33,19 @@ def run(run_dir: Path) -> int:
         reporter.close()
 
 
+def leave_group() -> None:
+    """Leaves the process group. Not part of `run`: DeepSpeed cannot join a second one in one process."""
+    import torch.distributed as dist
+
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
 def _train(plan: Plan, rank: Rank, reporter: Reporter) -> None:
     # Each module is imported when its turn comes: a refused data set should not wait for DeepSpeed.
     reporter.phase("start", f"{rank.world_size} x {plan.launch.device}")
+    _check_model_folder(plan)
+    _claim_device(plan, rank)
     _check_precision(plan)
 
     reporter.phase("tokenizer", plan.model.tokenizer)
@@ -49,9 +59,11 @@ def _train(plan: Plan, rank: Rank, reporter: Reporter) -> None:
     sequences = load_sequences(plan, tokenizer, rank, reporter)
 
     reporter.phase("operators", ", ".join(plan.operators) or "none")
-    from zpipe.train.operators import ensure_operators
+    from zpipe.train.operators import ensure_operators, leave_out_shm_comm
 
     ensure_operators(plan.operators, reporter)
+    if plan.launch.device == "cpu":
+        leave_out_shm_comm()
 
     reporter.phase("model", plan.model.name)
     from zpipe.train.trainer import Run
@@ -69,8 +81,33 @@ def _train(plan: Plan, rank: Rank, reporter: Reporter) -> None:
         reporter.phase("save")
         training.save()
     training.summarize()
-    training.close()
     reporter.phase("done")
+
+
+def _claim_device(plan: Plan, rank: Rank) -> None:
+    """Makes this rank's GPU the current one before anything asks about "the" GPU and so wakes GPU 0."""
+    if plan.launch.device == "cuda":
+        import torch
+
+        torch.cuda.set_device(rank.local_index)
+
+
+def _check_model_folder(plan: Plan) -> None:
+    """Refuses a model folder that is not there; hub ids are left to transformers."""
+    name = plan.experiment.model.name_or_path
+    if name is None or not name.startswith(("/", ".", "~")) or Path(name).expanduser().is_dir():
+        return
+    raise Refusal(
+        [
+            Problem(
+                key="model.name_or_path",
+                value=name,
+                reason="no such folder",
+                allowed="a local folder with config.json and weights, or a hub id",
+                fix="model.name_or_path=/path/to/folder",
+            )
+        ]
+    )
 
 
 def _check_precision(plan: Plan) -> None:

@@ -37,7 +37,7 @@ class Patching(Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         self._wrapped.exec_module(module)
-        module.CPU_Accelerator.is_fp16_supported = lambda self: True  # type: ignore[attr-defined]
+        module.CPU_Accelerator.is_fp16_supported = lambda self: True
 
 
 sys.meta_path.insert(0, Finder())

@@ -1,6 +1,7 @@
 """Keeps passwords out of everything that is printed, logged or sent to the tracking server."""
 
 import re
+from collections.abc import Mapping
 from urllib.parse import unquote
 
 HIDDEN = "***"
@@ -10,6 +11,7 @@ _TOKEN_AS_USER = re.compile(r"(https?://)[^\s/:@\"']+@")
 _SECRET_ARGUMENT = re.compile(
     r"([?&][\w-]*(?:password|passwd|pwd|token|secret|api_?key|access_?key)=)[^&\s\"']*", re.IGNORECASE
 )
+_SECRET_NAME = re.compile(r"password|passwd|token|secret|api_?key|access_?key|credential", re.IGNORECASE)
 _SHORTEST_SECRET = 4
 """Replacing a shorter password wherever it occurs would garble ordinary text."""
 
@@ -35,6 +37,17 @@ def redact(text: str, uri: str | None = None) -> str:
     text = _USER_AND_PASSWORD.sub(rf"\1:{HIDDEN}@", text)
     text = _TOKEN_AS_USER.sub(rf"\1{HIDDEN}@", text)
     return _SECRET_ARGUMENT.sub(rf"\1{HIDDEN}", text)
+
+
+def redact_environment(variables: Mapping[str, str]) -> dict[str, str]:
+    """The variables with the values of those whose names sound like secrets replaced by `***`."""
+    return {name: HIDDEN if _SECRET_NAME.search(name) else redact(value) for name, value in variables.items()}
+
+
+def redact_override(override: str) -> str:
+    """An override as typed, without the secret that it may set."""
+    key, equals, _ = override.partition("=")
+    return f"{key}={HIDDEN}" if equals and _SECRET_NAME.search(key.rpartition(".")[2]) else redact(override)
 
 
 def _hidden_user(scheme: str, user: str) -> str:
