@@ -24,6 +24,7 @@ COMMON = [
     "checkpoint.save_final_model=false",
 ]
 FAST, SLOW = ["train.max_steps=16"], ["train.max_steps=6"]
+LONGEST_SECONDS = 240
 RUNS: dict[str, list[str]] = {
     "stage 0, bf16": ["stage=0", "precision=bf16", *FAST],
     "stage 1, bf16": ["stage=1", "precision=bf16", *FAST],
@@ -45,12 +46,18 @@ RUNS: dict[str, list[str]] = {
 def run(name: str, overrides: list[str], root: Path) -> dict[str, object]:
     folder = root / name.replace(" ", "-").replace(",", "").replace("^", "")
     argv = [sys.executable, "-m", "zpipe", *COMMON, *overrides, f"hydra.run.dir={folder}"]
-    code = subprocess.run(argv, env=os.environ, check=False).returncode
+    process = subprocess.Popen(argv, env=os.environ)
+    try:
+        code = process.wait(timeout=LONGEST_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.terminate()
+        code = process.wait()
     result = folder / "result.json"
     outcome = (
         json.loads(result.read_text()) if result.is_file() else {"ending": f"exit {code}", "summary": {}}
     )
-    overflows = [line for line in (folder / "events.jsonl").open() if '"event": "overflow"' in line]
+    events = folder / "events.jsonl"
+    overflows = [line for line in events.open() if '"event": "overflow"' in line] if events.is_file() else []
     return {"ending": outcome["ending"], "overflows": len(overflows), **outcome["summary"]}
 
 

@@ -136,7 +136,8 @@ def _run_here(plan: Plan, follower: _Follower) -> tuple[int, int | None]:
 
 def _launch_identity() -> dict[str, str]:
     """What tells this launch from an earlier one in the same folder, and whom the workers belong to."""
-    return {"ZPIPE_LAUNCH_ID": uuid.uuid4().hex, "ZPIPE_PARENT_PID": str(os.getpid())}
+    parent = psutil.Process()
+    return {"ZPIPE_LAUNCH_ID": uuid.uuid4().hex, "ZPIPE_PARENT": f"{parent.pid}:{parent.create_time()!r}"}
 
 
 @dataclass

@@ -1,0 +1,113 @@
+"""What zpipe costs beside a handwritten script with the same JSON, model and data.
+
+    python -m benchmarks.overhead [PAIRS]        on a GPU: 1.24 billion parameters, ZeRO-2, bf16
+    python -m benchmarks.overhead [PAIRS] tiny   the same on a small model, to try it without a GPU
+
+Both start from the same saved weights and run in turn, A B A B …. Tokens a second are the tokens between
+the third and the last logged step over the time between them, by the clock of each process.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+from zpipe.facts.hardware import detect
+
+ROOT = Path("outputs") / "benchmarks" / "overhead"
+SIZES = {
+    "llama3_1b": {"overrides": ["data.max_length=2048", "batch.per_device_train_batch_size=4"], "steps": 40},
+    "tiny": {"overrides": ["data.max_length=128", "batch.per_device_train_batch_size=4"], "steps": 24},
+}
+Row = tuple[int, float, float]
+
+
+def make_model(preset: str) -> Path:
+    """Saves random weights of the preset once, so that both sides load the same."""
+    folder = ROOT / f"model-{preset}"
+    if not (folder / "config.json").is_file():
+        code = (
+            "import sys, yaml, torch; from transformers import AutoConfig, AutoModelForCausalLM, set_seed;"
+            "text = yaml.safe_load(open(sys.argv[1])); config = text.get('model', text)['config'];"
+            "kind = config.pop('model_type'); set_seed(1);"
+            "torch.set_default_device('cuda' if torch.cuda.is_available() else 'cpu');"
+            "AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **config), dtype=torch.bfloat16)"
+            ".save_pretrained(sys.argv[2])"
+        )
+        subprocess.run([sys.executable, "-c", code, f"conf/model/{preset}.yaml", str(folder)], check=True)
+    return folder
+
+
+def run_zpipe(preset: str, model: Path, number: int) -> tuple[Path, list[Row]]:
+    folder = ROOT / f"zpipe-{preset}-{number}"
+    overrides = [
+        f"model.name_or_path={model.absolute()}",
+        "model.tokenizer=bytes",
+        "data.eval_fraction=0",
+        *SIZES[preset]["overrides"],
+        f"train.max_steps={SIZES[preset]['steps']}",
+        "train.gradient_checkpointing=true",
+        "train.logging_steps=2",
+        "train.learning_rate=1e-4",
+        "stage=2",
+        "precision=bf16",
+        "checkpoint=none",
+        "checkpoint.save_final_model=false",
+        f"hydra.run.dir={folder}",
+    ]
+    subprocess.run([sys.executable, "-m", "zpipe", *overrides], check=True, stdout=subprocess.DEVNULL)
+    events = [json.loads(line) for line in (folder / "events.jsonl").open()]
+    rows = [
+        (event["step"], event["time"], event["values"]["loss"])
+        for event in events
+        if event["event"] == "metrics" and "loss" in event["values"]
+    ]
+    return folder, rows
+
+
+def run_handwritten(preset: str, model: Path, ds_config: Path, number: int) -> list[Row]:
+    (arrow,) = (ROOT / "cache" / "zpipe").glob("*.arrow")
+    out = ROOT / f"handwritten-{preset}-{number}.json"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=1"]
+    script = ["-m", "benchmarks.handwritten", str(ds_config), str(model), str(arrow)]
+    argv = [*torchrun, *script, str(SIZES[preset]["steps"]), str(out)]
+    subprocess.run(argv, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return [tuple(row) for row in json.loads(out.read_text())]
+
+
+def tokens_per_second(rows: list[Row], tokens_per_step: int) -> float:
+    first, last = rows[2], rows[-1]
+    return (last[0] - first[0]) * tokens_per_step / (last[1] - first[1])
+
+
+def main() -> None:
+    pairs = int(sys.argv[1]) if len(sys.argv) > 1 else 3
+    preset = sys.argv[2] if len(sys.argv) > 2 else "llama3_1b"
+    if not detect().gpus:
+        os.environ["DS_ACCELERATOR"] = "cpu"
+    os.environ["HF_DATASETS_CACHE"] = str((ROOT / "cache").absolute())
+    model = make_model(preset)
+    speeds: dict[str, list[float]] = {"zpipe": [], "handwritten": []}
+    apart = 0.0
+    for number in range(pairs):
+        folder, ours = run_zpipe(preset, model, number)
+        theirs = run_handwritten(preset, model, folder / "ds_config.json", number)
+        plan = json.loads((folder / "plan.json").read_text())
+        tokens = plan["ds_config"]["train_batch_size"] * plan["experiment"]["data"]["max_length"]
+        speeds["zpipe"].append(tokens_per_second(ours, tokens))
+        speeds["handwritten"].append(tokens_per_second(theirs, tokens))
+        assert [row[0] for row in ours] == [row[0] for row in theirs]
+        apart = max(apart, max(abs(a[2] - b[2]) for a, b in zip(ours, theirs, strict=True)))
+        print(
+            f"pair {number}: zpipe {speeds['zpipe'][-1]:,.0f}, handwritten {speeds['handwritten'][-1]:,.0f}"
+        )
+    ratios = [a / b for a, b in zip(speeds["zpipe"], speeds["handwritten"], strict=True)]
+    print(f"losses of {len(ours)} logged steps differ by at most {apart:.2e} (first {ours[0][2]:.4f})")
+    print(f"zpipe / handwritten, tokens a second: {', '.join(f'{ratio:.4f}' for ratio in ratios)}")
+    print(f"median {statistics.median(ratios):.4f}")
+
+
+if __name__ == "__main__":
+    main()

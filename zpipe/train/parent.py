@@ -1,0 +1,34 @@
+"""Ends this process when the zpipe that started it is gone: nobody would follow or record it any more."""
+
+import os
+import signal
+import threading
+import time
+
+import psutil
+
+POLL_SECONDS = 1.0
+
+
+def end_with_parent() -> None:
+    """Watches the process named by ZPIPE_PARENT (pid:creation time) from a thread; nothing without it."""
+    pid, _, created = os.environ.get("ZPIPE_PARENT", "").partition(":")
+    if pid:
+        watch = threading.Thread(
+            target=_watch, args=(int(pid), float(created)), name="zpipe-parent", daemon=True
+        )
+        watch.start()
+
+
+def _watch(pid: int, created: float) -> None:
+    while _lives(pid, created):
+        time.sleep(POLL_SECONDS)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _lives(pid: int, created: float) -> bool:
+    try:
+        process = psutil.Process(pid)
+        return process.create_time() == created and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
