@@ -11,7 +11,9 @@ _TOKEN_AS_USER = re.compile(r"(https?://)[^\s/:@\"']+@")
 _SECRET_ARGUMENT = re.compile(
     r"([?&][\w-]*(?:password|passwd|pwd|token|secret|api_?key|access_?key)=)[^&\s\"']*", re.IGNORECASE
 )
-_SECRET_NAME = re.compile(r"password|passwd|token|secret|api_?key|access_?key|credential", re.IGNORECASE)
+_SECRET_NAME = re.compile(
+    r"password|passwd|secret|credential|api_?key|access_?key|(^|_)token$", re.IGNORECASE
+)
 _SHORTEST_SECRET = 4
 """Replacing a shorter password wherever it occurs would garble ordinary text."""
 

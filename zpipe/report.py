@@ -115,28 +115,44 @@ def summary_table(
 
 
 def print_sweep(points: Sequence[Mapping[str, Any]], stream: TextIO | None = None) -> None:
-    """One line for each point of a sweep: what it set, how it ended, how well it did."""
+    """One line for each point of a sweep: what differs, how it ended, how well it did and what it took."""
     from rich.table import Table
     from rich.text import Text
 
-    keys = list(dict.fromkeys(key for point in points for key in point["settings"]))
-    table = Table(*("point", *keys, "ended", "loss", "tokens/s"), box=None, padding=(0, 2))
+    keys = _keys_that_differ(points)
+    figures = ("ended", "loss", "tokens/s", "GPU GiB", "host GiB")
+    table = Table(*("point", *keys, *figures), box=None, padding=(0, 2))
     best = min((_loss(point) for point in points if not math.isnan(_loss(point))), default=None)
     for point in points:
-        loss, speed = _loss(point), point["summary"].get("tokens_per_sec")
-        cells = [
-            Path(point["folder"]).name,
-            *(str(point["settings"].get(key, "")) for key in keys),
-            f"{point['ending']}: {point['reason']}" if point.get("reason") else str(point["ending"]),
-            ("" if math.isnan(loss) else f"{loss:.4f}") + (" (best)" if loss == best else ""),
-            "" if speed is None else f"{float(speed):,.0f}",
-        ]
+        settings = [str(point["settings"].get(key, "")) for key in keys]
+        cells = [Path(point["folder"]).name, *settings, *_sweep_figures(point, best)]
         table.add_row(*(Text(clean(cell)) for cell in cells))
     console = _console(stream)
     console.print()
     console.print(table)
     finished = sum(point["ending"] == "finished" for point in points)
     _print(console, f"\n{finished} of {len(points)} points finished")
+
+
+def _keys_that_differ(points: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Overrides with more than one value over the sweep, in the order in which they were given."""
+    keys = dict.fromkeys(key for point in points for key in point["settings"])
+    return [key for key in keys if len({point["settings"].get(key) for point in points}) > 1]
+
+
+def _sweep_figures(point: Mapping[str, Any], best: float | None) -> list[str]:
+    loss, summary = _loss(point), point["summary"]
+    return [
+        f"{point['ending']}: {point['reason']}" if point.get("reason") else str(point["ending"]),
+        ("" if math.isnan(loss) else f"{loss:.4f}") + (" (best)" if loss == best else ""),
+        _figure(summary.get("tokens_per_sec"), ",.0f"),
+        _figure(summary.get("memory/peak_reserved_gib"), ".2f"),
+        _figure(summary.get("memory/host_peak_gib"), ".2f"),
+    ]
+
+
+def _figure(value: Any, form: str) -> str:
+    return "" if value is None else format(float(value), form)
 
 
 def number(value: Any) -> str:

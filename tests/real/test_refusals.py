@@ -41,7 +41,7 @@ def test_refused_before_anything_is_made(
 
 
 def refused_by_the_worker(tmp_path: Path, *overrides: str) -> str:
-    run = zpipe(tmp_path, *SMALL, *overrides)
+    run = zpipe(tmp_path, *overrides)
     assert run.exit_code == 2, run.explain()
     assert "Traceback" not in run.stderr + run.stdout
     assert Store(tmp_path).runs() == []
@@ -53,7 +53,7 @@ def test_a_broken_line_is_named_by_its_number(tmp_path: Path) -> None:
     lines = ['{"text": "a line of text to train on"}'] * 20
     lines[6] = '{"text": "broken'
     (tmp_path / "train.jsonl").write_text("\n".join(lines))
-    message = refused_by_the_worker(tmp_path, "data.path=train.jsonl")
+    message = refused_by_the_worker(tmp_path, *SMALL, "data.path=train.jsonl")
     assert "line 7" in message
     assert "train.jsonl" in message
 
@@ -62,10 +62,11 @@ def test_a_broken_line_is_named_by_its_number(tmp_path: Path) -> None:
 def test_data_without_a_trainable_token_is_refused(tmp_path: Path) -> None:
     row = '{"messages": [{"role": "user", "content": "nobody answers this"}]}\n'
     (tmp_path / "train.jsonl").write_text(row * 50)
-    assert "data.path" in refused_by_the_worker(tmp_path, "data.path=train.jsonl")
+    assert "data.path" in refused_by_the_worker(tmp_path, *SMALL, "data.path=train.jsonl")
 
 
 @pytest.mark.real
 def test_a_hub_model_that_cannot_be_fetched_is_refused_and_says_offline(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text('{"text": "a line"}\n' * 20)
     message = refused_by_the_worker(tmp_path, "data.path=train.jsonl", "model.name_or_path=org/unseen")
     assert "offline" in message

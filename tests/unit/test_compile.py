@@ -36,9 +36,9 @@ def test_json_and_training_arguments_agree(plan: Plan) -> None:
 
 def test_autos_follow_the_hidden_size(plan: Plan) -> None:
     zero = plan.ds_config["zero_optimization"]
-    assert zero["reduce_bucket_size"] == 192 * 192
-    assert zero["stage3_prefetch_bucket_size"] == int(0.9 * 192 * 192)
-    assert zero["stage3_param_persistence_threshold"] == 10 * 192
+    assert zero["reduce_bucket_size"] == 384 * 384
+    assert zero["stage3_prefetch_bucket_size"] == int(0.9 * 384 * 384)
+    assert zero["stage3_param_persistence_threshold"] == 10 * 384
     assert plan.unresolved == {}
 
 
@@ -124,3 +124,18 @@ def test_plan_survives_the_file(plan: Plan, tmp_path: Path) -> None:
 
 def test_the_same_overrides_give_the_same_plan() -> None:
     assert plan_of("stage=3", "offload=nvme") == plan_of("stage=3", "offload=nvme")
+
+
+def test_secrets_stay_out_of_the_run_folder(tmp_path: Path) -> None:
+    overrides = (
+        "tracking.uri=postgresql://me:hunter22@db/mlflow",
+        "launcher.env.HF_TOKEN=hf_verysecret",
+        "launcher.env.OMP_NUM_THREADS='7'",
+    )
+    plan = plan_of(*overrides, run_dir=tmp_path)
+    write_plan(plan)
+    written = "".join(file.read_text() for file in tmp_path.iterdir())
+    assert "hunter22" not in written
+    assert "hf_verysecret" not in written
+    assert "hf_verysecret" in plan.launch.env.values(), "the workers get it"
+    assert read_plan(tmp_path).launch.env["OMP_NUM_THREADS"] == "7"

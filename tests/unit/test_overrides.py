@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.planning import plan_of, problems_of
-from zpipe.compose.overrides import rewrite
+from zpipe.compose.overrides import as_typed, rewrite
 from zpipe.problems import Refusal
 
 
@@ -29,6 +29,11 @@ from zpipe.problems import Refusal
 )
 def test_override_takes_hydras_form(typed: str, rewritten: str) -> None:
     assert rewrite([typed]) == [rewritten]
+
+
+@pytest.mark.parametrize("typed", ["stage=3", "offload=nvme", "model.config.vocab_size=300", "train.seed=1"])
+def test_the_record_shows_what_was_typed(typed: str) -> None:
+    assert as_typed(rewrite([typed])[-1]) == typed
 
 
 @pytest.mark.parametrize("typed", ["model.name_or_path=/m", "data.path=/d.jsonl"])

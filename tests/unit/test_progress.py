@@ -142,6 +142,7 @@ def test_the_command_for_another_store_has_its_uri_without_the_password(tmp_path
 def test_a_sweep_is_a_line_for_each_point() -> None:
     out = io.StringIO()
     good = {"ending": "finished", "reason": "", "summary": {"eval_loss": 2.0, "tokens_per_sec": 1234.0}}
+    good["summary"]["memory/host_peak_gib"] = 0.25
     bad = {"ending": "failed", "reason": "boom [/red]", "summary": {}}
     points = [
         {"folder": "/sweep/0", "settings": {"stage": "2"}, **good},
@@ -149,8 +150,8 @@ def test_a_sweep_is_a_line_for_each_point() -> None:
     ]
     print_sweep(points, stream=out)
     _, header, first, second, _, count = out.getvalue().splitlines()
-    assert header.split() == ["point", "stage", "ended", "loss", "tokens/s"]
-    assert first.split() == ["0", "2", "finished", "2.0000", "(best)", "1,234"]
+    assert header.split() == ["point", "stage", "ended", "loss", "tokens/s", "GPU", "GiB", "host", "GiB"]
+    assert first.split() == ["0", "2", "finished", "2.0000", "(best)", "1,234", "0.25"]
     assert second.split() == ["1", "3", "failed:", "boom", "[/red]"]
     assert count == "1 of 2 points finished"
 

@@ -8,6 +8,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from zpipe.compose.compose import to_experiment
+from zpipe.compose.overrides import as_typed
 from zpipe.compose.sources import register
 from zpipe.outcome import Outcome
 from zpipe.problems import Refusal
@@ -38,6 +39,8 @@ def _job(config: DictConfig) -> float:
         print_problems(refusal.problems)
         outcome = Outcome(ending="refused", reason=str(refusal.problems[0]), run_dir=str(run_dir))
     else:
-        outcome = run_experiment(experiment, run_dir, list(hydra.overrides.task), parent)
+        outcome = run_experiment(
+            experiment, run_dir, [as_typed(text) for text in hydra.overrides.task], parent
+        )
     outcomes.append(outcome)
     return outcome.objective

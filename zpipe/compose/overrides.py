@@ -47,6 +47,13 @@ def rewrite(overrides: Iterable[str]) -> list[str]:
     return _implied_options(typed) + [result.text for result in results]
 
 
+def as_typed(override: str) -> str:
+    """A rewritten override as a user would type it, for the record."""
+    key, equals, value = override.partition("=")
+    plain = value[1:-1] if key in config_groups() and value[:1] == value[-1:] == "'" else value
+    return f"{key.removeprefix('++')}{equals}{plain}"
+
+
 def _implied_options(typed: list[str]) -> list[str]:
     keys = {text.partition("=")[0].lstrip("+") for text in typed}
     return [

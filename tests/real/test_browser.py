@@ -1,0 +1,134 @@
+"""MLflow's page of a run in a real headless browser: charts, artifacts and checkpoints can be seen."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.process import REPOSITORY, SMALL, Run, environment, zpipe
+from tests.support.store import Store
+
+pytestmark = pytest.mark.real
+
+PATCH = REPOSITORY / "tests" / "support" / "fp16_on_cpu"
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> Run:
+    """An fp16 run with overflows and checkpoints."""
+    cwd = tmp_path_factory.mktemp("page")
+    run = zpipe(
+        cwd,
+        *SMALL,
+        "precision=fp16",
+        "precision.fp16.initial_scale_power=28",
+        "train.max_steps=40",
+        "train.learning_rate=1e-2",
+        "checkpoint=default",
+        "checkpoint.save_steps=20",
+        "tracking.run_name=page",
+        f"data.path={text_file}",
+        PYTHONPATH=f"{PATCH}:{environment()['PYTHONPATH']}",
+    )
+    assert run.exit_code == 0, run.explain()
+    return run
+
+
+@pytest.fixture(scope="module")
+def page_url(recorded: Run) -> Iterator[str]:
+    """Address of the run's page while `zpipe ui` serves it."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "zpipe", "ui"],
+        cwd=recorded.folder.parent,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    address = next(found[0] for line in process.stdout if (found := re.search(r"http://\S+", line)))
+    run = Store(recorded.folder.parent).only_run()
+    yield f"{address.rstrip('/')}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+    process.send_signal(signal.SIGINT)
+    process.wait(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Any]:
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--window-size=1600,1300",
+    ):
+        options.add_argument(flag)
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService("/usr/bin/chromedriver"))
+    yield driver
+    driver.quit()
+
+
+def text_of(browser: Any, url: str, *wanted: str, seconds: float = 60) -> str:
+    """The page's text as soon as it has every wanted word."""
+    browser.get(url)
+    deadline = time.monotonic() + seconds
+    text = ""
+    while time.monotonic() < deadline:
+        text = str(browser.execute_script("return document.body.innerText"))
+        if all(word in text for word in wanted):
+            return text
+        time.sleep(0.5)
+    raise AssertionError(
+        f"{[word for word in wanted if word not in text]} is not on the page:\n{text[:3000]}"
+    )
+
+
+def test_overview_names_the_run_and_its_checkpoints(browser: Any, page_url: str) -> None:
+    text_of(browser, page_url, "page", "Finished", "checkpoint-20", "checkpoint-40", "fp16/loss_scale")
+
+
+def test_charts_show_loss_and_loss_scale(browser: Any, page_url: str) -> None:
+    """MLflow makes a section of each prefix; searching the charts opens the one that is asked for."""
+    text_of(browser, f"{page_url}/model-metrics", "loss", "grad_norm")
+    browser.find_element("css selector", "input[placeholder*='Search metric']").send_keys("loss")
+    for title in ("loss", "loss_scale"):
+        assert shown(browser, title), title
+    picture(browser, "mlflow-run.png")
+
+
+def shown(browser: Any, title: str, seconds: float = 30) -> bool:
+    """Whether a chart of this title comes up."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        lines = str(browser.execute_script("return document.body.innerText")).splitlines()
+        if title in lines or f"fp16/{title}" in lines:
+            return True
+        time.sleep(0.5)
+    return False
+
+
+def picture(browser: Any, name: str) -> None:
+    """Keeps a screenshot for the README in the folder ZPIPE_SCREENSHOTS, if that is set."""
+    folder = os.environ.get("ZPIPE_SCREENSHOTS")
+    if folder:
+        time.sleep(3)
+        browser.save_screenshot(str(Path(folder) / name))
+
+
+def test_artifacts_are_listed(browser: Any, page_url: str) -> None:
+    text_of(browser, f"{page_url}/artifacts", "ds_config.json", "plan.json", "config.yaml", "events.jsonl")
