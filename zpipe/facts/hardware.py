@@ -1,10 +1,8 @@
-"""What this machine has, without importing torch: GPUs through NVML, cores and memory through psutil."""
+"""What this machine has, without importing torch: GPUs through NVML, cores and memory."""
 
 import os
 from dataclasses import dataclass
 from importlib import metadata
-
-import psutil
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,8 @@ def detect() -> Hardware:
     """The hardware of this machine, as CUDA_VISIBLE_DEVICES leaves it to us."""
     gpus = () if _torch_is_cpu_build() else _visible_gpus()
     cores = len(os.sched_getaffinity(0))
-    return Hardware(gpus=gpus, cores=cores, memory=psutil.virtual_memory().total)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return Hardware(gpus=gpus, cores=cores, memory=memory)
 
 
 def _torch_is_cpu_build() -> bool:
