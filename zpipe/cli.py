@@ -57,10 +57,12 @@ def _run(arguments: list[str]) -> int:
 
 
 def _plan(arguments: list[str]) -> int:
-    gc.disable()  # a plan is made in half a second, a fifth of which would go into looking for garbage
+    gc.disable()  # a plan is made in half a second, a third of which would go into looking for garbage
     from zpipe.commands.plan import plan
 
-    return plan(arguments)
+    code = plan(arguments)
+    gc.freeze()
+    return code
 
 
 def _record(arguments: list[str]) -> int:
