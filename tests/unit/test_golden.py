@@ -1,0 +1,31 @@
+"""The DeepSpeed JSON of a few command lines, as files that people can read. `make golden` renews them."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.support.planning import CPU, H200, gpus, plan_of
+from zpipe.facts.hardware import Hardware
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+CASES: dict[str, tuple[list[str], Hardware]] = {
+    "default_on_a_cpu": ([], CPU),
+    "zero2_bf16_on_a_gpu": (["recipe=llama3_1b_zero2"], gpus(H200)),
+    "zero3_cpu_offload_fp16": (["stage=3", "offload=cpu", "precision=fp16", "model=llama3_8b"], gpus(H200)),
+    "zero3_nvme_bf16": (["stage=3", "offload=nvme", "precision=bf16", "model=llama3_1b"], gpus(H200)),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_ds_config_is_as_reviewed(name: str) -> None:
+    overrides, hardware = CASES[name]
+    compiled = json.dumps(plan_of(*overrides, hardware=hardware).ds_config, indent=2) + "\n"
+    file = GOLDEN / f"{name}.json"
+    if os.environ.get("ZPIPE_RENEW_GOLDEN"):
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(compiled)
+    assert compiled == file.read_text(), (
+        f"{file.name} differs; if that is meant, run `make golden` and review"
+    )
