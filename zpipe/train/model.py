@@ -11,7 +11,7 @@ import torch
 
 from zpipe.plan import Plan
 from zpipe.problems import Problem, Refusal
-from zpipe.train.tokens import first_line
+from zpipe.train.tokens import hub_error
 
 
 def load_model(plan: Plan, tokenizer: Any, device: torch.device) -> Any:
@@ -53,7 +53,7 @@ def _pretrained(plan: Plan) -> Any:
                 Problem(
                     key="model.name_or_path",
                     value=name,
-                    reason=f"no model can be loaded from it: {first_line(error)}",
+                    reason=f"no model can be loaded from it: {hub_error(error)}",
                     allowed="a local folder with config.json and weights, or a hub id that can be reached",
                     fix="model.name_or_path=/path/to/folder",
                 )

@@ -13,7 +13,7 @@ from typing import Any
 
 from zpipe.problems import Problem, Refusal, nearest
 from zpipe.schema.surroundings import Data
-from zpipe.train.tokens import first_line
+from zpipe.train.tokens import first_line, hub_error
 
 READERS = {
     ".jsonl": "json",
@@ -94,7 +94,7 @@ def read_hub(data: Data) -> Any:
         raise problem(
             data.path,
             "it is no file or folder here, and the hub's data set of that name cannot be loaded "
-            f"({type(error).__name__}: {first_line(error)})",
+            f"({type(error).__name__}: {hub_error(error)})",
             allowed="a .jsonl, .json, .csv, .parquet or .txt file, a folder of such, or a hub id online",
             fix="data.path=/path/to/train.jsonl",
         ) from error

@@ -47,7 +47,7 @@ def load_tokenizer(plan: Plan) -> Any:
                 Problem(
                     key=key,
                     value=plan.model.tokenizer,
-                    reason=f"no tokenizer can be loaded from it: {first_line(error)}",
+                    reason=f"no tokenizer can be loaded from it: {hub_error(error)}",
                     allowed="a local folder with tokenizer files, or a hub id that can be reached",
                     fix=f"{key}=/path/to/folder",
                 )
@@ -59,6 +59,13 @@ def first_line(error: BaseException) -> str:
     """What an upstream error says, without its paragraphs of advice."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
+
+
+def hub_error(error: BaseException) -> str:
+    """The same of something that may have been looked for on the hub: says so if that is out of reach."""
+    said = first_line(error)
+    offline = any(word in said.lower() for word in ("connect", "offline"))
+    return f"offline, and not in the cache of this machine: {said}" if offline else said
 
 
 @dataclass(frozen=True)
