@@ -195,11 +195,16 @@ VALID = [
 ]
 
 
-@pytest.mark.parametrize(("stage", "offload"), VALID)
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16", "tf32"])
+@pytest.mark.parametrize(
+    ("stage", "offload", "precision"),
+    [
+        (stage, offload, precision)
+        for stage, offload in VALID
+        for precision in ("fp32", "bf16", "fp16", "tf32")
+        if (stage, precision) != (0, "fp16")  # refused, above
+    ],
+)
 def test_every_valid_combination_compiles_on_a_gpu(stage: int, offload: str, precision: str) -> None:
-    if (stage, precision) == (0, "fp16"):
-        pytest.skip("refused: see REFUSED")
     overrides = (f"stage={stage}", f"offload={offload}", f"precision={precision}")
     zero = plan_of(*overrides, hardware=ONE_GPU).ds_config["zero_optimization"]
     assert zero["stage"] == stage
