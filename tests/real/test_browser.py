@@ -12,12 +12,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.process import REPOSITORY, SMALL, Run, environment, zpipe
+from tests.support.process import SMALL, Run, environment, fp16_on_cpu, zpipe
 from tests.support.store import Store
 
 pytestmark = pytest.mark.real
-
-PATCH = REPOSITORY / "tests" / "support" / "fp16_on_cpu"
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +33,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> Run:
         "checkpoint.save_steps=20",
         "tracking.run_name=page",
         f"data.path={text_file}",
-        PYTHONPATH=f"{PATCH}:{environment()['PYTHONPATH']}",
+        **fp16_on_cpu(),
     )
     assert run.exit_code == 0, run.explain()
     return run

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.process import REPOSITORY, SMALL, Run, environment, zpipe
+from tests.support.process import SMALL, Run, fp16_on_cpu, zpipe
 from tests.support.store import Store
 
 pytestmark = pytest.mark.real
 
 FIRST_POWER = 30
-PATCH = REPOSITORY / "tests" / "support" / "fp16_on_cpu"
 
 
 @pytest.fixture(scope="module", params=[2, 3])
@@ -28,7 +27,7 @@ def overflowing(request, tmp_path_factory: pytest.TempPathFactory, text_file: Pa
         "precision.fp16.hysteresis=1",
         "train.max_steps=24",
         f"data.path={text_file}",
-        PYTHONPATH=f"{PATCH}:{environment()['PYTHONPATH']}",
+        **fp16_on_cpu(),
     )
     assert run.exit_code == 0, run.explain()
     return run

@@ -62,6 +62,12 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(REPOSITORY), "HF_HUB_OFFLINE": "1", "COLUMNS": "160", **more}
 
 
+def fp16_on_cpu() -> dict[str, str]:
+    """The environment in which DeepSpeed takes this CPU for one that trains in fp16."""
+    patch = REPOSITORY / "tests" / "support" / "fp16_on_cpu"
+    return {"PYTHONPATH": f"{patch}:{environment()['PYTHONPATH']}"}
+
+
 def start(cwd: Path, *overrides: str, **env: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "zpipe", *overrides],

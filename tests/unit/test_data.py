@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
+import transformers
 
 from zpipe.problems import Problem, Refusal
 from zpipe.schema.surroundings import Data
@@ -14,9 +16,6 @@ from zpipe.train.data import load_sequences, prepare, split
 from zpipe.train.formats import IGNORED, Document, documents
 from zpipe.train.ranks import Rank
 from zpipe.train.tokens import CHAT_TEMPLATE, SAMPLE, Encoder
-
-datasets = pytest.importorskip("datasets")
-transformers = pytest.importorskip("transformers")
 
 EOS = 1
 
