@@ -18,7 +18,7 @@ from zpipe.facts.hardware import detect
 
 ROOT = Path("outputs") / "benchmarks" / "overhead"
 SIZES = {
-    "llama3_1b": {"overrides": ["data.max_length=2048", "batch.per_device_train_batch_size=4"], "steps": 40},
+    "llama3_1b": {"overrides": ["data.max_length=2048", "batch.per_device_train_batch_size=4"], "steps": 100},
     "tiny": {"overrides": ["data.max_length=128", "batch.per_device_train_batch_size=4"], "steps": 24},
 }
 Row = tuple[int, float, float]
