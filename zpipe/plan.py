@@ -86,9 +86,14 @@ class Plan(Group):
     @property
     def tokens_per_step(self) -> int:
         """Tokens that all devices process in one optimizer step."""
-        batch = self.experiment.batch
-        sequences = batch.per_device_train_batch_size * batch.gradient_accumulation_steps
-        return sequences * self.launch.world_size * self.experiment.data.max_length
+        accumulation = int(self.ds_config["gradient_accumulation_steps"])
+        return self.sequences_per_pass * accumulation * self.experiment.data.max_length
+
+    @property
+    def sequences_per_pass(self) -> int:
+        """Different sequences that all devices process in one micro-batch; AutoTP's groups share theirs."""
+        group = self.experiment.deepspeed.tensor_parallel.autotp_size or 1
+        return self.experiment.batch.per_device_train_batch_size * (self.launch.world_size // max(1, group))
 
 
 def claim(run_dir: Path) -> None:

@@ -44,7 +44,7 @@ def _compilers(plan: Plan) -> Iterator[Problem]:
             "nvcc",
             "not found",
             "DeepSpeed builds fused_adam with CUDA's compiler",
-            fix="optimizer.torch_adam=true, or install the CUDA toolkit of PyTorch's version",
+            fix="optimizer.params.torch_adam=true, or install the CUDA toolkit of PyTorch's version",
         )
 
 

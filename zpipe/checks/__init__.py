@@ -6,7 +6,20 @@ A rule is a pure function of the experiment and the facts that yields problems. 
 
 from collections.abc import Callable, Iterable
 
-from zpipe.checks import batch, data, offload, optimization, precision, stage, swap
+from zpipe.checks import (
+    batch,
+    checkpoint,
+    data,
+    deepspeed,
+    engine,
+    offload,
+    optimizer,
+    precision,
+    scheduler,
+    stage,
+    swap,
+    training,
+)
 from zpipe.facts.facts import Facts
 from zpipe.plan import Notice
 from zpipe.problems import Problem
@@ -20,11 +33,24 @@ ERRORS: tuple[Rule, ...] = (
     *offload.ERRORS,
     *swap.ERRORS,
     *precision.ERRORS,
-    *optimization.ERRORS,
+    *optimizer.ERRORS,
+    *scheduler.ERRORS,
+    *engine.ERRORS,
+    *deepspeed.ERRORS,
+    *training.ERRORS,
+    *checkpoint.ERRORS,
     *batch.ERRORS,
     *data.ERRORS,
 )
-NOTICES: tuple[Advice, ...] = (*offload.NOTICES, *swap.NOTICES, *precision.NOTICES, *stage.NOTICES)
+NOTICES: tuple[Advice, ...] = (
+    *offload.NOTICES,
+    *swap.NOTICES,
+    *precision.NOTICES,
+    *stage.NOTICES,
+    *optimizer.NOTICES,
+    *scheduler.NOTICES,
+    *engine.NOTICES,
+)
 
 
 def problems(experiment: Experiment, facts: Facts) -> list[Problem]:

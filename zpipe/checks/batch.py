@@ -8,26 +8,28 @@ from zpipe.schema.experiment import Experiment
 
 
 def batch_is_the_product(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """DeepSpeed demands train_batch_size = micro-batch x accumulation x world size."""
+    """DeepSpeed demands train_batch_size = micro-batch x accumulation x data-parallel processes."""
     batch = experiment.batch
-    if batch.train_batch_size is None:
+    one_pass = batch.per_device_train_batch_size * facts.data_parallel_size
+    product = one_pass * facts.accumulation
+    if batch.train_batch_size in (None, product):
         return
-    one_pass = batch.per_device_train_batch_size * facts.world_size
-    product = one_pass * batch.gradient_accumulation_steps
-    if batch.train_batch_size == product:
-        return
-    accumulation, rest = divmod(batch.train_batch_size, one_pass)
-    fix = f"batch.train_batch_size={product}"
-    if rest == 0:
-        fix = f"batch.gradient_accumulation_steps={accumulation}, or {fix}"
-    yield Problem(
-        "batch.train_batch_size",
-        batch.train_batch_size,
+    asked = batch.train_batch_size
+    arithmetic = (
         f"per_device_train_batch_size {batch.per_device_train_batch_size} x gradient_accumulation_steps "
-        f"{batch.gradient_accumulation_steps} x world size {facts.world_size} is {product}",
-        f"{product}, or null",
-        fix,
+        f"{facts.accumulation} x {facts.data_parallel_size} data-parallel process(es) is {product}"
     )
+    if batch.gradient_accumulation_steps is not None and asked % one_pass == 0:
+        fix = f"batch.gradient_accumulation_steps=null, or batch.train_batch_size={product}"
+        yield Problem("batch.train_batch_size", asked, arithmetic, f"{product}, or null", fix)
+        return
+    below, above = asked // one_pass * one_pass, -(-asked // one_pass) * one_pass
+    neighbours = [size for size in (below, above) if size > 0]
+    fixes = ", or ".join(
+        f"batch.train_batch_size={size} batch.gradient_accumulation_steps=null" for size in neighbours
+    )
+    reason = f"one pass of all processes takes {one_pass} sequences, which does not divide it"
+    yield Problem("batch.train_batch_size", asked, reason, ", ".join(map(str, neighbours)), fixes)
 
 
 def processes_have_devices(experiment: Experiment, facts: Facts) -> Iterator[Problem]:

@@ -86,6 +86,44 @@ def settings_belong_to_a_device(experiment: Experiment, facts: Facts) -> Iterato
         )
 
 
+def super_offload_has_what_it_needs(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """Host Adam beside the GPU (superoffload/superoffload_stage3.py), and its share of the cores."""
+    block = experiment.offload.offload_optimizer
+    if block.cpuadam_cores_perc is not None and not block.super_offload:
+        key = "offload.offload_optimizer.cpuadam_cores_perc"
+        reason = "acts with super_offload=true only"
+        fix = f"{key}=null"
+        yield Problem(key, block.cpuadam_cores_perc, reason, "null", fix)
+    if block.super_offload and block.device != "cpu":
+        key = "offload.offload_optimizer.super_offload"
+        reason = f"keeps states in host memory, and the device is {block.device}"
+        yield Problem(key, True, reason, "true with device cpu", f"offload=cpu_optimizer, or {key}=null")
+    if block.super_offload and experiment.optimizer.type not in ("Adam", "AdamW"):
+        key = "offload.offload_optimizer.super_offload"
+        yield Problem(
+            key, True, "runs with Adam only", "true with Adam, AdamW", f"optimizer=adamw, or {key}=null"
+        )
+
+
+def partial_offload_is_adams(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """Hybrid Optimizer Only Supports DeepSpeedCPUAdam; its other half is a torch AdamW (zero/stage3.py)."""
+    ratio = experiment.offload.offload_optimizer.ratio
+    if ratio is None or ratio == 1:
+        return
+    if experiment.optimizer.type != "AdamW":
+        key = "offload.offload_optimizer.ratio"
+        reason = f"the share on the device is updated by AdamW, the rest by {experiment.optimizer.type}"
+        yield Problem(key, ratio, reason, "null, or 1", f"optimizer=adamw, or {key}=null")
+
+
+def direct_storage_needs_a_gpu(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """GPUDirect Storage moves bytes between the drive and the GPU."""
+    if experiment.offload.aio.use_gds and facts.device == "cpu":
+        yield Problem(
+            "offload.aio.use_gds", True, "needs a CUDA GPU", "null on a CPU", "offload.aio.use_gds=null"
+        )
+
+
 NVME_ONLY = ("buffer_count", "buffer_size", "max_in_cpu", "pipeline_read", "pipeline_write", "fast_init")
 
 
@@ -129,5 +167,8 @@ ERRORS = (
     optimizer_offload_needs_a_stage,
     stage_3_only_keys,
     settings_belong_to_a_device,
+    super_offload_has_what_it_needs,
+    partial_offload_is_adams,
+    direct_storage_needs_a_gpu,
 )
 NOTICES = (say_where_swap_files_go,)

@@ -64,6 +64,100 @@ def quantized_frozen_weights_need_fp16(experiment: Experiment, facts: Facts) -> 
         )
 
 
+def removed_stage_1_stays_out(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """DeepSpeed raises for it since 0.5.9 (engine.py, _configure_zero_optimizer)."""
+    if experiment.stage.legacy_stage1:
+        yield Problem(
+            "stage.legacy_stage1",
+            True,
+            "DeepSpeed has removed the old stage 1",
+            "null",
+            "stage.legacy_stage1=null",
+        )
+
+
+def gradients_are_contiguous_under_offload(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """contiguous_gradients or cpu_offload (zero/stage_1_and_2.py)."""
+    stage, offloaded = experiment.stage, experiment.offload.offload_optimizer.device != "none"
+    if stage.contiguous_gradients is False and offloaded and stage.stage in (1, 2):
+        key = "stage.contiguous_gradients"
+        reason = f"offload turns it on at stage {stage.stage}"
+        yield Problem(key, False, reason, "true or null under offload", f"{key}=null, or offload=none")
+
+
+def grad_norm_is_kept_where_it_is_used(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """compute_grad_norm=false excludes offload, and stage 1 with bf16 and fp32 accumulation."""
+    stage = experiment.stage
+    if stage.compute_grad_norm is not False:
+        return
+    key = "stage.compute_grad_norm"
+    if experiment.offload.offload_optimizer.device != "none":
+        yield Problem(key, False, "DeepSpeed refuses it under optimizer offload", "null", f"{key}=null")
+    accumulates = experiment.precision.data_types.grad_accum_dtype == "fp32"
+    if stage.stage == 1 and facts.dtype == "bf16" and accumulates:
+        reason = "DeepSpeed refuses it at stage 1 with bf16 and fp32 accumulation"
+        yield Problem(key, False, reason, "null", f"{key}=null, or stage=2")
+
+
+def zeropp_has_ranks_to_act_on(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """What travels between one rank and itself is neither quantised nor kept twice."""
+    stage = experiment.stage
+    if facts.world_size > 1:
+        return
+    for name in ("zero_quantized_weights", "zero_quantized_gradients"):
+        if getattr(stage, name):
+            key = f"stage.{name}"
+            yield Problem(
+                key,
+                True,
+                "one process communicates nothing",
+                "null with one process",
+                f"zeropp=none {key}=null",
+            )
+
+
+def quantisers_need_a_gpu(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """DeepSpeed's quantisation kernels are CUDA's (op_builder/quantizer.py has no CPU build)."""
+    names = ("zero_quantized_weights", "zero_quantized_gradients", "zero_quantized_nontrainable_weights")
+    for name in names:
+        if facts.device == "cpu" and getattr(experiment.stage, name):
+            key = f"stage.{name}"
+            yield Problem(key, True, "needs a CUDA GPU", "null on a CPU", f"zeropp=none {key}=null")
+
+
+def quantised_weights_and_autocast_exclude_each_other(
+    experiment: Experiment, facts: Facts
+) -> Iterator[Problem]:
+    """torch_autocast.py asserts it."""
+    if experiment.stage.zero_quantized_weights and experiment.precision.torch_autocast.enabled:
+        key = "stage.zero_quantized_weights"
+        off = "precision.torch_autocast.enabled=null precision.torch_autocast.dtype=null"
+        fix = f"zeropp=none {key}=null, or {off}"
+        yield Problem(key, True, "DeepSpeed refuses it with torch_autocast", "null with torch_autocast", fix)
+
+
+def zenflow_stays_out(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """Seen with deepspeed 0.19.8 and transformers 5.23 on a CPU."""
+    for name, value in experiment.stage.zenflow.model_dump(exclude_none=True).items():
+        key = f"stage.zenflow.{name}"
+        yield Problem(key, value, ZENFLOW, "null", f"{key}=null")
+
+
+ZENFLOW = (
+    "under transformers' Trainer ZenFlow ends in an IndexError of the first forward pass at stage 3, "
+    "and at stage 2 even the loss before the first update is another one"
+)
+
+
+def leaf_modules_are_fetched_at_stage_3(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """Only stage 3 fetches modules."""
+    for name, value in experiment.stage.leaf_module.model_dump(exclude_none=True).items():
+        if experiment.stage.stage < 3:
+            key = f"stage.leaf_module.{name}"
+            reason = f"acts at stage 3, and this is stage {experiment.stage.stage}"
+            yield Problem(key, value, reason, "null", f"stage=3, or {key}=null")
+
+
 def weights_must_be_gathered_to_be_saved(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     """Without gathering, stage 3 saves a model folder without weights."""
     gathered = experiment.stage.stage3_gather_16bit_weights_on_model_save
@@ -91,11 +185,27 @@ def advise_smaller_buckets_on_one_gpu(experiment: Experiment, facts: Facts) -> I
             )
 
 
+def advise_round_robin(experiment: Experiment, facts: Facts) -> Iterator[Notice]:
+    """The guide: with offload, ranks copy gradients to the host side by side; more so with accumulation."""
+    stage, offloaded = experiment.stage, experiment.offload.offload_optimizer.device == "cpu"
+    if stage.stage in (1, 2) and offloaded and facts.world_size > 1 and stage.round_robin_gradients is None:
+        text = "stage.round_robin_gradients=true lets the ranks copy gradients to the host side by side"
+        yield Notice(level="advice", key="stage.round_robin_gradients", text=text)
+
+
 ERRORS = (
     keys_act_at_this_stage,
     grad_norm_is_needed,
     secondary_partition_divides_world,
     quantized_frozen_weights_need_fp16,
     weights_must_be_gathered_to_be_saved,
+    removed_stage_1_stays_out,
+    gradients_are_contiguous_under_offload,
+    grad_norm_is_kept_where_it_is_used,
+    zeropp_has_ranks_to_act_on,
+    quantisers_need_a_gpu,
+    quantised_weights_and_autocast_exclude_each_other,
+    zenflow_stays_out,
+    leaf_modules_are_fetched_at_stage_3,
 )
-NOTICES = (advise_smaller_buckets_on_one_gpu,)
+NOTICES = (advise_smaller_buckets_on_one_gpu, advise_round_robin)

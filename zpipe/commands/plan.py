@@ -30,7 +30,7 @@ def render(compiled: Plan) -> str:
     """The plan for people, top down."""
     launch, model = compiled.launch, compiled.model
     parameters = f"{model.parameters / 1e6:,.1f} million parameters" if model.parameters else "size unknown"
-    sequences = compiled.ds_config["train_batch_size"]
+    sequences = compiled.sequences_per_pass * compiled.ds_config["gradient_accumulation_steps"]
     sections = [
         f"model      {model.name}, {parameters}{', random weights' if model.random_init else ''}",
         f"device     {launch.device}, {launch.world_size} process(es) under {launch.launcher}",

@@ -4,8 +4,9 @@ from importlib import metadata
 from pathlib import Path
 
 from zpipe import checks
-from zpipe.compile.ds_config import ds_config, unresolved, uses_torch_adam
+from zpipe.compile.ds_config import ds_config, unresolved
 from zpipe.compile.launch import launch_of
+from zpipe.compile.operators import operators_of
 from zpipe.compile.training_arguments import training_arguments
 from zpipe.facts.facts import Facts, gather
 from zpipe.facts.hardware import Hardware
@@ -41,7 +42,7 @@ def compile_plan(experiment: Experiment, run_dir: Path, command: list[str], hard
         training_arguments=training_arguments(experiment, facts, run_dir),
         model=facts.model,
         launch=launch_of(experiment, facts, run_dir),
-        operators=_operators(experiment, facts),
+        operators=operators_of(experiment, facts),
         swap_dir=swap_dir,
         unresolved=unresolved(config),
         notices=[*checks.notices(experiment, facts), *_say_what_was_decided(facts)],
@@ -58,19 +59,6 @@ def _swap_dir(experiment: Experiment, run_dir: Path) -> str | None:
         return str(run_dir / "swap")
     name = "-".join(run_dir.parts[-2:])
     return str(Path(offload.nvme_path).expanduser().absolute() / f"zpipe-{name}")
-
-
-def _operators(experiment: Experiment, facts: Facts) -> list[str]:
-    """By the NAME of DeepSpeed's builders, in the order in which they are needed."""
-    offload = experiment.offload
-    names = []
-    if "nvme" in (offload.offload_optimizer.device, offload.offload_param.device):
-        names.append("async_io")
-    if offload.offload_optimizer.device != "none":
-        names.append("cpu_adam")
-    elif experiment.optimizer.type is not None and not uses_torch_adam(experiment, facts):
-        names.append("fused_adam")
-    return names
 
 
 def _say_what_was_decided(facts: Facts) -> list[Notice]:

@@ -5,10 +5,10 @@ takes `auto` from the model or from TrainingArguments, the value is worked out h
 formula (transformers/integrations/deepspeed.py); what cannot be known yet stays `auto`, with a reason.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any
 
+from zpipe.compile.optimizing import optimizer_block, scheduler_block
 from zpipe.compile.swap import bound_persistence, resolve_for_swapping
 from zpipe.facts.facts import Facts
 from zpipe.schema.base import Group
@@ -22,17 +22,24 @@ HIDDEN_SIZE_FORMULAS: dict[str, Callable[[int], int]] = {
     "stage3_param_persistence_threshold": lambda hidden: 10 * hidden,
 }
 
+CHECKPOINT_KEYS = ("tag_validation", "load_universal", "checkpoint_serialization", "parallel_write", "writer")
+
 
 def ds_config(experiment: Experiment, facts: Facts, swap_dir: str | None) -> Json:
     """The whole JSON. `swap_dir` is this run's own folder of swap files, given under NVMe offload."""
     config: Json = {**_batch(experiment, facts), **_precision(experiment, facts)}
     config["zero_optimization"] = _zero(experiment, facts, swap_dir)
-    config.update(_optimizer(experiment, facts))
-    config.update(_scheduler(experiment, facts))
-    if swap_dir is not None and (aio := _given(experiment.offload.aio)):
-        config["aio"] = aio
-    if experiment.checkpoint.save_on_each_node:
-        config["checkpoint"] = {"use_node_local_storage": True}
+    config.update(optimizer_block(experiment, facts))
+    config.update(scheduler_block(experiment, facts))
+    config.update(given(experiment.deepspeed))
+    config.update(given(experiment.profiler))
+    blocks = {
+        "aio": given(experiment.offload.aio) if swap_dir is not None else {},
+        "checkpoint": _checkpoint(experiment),
+        "activation_checkpointing": given(experiment.activation_checkpointing, "enabled"),
+        "compile": given(experiment.compile),
+    }
+    config.update({name: block for name, block in blocks.items() if block})
     return config
 
 
@@ -51,23 +58,36 @@ def _autos(block: Json, prefix: str) -> list[str]:
     for name, value in block.items():
         if isinstance(value, dict):
             keys += _autos(value, f"{prefix}{name}.")
-        elif value == "auto":
+        elif value == "auto" and name not in DEEPSPEEDS_OWN_AUTO:
             keys.append(f"{prefix}{name}")
     return keys
 
 
-def _given(block: Group, *leave_out: str) -> Json:
-    values = block.model_dump(exclude_none=True)
-    return {name: value for name, value in values.items() if name not in leave_out}
+DEEPSPEEDS_OWN_AUTO = frozenset(
+    {"select_strategy", "select_interval", "update_interval", "keep_in_fp32_modules"}
+)
+"""Keys to which DeepSpeed itself gives `auto` a meaning."""
+
+
+def given(block: Group, *leave_out: str) -> Json:
+    """What is set in a block, inner blocks included; nothing of those in which nothing is."""
+    return _without_empty(block.model_dump(exclude_none=True, exclude=set(leave_out)))
+
+
+def _without_empty(block: Json) -> Json:
+    pruned = {
+        name: _without_empty(value) if isinstance(value, dict) else value for name, value in block.items()
+    }
+    return {name: value for name, value in pruned.items() if value != {}}
 
 
 def _batch(experiment: Experiment, facts: Facts) -> Json:
-    batch = experiment.batch
-    micro, accumulation = batch.per_device_train_batch_size, batch.gradient_accumulation_steps
+    micro = experiment.batch.per_device_train_batch_size
     return {
-        "train_batch_size": micro * accumulation * facts.world_size,
+        # TrainingArguments counts every process, also those that share their sequences under AutoTP.
+        "train_batch_size": micro * facts.accumulation * facts.world_size,
         "train_micro_batch_size_per_gpu": micro,
-        "gradient_accumulation_steps": accumulation,
+        "gradient_accumulation_steps": facts.accumulation,
         "gradient_clipping": experiment.train.max_grad_norm,
     }
 
@@ -79,27 +99,30 @@ def _precision(experiment: Experiment, facts: Facts) -> Json:
         "bf16": {"enabled": facts.dtype == "bf16"},
     }
     if facts.dtype == "fp16":
-        config["fp16"].update(_given(precision.fp16))
+        config["fp16"].update(given(precision.fp16))
     if facts.dtype == "bf16":
-        config["bf16"].update(_given(precision.bf16))
+        config["bf16"].update(given(precision.bf16))
     if precision.communication_data_type is not None:
         config["communication_data_type"] = precision.communication_data_type
-    if precision.grad_accum_dtype is not None:
-        config["data_types"] = {"grad_accum_dtype": precision.grad_accum_dtype}
+    blocks = {"data_types": given(precision.data_types), "torch_autocast": given(precision.torch_autocast)}
+    config.update({name: block for name, block in blocks.items() if block})
     return config
 
 
 def _zero(experiment: Experiment, facts: Facts, swap_dir: str | None) -> Json:
     stage = experiment.stage
-    block = _given(stage, "leaf_module")
+    block = given(stage, "leaf_module", "zenflow")
     block.update(_offload(experiment, swap_dir))
     resolve_for_swapping(block, experiment, facts)
     for name, formula in HIDDEN_SIZE_FORMULAS.items():
         if block.get(name) == "auto" and facts.model.hidden_size is not None:
             block[name] = formula(facts.model.hidden_size)
     bound_persistence(block, experiment, facts)
-    if leaf_module := _given(stage.leaf_module):
-        block["leaf_module"] = leaf_module
+    for name, inner in (("leaf_module", stage.leaf_module), ("zenflow", stage.zenflow)):
+        if values := given(inner):
+            block[name] = values
+    if facts.data_parallel_size < facts.world_size:
+        block["stage3_gather_16bit_weights_on_model_save"] = True  # read for AutoTP's shards at every stage
     return block
 
 
@@ -112,7 +135,7 @@ def _offload(experiment: Experiment, swap_dir: str | None) -> Json:
     ):
         if block.device == "none":
             continue
-        values = _given(block)
+        values = given(block)
         if "pin_memory" not in values and offload.pin_memory is not None:
             values["pin_memory"] = offload.pin_memory
         if block.device == "nvme":
@@ -121,46 +144,9 @@ def _offload(experiment: Experiment, swap_dir: str | None) -> Json:
     return blocks
 
 
-def _optimizer(experiment: Experiment, facts: Facts) -> Json:
-    optimizer, train = experiment.optimizer, experiment.train
-    if optimizer.type is None:
-        # accelerate would otherwise put DeepSpeed's CPU Adam in the place of the optimizer that was chosen.
-        offloaded = experiment.offload.offload_optimizer.device != "none"
-        return {"zero_force_ds_cpu_optimizer": False} if offloaded else {}
-    params: Json = {
-        "lr": train.learning_rate,
-        "betas": [train.adam_beta1, train.adam_beta2],
-        "eps": train.adam_epsilon,
-        "weight_decay": train.weight_decay,
-    }
-    if uses_torch_adam(experiment, facts):
-        params["torch_adam"] = True
-    if optimizer.type == "Adam":
-        params["adam_w_mode"] = False  # DeepSpeed's "Adam" decouples the decay unless told otherwise
-    return {"optimizer": {"type": optimizer.type, "params": params}}
-
-
-def uses_torch_adam(experiment: Experiment, facts: Facts) -> bool:
-    """Whether PyTorch's Adam serves, which needs no operator to be built."""
-    if experiment.optimizer.torch_adam is not None:
-        return experiment.optimizer.torch_adam
-    return facts.device == "cpu" and experiment.offload.offload_optimizer.device == "none"
-
-
-def _scheduler(experiment: Experiment, facts: Facts) -> Json:
-    scheduler, train = experiment.scheduler, experiment.train
-    if scheduler.type is None:
-        return {}
-    params: Json = {"warmup_num_steps": _warmup_steps(train.warmup_steps, facts.total_steps)}
-    if scheduler.type in ("WarmupLR", "WarmupDecayLR"):
-        params.update(warmup_min_lr=0, warmup_max_lr=train.learning_rate)
-    if scheduler.type in ("WarmupDecayLR", "WarmupCosineLR"):
-        params["total_num_steps"] = facts.total_steps or "auto"
-    return {"scheduler": {"type": scheduler.type, "params": {**params, **scheduler.params}}}
-
-
-def _warmup_steps(given: float, total_steps: int | None) -> int | str:
-    """By TrainingArguments.get_warmup_steps, and at least 1, which DeepSpeed's schedulers demand."""
-    if given >= 1 or given == 0:
-        return max(1, int(given))
-    return "auto" if total_steps is None else max(1, math.ceil(given * total_steps))
+def _checkpoint(experiment: Experiment) -> Json:
+    everything = given(experiment.checkpoint)
+    block = {name: everything[name] for name in CHECKPOINT_KEYS if name in everything}
+    if experiment.checkpoint.save_on_each_node:
+        block["use_node_local_storage"] = True
+    return block

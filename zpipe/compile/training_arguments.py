@@ -20,7 +20,7 @@ def training_arguments(experiment: Experiment, facts: Facts, run_dir: Path) -> d
         output_dir=str(run_dir),
         per_device_train_batch_size=batch.per_device_train_batch_size,
         per_device_eval_batch_size=batch.per_device_eval_batch_size or batch.per_device_train_batch_size,
-        gradient_accumulation_steps=batch.gradient_accumulation_steps,
+        gradient_accumulation_steps=facts.accumulation,
         fp16=facts.dtype == "fp16",
         bf16=facts.dtype == "bf16",
         use_cpu=facts.device == "cpu",

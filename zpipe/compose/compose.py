@@ -20,6 +20,7 @@ from zpipe.compose.sources import register
 from zpipe.problems import Problem, Refusal, nearest
 from zpipe.resources import CONF
 from zpipe.schema.experiment import Experiment
+from zpipe.schema.removed import removed_optimizer
 
 
 @dataclass(frozen=True)
@@ -46,14 +47,16 @@ def compose_once(overrides: list[str]) -> Composed:
 def to_experiment(config: DictConfig) -> Experiment:
     """The typed experiment of a composed configuration. Raises Refusal with every wrong value."""
     names = [str(key) for key in config if key not in ("hydra", "recipe")]
-    blocks = OmegaConf.masked_copy(config, names)
-    plain = OmegaConf.to_container(blocks, resolve=True)
-    assert isinstance(plain, dict)
-    values = {str(key): value for key, value in plain.items()}
+    values = {name: _plain(config[name]) for name in names}
     try:
         return Experiment.model_validate(values)
     except ValidationError as error:
         raise Refusal(_validation_problems(error, values)) from None
+
+
+def _plain(node: Any) -> Any:
+    """A value without OmegaConf around it, interpolations resolved."""
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
 
 
 def _composition_problem(error: Exception) -> Problem:
@@ -86,6 +89,9 @@ def _validation_problem(key: str, details: list[Any]) -> Problem:
         near = nearest(key, known_keys())
         fix = " or ".join(f"{name}={value}" for name in near)
         return Problem(key, value, "no such key (it comes from a YAML file)", fix=fix)
+    gone = removed_optimizer(value) if key == "optimizer.type" and isinstance(value, str) else None
+    if gone is not None:
+        return Problem(key, value, gone.reason, fix=gone.instead)
     reasons = dict.fromkeys(detail["msg"].removeprefix("Value error, ") for detail in details)
     allowed = "; ".join(reasons).replace("Input should be ", "")
     return Problem(key, value, "not a valid value", allowed, f"{key}={_example(details)}")

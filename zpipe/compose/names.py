@@ -8,12 +8,22 @@ from zpipe.problems import Problem, nearest
 from zpipe.resources import config_groups
 from zpipe.schema.elsewhere import DECIDED, NOT_OFFERED, OWNED
 from zpipe.schema.experiment import defaults
+from zpipe.schema.json_names import homes
+from zpipe.schema.removed import removed_key, removed_optimizer
 
 OPEN_MAPPINGS = frozenset(
     {
         "model.config",
-        "scheduler.params",
         "scheduler.lr_scheduler_kwargs",
+        "deepspeed.tensor_parallel.partition_config",
+        "deepspeed.tensor_parallel.tp",
+        "deepspeed.weight_quantization.quantized_initialization",
+        "deepspeed.weight_quantization.post_init_quant",
+        "deepspeed.autotuning",
+        "deepspeed.data_efficiency",
+        "deepspeed.pipeline",
+        "deepspeed.expert_parallel",
+        "deepspeed.datastates_ckpt",
         "train.gradient_checkpointing_kwargs",
         "train.liger_kernel_config",
         "launcher.env",
@@ -47,6 +57,9 @@ def check_option(group: str, option: str) -> Problem | None:
     options = config_groups()[group]
     if option in options or option == "null":
         return None
+    gone = removed_optimizer(option) if group == "optimizer" else None
+    if gone is not None:
+        return Problem(group, option, gone.reason, ", ".join(options), gone.instead)
     near = nearest(option, options)
     fix = " or ".join(f"{group}={name}" for name in near)
     return Problem(group, option, "no such option", ", ".join(options), fix)
@@ -56,9 +69,28 @@ def check_key(key: str, value: str) -> Problem | None:
     """A problem if the schema has no such key."""
     if key in known_keys() or is_open_mapping(key):
         return None
-    if "." not in key:
-        return _unknown_top_level(key, value)
-    return _moved(key, value) or _unknown(key, value)
+    return (
+        _removed(key, value)
+        or _deepspeeds_name(key, value)
+        or _moved(key, value)
+        or (_unknown(key, value) if "." in key else _unknown_top_level(key, value))
+    )
+
+
+def _removed(key: str, value: str) -> Problem | None:
+    gone = removed_key(key)
+    return Problem(key, value, gone.reason, fix=gone.instead) if gone is not None else None
+
+
+def _deepspeeds_name(key: str, value: str) -> Problem | None:
+    """A key as it stands in DeepSpeed's JSON, with or without a group before it."""
+    for name in (key, key.partition(".")[2]):
+        if name in homes():
+            home = homes()[name]
+            return Problem(
+                key, value, "this key of DeepSpeed's JSON has another name here", home, f"{home}={value}"
+            )
+    return None
 
 
 def _unknown_top_level(name: str, value: str) -> Problem:

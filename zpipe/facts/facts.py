@@ -6,6 +6,7 @@ from typing import Literal
 from zpipe.facts.hardware import Hardware
 from zpipe.facts.model import local_folder, model_facts, parameter_numels
 from zpipe.plan import ModelFacts
+from zpipe.schema.batch import Batch
 from zpipe.schema.experiment import Experiment
 
 BF16_CAPABILITY = (8, 0)
@@ -18,6 +19,10 @@ class Facts:
     device: Literal["cuda", "cpu"]
     nproc_per_node: int
     world_size: int
+    data_parallel_size: int
+    """Processes that work on different sequences: all of them, unless tensor parallelism groups them."""
+    accumulation: int
+    """Micro-batches between two optimizer steps, as given or as train_batch_size asks for."""
     dtype: Literal["fp32", "tf32", "fp16", "bf16"]
     total_steps: int | None
     """Optimizer steps; null while only the number of epochs is known."""
@@ -33,6 +38,7 @@ def gather(experiment: Experiment, hardware: Hardware) -> Facts:
     if launcher.device == "cuda" or (launcher.device == "auto" and hardware.gpus):
         device = "cuda"
     processes = launcher.nproc_per_node or (len(hardware.gpus) if device == "cuda" else 1) or 1
+    data_parallel = max(1, processes // (experiment.deepspeed.tensor_parallel.autotp_size or 1))
     name = experiment.model.name_or_path
     model = model_facts(experiment.model)
     numels = parameter_numels(model.config, local_folder(name) if name else None)
@@ -41,11 +47,21 @@ def gather(experiment: Experiment, hardware: Hardware) -> Facts:
         device=device,
         nproc_per_node=processes,
         world_size=processes,
+        data_parallel_size=data_parallel,
+        accumulation=_accumulation(experiment.batch, data_parallel),
         dtype=_dtype(experiment, hardware, device),
         total_steps=experiment.train.max_steps if experiment.train.max_steps > 0 else None,
         model=model,
         parameter_numels=tuple(numels) if numels else None,
     )
+
+
+def _accumulation(batch: Batch, data_parallel_size: int) -> int:
+    """At least 1; a train_batch_size that does not divide is a matter of the rules."""
+    if batch.gradient_accumulation_steps is not None:
+        return batch.gradient_accumulation_steps
+    one_pass = batch.per_device_train_batch_size * data_parallel_size
+    return max(1, (batch.train_batch_size or one_pass) // one_pass)
 
 
 def _dtype(

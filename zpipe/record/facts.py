@@ -63,7 +63,7 @@ def params(plan: Plan) -> dict[str, str]:
         "warmup_steps": train.warmup_steps,
         "max_grad_norm": train.max_grad_norm,
         "per_device_train_batch_size": experiment.batch.per_device_train_batch_size,
-        "gradient_accumulation_steps": experiment.batch.gradient_accumulation_steps,
+        "gradient_accumulation_steps": plan.ds_config.get("gradient_accumulation_steps"),
         "world_size": plan.launch.world_size,
         "tokens_per_step": plan.tokens_per_step,
         "max_length": experiment.data.max_length,

@@ -7,6 +7,7 @@ OWNED: dict[str, str] = {
     "lr_scheduler_type": "scheduler.lr_scheduler_type",
     "lr_scheduler_kwargs": "scheduler.lr_scheduler_kwargs",
     "optim": "optimizer.optim",
+    "optim_args": "optimizer.optim_args",
     "bf16": "precision=bf16",
     "fp16": "precision=fp16",
     "tf32": "precision=tf32",
@@ -62,7 +63,6 @@ DECIDED: dict[str, str] = {
 
 NOT_OFFERED = frozenset(
     {
-        "optim_args",
         "optim_target_modules",
         "project",
         "trackio_space_id",

@@ -5,9 +5,13 @@ from typing import Any
 from pydantic import Field
 
 from zpipe.schema.base import Group, defaults_of
+from zpipe.schema.batch import Batch
+from zpipe.schema.deepspeed import DeepSpeed
+from zpipe.schema.engine import ActivationCheckpointing, Compile, Profiler
 from zpipe.schema.offload import Offload
-from zpipe.schema.optimization import Batch, Optimizer, Scheduler
+from zpipe.schema.optimizer import Optimizer
 from zpipe.schema.precision import Precision
+from zpipe.schema.scheduler import Scheduler
 from zpipe.schema.stage import Stage
 from zpipe.schema.surroundings import Checkpoint, Data, Launcher, Model, Tracking
 from zpipe.schema.train import Train
@@ -22,12 +26,20 @@ class Experiment(Group):
     optimizer: Optimizer = Field(default_factory=Optimizer)
     scheduler: Scheduler = Field(default_factory=Scheduler)
     batch: Batch = Field(default_factory=Batch)
+    activation_checkpointing: ActivationCheckpointing = Field(default_factory=ActivationCheckpointing)
+    compile: Compile = Field(default_factory=Compile)
+    profiler: Profiler = Field(default_factory=Profiler)
+    deepspeed: DeepSpeed = Field(default_factory=DeepSpeed)
     train: Train = Field(default_factory=Train)
     model: Model = Field(default_factory=Model)
     data: Data = Field(default_factory=Data)
     launcher: Launcher = Field(default_factory=Launcher)
     checkpoint: Checkpoint = Field(default_factory=Checkpoint)
     tracking: Tracking = Field(default_factory=Tracking)
+    strict: bool | None = None
+    """Whether differences between the plan and what DeepSpeed really runs end the run.
+
+    true: any of them; false: none; null: those that change memory or results."""
 
 
 def defaults() -> dict[str, Any]:

@@ -46,6 +46,30 @@ class Bf16(Group):
     """Keep the optimizer's states in bf16 too."""
 
 
+class DataTypes(Group):
+    """DeepSpeed's data_types block."""
+
+    grad_accum_dtype: Literal["fp32", "fp16", "bf16"] | None = None
+    """Format in which gradients accumulate; null means the training format."""
+    param_dtype: Literal["fp32", "fp16", "bf16"] | None = None
+    """Format of the parameters; null means the training format."""
+    buffer_dtype: Literal["fp32", "fp16", "bf16"] | None = None
+    """Format of the buffers; null keeps that in which they were loaded."""
+    keep_in_fp32_modules: Literal["auto"] | list[str] | None = None
+    """Name patterns of buffers that stay in fp32; null is DeepSpeed's auto."""
+
+
+class TorchAutocast(Group):
+    """PyTorch's automatic mixed precision inside DeepSpeed's engine."""
+
+    enabled: bool | None = None
+    """Run the forward pass under torch.autocast; the parameters stay in fp32."""
+    dtype: Literal["bfloat16", "float16"] | None = None
+    """Format of the operations that are safe in it."""
+    lower_precision_safe_modules: list[str] | None = None
+    """Classes whose parameters are communicated in dtype; null means linear layers and convolutions."""
+
+
 class Precision(Group):
     """The number format of the forward and backward pass, and of the communication."""
 
@@ -55,5 +79,5 @@ class Precision(Group):
     bf16: Bf16 = Field(default_factory=Bf16)
     communication_data_type: Literal["fp32", "fp16", "bf16"] | None = None
     """Format of gradient reductions; null means the training format."""
-    grad_accum_dtype: Literal["fp32", "fp16", "bf16"] | None = None
-    """Format in which gradients accumulate (DeepSpeed's data_types.grad_accum_dtype)."""
+    data_types: DataTypes = Field(default_factory=DataTypes)
+    torch_autocast: TorchAutocast = Field(default_factory=TorchAutocast)

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from zpipe.schema.base import Auto, Count, Group
+from zpipe.schema.zenflow import ZenFlow
 
 ZeroStage = Literal[0, 1, 2, 3]
 Elements = Annotated[Count, Field(ge=0)]
@@ -19,8 +20,11 @@ class LeafModule(Group):
     """Modules that stage 3 fetches as one unit."""
 
     classes: list[str] | None = None
+    """Class names of the modules."""
     names: list[str] | None = None
+    """Full names of the modules."""
     name_suffixes: list[str] | None = None
+    """Ends of the modules' names."""
 
 
 class Stage(Group):
@@ -97,6 +101,7 @@ class Stage(Group):
     save_muon_momentum_buffer_in_memory: bool | None = None
     """Keep Muon's momentum in memory under NVMe offload (stage 3)."""
     leaf_module: LeafModule = Field(default_factory=LeafModule)
+    zenflow: ZenFlow = Field(default_factory=ZenFlow)
 
 
 STAGE3_ONLY = frozenset(name for name in Stage.model_fields if name.startswith("stage3_")) | {
@@ -129,7 +134,7 @@ STAGES_1_AND_2_ONLY = frozenset(
 
 def keys_without_effect(stage: Stage) -> list[str]:
     """Keys that were given and that DeepSpeed ignores at this stage."""
-    given = set(stage.model_dump(exclude_none=True, exclude={"stage", "leaf_module"}))
+    given = set(stage.model_dump(exclude_none=True, exclude={"stage", "leaf_module", "zenflow"}))
     if stage.stage == 0:
         return sorted(given)
     return sorted(given & (STAGES_1_AND_2_ONLY if stage.stage == 3 else STAGE3_ONLY))

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from zpipe.schema.base import Count, Group, Number
-from zpipe.schema.optimization import Positive
+from zpipe.schema.batch import Positive
 
 
 class Model(Group):
@@ -56,8 +56,34 @@ class Launcher(Group):
     """Further environment variables of the workers."""
 
 
+class ParallelWrite(Group):
+    """DeepSpeed's checkpoint.parallel_write."""
+
+    pipeline_stage: bool | None = None
+    """Let each pipeline stage write its layers side by side."""
+
+
+class CheckpointWriter(Group):
+    """DeepSpeed's checkpoint.writer (deepspeed/runtime/model_checkpointing)."""
+
+    type: Literal["MOCK", "PYTHON", "FAST"] | None = None
+    """Which writer."""
+    io_buffer_size: Positive | None = None
+    """Bytes of a buffer."""
+    io_buffer_double: bool | None = None
+    """Two buffers."""
+    io_multiplier: Positive | None = None
+    """Writers of one rank."""
+    data_parallel: Literal["REPLICA", "SOCKET", "MACHINE"] | None = None
+    """Which ranks share the writing."""
+    show_statistics: bool | None = None
+    """Log the speed."""
+    decoupled: bool | None = None
+    """Write in a process of its own."""
+
+
 class Checkpoint(Group):
-    """What is saved, in TrainingArguments' names."""
+    """What is saved, in TrainingArguments' names, and how, in those of DeepSpeed's checkpoint block."""
 
     save_strategy: Literal["no", "steps", "epoch"] = "steps"
     save_steps: Positive = 500
@@ -70,6 +96,14 @@ class Checkpoint(Group):
     """For nodes without shared storage."""
     save_final_model: bool = True
     """Write the model folder at the end."""
+    tag_validation: Literal["WARN", "IGNORE", "FAIL", "warn", "ignore", "fail"] | None = None
+    """What happens when ranks save under different tags."""
+    load_universal: bool | None = None
+    """Resume from a universal checkpoint."""
+    checkpoint_serialization: bool | None = None
+    """Let torch.save serialise as a zip file."""
+    parallel_write: ParallelWrite = Field(default_factory=ParallelWrite)
+    writer: CheckpointWriter = Field(default_factory=CheckpointWriter)
 
 
 class Tracking(Group):

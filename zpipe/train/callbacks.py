@@ -26,7 +26,7 @@ class EventCallback(TrainerCallback):
         self.steady = Stopwatch()
         self._plan = plan
         self._reporter = reporter
-        self._sequences = plan.experiment.batch.per_device_train_batch_size * plan.launch.world_size
+        self._sequences = plan.sequences_per_pass
         self._throughput = Throughput(plan.experiment.data.max_length, plan.launch.world_size)
         self._window = Stopwatch()
         self._loss_scale = LossScale(is_fp16=bool(plan.ds_config.get("fp16", {}).get("enabled")))

@@ -1,0 +1,148 @@
+"""The learning-rate scheduler against its parameters, the optimizer and the length of the training."""
+
+from collections.abc import Iterator
+
+from zpipe.facts.facts import Facts
+from zpipe.plan import Notice
+from zpipe.problems import Problem, nearest
+from zpipe.schema.experiment import Experiment
+from zpipe.schema.optimizer import SHARED_PARAMS
+from zpipe.schema.scheduler import KWARGS_OF, PARAMS_OF
+
+
+def exactly_one_scheduler(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """Either DeepSpeed's or transformers'."""
+    scheduler = experiment.scheduler
+    if (scheduler.type is None) == (scheduler.lr_scheduler_type is None):
+        yield Problem(
+            "scheduler",
+            f"type {scheduler.type}, lr_scheduler_type {scheduler.lr_scheduler_type}",
+            "exactly one of scheduler.type (DeepSpeed's) and scheduler.lr_scheduler_type is needed",
+            fix="scheduler=warmup_decay, or scheduler=linear"
+            if scheduler.type is None
+            else "scheduler.lr_scheduler_type=null, or scheduler.type=null",
+        )
+
+
+def params_belong_to_the_scheduler(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """A foreign parameter is a TypeError at engine start."""
+    scheduler = experiment.scheduler
+    allowed = PARAMS_OF[scheduler.type] if scheduler.type is not None else frozenset()
+    for name, value in scheduler.params.model_dump(exclude_none=True).items():
+        if name in allowed:
+            continue
+        key = f"scheduler.params.{name}"
+        takers = [kind for kind, names in PARAMS_OF.items() if name in names]
+        chosen = scheduler.type or f"transformers' {scheduler.lr_scheduler_type}"
+        yield Problem(
+            key, value, f"{chosen} has no such parameter", f"null; {', '.join(takers)} has", f"{key}=null"
+        )
+
+
+def kwargs_belong_to_the_scheduler(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """transformers hands lr_scheduler_kwargs on: a foreign one is a TypeError after the model was loaded."""
+    scheduler = experiment.scheduler
+    kind = scheduler.lr_scheduler_type
+    allowed = KWARGS_OF[kind] if kind is not None else frozenset()
+    for name, value in scheduler.lr_scheduler_kwargs.items():
+        if name in allowed:
+            continue
+        prefix = "scheduler.lr_scheduler_kwargs"
+        near = [f"{prefix}.{each}={value} ~{prefix}.{name}" for each in nearest(name, allowed)]
+        reason = f"{kind or scheduler.type} takes no such parameter"
+        fix = ", or ".join([*near, f"~{prefix}.{name}"])
+        yield Problem(f"{prefix}.{name}", value, reason, ", ".join(sorted(allowed)) or "none", fix)
+
+
+def deepspeed_scheduler_needs_its_optimizer(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """accelerate refuses a scheduler in the JSON with an optimizer in the code."""
+    if experiment.scheduler.type is not None and experiment.optimizer.optim is not None:
+        yield Problem(
+            "scheduler.type",
+            experiment.scheduler.type,
+            f"a scheduler of DeepSpeed's cannot drive transformers' {experiment.optimizer.optim}",
+            "a scheduler of transformers', or an optimizer of DeepSpeed's",
+            "scheduler=linear, or optimizer=adamw",
+        )
+
+
+def decay_needs_steps(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """With decay_step_size 0, DeepSpeed's default, OneCycle never decays."""
+    params = experiment.scheduler.params
+    for name in ("decay_lr_rate", "decay_mom_rate"):
+        value = getattr(params, name)
+        if value and not params.decay_step_size and experiment.scheduler.type == "OneCycle":
+            key = f"scheduler.params.{name}"
+            reason = "without decay_step_size OneCycle never decays"
+            yield Problem(key, value, reason, "null", f"scheduler.params.decay_step_size=100, or {key}=null")
+
+
+def momentum_cycles_where_there_is_one(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """Without betas DeepSpeed turns cycle_momentum off with a log line (lr_schedules.py)."""
+    params, kind = experiment.scheduler.params, experiment.optimizer.type
+    has_betas = kind is not None and "betas" in SHARED_PARAMS[kind]
+    asked = params.cycle_momentum or params.cycle_min_mom is not None or params.cycle_max_mom is not None
+    if experiment.scheduler.type == "OneCycle" and asked and not has_betas:
+        yield Problem(
+            "scheduler.params.cycle_momentum",
+            params.cycle_momentum,
+            f"OneCycle cycles the first of Adam's betas, and {kind} has none",
+            "false with this optimizer",
+            "scheduler.params.cycle_momentum=false scheduler.params.cycle_min_mom=null "
+            "scheduler.params.cycle_max_mom=null, or optimizer=adamw",
+        )
+
+
+def cycled_momentum_is_cycled(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """Bounds of a momentum that stays as it is."""
+    params = experiment.scheduler.params
+    for name in ("cycle_min_mom", "cycle_max_mom", "decay_mom_rate"):
+        value = getattr(params, name)
+        if value is not None and params.cycle_momentum is False:
+            key = f"scheduler.params.{name}"
+            reason = "acts with cycle_momentum=true only"
+            yield Problem(key, value, reason, "null", f"{key}=null, or scheduler.params.cycle_momentum=true")
+
+
+def warmup_ends_before_the_training(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """Beyond its end a decay is negative; DeepSpeed only logs it."""
+    steps, length = facts.total_steps, experiment.scheduler.params.warmup_num_steps
+    if steps is not None and isinstance(length, int) and length > steps:
+        key = "scheduler.params.warmup_num_steps"
+        yield Problem(key, length, f"the training has {steps} steps", f"up to {steps}", f"{key}=null")
+
+
+NO_WARMUP = ("OneCycle", "LRRangeTest", "constant")
+
+
+def warn_of_unused_warmup(experiment: Experiment, facts: Facts) -> Iterator[Notice]:
+    """Some schedulers have no warmup; train.warmup_steps may come from the model's own defaults."""
+    kind = experiment.scheduler.type or experiment.scheduler.lr_scheduler_type
+    if kind in NO_WARMUP and experiment.train.warmup_steps > 0:
+        yield Notice(
+            level="warning",
+            key="train.warmup_steps",
+            text=f"{kind} has no warmup: the {experiment.train.warmup_steps:g} steps of it are ignored",
+        )
+
+
+def warn_of_an_endless_warmup(experiment: Experiment, facts: Facts) -> Iterator[Notice]:
+    """A short trial of a long training; the number may come from the model's own defaults."""
+    steps, warmup = facts.total_steps, experiment.train.warmup_steps
+    kind = experiment.scheduler.type or experiment.scheduler.lr_scheduler_type
+    if steps is not None and warmup > steps and kind not in NO_WARMUP:
+        text = f"{warmup:g} steps, and the training has {steps}: the learning rate never reaches its peak"
+        yield Notice(level="warning", key="train.warmup_steps", text=text)
+
+
+ERRORS = (
+    exactly_one_scheduler,
+    params_belong_to_the_scheduler,
+    kwargs_belong_to_the_scheduler,
+    deepspeed_scheduler_needs_its_optimizer,
+    decay_needs_steps,
+    momentum_cycles_where_there_is_one,
+    cycled_momentum_is_cycled,
+    warmup_ends_before_the_training,
+)
+NOTICES = (warn_of_unused_warmup, warn_of_an_endless_warmup)

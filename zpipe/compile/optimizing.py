@@ -1,0 +1,64 @@
+"""The optimizer and scheduler blocks of the JSON, whose values come from `train` for the most part."""
+
+import math
+from typing import Any
+
+from zpipe.facts.facts import Facts
+from zpipe.facts.implementation import UNTESTED, uses_torch_adam
+from zpipe.schema.experiment import Experiment
+from zpipe.schema.optimizer import SHARED_PARAMS
+from zpipe.schema.scheduler import PARAMS_OF
+
+Json = dict[str, Any]
+
+
+def optimizer_block(experiment: Experiment, facts: Facts) -> Json:
+    """`optimizer` and the two keys that say what ZeRO may do with it; empty for transformers' optimizers."""
+    optimizer, train = experiment.optimizer, experiment.train
+    if optimizer.type is None:
+        # accelerate would otherwise put DeepSpeed's CPU Adam in the place of the optimizer that was chosen.
+        offloaded = experiment.offload.offload_optimizer.device != "none"
+        return {"zero_force_ds_cpu_optimizer": False} if offloaded else {}
+    shared: Json = {
+        "lr": train.learning_rate,
+        "betas": [train.adam_beta1, train.adam_beta2],
+        "eps": train.adam_epsilon,
+        "weight_decay": train.weight_decay,
+    }
+    params = {name: value for name, value in shared.items() if name in SHARED_PARAMS[optimizer.type]}
+    if uses_torch_adam(experiment, facts):
+        params["torch_adam"] = True
+    if optimizer.type == "Adam":
+        params["adam_w_mode"] = False  # DeepSpeed's "Adam" decouples the decay unless told otherwise
+    params.update(optimizer.params.model_dump(exclude_none=True))
+    block: Json = {"type": optimizer.type, "params": params}
+    if optimizer.legacy_fusion is not None:
+        block["legacy_fusion"] = optimizer.legacy_fusion
+    needs_leave = optimizer.type in UNTESTED and experiment.stage.stage > 0
+    return {"optimizer": block, **({"zero_allow_untested_optimizer": True} if needs_leave else {})}
+
+
+def scheduler_block(experiment: Experiment, facts: Facts) -> Json:
+    """`scheduler`; empty for transformers' schedulers."""
+    scheduler, train = experiment.scheduler, experiment.train
+    if scheduler.type is None:
+        return {}
+    chosen = scheduler.params.model_dump(exclude_none=True)
+    derived: Json = {
+        "warmup_min_lr": 0,
+        "warmup_max_lr": train.learning_rate,
+        "warmup_num_steps": _warmup_steps(train.warmup_steps, facts.total_steps),
+        "total_num_steps": facts.total_steps or "auto",
+        "cycle_max_lr": train.learning_rate,
+        "cycle_min_lr": chosen.get("cycle_max_lr", train.learning_rate) / 10,
+    }
+    params = {name: value for name, value in derived.items() if name in PARAMS_OF[scheduler.type]}
+    params.update({name: value for name, value in chosen.items() if value != "auto"})
+    return {"scheduler": {"type": scheduler.type, "params": params}}
+
+
+def _warmup_steps(given: float, total_steps: int | None) -> int | str:
+    """By TrainingArguments.get_warmup_steps, and at least 1, which DeepSpeed's schedulers demand."""
+    if given >= 1 or given == 0:
+        return max(1, int(given))
+    return "auto" if total_steps is None else max(1, math.ceil(given * total_steps))

@@ -1,0 +1,51 @@
+"""Which class stands behind an optimizer's name (deepspeed/runtime/engine.py, _configure_basic_optimizer)."""
+
+from typing import Literal
+
+from zpipe.facts.facts import Facts
+from zpipe.schema.experiment import Experiment
+from zpipe.schema.optimizer import TORCH_TYPES
+
+Implementation = Literal["torch", "fused", "host"]
+
+UNTESTED = frozenset({*TORCH_TYPES, "Lamb", "MuAdam", "MuAdamW", "MuSGD"})
+"""Optimizers that ZeRO runs with only when it is told to (deepspeed/runtime/zero/utils.py)."""
+
+CLASSES: dict[str, dict[Implementation, str]] = {
+    "AdamW": {"torch": "AdamW", "fused": "FusedAdam", "host": "DeepSpeedCPUAdam"},
+    "Adam": {"torch": "Adam", "fused": "FusedAdam", "host": "DeepSpeedCPUAdam"},
+    "Lamb": {"fused": "FusedLamb"},
+    "Lion": {"fused": "FusedLion", "host": "DeepSpeedCPULion"},
+    "Muon": {"fused": "MuonWithAuxAdam", "host": "MuonWithAuxAdam"},
+    "Adagrad": {"torch": "Adagrad", "host": "DeepSpeedCPUAdagrad"},
+}
+"""Class names; a type that is missing here is a class of its own name in torch.optim."""
+
+
+def uses_torch_adam(experiment: Experiment, facts: Facts) -> bool:
+    """Whether PyTorch's Adam serves, which needs no operator to be built."""
+    optimizer = experiment.optimizer
+    if optimizer.type not in ("Adam", "AdamW"):
+        return False
+    if optimizer.params.torch_adam is not None:
+        return optimizer.params.torch_adam
+    return facts.device == "cpu" and experiment.offload.offload_optimizer.device == "none"
+
+
+def implementation(experiment: Experiment, facts: Facts) -> Implementation:
+    """PyTorch's class, DeepSpeed's fused one, or DeepSpeed's on the host."""
+    optimizer = experiment.optimizer
+    if optimizer.type in TORCH_TYPES or uses_torch_adam(experiment, facts):
+        return "torch"
+    if experiment.offload.offload_optimizer.device != "none":
+        return "host"
+    return "torch" if optimizer.type in ("Adagrad", "MuAdam", "MuAdamW", "MuSGD") else "fused"
+
+
+def optimizer_class(experiment: Experiment, facts: Facts) -> str | None:
+    """Name of the class that DeepSpeed will build; null for transformers' optimizers."""
+    kind = experiment.optimizer.type
+    if kind is None:
+        return None
+    name: str = CLASSES.get(kind, {}).get(implementation(experiment, facts), kind)
+    return name

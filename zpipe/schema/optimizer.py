@@ -1,0 +1,194 @@
+"""The optimizer: DeepSpeed's, one of torch.optim through DeepSpeed, or transformers' own.
+
+Upstream: deepspeed/runtime/engine.py (_configure_basic_optimizer), deepspeed/ops, torch/optim,
+transformers/training_args.py (OptimizerNames).
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from zpipe.schema.base import Group, Number
+
+Share = Annotated[Number, Field(ge=0, lt=1)]
+NonNegative = Annotated[Number, Field(ge=0)]
+
+DEEPSPEED_TYPES = ("AdamW", "Adam", "Lamb", "Lion", "Muon", "Adagrad", "MuAdam", "MuAdamW", "MuSGD")
+"""Optimizers that DeepSpeed builds itself; it takes their names in any case."""
+
+TORCH_TYPES = ("SGD", "RMSprop", "NAdam", "RAdam", "Adamax", "ASGD", "Rprop", "Adadelta", "Adafactor")
+"""Optimizers that DeepSpeed takes from torch.optim, by their exact names."""
+
+
+def _in_its_own_spelling(value: Any) -> Any:
+    """`adamw` is AdamW: DeepSpeed ignores the case of its own optimizers, and no two names differ by case."""
+    names = {name.lower(): name for name in (*DEEPSPEED_TYPES, *TORCH_TYPES)}
+    return names.get(value.lower(), value) if isinstance(value, str) else value
+
+
+class OptimizerParams(Group):
+    """What an optimizer takes besides learning rate, betas, epsilon and decay, which are under `train`."""
+
+    torch_adam: bool | None = None
+    """PyTorch's Adam instead of DeepSpeed's own operator; null decides by the device (Adam, AdamW)."""
+    adam_w_mode: bool | None = None
+    """Decay the weights apart from the gradient (Adam, AdamW, Muon's Adam half)."""
+    fp32_optimizer_states: bool | None = None
+    """Keep the states of offloaded optimizers in fp32 (Adam, AdamW, Lion, Adagrad under offload)."""
+    bias_correction: bool | None = None
+    """Correct the bias of young averages (Adam, AdamW, Lamb)."""
+    amsgrad: bool | None = None
+    """The AMSGrad variant (torch's Adam and AdamW, CPU Adam)."""
+    set_grad_none: bool | None = None
+    """Free gradients instead of zeroing them (fused Adam and Lion on a GPU)."""
+    foreach: bool | None = None
+    """Update all parameters in a few kernels (torch.optim)."""
+    max_coeff: NonNegative | None = None
+    """Largest trust ratio (Lamb)."""
+    min_coeff: NonNegative | None = None
+    """Smallest trust ratio (Lamb)."""
+    eps_inside_sqrt: bool | None = None
+    """Add epsilon under the root (Lamb)."""
+    momentum: Share | None = None
+    """Momentum (Muon, SGD, RMSprop)."""
+    ns_method: Literal["gram", "standard"] | None = None
+    """Newton-Schulz iteration that makes the update orthogonal (Muon)."""
+    muon_lr: NonNegative | None = None
+    """Learning rate of the matrices; null means train.learning_rate (Muon)."""
+    adam_lr: NonNegative | None = None
+    """Learning rate of everything else; null means train.learning_rate (Muon)."""
+    dampening: NonNegative | None = None
+    """Dampening of the momentum (SGD)."""
+    nesterov: bool | None = None
+    """Nesterov momentum (SGD)."""
+    alpha: Number | None = None
+    """Smoothing constant (RMSprop), or power of the step size's decay (ASGD)."""
+    centered: bool | None = None
+    """Normalise by the variance (RMSprop)."""
+    momentum_decay: NonNegative | None = None
+    """Decay of the momentum (NAdam)."""
+    decoupled_weight_decay: bool | None = None
+    """Decay the weights apart from the gradient (NAdam, RAdam)."""
+    lambd: NonNegative | None = None
+    """Decay term (ASGD)."""
+    t0: NonNegative | None = None
+    """Step at which averaging starts (ASGD)."""
+    rho: Share | None = None
+    """Smoothing of squared gradients (Adadelta)."""
+    etas: list[float] | None = None
+    """Factors of decrease and increase (Rprop)."""
+    step_sizes: list[float] | None = None
+    """Smallest and largest step (Rprop)."""
+    lr_decay: NonNegative | None = None
+    """Decay of the learning rate (Adagrad without offload)."""
+    initial_accumulator_value: NonNegative | None = None
+    """First value of the sum of squares (Adagrad without offload)."""
+    beta2_decay: Number | None = None
+    """Power by which the average of squares decays (torch's Adafactor)."""
+    d: Annotated[Number, Field(gt=0)] | None = None
+    """Clipping threshold of an update (torch's Adafactor)."""
+
+
+class Optimizer(Group):
+    """Which optimizer, and whose. Its learning rate, betas, epsilon and decay are under `train`."""
+
+    type: Annotated[
+        Literal[DEEPSPEED_TYPES + TORCH_TYPES] | None,  # type: ignore[valid-type]
+        BeforeValidator(_in_its_own_spelling),
+    ] = None
+    """An optimizer of DeepSpeed's, or of torch.optim through DeepSpeed, written to the JSON."""
+    params: OptimizerParams = Field(default_factory=OptimizerParams)
+    legacy_fusion: bool | None = None
+    """The older fused update of fp16 without ZeRO, which DeepSpeed keeps for old checkpoints."""
+    optim: (
+        Literal[
+            "adamw_torch",
+            "adamw_torch_fused",
+            "adafactor",
+            "sgd",
+            "adagrad",
+            "rmsprop",
+            "adamw_bnb_8bit",
+            "lion_32bit",
+            "lion_8bit",
+            "paged_adamw_32bit",
+            "paged_adamw_8bit",
+            "schedule_free_adamw",
+            "stable_adamw",
+        ]
+        | None
+    ) = None
+    """An optimizer of transformers', in TrainingArguments' name."""
+    optim_args: str | None = None
+    """Its further arguments, as TrainingArguments takes them: `name=value,name=value`."""
+
+
+TORCH_ADAM_PARAMS = frozenset({"amsgrad", "foreach"})
+COMMON_PARAMS = frozenset({"lr", "weight_decay"})
+ADAM_COMMON = COMMON_PARAMS | {"betas", "eps"}
+
+SHARED_PARAMS: dict[str, frozenset[str]] = {
+    "AdamW": ADAM_COMMON,
+    "Adam": ADAM_COMMON,
+    "Lamb": ADAM_COMMON,
+    "Lion": COMMON_PARAMS | {"betas"},
+    "Muon": ADAM_COMMON,
+    "Adagrad": COMMON_PARAMS | {"eps"},
+    "MuAdam": ADAM_COMMON,
+    "MuAdamW": ADAM_COMMON,
+    "MuSGD": COMMON_PARAMS,
+    "SGD": COMMON_PARAMS,
+    "RMSprop": COMMON_PARAMS | {"eps"},
+    "NAdam": ADAM_COMMON,
+    "RAdam": ADAM_COMMON,
+    "Adamax": ADAM_COMMON,
+    "ASGD": COMMON_PARAMS,
+    "Rprop": frozenset({"lr"}),
+    "Adadelta": COMMON_PARAMS | {"eps"},
+    "Adafactor": COMMON_PARAMS,
+}
+"""Of lr, betas, eps and weight_decay, which come from `train`, those that an optimizer takes."""
+
+OWN_PARAMS: dict[str, frozenset[str]] = {
+    "AdamW": frozenset(
+        {
+            "torch_adam",
+            "adam_w_mode",
+            "fp32_optimizer_states",
+            "bias_correction",
+            "amsgrad",
+            "set_grad_none",
+            "foreach",
+        }
+    ),
+    "Adam": frozenset(
+        {
+            "torch_adam",
+            "adam_w_mode",
+            "fp32_optimizer_states",
+            "bias_correction",
+            "amsgrad",
+            "set_grad_none",
+            "foreach",
+        }
+    ),
+    "Lamb": frozenset({"bias_correction", "eps_inside_sqrt", "max_coeff", "min_coeff"}),
+    "Lion": frozenset({"set_grad_none", "fp32_optimizer_states"}),
+    "Muon": frozenset({"momentum", "ns_method", "muon_lr", "adam_lr", "adam_w_mode"}),
+    "Adagrad": frozenset(
+        {"lr_decay", "initial_accumulator_value", "foreach", "amsgrad", "fp32_optimizer_states"}
+    ),
+    "MuAdam": TORCH_ADAM_PARAMS,
+    "MuAdamW": TORCH_ADAM_PARAMS,
+    "MuSGD": frozenset({"momentum", "dampening", "nesterov", "foreach"}),
+    "SGD": frozenset({"momentum", "dampening", "nesterov", "foreach"}),
+    "RMSprop": frozenset({"alpha", "centered", "momentum", "foreach"}),
+    "NAdam": frozenset({"momentum_decay", "decoupled_weight_decay", "foreach"}),
+    "RAdam": frozenset({"decoupled_weight_decay", "foreach"}),
+    "Adamax": frozenset({"foreach"}),
+    "ASGD": frozenset({"lambd", "alpha", "t0", "foreach"}),
+    "Rprop": frozenset({"etas", "step_sizes", "foreach"}),
+    "Adadelta": frozenset({"rho", "foreach"}),
+    "Adafactor": frozenset({"beta2_decay", "d", "foreach"}),
+}
+"""Of OptimizerParams, those that an optimizer takes; a test holds them against the installed classes."""
