@@ -22,6 +22,7 @@ Kind = Literal[
     "operator",  # name, state, seconds: a DeepSpeed operator is being built or was built
     "step",  # step, of: progress without measurements, at most one a second
     "metrics",  # step, values: a dict of numbers in MLflow's names
+    "difference",  # key, planned, real, serious: DeepSpeed runs something else than the plan says
     "overflow",  # step, scale_before, scale_after, skipped_total
     "checkpoint",  # step, path (in the run folder), bytes
     "model",  # step, path (in the run folder), bytes: the final model

@@ -54,6 +54,17 @@ class Launch(Group):
     """Added to the environment of the parent."""
 
 
+class Engine(Group):
+    """What the worker must find once DeepSpeed's engine has started, beside the JSON itself."""
+
+    optimizer: str
+    """Name of the class that updates the parameters, inside ZeRO's own."""
+    scheduler: str
+    """Name of the class of the learning-rate scheduler."""
+    dtype: str
+    """Format of the model's parameters: fp32, fp16 or bf16."""
+
+
 class Plan(Group):
     """One run, decided. Paths are absolute, sizes in bytes, DeepSpeed's counts in elements."""
 
@@ -67,6 +78,7 @@ class Plan(Group):
     ds_config: dict[str, Any]
     training_arguments: dict[str, Any]
     """Keyword arguments of transformers.TrainingArguments, without `deepspeed`."""
+    engine: Engine
     model: ModelFacts
     launch: Launch
     operators: list[str]

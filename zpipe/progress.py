@@ -100,6 +100,9 @@ class Progress:
     def _notice(self, event: "Event") -> None:
         self._say(f"notice: {event['text']}")
 
+    def _difference(self, event: "Event") -> None:
+        self._say(f"warning: {event['key']}: planned {event['planned']}, DeepSpeed runs {event['real']}")
+
     def _operator(self, event: "Event") -> None:
         name, seconds = event["name"], float(event.get("seconds") or 0)
         if event["state"] == "building":
@@ -206,6 +209,7 @@ class Progress:
 _ACTIONS: dict[str, Callable[[Progress, "Event"], None]] = {
     "phase": Progress._phase,
     "notice": Progress._notice,
+    "difference": Progress._difference,
     "operator": Progress._operator,
     "step": Progress._step,
     "metrics": Progress._metrics,

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from zpipe.plan import Launch, ModelFacts, Plan, write_plan
+from zpipe.plan import Engine, Launch, ModelFacts, Plan, write_plan
 from zpipe.schema.experiment import Experiment, defaults
 
 
@@ -26,6 +26,7 @@ def make_plan(run_dir: Path, **changes: Any) -> Plan:
             "zero_optimization": {"stage": experiment.stage.stage, "reduce_bucket_size": 500_000_000},
         },
         "training_arguments": {"output_dir": str(run_dir), "max_steps": 4, "use_cpu": True},
+        "engine": Engine(optimizer="AdamW", scheduler="LambdaLR", dtype="fp32"),
         "model": ModelFacts(
             name="tiny",
             random_init=True,

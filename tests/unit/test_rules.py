@@ -251,6 +251,7 @@ REFUSED = [
         "activation_checkpointing.contiguous_memory_optimization",
         CPU,
     ),
+    (["activation_checkpointing=deepspeed_cpu"], "activation_checkpointing.cpu_checkpointing", CPU),
     (["compile.deepcompile=true"], "compile.deepcompile", ONE_GPU),
     (["compile=deepcompile"], "compile.deepcompile", CPU),
     (["compile=deepcompile", "stage=0"], "compile.deepcompile", ONE_GPU),

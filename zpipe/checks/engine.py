@@ -48,6 +48,15 @@ def contiguous_checkpoints_are_counted(experiment: Experiment, facts: Facts) -> 
         yield Problem(key, True, "needs to know how many checkpoints there are", "null without a number", fix)
 
 
+def saved_activations_move_to_another_memory(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """Without a GPU the host's copy is the tensor itself, which is then emptied (checkpointing.py)."""
+    block = experiment.activation_checkpointing
+    if block.enabled and block.cpu_checkpointing and facts.device == "cpu":
+        key = "activation_checkpointing.cpu_checkpointing"
+        fix = f"activation_checkpointing=deepspeed {key}=null"
+        yield Problem(key, True, "needs a CUDA GPU: on a CPU DeepSpeed loses the activations", "null", fix)
+
+
 def deepcompile_needs_compilation(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     """accelerate calls engine.compile with torch_compile only; without it DeepCompile does nothing."""
     if experiment.compile.deepcompile and not experiment.train.torch_compile:
@@ -182,6 +191,7 @@ ERRORS = (
     one_activation_checkpointing,
     checkpointing_keys_act,
     contiguous_checkpoints_are_counted,
+    saved_activations_move_to_another_memory,
     deepcompile_needs_compilation,
     compile_keys_act,
     deepcompile_has_what_it_needs,

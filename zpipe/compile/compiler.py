@@ -5,6 +5,7 @@ from pathlib import Path
 
 from zpipe import checks
 from zpipe.compile.ds_config import ds_config, unresolved
+from zpipe.compile.engine import expected_engine
 from zpipe.compile.launch import launch_of
 from zpipe.compile.operators import operators_of
 from zpipe.compile.training_arguments import training_arguments
@@ -40,6 +41,7 @@ def compile_plan(experiment: Experiment, run_dir: Path, command: list[str], hard
         experiment=experiment,
         ds_config=config,
         training_arguments=training_arguments(experiment, facts, run_dir),
+        engine=expected_engine(experiment, facts),
         model=facts.model,
         launch=launch_of(experiment, facts, run_dir),
         operators=operators_of(experiment, facts),

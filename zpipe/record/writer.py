@@ -133,6 +133,9 @@ class Recorder:
         for event in events:
             if event["event"] in ("checkpoint", "model"):
                 record_model(self._client, self._experiment_id, run_id, self._plan.folder, event)
+            elif event["event"] == "difference":
+                text = f"planned {event['planned']}, runs {event['real']}"
+                self._client.set_tag(run_id, f"zpipe.differs.{event['key']}", text, synchronous=True)
             elif event["event"] == "failed":
                 text = redact(
                     f"{event.get('type')}: {event.get('message')}", self._plan.experiment.tracking.uri

@@ -33,7 +33,7 @@ class EventCallback(TrainerCallback):
         self._last_step_event = 0.0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        check_engine(self.trainer.model_wrapped, self._plan, self._reporter)
+        check_engine(self.trainer, self._plan, self._reporter)
         self._window.restart()
         self.steady.restart()
 

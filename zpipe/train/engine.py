@@ -1,39 +1,99 @@
-"""Holds the engine's real settings against the plan."""
+"""Holds what DeepSpeed, accelerate and the Trainer really run against the plan."""
 
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from zpipe.plan import Plan
 from zpipe.train.ranks import Reporter
+from zpipe.train.readings import MISSING, parsed, running
+
+COSMETIC = (
+    "wall_clock_breakdown",
+    "memory_breakdown",
+    "dump_state",
+    "log_level",
+    "vocabulary_size",
+    "flops_profiler",
+    "comms_logger",
+    "timers",
+    "tensorboard",
+    "csv_monitor",
+    "wandb",
+    "comet",
+)
+"""Top-level keys and blocks that change neither memory nor results."""
 
 
-def check_engine(engine: Any, plan: Plan, reporter: Reporter) -> None:
-    """Says where DeepSpeed runs with other settings than the plan's."""
-    for key, planned, real in differences(engine, plan):
-        reporter.notice(f"DeepSpeed runs with {key}={real}, the plan says {planned}")
+class EngineDiffersError(RuntimeError):
+    """What runs is not what was planned."""
 
 
-def differences(engine: Any, plan: Plan) -> list[tuple[str, Any, Any]]:
-    """(key, planned, real) for each setting that differs; `auto` and unset keys are not compared."""
-    zero = plan.ds_config.get("zero_optimization", {})
-    pairs = [
-        ("train_batch_size", plan.ds_config.get("train_batch_size"), engine.train_batch_size()),
-        (
-            "train_micro_batch_size_per_gpu",
-            plan.ds_config.get("train_micro_batch_size_per_gpu"),
-            engine.train_micro_batch_size_per_gpu(),
-        ),
-        (
-            "gradient_accumulation_steps",
-            plan.ds_config.get("gradient_accumulation_steps"),
-            engine.gradient_accumulation_steps(),
-        ),
-        ("gradient_clipping", plan.ds_config.get("gradient_clipping"), engine.gradient_clipping()),
-        ("zero_optimization.stage", zero.get("stage"), int(engine.zero_optimization_stage())),
-        ("fp16.enabled", plan.ds_config.get("fp16", {}).get("enabled"), engine.fp16_enabled()),
-        ("bf16.enabled", plan.ds_config.get("bf16", {}).get("enabled"), engine.bfloat16_enabled()),
-    ]
-    return [
-        (key, planned, real)
-        for key, planned, real in pairs
-        if planned not in (None, "auto") and planned != real
-    ]
+@dataclass(frozen=True)
+class Difference:
+    """One setting that runs with another value than the plan's."""
+
+    key: str
+    planned: Any
+    real: Any
+
+    @property
+    def is_serious(self) -> bool:
+        return self.key.partition(".")[0] not in COSMETIC
+
+    def __str__(self) -> str:
+        real = "not read at all" if self.real is MISSING else f"runs with {_shown(self.real)}"
+        return f"{self.key}: planned {_shown(self.planned)}, {real}"
+
+
+def check_engine(trainer: Any, plan: Plan, reporter: Reporter) -> None:
+    """Reports every difference. Raises EngineDiffersError where the plan's `strict` asks for it.
+
+    To be called on every rank, once the engine exists: all ranks come to the same result.
+    """
+    found = list(differences(trainer, plan))
+    for each in found:
+        reporter.write(
+            "difference",
+            key=each.key,
+            planned=_shown(each.planned),
+            real=_shown(each.real),
+            serious=each.is_serious,
+        )
+    strict = plan.experiment.strict
+    fatal = [each for each in found if strict or (strict is None and each.is_serious)]
+    if fatal:
+        listed = "; ".join(map(str, fatal))
+        raise EngineDiffersError(f"DeepSpeed does not run what was planned (strict=false goes on): {listed}")
+
+
+def differences(trainer: Any, plan: Plan) -> Iterator[Difference]:
+    """First what DeepSpeed read from the JSON, then what runs."""
+    engine = trainer.model_wrapped
+    for key, planned in _leaves(plan.ds_config):
+        real = parsed(engine, key)
+        if planned != "auto" and not _same(planned, real):
+            yield Difference(key, planned, real)
+    for key, (planned, real) in running(engine, trainer, plan).items():
+        if not _same(planned, real):
+            yield Difference(key, planned, real)
+
+
+def _leaves(block: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in block.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _same(planned: Any, real: Any) -> bool:
+    if isinstance(planned, list | tuple) and isinstance(real, list | tuple):
+        return list(planned) == list(real)
+    if isinstance(planned, str) and isinstance(real, str):
+        return planned.lower() == real.lower()
+    return bool(planned == real)
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is MISSING or value is None else str(value)

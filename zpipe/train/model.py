@@ -5,6 +5,7 @@ model's parameters after it has cast them (at stage 3 zero.Init creates them cas
 were first held in fp32 would end as the same masters, for twice the memory.
 """
 
+import copy
 from typing import Any
 
 import torch
@@ -22,9 +23,27 @@ def load_model(plan: Plan, tokenizer: Any, device: torch.device) -> Any:
     """
     model = _random(plan, device) if plan.model.random_init else _pretrained(plan)
     _check_vocabulary(model, tokenizer, plan)
-    if plan.experiment.train.gradient_checkpointing:
+    if plan.experiment.activation_checkpointing.enabled:
+        _checkpoint_through_deepspeed(model, plan.ds_config)
+    if plan.experiment.train.gradient_checkpointing or plan.experiment.activation_checkpointing.enabled:
         model.config.use_cache = False
     return model
+
+
+def _checkpoint_through_deepspeed(model: Any, ds_config: dict[str, Any]) -> None:
+    """Lets transformers' checkpointed layers call DeepSpeed's checkpoint in the place of PyTorch's.
+
+    DeepSpeed's block `activation_checkpointing` acts in deepspeed.checkpointing alone, which transformers
+    never calls by itself (transformers/modeling_layers.py, GradientCheckpointingLayer).
+    """
+    import deepspeed
+
+    deepspeed.checkpointing.configure(None, deepspeed_config=copy.deepcopy(ds_config))
+    # transformers 5.23 renamed the method and warns of the old name; 5.17 knows only that.
+    getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
+    for module in model.modules():
+        if getattr(module, "gradient_checkpointing", False):
+            module._gradient_checkpointing_func = deepspeed.checkpointing.checkpoint
 
 
 def training_dtype(ds_config: dict[str, Any]) -> torch.dtype:

@@ -20,7 +20,11 @@ from zpipe.train.ranks import Reporter
 EXPECTED_SECONDS = {
     "async_io": 390,
     "cpu_adam": 70,
+    "cpu_adagrad": 60,
+    "cpu_lion": 60,
     "fused_adam": 80,
+    "fused_lion": 60,
+    "fused_lamb": 60,
     "pin_memory": 40,
 }
 """Rough, on two cores; only for the person who waits."""

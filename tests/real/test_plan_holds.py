@@ -1,0 +1,91 @@
+"""What DeepSpeed really runs is held against the plan: a replacement behind its back is caught."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.process import SMALL, Run, environment, zpipe
+from zpipe.plan import Plan
+
+pytestmark = pytest.mark.real
+
+
+def plant(folder: Path, **changes: object) -> Plan:
+    """Changes the JSON of a finished plan, as no command line can."""
+    file = folder / "plan.json"
+    plan = json.loads(file.read_text())
+    plan["ds_config"]["zero_optimization"].update(changes)
+    file.write_text(json.dumps(plan))
+    return Plan.model_validate(plan)
+
+
+def work(plan: Plan) -> Run:
+    """Starts the workers of a plan without the parent."""
+    done = subprocess.run(
+        plan.launch.argv, env=environment(**plan.launch.env), capture_output=True, text=True, check=False
+    )
+    return Run(done.returncode, done.stdout, done.stderr, plan.folder)
+
+
+def test_adafactor_taken_over_by_cpu_adam_is_caught(text_file: Path, tmp_path: Path) -> None:
+    """accelerate replaces transformers' optimizers under offload, unless it is told not to."""
+    folder = tmp_path / "run"
+    settings = ("stage=2", "optimizer=adafactor", f"data.path={text_file}", "tracking=none")
+    planned = zpipe(tmp_path, "plan", *SMALL, *settings)
+    assert planned.exit_code == 0, planned.explain()
+    run = work(plant(folder, offload_optimizer={"device": "cpu"}))
+    assert run.exit_code != 0
+    differences = {event["key"]: event for event in run.events if event["event"] == "difference"}
+    assert differences["optimizer class"]["planned"] == "Adafactor"
+    assert differences["optimizer class"]["real"] == "DeepSpeedCPUAdam"
+    assert differences["optimizer class"]["serious"] is True
+    message = json.loads((folder / "rank0.error.json").read_text())["message"]
+    assert "optimizer class: planned Adafactor, runs with DeepSpeedCPUAdam" in message
+    assert "strict=false" in message
+
+
+def test_deepspeeds_checkpointing_recomputes_and_changes_no_loss(text_file: Path, tmp_path: Path) -> None:
+    common = (*SMALL, f"data.path={text_file}", "tracking=none")
+    plain = zpipe(tmp_path, *common, folder="plain")
+    recomputed = zpipe(
+        tmp_path,
+        *common,
+        "activation_checkpointing=deepspeed",
+        "activation_checkpointing.profile=true",
+        folder="recomputed",
+    )
+    assert recomputed.exit_code == plain.exit_code == 0, recomputed.explain()
+    assert recomputed.series("loss") == plain.series("loss")
+    logs = "".join(file.read_text() for file in (recomputed.folder / "logs").rglob("*.log"))
+    layers, steps = 2, 4
+    assert logs.count("| fwd: ") == logs.count("| backward: ") == layers * steps
+
+
+def test_tensor_parallel_ranks_train_like_one(text_file: Path, tmp_path: Path) -> None:
+    """Two ranks that share every layer see the same sequences as one rank alone, and save a whole model."""
+    common = (*SMALL, f"data.path={text_file}", "tracking=none", "stage=1")
+    common += ("model.config.num_key_value_heads=4", "train.learning_rate=1e-2")
+    alone = zpipe(tmp_path, *common, folder="alone")
+    shared = zpipe(
+        tmp_path,
+        *common,
+        "deepspeed.tensor_parallel.autotp_size=2",
+        "launcher.nproc_per_node=2",
+        folder="shared",
+    )
+    assert shared.exit_code == alone.exit_code == 0, shared.explain()
+    pairs = zip(alone.series("loss"), shared.series("loss"), strict=True)
+    assert all(abs(a - b) < 1e-3 for (_, a), (_, b) in pairs)
+    sizes = [
+        {name: tuple(tensor.shape) for name, tensor in _tensors(run.folder).items()}
+        for run in (alone, shared)
+    ]
+    assert sizes[0] == sizes[1]
+
+
+def _tensors(folder: Path) -> dict:
+    from safetensors.torch import load_file
+
+    return load_file(folder / "model" / "model.safetensors")
