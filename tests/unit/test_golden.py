@@ -1,4 +1,7 @@
-"""The DeepSpeed JSON of a few command lines, as files that people can read. `make golden` renews them."""
+"""The DeepSpeed JSON of a few command lines, and what every rule says, as files that people can read.
+
+`make golden` renews them.
+"""
 
 import json
 import os
@@ -6,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.planning import CPU, H200, gpus, plan_of
+from tests.support.planning import CPU, H200, gpus, plan_of, problems_of
+from tests.support.refused import REFUSED, Row, command
 from zpipe.facts.hardware import Hardware
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
@@ -29,3 +33,20 @@ def test_ds_config_is_as_reviewed(name: str) -> None:
     assert compiled == file.read_text(), (
         f"{file.name} differs; if that is meant, run `make golden` and review"
     )
+
+
+REFUSALS = GOLDEN / "refusals.txt"
+
+
+def test_every_rule_says_what_was_reviewed() -> None:
+    """Key, value, reason, what is allowed and the override that mends it."""
+    said = "\n".join(_said(row) for row in REFUSED)
+    if os.environ.get("ZPIPE_RENEW_GOLDEN"):
+        REFUSALS.write_text(said)
+    assert said == REFUSALS.read_text(), f"{REFUSALS.name} differs; if that is meant, run `make golden`"
+
+
+def _said(row: Row) -> str:
+    overrides, key, hardware = row
+    found = [problem for problem in problems_of(*overrides, hardware=hardware) if problem.key == key]
+    return "\n".join([f"$ {command(row)}", *map(str, found), ""])
