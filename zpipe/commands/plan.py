@@ -19,7 +19,7 @@ def plan(arguments: list[str]) -> int:
         reason = "zpipe plan takes overrides alone; a sweep is planned point by point"
         raise Refusal([Problem("plan", " ".join(flags), reason, "GROUP=OPTION and GROUP.KEY=VALUE")])
     composed = compose_once(rewrite(arguments))
-    compiled = compile_plan(composed.experiment, composed.run_dir, arguments, detect())
+    compiled = compile_plan(composed.experiment, composed.run_dir, arguments, detect(), composed.provenance)
     claim(compiled.folder)
     write_plan(compiled)
     print(render(compiled), end="")

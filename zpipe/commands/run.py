@@ -36,4 +36,4 @@ def _check(overrides: list[str]) -> None:
     from zpipe.runner import prepare
 
     composed = compose_once(overrides)
-    prepare(composed.experiment, composed.run_dir, overrides)
+    prepare(composed.experiment, composed.run_dir, overrides, composed.provenance)
