@@ -8,6 +8,8 @@ from zpipe.schema.base import Group
 
 DEFAULT = "default"
 """The source of a value that only the schema sets."""
+INDEX = "conf/config.yaml"
+"""The file whose defaults list names an option for every group."""
 
 
 class Origin(Group):
@@ -71,16 +73,9 @@ def _shown_origin(key: str, origin: Origin) -> Origin:
     return Origin(source=redact_override(origin.source), value=redact_value(key, origin.value))
 
 
-def source_of(choices: Mapping[str, Choice], source: str) -> str:
-    """A source for people: a file with the choice that brought it in."""
-    if source == DEFAULT:
-        return "the schema's default"
+def chosen_by(choices: Mapping[str, Choice], file: str) -> str:
+    """What brought a YAML file in, where that is no default of conf/config.yaml; otherwise empty."""
     for group, choice in choices.items():
-        if choice.file == source:
-            return f"{source} ({_because(group, choice)})"
-    return source
-
-
-def _because(group: str, choice: Choice) -> str:
-    asked = f"{group}={choice.option}"
-    return asked if choice.chosen_by == asked else f"{asked} in {choice.chosen_by}"
+        if choice.file == file and group != "recipe" and choice.chosen_by != INDEX:
+            return choice.chosen_by
+    return ""

@@ -50,13 +50,20 @@ def compose_once(overrides: list[str]) -> Composed:
 def composing() -> Iterator[RecordingLoader]:
     """Hydra, ready to compose, with a loader that records. What Hydra refuses becomes a Refusal."""
     register()
+    initialized = initialize_config_dir(str(CONF), version_base="1.3")
+    with hydras_refusals(), redirect_stderr(io.StringIO()), initialized:
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        loader = RecordingLoader(hydra.config_loader.get_search_path())
+        hydra.config_loader = loader
+        yield loader
+
+
+@contextmanager
+def hydras_refusals() -> Iterator[None]:
+    """Turns what Hydra and OmegaConf raise for wrong input into a Refusal."""
     try:
-        with redirect_stderr(io.StringIO()), initialize_config_dir(str(CONF), version_base="1.3"):
-            hydra = GlobalHydra.instance().hydra
-            assert hydra is not None
-            loader = RecordingLoader(hydra.config_loader.get_search_path())
-            hydra.config_loader = loader
-            yield loader
+        yield
     except (HydraException, OmegaConfBaseException) as error:
         raise Refusal([_composition_problem(error)]) from error
 

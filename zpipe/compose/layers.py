@@ -18,7 +18,7 @@ from hydra.plugins.config_source import ConfigResult
 from omegaconf import OmegaConf
 
 from zpipe.compose.overrides import as_typed
-from zpipe.provenance import DEFAULT, Choice
+from zpipe.provenance import DEFAULT, INDEX, Choice
 from zpipe.resources import CONF, RECIPES
 
 NO_EXPERIMENT = ("hydra", "recipe", "defaults")
@@ -60,7 +60,7 @@ class Recording:
         """An override before a recipe, a recipe before conf/config.yaml: the order in which Hydra asks."""
         typed = [as_typed(each.input_line or "") for each in self.groups if each.key_or_group == group]
         naming = [layer.source for layer in self.layers if layer.chooses.get(group) == option]
-        return (typed or naming or [f"{CONF.name}/config.yaml"])[-1]
+        return (typed or naming or [INDEX])[-1]
 
 
 class RecordingLoader(ConfigLoaderImpl):
