@@ -41,6 +41,10 @@ from zpipe.schema.experiment import Experiment
 BASIC = f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}"
 
 
+class Unlistable(Refusal):
+    """The sweeper alone knows the points."""
+
+
 @dataclass(frozen=True)
 class Point:
     """One run of a sweep."""
@@ -83,7 +87,7 @@ class Sweep:
             else:
                 choices.append(text)
         base = self._base(tuple(choices))
-        if base.interpolates or any("${" in text for text in point.overrides):
+        if base.interpolates or any("${" in str(override.value()) for override in values):
             return self._alone(point)
         return validated(base.blocks_with(values)), base.provenance_with(values)
 
@@ -141,21 +145,20 @@ class _Base:
 
 
 def _points(loader: RecordingLoader, overrides: list[str]) -> Iterator[Point]:
-    parsed = OverridesParser.create(config_loader=loader).parse_overrides(overrides)
-    of_hydra = [override.input_line or "" for override in parsed if override.is_hydra_override()]
-    hydra = hydra_compose("config", of_hydra, return_hydra_config=True).hydra
+    parser = OverridesParser.create(config_loader=loader)
+    parsed = parser.parse_overrides(overrides)
+    fixed = [override.input_line or "" for override in parsed if not override.is_sweep_override()]
+    hydra = hydra_compose("config", fixed, return_hydra_config=True).hydra
     if hydra.sweeper._target_ != BASIC:
         reason = "this sweeper chooses its points while it runs"
-        raise Refusal(
-            [Problem("hydra/sweeper", hydra.sweeper._target_, reason, "basic", "hydra/sweeper=basic")]
-        )
-    fixed = [f"{key}={value}" for key, value in (hydra.sweeper.params or {}).items()]
-    swept = [
-        *OverridesParser.create(config_loader=loader).parse_overrides(fixed),
-        *(override for override in parsed if not override.is_hydra_override()),
-    ]
+        raise Unlistable([Problem("hydra/sweeper", hydra.sweeper._target_, reason, "basic")])
+    of_file = parser.parse_overrides(
+        [f"{key}={value}" for key, value in (hydra.sweeper.params or {}).items()]
+    )
+    of_experiment = [override for override in parsed if not override.is_hydra_override()]
+    (batch,) = BasicSweeper.split_arguments([*of_file, *of_experiment], max_batch_size=None)
+    of_hydra = [override.input_line or "" for override in parsed if override.is_hydra_override()]
     folder = Path(hydra.sweep.dir).absolute()
-    (batch,) = BasicSweeper.split_arguments(swept, max_batch_size=None)
     for number, point in enumerate(batch):
         yield Point(number, folder / str(number), (*of_hydra, *point))
 
