@@ -1,7 +1,6 @@
 """Every value says where it came from, and says it truly."""
 
 import json
-from itertools import cycle, product
 from pathlib import Path
 
 import pytest
@@ -121,20 +120,19 @@ def test_an_option_says_who_chose_it(overrides: list[str], chosen_by: str) -> No
 
 def test_every_key_of_the_json_has_a_home_or_a_rule() -> None:
     groups = config_groups()
-    others = zip(cycle(groups["optimizer"]), cycle(groups["scheduler"]), strict=False)
-    grid = zip(product(groups["stage"], groups["offload"]), others, strict=False)
+    alone = [(f"{group}={option}",) for group in groups for option in groups[group]]
+    pairs = [(f"stage={stage}", f"offload={offload}") for stage in (1, 3) for offload in groups["offload"]]
     compiled = 0
-    for (stage, offload), (optimizer, scheduler) in grid:
-        choices = [f"stage={stage}", f"offload={offload}", f"optimizer={optimizer}", f"scheduler={scheduler}"]
-        composed_once = compose_once(rewrite(choices))
+    for choices in [*alone, *pairs]:
+        experiment = compose_once(rewrite(choices)).experiment
         for hardware in (CPU, gpus(H200, H200)):
             try:
-                plan = compile_plan(composed_once.experiment, Path("/runs/one"), [], hardware)
+                plan = compile_plan(experiment, Path("/runs/one"), [], hardware)
             except Refusal:
                 continue
             compiled += 1
             assert_every_key_is_explained(plan)
-    assert compiled > 10
+    assert compiled > len(alone)
 
 
 def assert_every_key_is_explained(plan: Plan) -> None:

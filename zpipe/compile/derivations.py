@@ -85,6 +85,7 @@ RULES: Mapping[str, Rule] = {
     "scheduler.params.warmup_max_lr": _PEAK,
     "scheduler.params.cycle_max_lr": _PEAK,
     "scheduler.params.cycle_min_lr": Rule("a tenth of cycle_max_lr", ("train.learning_rate",)),
+    "scheduler.params": Rule("none that differ from DeepSpeed's defaults", ("scheduler.type",)),
     "zero_force_ds_cpu_optimizer": Rule(
         "accelerate would put DeepSpeed's CPU Adam in the place of transformers' optimizer",
         ("optimizer.optim", _STATES),
