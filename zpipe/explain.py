@@ -126,7 +126,7 @@ def _not_written(plan: Plan, key: str, known: list[str]) -> Explanation:
     """For a key that DeepSpeed has and this JSON has not. Raises Refusal for one that nobody has."""
     home = home_of(key)
     if home is None or "." not in home:
-        near = _same_name(key, known) or nearest(key, known)
+        near = _with_it_in_their_name(key, known) or nearest(key, known)
         fix = " or ".join(f"--explain {name}" for name in near)
         raise Refusal(
             [Problem("explain", key, "neither the experiment nor the JSON has such a key", fix=fix)]
@@ -135,8 +135,9 @@ def _not_written(plan: Plan, key: str, known: list[str]) -> Explanation:
     return _taken_from(plan, home, key, value_at(plan.experiment, home), note)
 
 
-def _same_name(key: str, known: Iterable[str]) -> list[str]:
-    return [name for name in known if name.endswith(f".{key}")]
+def _with_it_in_their_name(key: str, known: Iterable[str]) -> list[str]:
+    alike = sorted((name for name in known if key in name.rpartition(".")[2]), key=len)
+    return alike[:3]
 
 
 def _at_or_below(key: str, known: Iterable[str]) -> list[str]:
