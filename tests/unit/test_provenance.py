@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from tests.support.planning import CPU, H200, gpus, plan_of
 from zpipe.compile.compiler import compile_plan
 from zpipe.compile.derivations import UNEXPLAINED, value_at
-from zpipe.compose.compose import blocks_of, compose_once, composing, provenance_of
+from zpipe.compose.compose import blocks_of, composing, provenance_of, to_experiment
 from zpipe.compose.overrides import as_typed, rewrite
 from zpipe.plan import Plan, read_plan, write_plan
 from zpipe.problems import Refusal
@@ -38,6 +38,9 @@ VALUES = (
     "model.config={hidden_size: 64, rope_scaling: {type: linear, factor: 2}}",
     "++model.config.rope_scaling.factor=4",
     "model.config.rope_scaling=null",
+    "model.config.deep={a: {b: 1}}",
+    "model.config.deep.a.c=2",
+    "model.config.deep=null",
     "~model.config.vocab_size",
     "launcher.env.OMP_NUM_THREADS='2'",
     "launcher.env={A: x, B: y}",
@@ -51,6 +54,7 @@ CHOICES = [
     for option in options
 ]
 RECIPE_CHOICES = ["recipe=zero3_nvme", "recipe=llama3_1b_zero2", "model=llama3_1b", "model=tiny"]
+OUTSIDE_THE_JSON = {"model", "data", "launcher", "tracking", "recipe"}
 OVERRIDES = st.lists(st.sampled_from([*CHOICES, *RECIPE_CHOICES, *VALUES]), max_size=8, unique=True)
 
 
@@ -90,6 +94,13 @@ def test_the_chain_tells_what_was_replaced_oldest_first() -> None:
     ]
 
 
+def test_a_mapping_in_the_place_of_nothing_tells_what_was_there() -> None:
+    overrides = ["model.config.deep={a: {b: 1}}", "model.config.deep=null", "model.config.deep.a.c=2"]
+    experiment = composed(overrides)[1].experiment
+    assert [origin.value for origin in experiment["model.config.deep.a.c"]] == [None, 2]
+    assert "model.config.deep.a.b" not in experiment
+
+
 def test_a_recipe_stands_between_the_options_and_the_overrides() -> None:
     chain = plan_of("recipe=zero3_nvme", "train.max_steps=9").provenance.experiment["train.max_steps"]
     sources = [origin.source for origin in chain]
@@ -120,18 +131,19 @@ def test_an_option_says_who_chose_it(overrides: list[str], chosen_by: str) -> No
 
 def test_every_key_of_the_json_has_a_home_or_a_rule() -> None:
     groups = config_groups()
-    alone = [(f"{group}={option}",) for group in groups for option in groups[group]]
-    pairs = [(f"stage={stage}", f"offload={offload}") for stage in (1, 3) for offload in groups["offload"]]
+    alone = [f"{group}={option}" for group in set(groups) - OUTSIDE_THE_JSON for option in groups[group]]
+    pairs = [f"stage={stage} offload={offload}" for stage in (1, 3) for offload in groups["offload"]]
     compiled = 0
-    for choices in [*alone, *pairs]:
-        experiment = compose_once(rewrite(choices)).experiment
-        for hardware in (CPU, gpus(H200, H200)):
-            try:
-                plan = compile_plan(experiment, Path("/runs/one"), [], hardware)
-            except Refusal:
-                continue
-            compiled += 1
-            assert_every_key_is_explained(plan)
+    with composing():
+        for choices in [*alone, *pairs]:
+            experiment = to_experiment(hydra_compose("config", rewrite(choices.split())))
+            for hardware in (CPU, gpus(H200, H200)):
+                try:
+                    plan = compile_plan(experiment, Path("/runs/one"), [], hardware)
+                except Refusal:
+                    continue
+                compiled += 1
+                assert_every_key_is_explained(plan)
     assert compiled > len(alone)
 
 

@@ -18,7 +18,7 @@ class Chains:
     def __init__(self, before: "Chains | None" = None) -> None:
         self.by_key: dict[str, Chain] = {} if before is None else dict(before.by_key)
         self._mappings: set[str] = set() if before is None else set(before._mappings)
-        """Every key that others are or were below."""
+        """Every key that others are below."""
 
     def with_layers(self, layers: Iterable[Layer]) -> "Chains":
         chains = Chains(self)
@@ -49,12 +49,10 @@ class Chains:
         if before is not None:
             self.by_key[key] = (*before, origin)
             return
-        below = self._below(key)
-        if below and origin.value == {}:
-            return  # an empty mapping adds nothing to a mapping
-        for other in below:
-            del self.by_key[other]
-        self._mappings.difference_update([key, *below])
+        if key in self._mappings:
+            if origin.value == {}:
+                return  # an empty mapping adds nothing to a mapping
+            self._forget(key)
         self.by_key[key] = (*self._replaced_above(key), origin)
 
     def _replaced_above(self, key: str) -> Chain:
@@ -68,14 +66,14 @@ class Chains:
         return tuple(origin for origin in replaced if origin.value != {})
 
     def _delete(self, key: str, source: str) -> None:
-        for gone in [key, *self._below(key)]:
-            self.by_key.pop(gone, None)
+        self._forget(key)
         above = key.rpartition(".")[0]
-        if above and not self._below(above):
+        if above and not any(other.startswith(f"{above}.") for other in self.by_key):
             self._mappings.discard(above)
             self.by_key[above] = (Origin(source=source, value={}),)
 
-    def _below(self, key: str) -> list[str]:
-        if key not in self._mappings:
-            return []
-        return [other for other in self.by_key if other.startswith(f"{key}.")]
+    def _forget(self, key: str) -> None:
+        """Drops the key with everything below it."""
+        gone = {other for other in (*self.by_key, *self._mappings) if f"{other}.".startswith(f"{key}.")}
+        self.by_key = {other: chain for other, chain in self.by_key.items() if other not in gone}
+        self._mappings -= gone
