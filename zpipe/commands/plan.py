@@ -42,7 +42,7 @@ def plan(arguments: list[str]) -> int:
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         allowed = "OVERRIDES, --explain [KEY], --format FORMAT, -m"
-        raise Refusal([Problem("plan", message, "flags that zpipe plan does not take", allowed)])
+        raise Refusal([Problem("zpipe plan", "", message, allowed)])
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
@@ -55,9 +55,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     options = parser.parse_intermixed_args(_with_key_attached(arguments))
     if options.multirun and options.explain is not None:
         reason = "each point of a sweep has its own sources"
-        raise Refusal(
-            [Problem("--explain", options.explain, reason, fix="zpipe plan --explain, of one point")]
-        )
+        raise Refusal([Problem("zpipe plan", "", f"--explain with -m: {reason}", fix="leave -m out")])
     return options
 
 
