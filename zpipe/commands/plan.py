@@ -11,12 +11,10 @@ from zpipe.compile.compiler import compile_plan
 from zpipe.compose.compose import compose_once
 from zpipe.compose.overrides import rewrite
 from zpipe.exits import Exit
-from zpipe.explain import COLUMNS, Explanation, explain, page, rows
 from zpipe.facts.hardware import detect
 from zpipe.formats import FORMATS, Format, is_data, print_data
 from zpipe.plan import Plan, claim, without_secrets, write_plan
 from zpipe.problems import Problem, Refusal
-from zpipe.report import print_table
 
 
 def plan(arguments: list[str]) -> int:
@@ -31,7 +29,7 @@ def plan(arguments: list[str]) -> int:
         composed.experiment, composed.run_dir, options.overrides, detect(), composed.provenance
     )
     if options.explain is not None:
-        print_explanations(explain(without_secrets(compiled), options.explain), options.format)
+        print_explanations(without_secrets(compiled), options.explain, options.format)
         return Exit.FINISHED
     claim(compiled.folder)
     write_plan(compiled)
@@ -72,8 +70,12 @@ def _with_key_attached(arguments: list[str]) -> list[str]:
     return attached
 
 
-def print_explanations(explanations: list[Explanation], form: Format) -> None:
-    """One key gets all that is known about it, several get a line each."""
+def print_explanations(compiled: Plan, key: str, form: Format) -> None:
+    """One key gets all that is known about it, several get a line each. Raises Refusal for an unknown key."""
+    from zpipe.explain import COLUMNS, explain, page, rows
+    from zpipe.report import print_table
+
+    explanations = explain(compiled, key)
     if is_data(form):
         print_data([asdict(each) for each in explanations], form)
     elif len(explanations) == 1 and form == "text":
@@ -87,8 +89,10 @@ def print_plan(compiled: Plan, form: Format) -> None:
     if is_data(form):
         print_data(compiled.model_dump(mode="json"), form)
     elif form == "table":
+        from zpipe.report import print_table
+
         print_table(("", "plan"), _facts(compiled))
-        print_table(COLUMNS, rows(explain(compiled)))
+        print_explanations(compiled, "", form)
     else:
         print(render(compiled), end="")
 
