@@ -14,6 +14,10 @@ zpipe {version}: declarative DeepSpeed fine-tuning, recorded in MLflow
   zpipe [OVERRIDES]          compose, check, compile, train, record
   zpipe -m [OVERRIDES]       the same for every combination of comma lists
   zpipe plan [OVERRIDES]     everything but the training: prints and writes the plan
+    --explain [KEY]          instead: which file, override or rule a value came from
+    --format FORMAT          text, json, yaml or table
+    -m                       instead: every point of a sweep, checked; nothing is written
+  zpipe diff RUN_A RUN_B     what differs between two runs' plans, and who set it
   zpipe record RUN_FOLDER    bring MLflow up to date with a run folder
   zpipe ui                   MLflow's web page on this machine
 
@@ -71,6 +75,12 @@ def _record(arguments: list[str]) -> int:
     return record(arguments)
 
 
+def _diff(arguments: list[str]) -> int:
+    from zpipe.commands.diff import diff
+
+    return diff(arguments)
+
+
 def _ui(arguments: list[str]) -> int:
     from zpipe.commands.ui import ui
 
@@ -97,6 +107,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "": _run,
     "run": _run,
     "plan": _plan,
+    "diff": _diff,
     "record": _record,
     "ui": _ui,
     "help": _help,

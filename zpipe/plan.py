@@ -12,6 +12,7 @@ from typing import Any, Literal
 import yaml
 
 from zpipe.problems import Problem, Refusal
+from zpipe.provenance import Provenance
 from zpipe.redact import redact_environment, redact_override, redact_uri
 from zpipe.schema.base import Group
 from zpipe.schema.experiment import Experiment
@@ -90,6 +91,8 @@ class Plan(Group):
     notices: list[Notice]
     expected_files: list[str]
     """Relative to run_dir, what a finished run leaves behind."""
+    provenance: Provenance = Provenance()
+    """Where the values of the experiment and of the JSON came from."""
 
     @property
     def folder(self) -> Path:
@@ -123,13 +126,14 @@ def write_plan(plan: Plan) -> Path:
     Secrets are left out: the parent has them in memory, and the workers get them through their environment.
     """
     plan.folder.mkdir(parents=True, exist_ok=True)
-    plan = _without_secrets(plan)
+    plan = without_secrets(plan)
     write_json(plan.folder / "ds_config.json", plan.ds_config)
     write_text(plan.folder / "config.yaml", yaml.safe_dump(plan.experiment.model_dump(), sort_keys=False))
     return write_json(plan.folder / FILE_NAME, plan.model_dump(mode="json"))
 
 
-def _without_secrets(plan: Plan) -> Plan:
+def without_secrets(plan: Plan) -> Plan:
+    """The plan as it may be written and printed: passwords and tokens replaced."""
     experiment = plan.experiment
     uri = experiment.tracking.uri
     tracking = experiment.tracking.model_copy(update={"uri": redact_uri(uri) if uri else None})
@@ -139,6 +143,7 @@ def _without_secrets(plan: Plan) -> Plan:
             "command": [redact_override(override) for override in plan.command],
             "experiment": experiment.model_copy(update={"tracking": tracking, "launcher": launcher}),
             "launch": plan.launch.model_copy(update={"env": redact_environment(plan.launch.env)}),
+            "provenance": plan.provenance.without_secrets(),
         }
     )
 

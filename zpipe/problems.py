@@ -16,7 +16,8 @@ class Problem:
     fix: str = ""
 
     def __str__(self) -> str:
-        lines = [f"{self.key}={_shown(self.value)}: {self.reason}"]
+        given = self.key if self.value == "" else f"{self.key}={_shown(self.value)}"
+        lines = [f"{given}: {self.reason}"]
         if self.allowed:
             lines.append(f"  allowed: {self.allowed}")
         if self.fix:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from typing import Any
 from urllib.parse import unquote
 
 HIDDEN = "***"
@@ -14,6 +15,11 @@ _SECRET_ARGUMENT = re.compile(
 _SECRET_NAME = re.compile(
     r"password|passwd|secret|credential|api_?key|access_?key|(^|_)token$", re.IGNORECASE
 )
+_SECRET_ITEM = re.compile(
+    r"([{,]\s*[\w-]*(?:password|passwd|secret|credential|api_?key|access_?key|token)['\"]?\s*:\s*)[^,}]*",
+    re.IGNORECASE,
+)
+"""An item of a mapping as Hydra writes it: {HF_TOKEN: abc}."""
 _SHORTEST_SECRET = 4
 """Replacing a shorter password wherever it occurs would garble ordinary text."""
 
@@ -49,7 +55,20 @@ def redact_environment(variables: Mapping[str, str]) -> dict[str, str]:
 def redact_override(override: str) -> str:
     """An override as typed, without the secret that it may set."""
     key, equals, _ = override.partition("=")
-    return f"{key}={HIDDEN}" if equals and _SECRET_NAME.search(key.rpartition(".")[2]) else redact(override)
+    if equals and _SECRET_NAME.search(key.rpartition(".")[2]):
+        return f"{key}={HIDDEN}"
+    return redact(_SECRET_ITEM.sub(rf"\1{HIDDEN}", override))
+
+
+def redact_value(key: str, value: Any) -> Any:
+    """The value of a dotted key, without the secrets in it."""
+    if isinstance(value, Mapping):
+        return {name: redact_value(str(name), inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [redact_value(key, inner) for inner in value]
+    if not isinstance(value, str):
+        return value
+    return HIDDEN if _SECRET_NAME.search(key.rpartition(".")[2]) else redact(value)
 
 
 def _hidden_user(scheme: str, user: str) -> str:

@@ -114,6 +114,24 @@ def summary_table(
     return table
 
 
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = "", stream: TextIO | None = None
+) -> None:
+    """Aligned columns without rules; long cells are folded, never cut."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold", style=None, header_style="dim")
+    for row in rows:
+        table.add_row(*(Text(clean(cell)) for cell in row))
+    console = _console(stream)
+    if title:
+        _print(console, f"\n{title}", style="bold")
+    console.print(table)
+
+
 def print_sweep(points: Sequence[Mapping[str, Any]], stream: TextIO | None = None) -> None:
     """One line for each point of a sweep: what differs, how it ended, how well it did and what it took."""
     from rich.table import Table

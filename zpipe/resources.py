@@ -3,6 +3,7 @@
 The checkout comes first because an editable install may copy the YAML files, which then go stale.
 """
 
+from functools import cache
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -19,6 +20,7 @@ CONF = _root() / "conf"
 RECIPES = _root() / "recipes"
 
 
+@cache
 def config_groups() -> dict[str, list[str]]:
     """Each config group with the names of its options, as the files under conf/ have them."""
     groups = {

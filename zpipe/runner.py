@@ -14,6 +14,7 @@ from zpipe.plan import Plan, claim, write_plan
 from zpipe.preflight import lacks
 from zpipe.problems import Problem, Refusal, refuse_if_any
 from zpipe.progress import Progress
+from zpipe.provenance import Provenance
 from zpipe.record.recorder import RecorderThread
 from zpipe.record.store import check_store, tracking_uri
 from zpipe.report import print_problems, print_summary
@@ -25,11 +26,15 @@ RECORD_PATIENCE_SECONDS = 60.0
 
 
 def run_experiment(
-    experiment: Experiment, run_dir: Path, command: list[str], parent_run_id: str | None = None
+    experiment: Experiment,
+    run_dir: Path,
+    command: list[str],
+    parent_run_id: str | None = None,
+    provenance: Provenance | None = None,
 ) -> Outcome:
     """Runs it and says how it ended, on the terminal, in result.json and in MLflow."""
     try:
-        plan = prepare(experiment, run_dir, command)
+        plan = prepare(experiment, run_dir, command, provenance)
         write_plan(plan)
     except Refusal as refusal:
         print_problems(refusal.problems)
@@ -43,10 +48,12 @@ def run_experiment(
     return outcome
 
 
-def prepare(experiment: Experiment, run_dir: Path, command: list[str]) -> Plan:
+def prepare(
+    experiment: Experiment, run_dir: Path, command: list[str], provenance: Provenance | None = None
+) -> Plan:
     """The plan, with everything checked that can be refused before a run is started. Writes nothing."""
     claim(run_dir)
-    plan = compile_plan(experiment, run_dir, command, detect())
+    plan = compile_plan(experiment, run_dir, command, detect(), provenance)
     if experiment.tracking.enabled:
         refuse_if_any(check_store(tracking_uri(experiment.tracking.uri)))
     return plan

@@ -65,8 +65,16 @@ def test_a_failing_point_does_not_take_the_others_along(text_file: Path, tmp_pat
     assert run.exit_code == 5, run.explain()
     points = json.loads((run.folder / "points.json").read_text())
     assert [point["ending"] for point in points] == ["refused", "finished"]
+    assert run.stderr.startswith("Refused: 1 of 2 points")
     runs = Store(tmp_path).runs()
     assert sorted(run.info.status for run in runs) == ["FAILED", "FINISHED"]
+
+
+def test_a_sweep_without_a_point_that_can_run_is_not_started(tmp_path: Path) -> None:
+    run = sweep(tmp_path, *SMALL, "stage=1,2", "offload=cpu")
+    assert run.exit_code == 2, run.explain()
+    assert "Refused: 2 of 2 points" in run.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,13 @@ def test_every_expected_file_is_there(small_run: Run) -> None:
         assert list(small_run.folder.glob(pattern)), pattern
 
 
+def test_the_plan_of_a_run_says_where_its_values_came_from(small_run: Run) -> None:
+    provenance = json.loads((small_run.folder / "plan.json").read_text())["provenance"]
+    assert provenance["experiment"]["train.max_steps"][-1] == {"source": "train.max_steps=30", "value": 30}
+    assert provenance["experiment"]["train.max_steps"][1]["source"] == "conf/model/tiny.yaml"
+    assert provenance["ds_config"]["gradient_clipping"]["keys"] == ["train.max_grad_norm"]
+
+
 def test_model_folder_loads(small_run: Run) -> None:
     from transformers import AutoModelForCausalLM
 

@@ -21,7 +21,7 @@ def gpus(*each: Gpu) -> Hardware:
 
 def plan_of(*overrides: str, hardware: Hardware = CPU, run_dir: Path = Path("/runs/one")) -> Plan:
     composed = compose_once(rewrite(overrides))
-    return compile_plan(composed.experiment, run_dir, list(overrides), hardware)
+    return compile_plan(composed.experiment, run_dir, list(overrides), hardware, composed.provenance)
 
 
 def problems_of(*overrides: str, hardware: Hardware = CPU) -> list[Problem]:

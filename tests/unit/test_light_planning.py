@@ -37,6 +37,22 @@ def test_plan_and_help_import_none_of_them(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
 
 
+def test_explanations_sweeps_and_diffs_import_none_of_them(tmp_path: Path) -> None:
+    run = str(tmp_path / "run")
+    calls = [
+        ["plan", f"hydra.run.dir={run}"],
+        ["plan", "--explain", "stage"],
+        ["plan", "-m", "stage=1,2", "--format", "json"],
+        ["diff", run, run],
+    ]
+    code = (
+        f"import sys; from zpipe.cli import main; code = max(main(call) for call in {calls!r});"
+        f"heavy = [name for name in {HEAVY!r} if name in sys.modules]; sys.exit(','.join(heavy) or code)"
+    )
+    done = run_python(code, tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
 def test_help_lists_every_group_and_option(tmp_path: Path) -> None:
     done = run_python("from zpipe.cli import main; main()", tmp_path, "--help")
     for folder in (REPOSITORY / "conf").iterdir():

@@ -21,10 +21,11 @@ from zpipe.problems import Refusal
         ("offload=none,cpu", "offload='none','cpu'"),
         ("stage.reduce_bucket_size=5e7,2e8,5e8", "stage.reduce_bucket_size=5e7,2e8,5e8"),
         ("train.learning_rate=interval(1e-5,1e-3)", "train.learning_rate=interval(1e-5,1e-3)"),
-        ("recipe=null", "recipe=null"),
+        ("recipe=null", "~recipe"),
         ("hydra/launcher=joblib", "hydra/launcher=joblib"),
         ("hydra.run.dir=/tmp/x", "hydra.run.dir=/tmp/x"),
         ("model.config.num_hidden_layers=2", "++model.config.num_hidden_layers=2"),
+        ("launcher.env={A: x}", "++launcher.env={A: x}"),
     ],
 )
 def test_override_takes_hydras_form(typed: str, rewritten: str) -> None:
@@ -117,6 +118,10 @@ def test_overrides_win_over_the_recipe() -> None:
     plan = plan_of("recipe=zero3_nvme", "offload=none", "train.max_steps=9")
     assert plan.experiment.offload.offload_param.device == "none"
     assert plan.experiment.train.max_steps == 9
+
+
+def test_no_recipe_can_be_asked_for() -> None:
+    assert plan_of("recipe=null").ds_config == plan_of().ds_config
 
 
 def test_recipe_with_an_unknown_key_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,8 @@ def run(arguments: list[str]) -> int:
     only_prints = any(getattr(parsed, name, None) for name in HYDRA_ONLY)
     if not only_prints and not parsed.multirun:
         _check(overrides)
+    if not only_prints and parsed.multirun and not _some_point_can_run(overrides):
+        return Exit.REFUSED
     sys.argv = ["zpipe", *flags, *overrides]
     from zpipe.compose.job import outcomes, run_under_hydra
 
@@ -36,4 +38,18 @@ def _check(overrides: list[str]) -> None:
     from zpipe.runner import prepare
 
     composed = compose_once(overrides)
-    prepare(composed.experiment, composed.run_dir, overrides)
+    prepare(composed.experiment, composed.run_dir, overrides, composed.provenance)
+
+
+def _some_point_can_run(overrides: list[str]) -> bool:
+    """Says up front which points of a sweep are refused; they fail alone, the others run."""
+    from zpipe.commands.points import print_refused
+    from zpipe.compose.sweep import Unlistable
+    from zpipe.planning import plan_sweep
+
+    try:
+        planned = plan_sweep(overrides)
+    except Unlistable:
+        return True
+    print_refused(planned)
+    return any(each.plan is not None for each in planned)

@@ -1,9 +1,12 @@
 """Experiment → Plan: gather facts, check every rule, compile."""
 
+from collections.abc import Mapping
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
 from zpipe import checks
+from zpipe.compile.derivations import derivations
 from zpipe.compile.ds_config import ds_config, unresolved
 from zpipe.compile.engine import expected_engine
 from zpipe.compile.launch import launch_of
@@ -13,6 +16,7 @@ from zpipe.facts.facts import Facts, gather
 from zpipe.facts.hardware import Hardware
 from zpipe.plan import Notice, Plan
 from zpipe.problems import refuse_if_any
+from zpipe.provenance import Provenance
 from zpipe.schema.experiment import Experiment
 
 PACKAGES = (
@@ -28,12 +32,22 @@ PACKAGES = (
 )
 
 
-def compile_plan(experiment: Experiment, run_dir: Path, command: list[str], hardware: Hardware) -> Plan:
-    """The plan of one run. Raises Refusal with the problems of all rules together."""
+def compile_plan(
+    experiment: Experiment,
+    run_dir: Path,
+    command: list[str],
+    hardware: Hardware,
+    provenance: Provenance | None = None,
+) -> Plan:
+    """The plan of one run. Raises Refusal with the problems of all rules together.
+
+    `provenance` says where the values of the experiment came from; those of the JSON are added here.
+    """
     facts = gather(experiment, hardware)
     refuse_if_any(checks.problems(experiment, facts))
     swap_dir = _swap_dir(experiment, run_dir)
     config = ds_config(experiment, facts, swap_dir)
+    provenance = provenance or Provenance()
     return Plan(
         run_dir=str(run_dir),
         versions=_versions(),
@@ -49,6 +63,7 @@ def compile_plan(experiment: Experiment, run_dir: Path, command: list[str], hard
         unresolved=unresolved(config),
         notices=[*checks.notices(experiment, facts), *_say_what_was_decided(facts)],
         expected_files=_expected_files(experiment, facts),
+        provenance=provenance.model_copy(update={"ds_config": derivations(config, experiment)}),
     )
 
 
@@ -84,6 +99,12 @@ def _expected_files(experiment: Experiment, facts: Facts) -> list[str]:
 
 
 def _versions() -> dict[str, str]:
+    return dict(_installed())
+
+
+@cache
+def _installed() -> Mapping[str, str]:
+    """Looked up once a process: reading the packages' metadata takes longer than the rest of a plan."""
     versions = {}
     for package in PACKAGES:
         try:

@@ -2,22 +2,27 @@
 
 import io
 from collections.abc import Iterator, Mapping
-from contextlib import redirect_stderr
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
+from zpipe.compose.chains import Chains
+from zpipe.compose.layers import NO_EXPERIMENT, Recording, RecordingLoader
 from zpipe.compose.names import known_keys
 from zpipe.compose.sources import register
 from zpipe.problems import Problem, Refusal, nearest
+from zpipe.provenance import Provenance
 from zpipe.resources import CONF
 from zpipe.schema.experiment import Experiment
 from zpipe.schema.removed import removed_optimizer
@@ -29,25 +34,71 @@ class Composed:
 
     experiment: Experiment
     run_dir: Path
+    provenance: Provenance
 
 
 def compose_once(overrides: list[str]) -> Composed:
     """Composes rewritten overrides without running anything. Raises Refusal."""
+    with composing() as loader:
+        config = hydra_compose("config", overrides, return_hydra_config=True)
+        HydraConfig.instance().set_config(config)
+        run_dir = Path(config.hydra.run.dir).absolute()
+        return Composed(to_experiment(config), run_dir, provenance_of(loader.recording))
+
+
+@contextmanager
+def composing() -> Iterator[RecordingLoader]:
+    """Hydra, ready to compose, with a loader that records. What Hydra refuses becomes a Refusal."""
     register()
+    initialized = initialize_config_dir(str(CONF), version_base="1.3")
+    with hydras_refusals(), redirect_stderr(io.StringIO()), initialized:
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        loader = RecordingLoader(hydra.config_loader.get_search_path())
+        hydra.config_loader = loader
+        yield loader
+
+
+@contextmanager
+def hydras_refusals() -> Iterator[None]:
+    """Turns what Hydra and OmegaConf raise for wrong input into a Refusal."""
     try:
-        with redirect_stderr(io.StringIO()), initialize_config_dir(str(CONF), version_base="1.3"):
-            config = hydra_compose("config", overrides, return_hydra_config=True)
-            HydraConfig.instance().set_config(config)
-            run_dir = Path(config.hydra.run.dir).absolute()
-            return Composed(to_experiment(config), run_dir)
+        yield
     except (HydraException, OmegaConfBaseException) as error:
         raise Refusal([_composition_problem(error)]) from error
 
 
+def provenance_of(recording: Recording) -> Provenance:
+    """Where the values of a composition came from."""
+    chains = Chains().with_layers(recording.layers).with_overrides(recording.values)
+    return Provenance(options=recording.choices(), experiment=chains.said())
+
+
+def provenance_under_hydra(overrides: list[str]) -> Provenance:
+    """The same for the run that Hydra started in this process, which composed without recording."""
+    loader = RecordingLoader(GlobalHydra.instance().config_loader().get_search_path())
+    loader.load_configuration("config", overrides, RunMode.RUN)
+    return provenance_of(loader.recording)
+
+
 def to_experiment(config: DictConfig) -> Experiment:
     """The typed experiment of a composed configuration. Raises Refusal with every wrong value."""
-    names = [str(key) for key in config if key not in ("hydra", "recipe")]
-    values = {name: _plain(config[name]) for name in names}
+    return validated(plain(config))
+
+
+def blocks_of(config: DictConfig) -> DictConfig:
+    """The part of a composed configuration that is the experiment."""
+    names = [str(key) for key in config if key not in NO_EXPERIMENT]
+    return OmegaConf.masked_copy(config, names)
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The experiment's part without OmegaConf around it, interpolations resolved."""
+    return {str(name): _plain(config[name]) for name in config if name not in NO_EXPERIMENT}
+
+
+def validated(values: Mapping[str, Any]) -> Experiment:
+    """Raises Refusal with every wrong value."""
     try:
         return Experiment.model_validate(values)
     except ValidationError as error:
@@ -55,7 +106,6 @@ def to_experiment(config: DictConfig) -> Experiment:
 
 
 def _plain(node: Any) -> Any:
-    """A value without OmegaConf around it, interpolations resolved."""
     return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
 
 

@@ -7,7 +7,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from zpipe.compose.compose import to_experiment
+from zpipe.compose.compose import provenance_under_hydra, to_experiment
 from zpipe.compose.overrides import as_typed
 from zpipe.compose.sources import register
 from zpipe.outcome import Outcome
@@ -39,8 +39,8 @@ def _job(config: DictConfig) -> float:
         print_problems(refusal.problems)
         outcome = Outcome(ending="refused", reason=str(refusal.problems[0]), run_dir=str(run_dir))
     else:
-        outcome = run_experiment(
-            experiment, run_dir, [as_typed(text) for text in hydra.overrides.task], parent
-        )
+        command = [as_typed(text) for text in hydra.overrides.task]
+        provenance = provenance_under_hydra([*hydra.overrides.hydra, *hydra.overrides.task])
+        outcome = run_experiment(experiment, run_dir, command, parent, provenance)
     outcomes.append(outcome)
     return outcome.objective

@@ -23,7 +23,7 @@ from hydra.core.override_parser.types import (
 )
 from hydra.errors import HydraException
 
-from zpipe.compose.names import check_key, check_option, is_open_mapping
+from zpipe.compose.names import OPEN_MAPPINGS, check_key, check_option, is_open_mapping
 from zpipe.compose.sources import GROUP as RECIPE
 from zpipe.compose.sources import RECIPE_FOLDER
 from zpipe.problems import Problem, refuse_if_any
@@ -82,7 +82,9 @@ def _rewrite_one(text: str) -> _Rewritten:
 
 def _group_choice(text: str, override: Override) -> _Rewritten:
     value = override.value()
-    if value is None or isinstance(value, Glob | IntervalSweep):
+    if value is None:
+        return _Rewritten(f"~{override.key_or_group}")  # Hydra takes no null for an option
+    if isinstance(value, Glob | IntervalSweep):
         return _Rewritten(text)
     options = [_plain(option) for option in _elements(value)]
     problems = tuple(
@@ -101,7 +103,8 @@ def _value(text: str, override: Override) -> _Rewritten:
     problem = check_key(key, text.partition("=")[2])
     if problem is not None:
         return _Rewritten(text, (problem,))
-    if is_open_mapping(key) and not override.is_add() and not override.is_force_add():
+    adds_names = is_open_mapping(key) or (key in OPEN_MAPPINGS and isinstance(override.value(), dict))
+    if adds_names and not override.is_add() and not override.is_force_add():
         return _Rewritten(f"++{text}")
     return _Rewritten(text)
 

@@ -1,0 +1,191 @@
+"""`zpipe plan` and `zpipe diff`, as a user types them."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.support.planning import plan_of
+from zpipe.cli import main
+from zpipe.explain import explain, shown
+from zpipe.plan import Plan, write_plan
+from zpipe.problems import Refusal
+from zpipe.schema.json_names import leaves
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def printed(capsys: Captured, *arguments: str) -> str:
+    assert main(list(arguments)) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("form", "read"), [("json", json.loads), ("yaml", yaml.safe_load)])
+def test_the_printed_plan_is_the_written_one(
+    form: str, read: object, tmp_path: Path, capsys: Captured
+) -> None:
+    out = printed(capsys, "plan", "stage=3", f"hydra.run.dir={tmp_path / 'run'}", "--format", form)
+    value = read(out)  # type: ignore[operator]
+    assert value == json.loads((tmp_path / "run" / "plan.json").read_text())
+    assert Plan.model_validate(value).experiment.stage.stage == 3
+
+
+def test_the_table_has_a_row_for_every_key_of_the_json(capsys: Captured) -> None:
+    lines = printed(capsys, "plan", "stage=3", "--format=table").splitlines()
+    rows = {line.split()[0]: line for line in lines if line.strip()}
+    assert "147456" in rows["zero_optimization.reduce_bucket_size"]
+    assert "conf/stage/3.yaml" in rows["zero_optimization.overlap_comm"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--explain", "stage.reduce_bucket_size", "stage=3", "stage.reduce_bucket_size=5e7"],
+        ["stage=3", "--explain", "stage.reduce_bucket_size", "stage.reduce_bucket_size=5e7"],
+        ["stage=3", "stage.reduce_bucket_size=5e7", "--explain=stage.reduce_bucket_size"],
+    ],
+    ids=["before", "between", "behind"],
+)
+def test_flags_stand_anywhere_among_the_overrides(
+    arguments: list[str], tmp_path: Path, capsys: Captured
+) -> None:
+    out = printed(capsys, "plan", *arguments)
+    assert out.splitlines() == [
+        "stage.reduce_bucket_size = 50000000",
+        "  from          stage.reduce_bucket_size=5e7",
+        "  in place of   auto (conf/stage/3.yaml)",
+        "  in place of   null (default)",
+        "  serves        zero_optimization.reduce_bucket_size",
+    ]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_override_behind_explain_is_no_key(capsys: Captured) -> None:
+    out = printed(capsys, "plan", "--explain", "stage=3")
+    assert "conf/stage/3.yaml" in out
+
+
+def test_a_worked_out_value_tells_its_formula_and_what_went_into_it(
+    capsys: Captured,
+) -> None:
+    out = printed(
+        capsys,
+        "plan",
+        "recipe=zero3_nvme",
+        "offload=none",
+        "--explain",
+        "zero_optimization.reduce_bucket_size",
+    )
+    assert "= 147456" in out
+    assert "hidden_size x hidden_size" in out
+    assert "stage.reduce_bucket_size = auto (conf/stage/3.yaml)" in out
+    assert "model.config.hidden_size = 384 (conf/model/tiny.yaml)" in out
+
+
+def test_a_block_explains_each_of_its_keys_defaults_included() -> None:
+    plan = plan_of("stage=3")
+    keys = {each.key: each for each in explain(plan, "stage")}
+    assert set(keys) == {f"stage.{name}" for name, _ in leaves(plan.experiment.stage.model_dump())}
+    assert keys["stage.reduce_scatter"].source == "default"
+    assert keys["stage.stage"].why == "chosen by stage=3"
+
+
+def test_a_json_key_that_is_not_written_names_the_key_that_sets_it() -> None:
+    (explanation,) = explain(plan_of("stage=2"), "zero_optimization.sub_group_size")
+    assert explanation.value is None
+    assert "stage.sub_group_size" in explanation.note
+
+
+@pytest.mark.parametrize(
+    ("key", "fix"),
+    [
+        ("stage.reduce_buket_size", "stage.reduce_bucket_size"),
+        ("zero_optimization.overlap_com", "zero_optimization.overlap_comm"),
+        ("learning_rate", "train.learning_rate"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_nearest(key: str, fix: str) -> None:
+    with pytest.raises(Refusal) as refused:
+        explain(plan_of(), key)
+    assert f"--explain {fix}" in refused.value.problems[0].fix
+
+
+@pytest.mark.parametrize("arguments", [["--formt", "json"], ["--format", "xml"], ["-m", "--explain"]])
+def test_a_wrong_flag_is_refused_without_a_traceback(arguments: list[str], capsys: Captured) -> None:
+    assert main(["plan", *arguments, "stage=3"]) == 2
+    assert "Refused" in capsys.readouterr().err
+
+
+def test_a_sweep_has_a_line_for_each_point_and_says_which_are_refused(
+    tmp_path: Path, capsys: Captured
+) -> None:
+    assert main(["plan", "-m", "stage=2,3", "offload=cpu", "train.learning_rate=1e-4,2e-4"]) == 2
+    out, err = capsys.readouterr()
+    lines = [line.split() for line in out.splitlines()]
+    assert lines[0] == ["point", "stage", "train.learning_rate", "plan"]
+    assert lines[1][:4] == ["0", "2", "0.0001", "refused:"]
+    assert lines[4] == ["3", "3", "0.0002", "1024", "tokens", "a", "step"]
+    assert "Refused: 2 of 4 points" in err
+    assert "(points 0, 1)" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sweep_as_json_has_the_plan_of_each_point(capsys: Captured) -> None:
+    points = json.loads(printed(capsys, "plan", "-m", "--format", "json", "stage=1,2"))
+    assert [Plan.model_validate(point["plan"]).experiment.stage.stage for point in points] == [1, 2]
+
+
+def written(tmp_path: Path, name: str, *overrides: str) -> str:
+    plan = plan_of(*overrides, run_dir=tmp_path / name)
+    write_plan(plan)
+    return plan.run_dir
+
+
+def test_a_diff_names_both_values_and_both_sources(tmp_path: Path, capsys: Captured) -> None:
+    a = written(tmp_path, "a", "stage=3", "offload=nvme")
+    b = written(tmp_path, "b", "stage=3", "offload=nvme", "stage.reduce_bucket_size=1e6", "launcher.env.X=on")
+    found = json.loads(printed(capsys, "diff", a, f"{b}/plan.json", "--format", "json"))
+    by_key = {(each["section"], each["key"]): each for each in found}
+    assert set(by_key) == {
+        ("experiment", "stage.reduce_bucket_size"),
+        ("experiment", "launcher.env"),
+        ("experiment", "launcher.env.X"),
+        ("ds_config", "zero_optimization.reduce_bucket_size"),
+        ("environment", "X"),
+    }
+    bucket = by_key["ds_config", "zero_optimization.reduce_bucket_size"]
+    assert bucket["a"]["value"] == 147456
+    assert "hidden_size x hidden_size" in bucket["a"]["source"]
+    assert bucket["b"] == {"value": 1_000_000, "source": "stage.reduce_bucket_size=1e6"}
+
+
+def test_equal_runs_in_two_folders_have_no_difference(tmp_path: Path, capsys: Captured) -> None:
+    overrides = ["stage=3", "offload=nvme", f"offload.nvme_path={tmp_path}"]
+    assert printed(
+        capsys, "diff", written(tmp_path, "a", *overrides), written(tmp_path, "b", *overrides)
+    ) == ("no difference\n")
+
+
+@pytest.mark.parametrize("content", [None, "{", '{"format": 1}'], ids=["missing", "no JSON", "no plan"])
+def test_what_is_no_plan_is_refused(content: str | None, tmp_path: Path, capsys: Captured) -> None:
+    file = tmp_path / "plan.json"
+    if content is not None:
+        file.write_text(content)
+    assert main(["diff", str(file), str(file)]) == 2
+    assert str(file) in capsys.readouterr().err
+
+
+def test_values_are_shown_as_yaml_and_json_have_them() -> None:
+    assert [shown(value) for value in (None, True, 1e-5, "auto", [1, "a"])] == [
+        "null",
+        "true",
+        "1e-05",
+        "auto",
+        '[1, "a"]',
+    ]

@@ -1,0 +1,128 @@
+"""A sweep composes quickly and makes of every point what composing it alone makes."""
+
+import json
+from itertools import product
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support.planning import CPU
+from zpipe.compile.compiler import compile_plan
+from zpipe.compose.compose import Composed, compose_once
+from zpipe.compose.overrides import rewrite
+from zpipe.compose.sweep import Point, sweep_of
+from zpipe.planning import plan_sweep
+from zpipe.problems import Problem, Refusal
+
+SWEPT = (
+    "stage=1,3",
+    "offload=none,cpu_optimizer",
+    "precision=fp32,bf16",
+    "recipe=zero3_nvme,llama3_1b_zero2",
+    "stage.reduce_bucket_size=1e6,5e7",
+    "stage.leaf_module={names: [A]},{names: [B], classes: [C]}",
+    "train.learning_rate=1e-4,0.001",
+    "train.max_steps=3,${data.max_length}",
+    "train.warmup_steps=0,many",
+    "model.config.hidden_size=64,128",
+    "model.config={a: 1},{b: {c: 2}}",
+    "stage.leaf_module.classes=[A],[B,C]",
+    "tracking.run_name='a, b','c'",
+    "data.max_length=range(64,256,64)",
+    "launcher.env.A='1','2'",
+)
+
+
+def outcome(composed: Composed, point: Point) -> str:
+    """The plan as bytes in the file, or the problems."""
+    try:
+        plan = compile_plan(composed.experiment, point.folder, point.command, CPU, composed.provenance)
+    except Refusal as refusal:
+        return str(refusal)
+    return json.dumps(plan.model_dump(mode="json"))
+
+
+def of_the_sweep(overrides: list[str]) -> list[tuple[Point, str]]:
+    results = []
+    with sweep_of(rewrite(overrides)) as sweep:
+        for point in sweep.points:
+            try:
+                results.append((point, outcome(sweep.compose(point), point)))
+            except Refusal as refusal:
+                results.append((point, str(refusal)))
+    return results
+
+
+def alone(point: Point) -> str:
+    try:
+        return outcome(compose_once(list(point.overrides)), point)
+    except Refusal as refusal:
+        return str(refusal)
+
+
+@given(st.lists(st.sampled_from(SWEPT), min_size=1, max_size=2, unique=True))
+@settings(max_examples=10, deadline=None)
+def test_every_point_is_what_composing_it_alone_gives(overrides: list[str]) -> None:
+    for point, result in of_the_sweep(overrides):
+        assert result == alone(point), point
+
+
+def test_options_and_values_mixed_over_a_recipe_are_byte_for_byte_the_same() -> None:
+    overrides = [
+        "recipe=llama3_1b_zero2",
+        "stage=1,2,3",
+        "offload=none,cpu_optimizer",
+        "stage.reduce_bucket_size=1e7,2e8",
+        "train.learning_rate=1e-4,3e-4",
+        "model.config.num_hidden_layers=2",
+    ]
+    results = of_the_sweep(overrides)
+    assert len(results) == 24
+    assert all(result.startswith("{") for _, result in results)
+    for point, result in results:
+        assert result == alone(point)
+
+
+def test_points_come_in_the_order_of_hydra() -> None:
+    with sweep_of(rewrite(["stage=1,3", "train.seed=range(1,3)", "train.max_steps=5"])) as sweep:
+        commands = [point.command for point in sweep.points]
+        numbers = [point.number for point in sweep.points]
+    expected = product(["stage=1", "stage=3"], ["train.seed=1", "train.seed=2"], ["train.max_steps=5"])
+    assert commands == [list(each) for each in expected]
+    assert numbers == [0, 1, 2, 3]
+
+
+def test_a_point_does_not_leak_into_the_next() -> None:
+    with sweep_of(rewrite(["model.config.hidden_size=64,128", "launcher.env.A=x,y"])) as sweep:
+        first, *_, last = [sweep.compose(point) for point in sweep.points]
+        again = sweep.compose(sweep.points[0])
+    assert first == again
+    assert first.experiment.model.config["hidden_size"] == 64
+    assert last.experiment.launcher.env == {"A": "y"}
+
+
+def test_hydras_settings_reach_the_points(tmp_path: Path) -> None:
+    with sweep_of([f"hydra.sweep.dir={tmp_path}", *rewrite(["stage=1,2"])]) as sweep:
+        assert [point.folder for point in sweep.points] == [tmp_path / "0", tmp_path / "1"]
+        assert sweep.points[0].command == ["stage=1"]
+
+
+def test_refused_points_are_told_from_those_that_can_run() -> None:
+    planned = plan_sweep(rewrite(["stage=2,3", "offload=cpu", "train.learning_rate=1e-4,-1"]))
+    assert [each.plan is None for each in planned] == [True, True, False, True]
+    keys = [[problem.key for problem in each.problems] for each in planned]
+    assert keys == [["offload.offload_param.device"], ["train.learning_rate"], [], ["train.learning_rate"]]
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["train.learning_rate=interval(1e-5,1e-3)", "hydra/sweeper=optuna"],
+    ids=["interval", "optuna"],
+)
+def test_points_that_no_list_has_are_refused(override: str) -> None:
+    with pytest.raises(Refusal) as refused:
+        plan_sweep(rewrite([override]))
+    (problem,) = refused.value.problems
+    assert isinstance(problem, Problem)

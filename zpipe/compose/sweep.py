@@ -1,0 +1,175 @@
+"""The points of a sweep, and a quick way to compose them all.
+
+Hydra's basic sweeper says which points there are and in which order. Hydra composes once for each
+combination of options; the values that a point sets besides are applied by Hydra's own function to a
+copy of the blocks that they touch. A point with interpolations, which tie blocks together, is composed alone.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from zpipe.compose.chains import Chains
+from zpipe.compose.compose import (
+    Composed,
+    blocks_of,
+    composing,
+    hydras_refusals,
+    plain,
+    provenance_of,
+    to_experiment,
+    validated,
+)
+from zpipe.compose.layers import Recording, RecordingLoader, sets_a_value
+from zpipe.compose.overrides import as_typed
+from zpipe.problems import Problem, Refusal
+from zpipe.provenance import Provenance
+from zpipe.resources import config_groups
+from zpipe.schema.experiment import Experiment
+
+BASIC = f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}"
+
+
+class Unlistable(Refusal):
+    """The sweeper alone knows the points."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run of a sweep."""
+
+    number: int
+    folder: Path
+    """Where a multirun would put it."""
+    overrides: tuple[str, ...]
+    """In Hydra's form and order."""
+
+    @property
+    def command(self) -> list[str]:
+        """The overrides as a user would type them, Hydra's own left out as in a run's record."""
+        parsed = ((text, _parsed(text)) for text in self.overrides)
+        return [as_typed(text) for text, override in parsed if not override.is_hydra_override()]
+
+
+class Sweep:
+    """A sweep that is composed here and run nowhere."""
+
+    def __init__(self, loader: RecordingLoader, overrides: list[str]) -> None:
+        """Raises Refusal if the points cannot be listed."""
+        self._loader = loader
+        self._bases: dict[tuple[str, ...], _Base] = {}
+        self.points = list(_points(loader, overrides))
+
+    def compose(self, point: Point) -> Composed:
+        """What Hydra makes of this point alone. Raises Refusal."""
+        with hydras_refusals():
+            experiment, provenance = self._compose(point)
+        return Composed(experiment, point.folder, provenance)
+
+    def _compose(self, point: Point) -> tuple[Experiment, Provenance]:
+        values: list[Override] = []
+        choices: list[str] = []
+        for text in point.overrides:
+            override = _parsed(text)
+            if _sets_experiment(override):
+                values.append(override)
+            else:
+                choices.append(text)
+        base = self._base(tuple(choices))
+        if base.interpolates or any("${" in str(override.value()) for override in values):
+            return self._alone(point)
+        return validated(base.blocks_with(values)), base.provenance_with(values)
+
+    def _base(self, overrides: tuple[str, ...]) -> "_Base":
+        if overrides not in self._bases:
+            config = hydra_compose("config", list(overrides), return_hydra_config=True)
+            self._bases[overrides] = _Base(blocks_of(config), self._loader.recording)
+        return self._bases[overrides]
+
+    def _alone(self, point: Point) -> tuple[Experiment, Provenance]:
+        config = hydra_compose("config", list(point.overrides), return_hydra_config=True)
+        with open_dict(config):
+            config.hydra.job.id = config.hydra.job.num = point.number
+        HydraConfig.instance().set_config(config)
+        return to_experiment(config), provenance_of(self._loader.recording)
+
+
+@contextmanager
+def sweep_of(overrides: list[str]) -> Iterator[Sweep]:
+    """The sweep of rewritten overrides. Raises Refusal if its points cannot be listed."""
+    with composing() as loader:
+        yield Sweep(loader, overrides)
+
+
+class _Base:
+    """A composition of options alone, and what value overrides make of it."""
+
+    def __init__(self, blocks: DictConfig, recording: Recording) -> None:
+        unresolved = OmegaConf.to_container(blocks, resolve=False)
+        self.interpolates = "${" in str(unresolved)
+        self._blocks = blocks
+        self._plain = {} if self.interpolates else plain(blocks)
+        self._chains = Chains().with_layers(recording.layers)
+        self._options = recording.choices()
+        self._made: dict[tuple[str, ...], Any] = {}
+
+    def blocks_with(self, values: Sequence[Override]) -> dict[str, Any]:
+        by_block: dict[str, list[Override]] = {}
+        for override in values:
+            by_block.setdefault(override.key_or_group.partition(".")[0], []).append(override)
+        return {**self._plain, **{name: self._block(name, each) for name, each in by_block.items()}}
+
+    def _block(self, name: str, values: Sequence[Override]) -> Any:
+        """The points of a grid share their blocks, so each is made once."""
+        made_from = tuple(override.input_line or "" for override in values)
+        if made_from not in self._made:
+            config = OmegaConf.masked_copy(self._blocks, name)
+            OmegaConf.set_struct(config, True)
+            ConfigLoaderImpl._apply_overrides_to_config(list(values), config)
+            self._made[made_from] = plain(config)[name]
+        return self._made[made_from]
+
+    def provenance_with(self, values: Sequence[Override]) -> Provenance:
+        return Provenance(options=self._options, experiment=self._chains.with_overrides(values).said())
+
+
+def _points(loader: RecordingLoader, overrides: list[str]) -> Iterator[Point]:
+    parser = OverridesParser.create(config_loader=loader)
+    parsed = parser.parse_overrides(overrides)
+    fixed = [override.input_line or "" for override in parsed if not override.is_sweep_override()]
+    hydra = hydra_compose("config", fixed, return_hydra_config=True).hydra
+    if hydra.sweeper._target_ != BASIC:
+        reason = "this sweeper chooses its points while it runs"
+        raise Unlistable([Problem("hydra/sweeper", hydra.sweeper._target_, reason, "basic")])
+    of_file = parser.parse_overrides(
+        [f"{key}={value}" for key, value in (hydra.sweeper.params or {}).items()]
+    )
+    of_experiment = [override for override in parsed if not override.is_hydra_override()]
+    (batch,) = BasicSweeper.split_arguments([*of_file, *of_experiment], max_batch_size=None)
+    of_hydra = [override.input_line or "" for override in parsed if override.is_hydra_override()]
+    folder = Path(hydra.sweep.dir).absolute()
+    for number, point in enumerate(batch):
+        yield Point(number, folder / str(number), (*of_hydra, *point))
+
+
+@cache
+def _parsed(text: str) -> Override:
+    """The points of a sweep share most of their overrides."""
+    return OverridesParser.create().parse_override(text)
+
+
+def _sets_experiment(override: Override) -> bool:
+    block = override.key_or_group.partition(".")[0]
+    names_a_group = override.key_or_group in config_groups()
+    return block in Experiment.model_fields and sets_a_value(override, names_a_group)
