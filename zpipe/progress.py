@@ -136,6 +136,9 @@ class Progress:
         total = event.get("skipped_total")
         self._say(f"step {event['step']}: gradients not finite, step skipped{scale} ({total} skipped so far)")
 
+    def _nonfinite(self, event: "Event") -> None:
+        self._say(f"step {event['step']}: the loss is {event['loss']}")
+
     def _checkpoint(self, event: "Event") -> None:
         path = self._plan.folder / event["path"]
         self.facts.checkpoints.append(path)
@@ -214,6 +217,7 @@ _ACTIONS: dict[str, Callable[[Progress, "Event"], None]] = {
     "step": Progress._step,
     "metrics": Progress._metrics,
     "overflow": Progress._overflow,
+    "nonfinite": Progress._nonfinite,
     "checkpoint": Progress._checkpoint,
     "model": Progress._model,
     "failed": Progress._failed,

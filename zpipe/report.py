@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from zpipe.problems import Problem
 
 _WIDTH_WITHOUT_TERMINAL = 200
+_SUGGESTIONS_SHOWN = 3
 
 
 @dataclass
@@ -68,6 +69,19 @@ def print_summary(plan: "Plan", progress: HasFacts, outcome: "Outcome", stream: 
         _print(console, f"bring it up to date:  {shlex.join(['zpipe', 'record', plan.run_dir])}")
     if outcome.mlflow_run_id is not None:
         _print(console, f"\nlook at it in MLflow:  {ui_command(tracking_uri(plan.experiment.tracking.uri))}")
+
+
+def print_postmortem(
+    path: Path | None, suggestions: Sequence[Sequence[str]], stream: TextIO | None = None
+) -> None:
+    """What to try after a run that did not finish, in short."""
+    console = _console(stream)
+    if suggestions:
+        _print(console, "\nwhat to try, best first:")
+        for overrides in suggestions[:_SUGGESTIONS_SHOWN]:
+            _print(console, f"  {' '.join(overrides)}")
+    if path is not None:
+        _print(console, f"\npost-mortem:  {path}")
 
 
 def summary_table(

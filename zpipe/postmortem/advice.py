@@ -1,0 +1,59 @@
+"""Advice that holds: of what the ladders propose, only what compiles and changes the plan."""
+
+import shlex
+from collections.abc import Iterable
+
+from zpipe.compile.compiler import compile_plan
+from zpipe.facts.hardware import Hardware
+from zpipe.outcome import Ending
+from zpipe.plan import Plan
+from zpipe.postmortem.changes import changed
+from zpipe.postmortem.ladders import LADDERS, Situation, Suggestion
+from zpipe.problems import Refusal
+from zpipe.schema.stage import keys_without_effect
+
+
+def advise(ending: Ending, situation: Situation, hardware: Hardware) -> list[Suggestion]:
+    """Overrides to try, best first, each of which compiles on this hardware; none after a finished run."""
+    ladder = LADDERS.get(ending)
+    proposals = ladder(situation) if ladder else ()
+    suggestions = [_complete(proposal, situation.plan) for proposal in proposals]
+    return [each for each in suggestions if is_sound(each, situation.plan, hardware)]
+
+
+def is_sound(suggestion: Suggestion, plan: Plan, hardware: Hardware) -> bool:
+    """Whether the real compiler takes it, and it changes anything that the workers would see."""
+    try:
+        experiment = changed(plan.experiment, suggestion.overrides)
+        compiled = compile_plan(experiment, plan.folder, [], hardware)
+    except Refusal:
+        return False
+    return (
+        compiled.ds_config != plan.ds_config
+        or compiled.training_arguments != plan.training_arguments
+        or experiment.launcher != plan.experiment.launcher
+        or experiment.data != plan.experiment.data
+        or experiment.model != plan.experiment.model
+    )
+
+
+def _complete(suggestion: Suggestion, plan: Plan) -> Suggestion:
+    """Takes back the keys of the user's that would have no effect at a new stage."""
+    if not any(override.startswith("stage=") for override in suggestion.overrides):
+        return suggestion
+    stage = changed(plan.experiment, suggestion.overrides).stage
+    resets = tuple(f"stage.{name}=null" for name in keys_without_effect(stage))
+    return Suggestion((*suggestion.overrides, *resets), suggestion.why)
+
+
+def command_with(plan: Plan, overrides: Iterable[str]) -> list[str]:
+    """The overrides of the run with these in the place of what they replace, for a new folder."""
+    added = list(overrides)
+    replaced = {override.partition("=")[0] for override in added} | {"hydra.run.dir", "hydra.sweep.dir"}
+    kept = [each for each in plan.command if each.partition("=")[0].lstrip("+~") not in replaced]
+    return kept + added
+
+
+def command_line(plan: Plan, overrides: Iterable[str]) -> str:
+    """The same as a line for a shell."""
+    return shlex.join(["zpipe", *command_with(plan, overrides)])

@@ -1,0 +1,127 @@
+"""`postmortem.md` in the run folder, and the same in short for the terminal."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from zpipe.facts.hardware import Hardware
+from zpipe.outcome import POSTMORTEM, Outcome
+from zpipe.plan import Plan, write_text
+from zpipe.postmortem.advice import advise, command_line
+from zpipe.postmortem.curve import draw
+from zpipe.postmortem.ladders import Situation, Suggestion
+from zpipe.postmortem.predictions import compare
+from zpipe.postmortem.words import MEANING
+from zpipe.problems import Problem
+from zpipe.redact import redact
+from zpipe.supervise.classify import root_death, root_error
+from zpipe.supervise.evidence import Evidence
+
+
+@dataclass(frozen=True)
+class PostMortem:
+    """What is told about one run; `path` is null where the file could not be written."""
+
+    text: str
+    suggestions: tuple[Suggestion, ...]
+    path: Path | None = None
+
+
+def write_postmortem(
+    plan: Plan, outcome: Outcome, evidence: Evidence, hardware: Hardware, problems: Sequence[Problem] = ()
+) -> PostMortem | None:
+    """Writes the file; None for a run that finished or was refused. Never raises for want of room."""
+    if outcome.ending not in MEANING:
+        return None
+    heard = evidence.heard
+    situation = Situation(plan, heard.phase, heard.step, root_death(evidence))
+    suggestions = tuple(advise(outcome.ending, situation, hardware))
+    sections = [
+        _head(plan, outcome, evidence),
+        _problems(problems),
+        _exceptions(evidence),
+        _logs(plan, evidence),
+        _block("Memory and disk", draw(evidence.samples)),
+        _predictions(plan, evidence, hardware),
+        _advice(plan, suggestions),
+    ]
+    text = redact("\n\n".join(section for section in sections if section), plan.experiment.tracking.uri)
+    path = None
+    with suppress(OSError):
+        path = write_text(plan.folder / POSTMORTEM, text + "\n")
+    return PostMortem(text, suggestions, path)
+
+
+def _head(plan: Plan, outcome: Outcome, evidence: Evidence) -> str:
+    heard = evidence.heard
+    rows = {
+        "reason": outcome.reason,
+        "rank": "" if outcome.failed_rank is None else str(outcome.failed_rank),
+        "phase": heard.phase,
+        "last step": str(heard.step) if heard.step else "",
+        "checkpoints": ", ".join(heard.checkpoints),
+        "exit code": str(int(outcome.exit_code)),
+        "MLflow": "" if outcome.ending == "environment" else outcome.mlflow_status,
+        "run folder": plan.run_dir,
+        "command": f"`{command_line(plan, ())}`",
+    }
+    table = [f"| {name} | {_cell(value)} |" for name, value in rows.items() if value]
+    title = f"# Post-mortem: {outcome.ending}"
+    return "\n".join([title, "", MEANING[outcome.ending], "", "| | |", "|---|---|", *table])
+
+
+def _problems(problems: Sequence[Problem]) -> str:
+    return _block("What is missing", [line for problem in problems for line in str(problem).splitlines()])
+
+
+def _exceptions(evidence: Evidence) -> str:
+    """The exception that began it, and how the processes of the ranks ended."""
+    lines = [
+        f"rank {death.rank}: {death.signal_name or f'exit code {death.exit_code}'}"
+        for death in evidence.deaths
+    ]
+    if evidence.silence is not None:
+        lines += [f"rank {rank}: {state}" for rank, state in evidence.silence.states.items()]
+    parts = [_block("Ranks", lines)]
+    error = root_error(evidence)
+    if error is not None:
+        traceback = (error.traceback or error.line).splitlines()
+        parts.append(_block(f"The exception of rank {error.rank}", traceback[-40:]))
+    return "\n\n".join(part for part in parts if part)
+
+
+def _logs(plan: Plan, evidence: Evidence) -> str:
+    parts = [_block(f"Last lines of rank {rank}", lines) for rank, lines in evidence.lines.items()]
+    if not any(evidence.lines.values()):
+        parts.append(_block("Last lines of the launcher", evidence.launcher_lines))
+    return "\n\n".join(part for part in parts if part)
+
+
+def _predictions(plan: Plan, evidence: Evidence, hardware: Hardware) -> str:
+    rows = compare(plan, evidence.samples, hardware)
+    if not rows:
+        return ""
+    table = [f"| {row.what} | {row.predicted} | {row.measured} |" for row in rows]
+    head = ["## Predicted and measured", "", "| | predicted | measured |", "|---|---|---|"]
+    return "\n".join([*head, *table])
+
+
+def _advice(plan: Plan, suggestions: Sequence[Suggestion]) -> str:
+    if not suggestions:
+        return ""
+    lines = ["## What to try", "", "The most promising first; each was compiled and would start.", ""]
+    for number, suggestion in enumerate(suggestions, start=1):
+        overrides = " ".join(suggestion.overrides)
+        lines += [f"{number}. `{overrides}`: {suggestion.why}", ""]
+    first = command_line(plan, suggestions[0].overrides)
+    return "\n".join([*lines, "With the first one the command is", "", f"    {first}"])
+
+
+def _block(title: str, lines: Sequence[str]) -> str:
+    """A heading and lines as they are; nothing without lines."""
+    return "\n".join([f"## {title}", "", *(f"    {line}" for line in lines)]) if lines else ""
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
