@@ -149,7 +149,8 @@ class Progress:
         self._say(f"model: {self.facts.model} ({_size(event.get('bytes'))})")
 
     def _failed(self, event: "Event") -> None:
-        self._say(f"failed: {event.get('type')}: {event.get('message')}")
+        first, *_ = str(event.get("message")).splitlines() or [""]
+        self._say(f"failed: {event.get('type')}: {first}")
 
     def _reach(self, step: int) -> None:
         now = self._clock()

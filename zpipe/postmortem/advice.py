@@ -10,6 +10,7 @@ from zpipe.plan import Plan
 from zpipe.postmortem.changes import changed
 from zpipe.postmortem.ladders import LADDERS, Situation, Suggestion
 from zpipe.problems import Refusal
+from zpipe.schema.precision import Precision
 from zpipe.schema.stage import keys_without_effect
 
 
@@ -38,12 +39,25 @@ def is_sound(suggestion: Suggestion, plan: Plan, hardware: Hardware) -> bool:
 
 
 def _complete(suggestion: Suggestion, plan: Plan) -> Suggestion:
-    """Takes back the keys of the user's that would have no effect at a new stage."""
-    if not any(override.startswith("stage=") for override in suggestion.overrides):
-        return suggestion
-    stage = changed(plan.experiment, suggestion.overrides).stage
-    resets = tuple(f"stage.{name}=null" for name in keys_without_effect(stage))
+    """Takes back the keys of the user's that would have no effect at a new stage or in a new format."""
+    experiment = changed(plan.experiment, suggestion.overrides)
+    groups = {override.partition("=")[0] for override in suggestion.overrides}
+    resets: list[str] = []
+    if "stage" in groups:
+        resets += [f"stage.{name}=null" for name in keys_without_effect(experiment.stage)]
+    if "precision" in groups:
+        resets += _settings_of_other_formats(experiment.precision)
     return Suggestion((*suggestion.overrides, *resets), suggestion.why)
+
+
+def _settings_of_other_formats(precision: Precision) -> list[str]:
+    blocks = {"fp16": precision.fp16, "bf16": precision.bf16}
+    return [
+        f"precision.{format_}.{name}=null"
+        for format_, block in blocks.items()
+        if precision.dtype not in (format_, "auto")
+        for name in block.model_dump(exclude_none=True)
+    ]
 
 
 def command_with(plan: Plan, overrides: Iterable[str]) -> list[str]:

@@ -37,7 +37,8 @@ def series_of(samples: Sequence[Sample]) -> list[Series]:
 
 
 def draw(samples: Sequence[Sample]) -> list[str]:
-    """Lines of text; none without samples."""
+    """Lines of text; none without samples. Before and after the workers there is nothing to see."""
+    samples = [sample for sample in samples if sample.workers > 0] or samples
     if not samples:
         return []
     seconds = samples[-1].time - samples[0].time

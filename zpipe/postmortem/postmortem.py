@@ -18,6 +18,8 @@ from zpipe.redact import redact
 from zpipe.supervise.classify import root_death, root_error
 from zpipe.supervise.evidence import Evidence
 
+TRACEBACK_LINES = 30
+
 
 @dataclass(frozen=True)
 class PostMortem:
@@ -40,8 +42,9 @@ def write_postmortem(
     sections = [
         _head(plan, outcome, evidence),
         _problems(problems),
-        _exceptions(evidence),
-        _logs(plan, evidence),
+        _ranks(evidence),
+        _exception(evidence),
+        _logs(evidence),
         _block("Memory and disk", draw(evidence.samples)),
         _predictions(plan, evidence, hardware),
         _advice(plan, suggestions),
@@ -75,25 +78,34 @@ def _problems(problems: Sequence[Problem]) -> str:
     return _block("What is missing", [line for problem in problems for line in str(problem).splitlines()])
 
 
-def _exceptions(evidence: Evidence) -> str:
-    """The exception that began it, and how the processes of the ranks ended."""
+def _ranks(evidence: Evidence) -> str:
+    """How the processes of the ranks ended, or what they were doing."""
     lines = [
         f"rank {death.rank}: {death.signal_name or f'exit code {death.exit_code}'}"
         for death in evidence.deaths
     ]
-    if evidence.silence is not None:
-        lines += [f"rank {rank}: {state}" for rank, state in evidence.silence.states.items()]
-    parts = [_block("Ranks", lines)]
+    states = evidence.silence.states if evidence.silence else {}
+    return _block("Ranks", [*lines, *(f"rank {rank}: {state}" for rank, state in states.items())])
+
+
+def _exception(evidence: Evidence) -> str:
     error = root_error(evidence)
-    if error is not None:
-        traceback = (error.traceback or error.line).splitlines()
-        parts.append(_block(f"The exception of rank {error.rank}", traceback[-40:]))
-    return "\n\n".join(part for part in parts if part)
+    if error is None:
+        return ""
+    lines = (error.traceback or error.message).splitlines()
+    return _block(f"The exception of rank {error.rank}", lines[-TRACEBACK_LINES:])
 
 
-def _logs(plan: Plan, evidence: Evidence) -> str:
-    parts = [_block(f"Last lines of rank {rank}", lines) for rank, lines in evidence.lines.items()]
-    if not any(evidence.lines.values()):
+def _logs(evidence: Evidence) -> str:
+    """Of the ranks whose end is not explained by the exception; of the launcher if there are none."""
+    error = root_error(evidence)
+    told = {error.rank} if error is not None else set()
+    parts = [
+        _block(f"Last lines of rank {rank}", lines)
+        for rank, lines in evidence.lines.items()
+        if rank not in told
+    ]
+    if not told and not any(evidence.lines.values()):
         parts.append(_block("Last lines of the launcher", evidence.launcher_lines))
     return "\n\n".join(part for part in parts if part)
 

@@ -24,7 +24,7 @@ MEANING: dict[Ending, str] = {
     ),
     "hang": (
         "The workers lived and did nothing: no event for launcher.hang_timeout_s, or a collective that timed "
-        "out. The stacks of every rank that could still answer are in its log."
+        "out. Each rank that could still answer wrote its stack to its log."
     ),
     "rank_died": (
         "The process of a rank was ended by a signal that zpipe did not send: somebody killed it, or native "

@@ -41,6 +41,7 @@ _HOST_MEMORY = re.compile(
 _PINNED_MEMORY = re.compile(r"pin_memory\(|cudaHostAlloc|HostAllocator")
 _WORKER_KILLED = re.compile(r"DataLoader worker .*killed by signal: Killed")
 _NO_ROOM = re.compile(r"No space left on device|Disk quota exceeded|File too large")
+_COMPILER_ERROR = re.compile(r"\b(fatal )?error: ")
 _SCALE_AT_MINIMUM = re.compile(r"loss scale already at minimum", re.IGNORECASE)
 
 
@@ -101,28 +102,35 @@ def _hung(evidence: Evidence) -> Verdict | None:
 
 
 def _operator_build(evidence: Evidence) -> Verdict | None:
-    return _by_type(evidence, "OperatorBuildError", "operator_build")
+    error = _of_type(evidence, "OperatorBuildError")
+    if error is None:
+        return None
+    lines = [line.strip() for line in error.message.splitlines() if line.strip()]
+    operator = lines[0].partition(":")[0]
+    said = next((line for line in lines if _COMPILER_ERROR.search(line)), None)
+    return Verdict("operator_build", f"{operator}: {said}" if said else lines[0], error.rank)
 
 
 def _loss_scale(evidence: Evidence) -> Verdict | None:
-    verdict = _by_type(evidence, "LossScaleStuckError", "loss_scale_stuck")
-    if verdict is not None:
-        return verdict
+    """All ranks see it at the same step, so no rank is named."""
+    error = _of_type(evidence, "LossScaleStuckError")
+    if error is not None:
+        return Verdict("loss_scale_stuck", error.message)
     error = root_error(evidence)
     if error is None or not _SCALE_AT_MINIMUM.search(error.message):
         return None
-    return Verdict("loss_scale_stuck", error.line, error.rank)
+    return Verdict("loss_scale_stuck", error.line)
 
 
 def _nonfinite(evidence: Evidence) -> Verdict | None:
     """A loss that is no number explains a loss scale that fell to its minimum, and not the reverse."""
-    verdict = _by_type(evidence, "NonFiniteLossError", "nonfinite_loss")
-    if verdict is not None:
-        return verdict
+    error = _of_type(evidence, "NonFiniteLossError")
+    if error is not None:
+        return Verdict("nonfinite_loss", error.message)
     stuck, loss = _loss_scale(evidence), evidence.heard.loss
     if stuck is None or loss is None or math.isfinite(loss):
         return None
-    return Verdict("nonfinite_loss", f"the loss was {loss} {_where(evidence)}; {stuck.reason}", stuck.rank)
+    return Verdict("nonfinite_loss", f"the loss was {loss} {_where(evidence)}; {stuck.reason}")
 
 
 def _gpu_memory(evidence: Evidence) -> Verdict | None:
@@ -269,9 +277,8 @@ def _lacks_host_memory(error: RankError) -> bool:
     return bool(_HOST_MEMORY.search(said) or pinned)
 
 
-def _by_type(evidence: Evidence, type_: str, ending: Ending) -> Verdict | None:
-    error = next((error for error in evidence.errors if error.type == type_), None)
-    return None if error is None else Verdict(ending, error.message.splitlines()[0], error.rank)
+def _of_type(evidence: Evidence, name: str) -> RankError | None:
+    return next((error for error in evidence.errors if error.type == name), None)
 
 
 def _where(evidence: Evidence) -> str:

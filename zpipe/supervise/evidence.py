@@ -12,6 +12,8 @@ from zpipe.launchers.logs import launcher_lines, rank_lines
 from zpipe.supervise.samples import Sample
 
 SHOWN_LINES = 20
+STACK_LINES = 80
+"""A stack is written from its innermost frame on, which is the one that matters."""
 
 
 @dataclass
@@ -119,6 +121,7 @@ def from_folder(
     deaths, errors = tuple(read_deaths(run_dir)), tuple(_errors(run_dir, heard))
     ranks = {death.rank for death in deaths} | {error.rank for error in errors}
     ranks |= set(silence.states) if silence else set()
+    count = STACK_LINES if silence else SHOWN_LINES
     return Evidence(
         heard=heard,
         returncode=returncode,
@@ -128,7 +131,7 @@ def from_folder(
         deaths=deaths,
         errors=errors,
         samples=samples,
-        lines={rank: tuple(rank_lines(run_dir, rank, SHOWN_LINES)) for rank in sorted(ranks)},
+        lines={rank: tuple(rank_lines(run_dir, rank, count)) for rank in sorted(ranks)},
         launcher_lines=tuple(launcher_lines(run_dir, SHOWN_LINES)),
     )
 

@@ -48,4 +48,4 @@ def signals_noted(interrupt: bool = False) -> Iterator[Caught]:
 
 def in_batch_job(environment: Mapping[str, str] = os.environ) -> bool:
     """Whether a batch scheduler runs this process, and may therefore end it."""
-    return any(name in environment for name in SCHEDULERS)
+    return any(environment.get(name) for name in SCHEDULERS)

@@ -61,7 +61,7 @@ class ProcessTree:
         return states
 
     def write_stacks(self) -> None:
-        """Has every rank write the stacks of its threads to its log (zpipe/train/__main__.py)."""
+        """Has every rank write the stack of its main thread to its log (zpipe/train/__main__.py)."""
         for process in self._ranks.values():
             _send(process, signal.SIGUSR2)
         time.sleep(STACK_SECONDS)
