@@ -262,17 +262,20 @@ def limited_files() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
 
 
-def test_a_read_only_output_folder(desk: Desk, name: str) -> None:
-    folder = desk.cwd / "readonly"
-    with tmpfs(folder, "ro,size=1m") as mounted:
-        if not mounted:
-            pytest.importorskip("pwd")
-        run = desk.end_of(name, desk.start(name, f"hydra.run.dir={folder / name}"), folder / name)
+@pytest.mark.parametrize("verb", ["plan", "run"])
+def test_a_read_only_output_folder(desk: Desk, name: str, verb: str) -> None:
+    with tmpfs(desk.cwd / "readonly", "ro,size=1m") as mounted:
+        # Where nothing may be mounted, the kernel's own folder is read-only, for root as well.
+        folder = desk.cwd / "readonly" if mounted else Path("/proc/sys/kernel")
+        before = sorted(folder.iterdir())
+        run = desk.end_of(
+            name, start(desk.cwd, verb, *desk.overrides(name, f"hydra.run.dir={folder / name}"))
+        )
         assert run.exit_code == 2, run.explain()
         assert "hydra.run.dir" in run.stderr
         assert "cannot be written" in run.stderr
         assert "Traceback" not in run.stderr
-        assert list(folder.iterdir()) == []
+        assert sorted(folder.iterdir()) == before
         assert desk.recorded(folder / name) is None
 
 

@@ -9,7 +9,8 @@ from zpipe.compose.overrides import rewrite
 from zpipe.exits import Exit
 from zpipe.facts.hardware import detect
 from zpipe.plan import Plan, claim, write_plan
-from zpipe.problems import Problem, Refusal
+from zpipe.preflight import unwritable
+from zpipe.problems import Problem, Refusal, refuse_if_any
 
 
 def plan(arguments: list[str]) -> int:
@@ -21,6 +22,7 @@ def plan(arguments: list[str]) -> int:
     composed = compose_once(rewrite(arguments))
     compiled = compile_plan(composed.experiment, composed.run_dir, arguments, detect())
     claim(compiled.folder)
+    refuse_if_any(unwritable(compiled.folder))
     write_plan(compiled)
     print(render(compiled), end="")
     return Exit.FINISHED

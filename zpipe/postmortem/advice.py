@@ -38,16 +38,17 @@ def is_sound(suggestion: Suggestion, plan: Plan, hardware: Hardware) -> bool:
     )
 
 
-def _complete(suggestion: Suggestion, plan: Plan) -> Suggestion:
-    """Takes back the keys of the user's that would have no effect at a new stage or in a new format."""
-    experiment = changed(plan.experiment, suggestion.overrides)
-    groups = {override.partition("=")[0] for override in suggestion.overrides}
-    resets: list[str] = []
+def _complete(proposal: Suggestion, plan: Plan) -> Suggestion:
+    """Leaves out what is set already, and takes back what the new stage or format would ignore."""
+    given = plan.experiment
+    overrides = [each for each in proposal.overrides if changed(given, [each]) != given]
+    experiment = changed(given, overrides)
+    groups = {override.partition("=")[0] for override in overrides}
     if "stage" in groups:
-        resets += [f"stage.{name}=null" for name in keys_without_effect(experiment.stage)]
+        overrides += [f"stage.{name}=null" for name in keys_without_effect(experiment.stage)]
     if "precision" in groups:
-        resets += _settings_of_other_formats(experiment.precision)
-    return Suggestion((*suggestion.overrides, *resets), suggestion.why)
+        overrides += _settings_of_other_formats(experiment.precision)
+    return Suggestion(tuple(overrides), proposal.why)
 
 
 def _settings_of_other_formats(precision: Precision) -> list[str]:

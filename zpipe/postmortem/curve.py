@@ -45,8 +45,9 @@ def draw(samples: Sequence[Sample]) -> list[str]:
     lines = [f"the last {seconds:.0f} s, from left to right; the full height is the limit"]
     for series in series_of(samples):
         first, last, most = series.values[0], series.values[-1], max(series.values)
-        figures = f"{first / GIB:.2f} → {last / GIB:.2f}, at most {most / GIB:.2f}"
-        lines.append(f"{series.name:<12} {spark(series):<{WIDTH}}  {figures} of {series.limit / GIB:.2f} GiB")
+        unit, name = (GIB, "GiB") if series.limit >= GIB else (GIB / 1024, "MiB")
+        figures = f"{first / unit:.2f} → {last / unit:.2f}, at most {most / unit:.2f}"
+        lines.append(f"{series.name:<12} {spark(series)}  {figures} of {series.limit / unit:.2f} {name}")
     return lines
 
 

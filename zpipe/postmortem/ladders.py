@@ -1,6 +1,6 @@
 """What may help against each ending, best first: DeepSpeed's guide, rung by rung.
 
-A ladder proposes freely; `zpipe.postmortem.advice` drops what does not compile and what changes nothing.
+A ladder proposes freely; `zpipe.postmortem.advice` drops what is set already and what does not compile.
 """
 
 import signal
@@ -231,14 +231,13 @@ def _higher_stages(situation: Situation) -> Iterator[Suggestion]:
 def _more_offload(situation: Situation) -> Iterator[Suggestion]:
     level, stage = OFFLOADS.index(situation.offload), situation.experiment.stage.stage
     proposals = {
-        "cpu_optimizer": ((f"stage={max(stage, 2)}",), "optimizer states move to host memory"),
-        "cpu": (("stage=3",), "parameters and optimizer states move to host memory"),
-        "nvme": (("stage=3",), "parameters and optimizer states move to files"),
+        "cpu_optimizer": (max(stage, 2), "optimizer states move to host memory"),
+        "cpu": (3, "parameters and optimizer states move to host memory"),
+        "nvme": (3, "parameters and optimizer states move to files"),
     }
     for offload, (needed, why) in proposals.items():
         if OFFLOADS.index(offload) > level:
-            changes = () if needed == (f"stage={stage}",) else needed
-            yield Suggestion((*changes, f"offload={offload}"), why)
+            yield Suggestion((f"stage={needed}", f"offload={offload}"), why)
 
 
 def _leaner_swapping(situation: Situation) -> Iterator[Suggestion]:

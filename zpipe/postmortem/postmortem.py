@@ -5,8 +5,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from zpipe.events import Event
 from zpipe.facts.hardware import Hardware
-from zpipe.outcome import POSTMORTEM, Outcome
+from zpipe.outcome import POSTMORTEM, STOPPED, Outcome
 from zpipe.plan import Plan, write_text
 from zpipe.postmortem.advice import advise, command_line
 from zpipe.postmortem.curve import draw
@@ -15,10 +16,13 @@ from zpipe.postmortem.predictions import compare
 from zpipe.postmortem.words import MEANING
 from zpipe.problems import Problem
 from zpipe.redact import redact
+from zpipe.report import number
 from zpipe.supervise.classify import root_death, root_error
 from zpipe.supervise.evidence import Evidence
 
 TRACEBACK_LINES = 30
+EXPLAINED = STOPPED | {"nonfinite_loss", "loss_scale_stuck"}
+"""Endings that zpipe brought about: what the processes say at such an end is noise."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +46,8 @@ def write_postmortem(
     sections = [
         _head(plan, outcome, evidence),
         _problems(problems),
-        _ranks(evidence),
-        _exception(evidence),
-        _logs(evidence),
+        _block("Last signs", [_sign(event) for event in heard.unhealthy]),
+        *([] if outcome.ending in EXPLAINED else [_ranks(evidence), _exception(evidence), _logs(evidence)]),
         _block("Memory and disk", draw(evidence.samples)),
         _predictions(plan, evidence, hardware),
         _advice(plan, suggestions),
@@ -76,6 +79,15 @@ def _head(plan: Plan, outcome: Outcome, evidence: Evidence) -> str:
 
 def _problems(problems: Sequence[Problem]) -> str:
     return _block("What is missing", [line for problem in problems for line in str(problem).splitlines()])
+
+
+def _sign(event: Event) -> str:
+    """A skipped step or a loss that is not finite, as a line."""
+    if event["event"] == "nonfinite":
+        return f"step {event['step']}: loss {event['loss']}, gradient norm {event.get('grad_norm')}"
+    before, after = event.get("scale_before"), event.get("scale_after")
+    scale = "" if before is None else f", loss scale {number(before)} -> {number(after)}"
+    return f"step {event['step']}: skipped, gradients not finite{scale}"
 
 
 def _ranks(evidence: Evidence) -> str:
@@ -122,10 +134,15 @@ def _predictions(plan: Plan, evidence: Evidence, hardware: Hardware) -> str:
 def _advice(plan: Plan, suggestions: Sequence[Suggestion]) -> str:
     if not suggestions:
         return ""
-    lines = ["## What to try", "", "The most promising first; each was compiled and would start.", ""]
-    for number, suggestion in enumerate(suggestions, start=1):
+    lines = [
+        "## What to try",
+        "",
+        "Best first. Each was put through the compiler: it is accepted, and it changes something.",
+        "",
+    ]
+    for place, suggestion in enumerate(suggestions, start=1):
         overrides = " ".join(suggestion.overrides)
-        lines += [f"{number}. `{overrides}`: {suggestion.why}", ""]
+        lines += [f"{place}. `{overrides}`: {suggestion.why}", ""]
     first = command_line(plan, suggestions[0].overrides)
     return "\n".join([*lines, "With the first one the command is", "", f"    {first}"])
 

@@ -15,8 +15,8 @@ MEMORY_IS_FULL = 0.95
 """Share of the limit from which a killed rank is taken for a victim of its memory."""
 DISK_IS_FULL = 1 << 20
 """Bytes: with less, nothing of use can be written."""
-LAST_SECONDS = 15.0
-"""Before the end, in which a kill for memory must have happened to explain it."""
+LOOKED_BACK = 15
+"""Samples before the end, a second each, in which memory or disk must have run out to explain it."""
 SIGNAL_SECONDS = 1.0
 """The launcher tells the time of a death to the second."""
 
@@ -40,7 +40,12 @@ _HOST_MEMORY = re.compile(
 )
 _PINNED_MEMORY = re.compile(r"pin_memory\(|cudaHostAlloc|HostAllocator")
 _WORKER_KILLED = re.compile(r"DataLoader worker .*killed by signal: Killed")
-_NO_ROOM = re.compile(r"No space left on device|Disk quota exceeded|File too large")
+_NO_ROOM = re.compile(
+    r"No space left on device|Disk quota exceeded|File too large|PytorchStreamWriter failed writing|"
+    r"inline_container\.cc.*unexpected pos"
+)
+"""torch.save says nothing of the reason when the file system took less than it was given."""
+
 _COMPILER_ERROR = re.compile(r"\b(fatal )?error: ")
 _SCALE_AT_MINIMUM = re.compile(r"loss scale already at minimum", re.IGNORECASE)
 
@@ -179,7 +184,7 @@ def _disk(evidence: Evidence) -> Verdict | None:
     line = next((line for line in evidence.all_lines if _NO_ROOM.search(line)), None)
     if line is not None:
         return Verdict("disk_full", line.strip(), error.rank if error else None)
-    if evidence.samples and evidence.samples[-1].disk_free < DISK_IS_FULL:
+    if any(sample.disk_free < DISK_IS_FULL for sample in evidence.samples[-LOOKED_BACK:]):
         said = f": {error.line}" if error else ""
         return Verdict(
             "disk_full", f"the disk of the run folder is full{said}", error.rank if error else None
@@ -257,9 +262,6 @@ def _first_kill(evidence: Evidence) -> Death | None:
     """The first rank that a signal ended; SIGTERM is the launcher's own, sent to the ranks that are left."""
     fatal = (death for death in evidence.deaths if death.exit_code < 0 and -death.exit_code != signal.SIGTERM)
     return next(fatal, None)
-
-
-LOOKED_BACK = int(LAST_SECONDS)
 
 
 def was_short_of_memory(evidence: Evidence) -> bool:

@@ -1,6 +1,7 @@
 """What is known about the end of a run: heard from its events, seen by its supervisor, left in its folder."""
 
 import json
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,8 @@ class Heard:
     values: dict[str, float] = field(default_factory=dict)
     """The last value of each metric."""
     checkpoints: list[str] = field(default_factory=list)
+    unhealthy: deque[Event] = field(default_factory=lambda: deque(maxlen=SHOWN_LINES))
+    """The last skipped steps and losses that were not finite."""
 
     @property
     def done(self) -> bool:
@@ -52,6 +55,8 @@ class Heard:
             self.loss = self.values.get("loss")
         elif kind == "checkpoint":
             self.checkpoints.append(event["path"])
+        elif kind in ("overflow", "nonfinite"):
+            self.unhealthy.append(event)
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,9 @@ class ProcessTree:
                 time.sleep(_POLL_SECONDS)
         for process in self._alive():
             _send(process, signal.SIGKILL)
-        psutil.wait_procs(self._known.values(), timeout=GRACE_SECONDS)
+        # The root is left to whoever started it: psutil would take its exit code away.
+        others = [process for process in self._known.values() if process != self._root]
+        psutil.wait_procs(others, timeout=GRACE_SECONDS)
 
     def _alive(self) -> list[psutil.Process]:
         return [
