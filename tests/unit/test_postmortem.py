@@ -7,6 +7,7 @@ import pytest
 
 from tests.support.planning import CPU, GIB, H200, V100, gpus, plan_of
 from zpipe.compile.compiler import compile_plan
+from zpipe.compose.names import check_key
 from zpipe.facts.hardware import Hardware
 from zpipe.launchers.deaths import Death
 from zpipe.outcome import EXIT_OF, Ending, Outcome
@@ -17,6 +18,7 @@ from zpipe.postmortem.curve import draw
 from zpipe.postmortem.ladders import LADDERS, Situation
 from zpipe.postmortem.postmortem import write_postmortem
 from zpipe.postmortem.words import MEANING
+from zpipe.resources import config_groups
 from zpipe.supervise.evidence import Evidence, Heard, RankError
 from zpipe.supervise.samples import Sample
 
@@ -37,6 +39,20 @@ PLANS: dict[str, tuple[list[str], Hardware]] = {
     ),
     "four GPUs in bf16": (
         ["model=llama3_8b", "stage=1", "precision=bf16", "batch.per_device_train_batch_size=6"],
+        FOUR,
+    ),
+    "a given batch size, and Muon": (
+        ["batch.train_batch_size=64", "batch.per_device_train_batch_size=4", "optimizer=muon"],
+        FOUR,
+    ),
+    "ZeRO++ and DeepSpeed's checkpointing": (
+        [
+            "model=llama3_8b",
+            "stage=3",
+            "zeropp=full",
+            "stage.zero_hpz_partition_size=4",
+            "activation_checkpointing=deepspeed",
+        ],
         FOUR,
     ),
     "host memory": (["model=llama3_8b", "stage=3", "offload=cpu", "precision=bf16"], FOUR),
@@ -105,6 +121,17 @@ def test_all_advice_compiles_as_typed_and_changes_what_the_workers_see(name: str
         unasked = compile_plan(changed(plan.experiment, overrides), RUN, [], hardware)
         assert typed.ds_config == unasked.ds_config, overrides
         assert typed.training_arguments == unasked.training_arguments, overrides
+
+
+def test_the_ladders_propose_keys_and_options_that_exist() -> None:
+    options = config_groups()
+    for name in PLANS:
+        for situation in situations(plan_called(name)):
+            for ladder in LADDERS.values():
+                for override in (each for proposal in ladder(situation) for each in proposal.overrides):
+                    key, _, value = override.partition("=")
+                    known = value in options[key] if key in options else check_key(key, value) is None
+                    assert known, override
 
 
 def first_of(name: str, ending: Ending, **where: str) -> list[str]:

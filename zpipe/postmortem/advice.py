@@ -3,6 +3,8 @@
 import shlex
 from collections.abc import Iterable
 
+from pydantic import ValidationError
+
 from zpipe.compile.compiler import compile_plan
 from zpipe.facts.hardware import Hardware
 from zpipe.outcome import Ending
@@ -10,6 +12,7 @@ from zpipe.plan import Plan
 from zpipe.postmortem.changes import changed
 from zpipe.postmortem.ladders import LADDERS, Situation, Suggestion
 from zpipe.problems import Refusal
+from zpipe.schema.experiment import Experiment
 from zpipe.schema.precision import Precision
 from zpipe.schema.stage import keys_without_effect
 
@@ -18,29 +21,30 @@ def advise(ending: Ending, situation: Situation, hardware: Hardware) -> list[Sug
     """Overrides to try, best first, each of which compiles on this hardware; none after a finished run."""
     ladder = LADDERS.get(ending)
     proposals = ladder(situation) if ladder else ()
-    suggestions = [_complete(proposal, situation.plan) for proposal in proposals]
-    return [each for each in suggestions if is_sound(each, situation.plan, hardware)]
+    sound = (_sound(proposal, situation.plan, hardware) for proposal in proposals)
+    return [suggestion for suggestion in sound if suggestion is not None]
 
 
-def is_sound(suggestion: Suggestion, plan: Plan, hardware: Hardware) -> bool:
-    """Whether the real compiler takes it, and it changes anything that the workers would see."""
+def _sound(proposal: Suggestion, plan: Plan, hardware: Hardware) -> Suggestion | None:
+    """The proposal, completed; None if it is set already, or if the schema or a rule refuses it."""
     try:
+        suggestion = _complete(proposal, plan.experiment)
         experiment = changed(plan.experiment, suggestion.overrides)
         compiled = compile_plan(experiment, plan.folder, [], hardware)
-    except Refusal:
-        return False
-    return (
+    except (Refusal, ValidationError):
+        return None
+    differs = (
         compiled.ds_config != plan.ds_config
         or compiled.training_arguments != plan.training_arguments
         or experiment.launcher != plan.experiment.launcher
         or experiment.data != plan.experiment.data
         or experiment.model != plan.experiment.model
     )
+    return suggestion if differs else None
 
 
-def _complete(proposal: Suggestion, plan: Plan) -> Suggestion:
+def _complete(proposal: Suggestion, given: Experiment) -> Suggestion:
     """Leaves out what is set already, and takes back what the new stage or format would ignore."""
-    given = plan.experiment
     overrides = [each for each in proposal.overrides if changed(given, [each]) != given]
     experiment = changed(given, overrides)
     groups = {override.partition("=")[0] for override in overrides}

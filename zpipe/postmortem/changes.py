@@ -15,7 +15,6 @@ IDENTITY = {
     "stage": ("stage",),
     "offload": ("offload_optimizer.device", "offload_param.device"),
     "precision": ("dtype",),
-    "optimizer": ("type", "optim"),
     "checkpoint": ("save_strategy",),
 }
 """Groups whose options advice may change, each with the keys that tell its options apart."""

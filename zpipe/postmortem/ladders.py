@@ -161,7 +161,7 @@ def disk_full(situation: Situation) -> Iterator[Suggestion]:
 def operator_build(situation: Situation) -> Iterator[Suggestion]:
     """Settings that need no operator, or fewer."""
     if "fused_adam" in situation.plan.operators:
-        yield Suggestion(("optimizer.torch_adam=true",), "PyTorch's Adam needs no operator")
+        yield Suggestion(("optimizer.params.torch_adam=true",), "PyTorch's Adam needs no operator")
     if "async_io" in situation.plan.operators:
         yield Suggestion(("offload=cpu",), "host memory needs no async_io")
     yield Suggestion(("offload=none",), "without offload no CPU operator is needed")
@@ -204,16 +204,14 @@ LADDERS: dict[Ending, Ladder] = {
 
 def _smaller_activations(situation: Situation) -> Iterator[Suggestion]:
     batch = situation.experiment.batch
-    micro, accumulation = batch.per_device_train_batch_size, batch.gradient_accumulation_steps
+    micro, accumulation = batch.per_device_train_batch_size, situation.plan.accumulation
     if micro > 1:
         smaller = max(size for size in range(1, micro) if micro % size == 0)
-        yield Suggestion(
-            (
-                f"batch.per_device_train_batch_size={smaller}",
-                f"batch.gradient_accumulation_steps={accumulation * micro // smaller}",
-            ),
-            "fewer activations at a time, the same batch in each step",
-        )
+        overrides = [f"batch.per_device_train_batch_size={smaller}"]
+        # With a given batch size the accumulation follows by itself, unless that is given too.
+        if batch.train_batch_size is None or batch.gradient_accumulation_steps is not None:
+            overrides.append(f"batch.gradient_accumulation_steps={accumulation * micro // smaller}")
+        yield Suggestion(tuple(overrides), "fewer activations at a time, the same batch in each step")
     yield Suggestion(("train.gradient_checkpointing=true",), "activations are computed again instead of kept")
 
 
