@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
-from zpipe.report import Facts, clean, duration, number
+from zpipe.report import Facts, clean, duration, number, tolerant
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -202,7 +202,8 @@ class Progress:
 
             self._console.print(Text(clean(text)), soft_wrap=True)
         else:
-            print(clean(text), file=self._stream, flush=True)
+            with tolerant(self._stream):
+                print(clean(text), file=self._stream, flush=True)
 
     def _renderable(self) -> "Text":
         from rich.text import Text

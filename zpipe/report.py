@@ -1,9 +1,11 @@
 """What is printed when something has ended: problems, a run's summary, a sweep's points."""
 
 import math
+import os
 import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
@@ -167,6 +169,19 @@ def _sweep_figures(point: Mapping[str, Any], best: float | None) -> list[str]:
 
 def _figure(value: Any, form: str) -> str:
     return "" if value is None else format(float(value), form)
+
+
+@contextmanager
+def tolerant(stream: TextIO) -> Iterator[None]:
+    """Lets a run go on when nobody listens any more (`| head`), or when the disk of its output is full.
+
+    What is said afterwards, and what is still in the stream's buffer, goes nowhere.
+    """
+    try:
+        yield
+    except OSError:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def number(value: Any) -> str:

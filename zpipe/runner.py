@@ -1,6 +1,7 @@
 """One run from its experiment to its outcome: compile, check the machine, train, record, explain."""
 
 import shutil
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,11 +15,11 @@ from zpipe.problems import Problem, Refusal, refuse_if_any
 from zpipe.progress import Progress
 from zpipe.record.recorder import RecorderThread
 from zpipe.record.store import check_store, tracking_uri
-from zpipe.report import print_postmortem, print_problems, print_summary
+from zpipe.report import print_postmortem, print_problems, print_summary, tolerant
 from zpipe.schema.experiment import Experiment
 from zpipe.supervise.classify import classify
 from zpipe.supervise.evidence import Evidence
-from zpipe.supervise.supervisor import supervise
+from zpipe.supervise.supervisor import make_ready, supervise
 
 RECORD_PATIENCE_SECONDS = 60.0
 """How long the end of a run waits for a slow tracking server."""
@@ -31,13 +32,15 @@ def run_experiment(
     try:
         plan = prepare(experiment, run_dir, command)
         write_plan(plan)
+        missing = lacks(plan)
+        if not missing:
+            make_ready(plan)
     except Refusal as refusal:
         print_problems(refusal.problems)
         return _refused(run_dir, refusal.problems)
     except OSError as error:
         print_problems([_no_folder(run_dir, error)])
         return _refused(run_dir, [_no_folder(run_dir, error)])
-    missing = lacks(plan)
     if missing:
         print_problems(missing, title="This machine lacks what the plan needs")
         return _lacking(plan, missing)
@@ -73,9 +76,10 @@ def _train_and_record(plan: Plan, experiment: Experiment, parent_run_id: str | N
     if outcome.ending == "refused":
         print_problems([Problem(**problem) for problem in evidence.heard.refused])
         return outcome
-    print_summary(plan, progress, outcome)
-    if postmortem is not None:
-        print_postmortem(postmortem.path, [each.overrides for each in postmortem.suggestions])
+    with tolerant(sys.stdout):
+        print_summary(plan, progress, outcome)
+        if postmortem is not None:
+            print_postmortem(postmortem.path, [each.overrides for each in postmortem.suggestions])
     return outcome
 
 

@@ -5,13 +5,14 @@ import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import psutil
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from zpipe.events import Event, EventReader
 from zpipe.plan import Plan
@@ -25,6 +26,34 @@ from zpipe.supervise.tree import ProcessTree
 POLL_SECONDS = 0.1
 LOCK = ".supervised.lock"
 """Held while a supervisor lives; the kernel lets go of it when the process dies."""
+
+
+def make_ready(plan: Plan) -> None:
+    """Makes what a supervisor needs in the run folder; raises OSError where there is no room for it."""
+    if plan.launch.argv:
+        (plan.folder / "logs").mkdir(exist_ok=True)
+    set_aside(plan.folder)
+
+
+@contextmanager
+def supervised(run_dir: Path) -> Iterator[bool]:
+    """Claims the supervision of a run; yields False if another process has it.
+
+    Where the file system knows no locks, nobody else is assumed.
+    """
+    lock = FileLock(run_dir / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    except (OSError, NotImplementedError):
+        yield True
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 class Sink(Protocol):
@@ -45,7 +74,7 @@ class _End:
 def supervise(plan: Plan, sink: Sink) -> Evidence:
     """Runs the workers to their end. Blocks; every event goes to the sink in order.
 
-    Raises OSError if the run folder cannot take the first files; nothing runs then.
+    The run folder must be ready (`make_ready`).
     """
     heard = Heard()
     silence = SilenceWatch(plan.experiment.launcher.hang_timeout_s)
@@ -56,8 +85,7 @@ def supervise(plan: Plan, sink: Sink) -> Evidence:
         sink.handle(event)
 
     follower = _Follower(plan.folder, hear)
-    with FileLock(plan.folder / LOCK):
-        set_aside(plan.folder)
+    with supervised(plan.folder):
         try:
             watch = _Watch(plan, follower, silence)
             end = watch.spawned() if plan.launch.argv else watch.here()
@@ -97,9 +125,8 @@ class _Watch:
 
     def spawned(self) -> _End:
         """The workers as processes of their own."""
-        logs = self._plan.folder / "logs"
-        logs.mkdir(exist_ok=True)
-        with (logs / "launcher.log").open("wb") as log, signals_noted() as caught:
+        log_file = self._plan.folder / "logs" / "launcher.log"
+        with log_file.open("wb") as log, signals_noted() as caught:
             process = subprocess.Popen(
                 self._plan.launch.argv,
                 env={**os.environ, **self._plan.launch.env, **_launch_identity()},
