@@ -245,21 +245,22 @@ def test_a_loss_scale_that_cannot_recover(desk: Desk, name: str) -> None:
 
 
 def test_a_full_disk(desk: Desk, name: str) -> None:
-    disk, keep = desk.cwd / "disk", ("checkpoint=default", "checkpoint.save_steps=1")
-    with tmpfs(disk, "size=24m") as mounted:
-        before = None if mounted else limited_files
-        folder = disk / name
-        process = desk.start(
-            name, *keep, "checkpoint.save_total_limit=null", f"hydra.run.dir={folder}", before=before
-        )
+    keep = ("checkpoint=default", "checkpoint.save_steps=1", "checkpoint.save_total_limit=null")
+    with tmpfs(desk.cwd / "disk", "size=24m") as mounted:
+        folder = desk.cwd / "disk" / name
+        large, before = ((), None) if mounted else (LARGE_FILES, limited_files)
+        process = desk.start(name, *keep, *large, f"hydra.run.dir={folder}", before=before)
         run = desk.end_of(name, process, folder)
         text = expect(desk, run, "disk_full", 16, rank=0, suggests="checkpoint.save_total_limit=1")
         assert "disk free" in text.partition("## Memory and disk")[2]
 
 
+LARGE_FILES = ("model.config.hidden_size=512", "model.config.intermediate_size=2048")
+
+
 def limited_files() -> None:
-    """Where nothing may be mounted: no file of more than 300 kB, which the optimizer's states are."""
-    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+    """Where nothing may be mounted: no file of more than 16 MB, which the checkpoint's are and no other."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16_000_000, 16_000_000))
 
 
 @pytest.mark.parametrize("verb", ["plan", "run"])
