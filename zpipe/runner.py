@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from zpipe.record.recorder import RecorderThread
 from zpipe.record.store import check_store, tracking_uri
 from zpipe.report import print_postmortem, print_problems, print_summary, tolerant
 from zpipe.schema.experiment import Experiment
+from zpipe.spare import give_up
 from zpipe.supervise.classify import classify
 from zpipe.supervise.evidence import Evidence
 from zpipe.supervise.supervisor import make_ready, supervise
@@ -31,16 +33,11 @@ def run_experiment(
     """Runs it and says how it ended, on the terminal, in result.json and in MLflow."""
     try:
         plan = prepare(experiment, run_dir, command)
-        write_plan(plan)
-        missing = lacks(plan)
-        if not missing:
-            make_ready(plan)
+        _write_first_files(plan)
     except Refusal as refusal:
         print_problems(refusal.problems)
         return _refused(run_dir, refusal.problems)
-    except OSError as error:
-        print_problems([_no_folder(run_dir, error)])
-        return _refused(run_dir, [_no_folder(run_dir, error)])
+    missing = lacks(plan)
     if missing:
         print_problems(missing, title="This machine lacks what the plan needs")
         return _lacking(plan, missing)
@@ -97,26 +94,33 @@ def conclude(plan: Plan, evidence: Evidence) -> tuple[Outcome, PostMortem | None
     return outcome, write_postmortem(plan, outcome, evidence, detect())
 
 
-def _refused(run_dir: Path, problems: list[Problem] | tuple[Problem, ...]) -> Outcome:
+def _refused(run_dir: Path, problems: Sequence[Problem]) -> Outcome:
     outcome = Outcome(ending="refused", reason=_reasons(problems), run_dir=str(run_dir))
     _write(outcome)
     return outcome
 
 
-def _lacking(plan: Plan, problems: list[Problem]) -> Outcome:
+def _lacking(plan: Plan, problems: Sequence[Problem]) -> Outcome:
     outcome = Outcome(ending="environment", reason=_reasons(problems), run_dir=plan.run_dir)
     _write(outcome)
+    give_up(plan.folder)
     write_postmortem(plan, outcome, Evidence(), detect(), problems)
     return outcome
 
 
-def _reasons(problems: list[Problem] | tuple[Problem, ...]) -> str:
+def _reasons(problems: Sequence[Problem]) -> str:
     return "; ".join(f"{problem.key}: {problem.reason}" for problem in problems)
 
 
-def _no_folder(run_dir: Path, error: OSError) -> Problem:
-    reason = f"the run folder cannot be written: {error.strerror}"
-    return Problem("hydra.run.dir", str(run_dir), reason, "a folder on a disk with room")
+def _write_first_files(plan: Plan) -> None:
+    """Raises Refusal where the run folder does not take them."""
+    try:
+        write_plan(plan)
+        make_ready(plan)
+    except OSError as error:
+        reason = f"the run folder cannot be written: {error.strerror}"
+        problem = Problem("hydra.run.dir", plan.run_dir, reason, "a folder on a disk with room")
+        raise Refusal([problem]) from error
 
 
 def _write(outcome: Outcome) -> None:
