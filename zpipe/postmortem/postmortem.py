@@ -84,7 +84,8 @@ def _problems(problems: Sequence[Problem]) -> str:
 def _sign(event: Event) -> str:
     """A skipped step or a loss that is not finite, as a line."""
     if event["event"] == "nonfinite":
-        return f"step {event['step']}: loss {event['loss']}, gradient norm {event.get('grad_norm')}"
+        norm = event.get("grad_norm")
+        return f"step {event['step']}: loss {event['loss']}" + (f", gradient norm {norm}" if norm else "")
     before, after = event.get("scale_before"), event.get("scale_after")
     scale = "" if before is None else f", loss scale {number(before)} -> {number(after)}"
     return f"step {event['step']}: skipped, gradients not finite{scale}"
