@@ -32,8 +32,10 @@ Groups and options
 Hydra's own flags work as Hydra documents them: --cfg job|hydra|all, --info, -m/--multirun,
 --hydra-help, hydra/launcher=joblib, hydra/sweeper=optuna, hydra.run.dir=FOLDER …
 
-Exit codes: 0 finished, 2 refused input, 3 this machine lacks something, 4 training failed,
-5 a sweep with points that did not finish, 6 MLflow incomplete, 130 Ctrl-C, 143 SIGTERM
+Exit codes: 0 finished, 2 refused input, 3 this machine lacks something, 4 a Python error,
+5 a sweep with points that did not finish, 6 MLflow incomplete, 10 GPU out of memory,
+11 host out of memory, 12 loss not finite, 13 loss scale stuck, 14 hang, 15 a rank died,
+16 disk full, 17 an operator that does not compile, 130 Ctrl-C, 143 SIGTERM or preempted
 """
 
 

@@ -6,6 +6,7 @@ there afterwards; a torn last line is left for the next look. Non-finite numbers
 strings "nan", "inf" and "-inf", because JSON has none.
 """
 
+import errno
 import json
 import math
 import os
@@ -23,7 +24,8 @@ Kind = Literal[
     "step",  # step, of: progress without measurements, at most one a second
     "metrics",  # step, values: a dict of numbers in MLflow's names
     "difference",  # key, planned, real, serious: DeepSpeed runs something else than the plan says
-    "overflow",  # step, scale_before, scale_after, skipped_total
+    "overflow",  # step, scale_before, scale_after, skipped_total: gradients not finite, step skipped
+    "nonfinite",  # step, loss, grad_norm: a logged loss that is no finite number
     "checkpoint",  # step, path (in the run folder), bytes
     "model",  # step, path (in the run folder), bytes: the final model
     "refused",  # problems: list of {key, value, reason, allowed, fix}
@@ -41,11 +43,20 @@ class EventWriter:
         self._descriptor = os.open(
             run_dir / FILE_NAME, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644
         )
+        self._torn = False
 
     def write(self, kind: Kind, **fields: Any) -> None:
-        """Appends one event. `fields` must be JSON values; floats may be non-finite."""
+        """Appends one event. `fields` must be JSON values; floats may be non-finite.
+
+        Raises OSError if there is no room for all of it; the next event then begins a new line.
+        """
         event = {"time": round(time.time(), 3), "event": kind, **encode_numbers(fields)}
-        os.write(self._descriptor, (json.dumps(event, ensure_ascii=False) + "\n").encode())
+        line = (json.dumps(event, ensure_ascii=False) + "\n").encode()
+        data = b"\n" + line if self._torn else line
+        self._torn = True
+        if os.write(self._descriptor, data) < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), FILE_NAME)
+        self._torn = False
 
     def sync(self) -> None:
         """Waits until the disk has every event so far: for the few that must outlive a power cut."""

@@ -13,12 +13,28 @@ class Exit(IntEnum):
     ENVIRONMENT = 3
     """This machine lacks something that the plan needs (libaio, a compiler, a GPU, disk)."""
     FAILED = 4
-    """Training started and a worker failed."""
+    """A worker ended with a Python error."""
     SWEEP_INCOMPLETE = 5
     """A sweep ended with at least one point that did not finish."""
     RECORD_INCOMPLETE = 6
     """Training finished, but MLflow could not be brought up to date."""
+    GPU_OUT_OF_MEMORY = 10
+    """A rank asked for more GPU memory than there was."""
+    HOST_OUT_OF_MEMORY = 11
+    """A rank was killed for its memory, or was refused more."""
+    NONFINITE_LOSS = 12
+    """The loss, or every gradient, stopped being a finite number."""
+    LOSS_SCALE_STUCK = 13
+    """fp16 gradients overflow even at the lowest loss scale."""
+    HANG = 14
+    """The workers lived and said nothing for launcher.hang_timeout_s, or a collective timed out."""
+    RANK_DIED = 15
+    """A rank was ended by a signal that zpipe did not send."""
+    DISK_FULL = 16
+    """A file could not be written for want of room."""
+    OPERATOR_BUILD = 17
+    """An operator of DeepSpeed could not be compiled."""
     INTERRUPTED = 130
     """Ctrl-C, by the shell's convention 128 + SIGINT."""
     TERMINATED = 143
-    """SIGTERM, by the shell's convention 128 + SIGTERM."""
+    """SIGTERM or preemption, by the shell's convention 128 + SIGTERM."""

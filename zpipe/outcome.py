@@ -9,26 +9,49 @@ from zpipe.plan import write_json
 from zpipe.schema.base import Group
 
 FILE_NAME = "result.json"
+POSTMORTEM = "postmortem.md"
+"""Beside it, after a run that did not finish."""
 
-Ending = Literal["finished", "refused", "environment", "failed", "interrupted", "terminated"]
+Ending = Literal[
+    "finished",
+    "refused",
+    "environment",
+    "operator_build",
+    "gpu_out_of_memory",
+    "host_out_of_memory",
+    "nonfinite_loss",
+    "loss_scale_stuck",
+    "hang",
+    "rank_died",
+    "disk_full",
+    "failed",
+    "preempted",
+    "interrupted",
+    "terminated",
+]
 
-EXIT_OF: dict[str, Exit] = {
+EXIT_OF: dict[Ending, Exit] = {
     "finished": Exit.FINISHED,
     "refused": Exit.REFUSED,
     "environment": Exit.ENVIRONMENT,
+    "operator_build": Exit.OPERATOR_BUILD,
+    "gpu_out_of_memory": Exit.GPU_OUT_OF_MEMORY,
+    "host_out_of_memory": Exit.HOST_OUT_OF_MEMORY,
+    "nonfinite_loss": Exit.NONFINITE_LOSS,
+    "loss_scale_stuck": Exit.LOSS_SCALE_STUCK,
+    "hang": Exit.HANG,
+    "rank_died": Exit.RANK_DIED,
+    "disk_full": Exit.DISK_FULL,
     "failed": Exit.FAILED,
+    "preempted": Exit.TERMINATED,
     "interrupted": Exit.INTERRUPTED,
     "terminated": Exit.TERMINATED,
 }
 
-MLFLOW_STATUS: dict[str, Literal["FINISHED", "FAILED", "KILLED"]] = {
-    "finished": "FINISHED",
-    "refused": "FAILED",
-    "environment": "FAILED",
-    "failed": "FAILED",
-    "interrupted": "KILLED",
-    "terminated": "KILLED",
-}
+STOPPED: frozenset[Ending] = frozenset({"preempted", "interrupted", "terminated"})
+"""Endings that came from outside and say nothing about the run itself."""
+
+Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 
 class Outcome(Group):
@@ -37,6 +60,8 @@ class Outcome(Group):
     ending: Ending
     reason: str = ""
     """One line for people; empty when it finished."""
+    failed_rank: int | None = None
+    """The rank that failed first, where one did."""
     run_dir: str
     summary: dict[str, Any] = {}
     """The last figures of the run, in MLflow's metric names."""
@@ -49,6 +74,24 @@ class Outcome(Group):
         if self.ending == "finished" and self.record_error is not None:
             return Exit.RECORD_INCOMPLETE
         return EXIT_OF[self.ending]
+
+    @property
+    def mlflow_status(self) -> Status:
+        """What the run is closed as in MLflow."""
+        if self.ending == "finished":
+            return "FINISHED"
+        return "KILLED" if self.ending in STOPPED else "FAILED"
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The ending as tags of the MLflow run."""
+        given = {
+            "zpipe.ending": self.ending,
+            "zpipe.exit_code": str(int(EXIT_OF[self.ending])),
+            "zpipe.reason": self.reason,
+            "zpipe.failed_rank": "" if self.failed_rank is None else str(self.failed_rank),
+        }
+        return {name: value for name, value in given.items() if value}
 
     @property
     def objective(self) -> float:

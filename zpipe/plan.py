@@ -101,8 +101,12 @@ class Plan(Group):
     @property
     def tokens_per_step(self) -> int:
         """Tokens that all devices process in one optimizer step."""
-        accumulation = int(self.ds_config["gradient_accumulation_steps"])
-        return self.sequences_per_pass * accumulation * self.experiment.data.max_length
+        return self.sequences_per_pass * self.accumulation * self.experiment.data.max_length
+
+    @property
+    def accumulation(self) -> int:
+        """Micro-batches between two optimizer steps."""
+        return int(self.ds_config["gradient_accumulation_steps"])
 
     @property
     def sequences_per_pass(self) -> int:

@@ -14,12 +14,30 @@ from zpipe.problems import Problem
 
 BLOCK = 4096
 """Bytes; O_DIRECT reads and writes whole blocks at aligned addresses."""
+LEAST_ROOM = 16 * 2**20
+"""Bytes on the disk of the run folder without which a run need not start."""
 WORKER_PACKAGES = ("torch", "transformers", "accelerate", "deepspeed", "datasets")
 
 
 def lacks(plan: Plan) -> list[Problem]:
     """Everything that this machine lacks for the plan."""
     return [*_packages(), *_compilers(plan), *_libaio(plan), *_direct_io(plan)]
+
+
+def unwritable(run_dir: Path) -> list[Problem]:
+    """Whether the run folder cannot be made, or not be filled. Looks without writing anything."""
+    there = next(folder for folder in (run_dir, *run_dir.parents) if folder.exists())
+    allowed, fix = "a folder on a disk with room", "hydra.run.dir=/path/to/run"
+    if not there.is_dir():
+        return [Problem("hydra.run.dir", str(run_dir), f"{there} is a file", allowed, fix)]
+    # access(2) also knows of file systems that are mounted read-only, and of folders made immutable.
+    if not os.access(there, os.W_OK | os.X_OK):
+        return [Problem("hydra.run.dir", str(run_dir), f"{there} cannot be written to", allowed, fix)]
+    free = shutil.disk_usage(there).free
+    if free < LEAST_ROOM:
+        reason = f"the disk of {there} has {free / 2**20:.1f} MiB left"
+        return [Problem("hydra.run.dir", str(run_dir), reason, allowed, fix)]
+    return []
 
 
 def _packages() -> Iterator[Problem]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
-from zpipe.report import Facts, clean, duration, number
+from zpipe.report import Facts, clean, duration, number, tolerant
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -136,6 +136,9 @@ class Progress:
         total = event.get("skipped_total")
         self._say(f"step {event['step']}: gradients not finite, step skipped{scale} ({total} skipped so far)")
 
+    def _nonfinite(self, event: "Event") -> None:
+        self._say(f"step {event['step']}: the loss is {event['loss']}")
+
     def _checkpoint(self, event: "Event") -> None:
         path = self._plan.folder / event["path"]
         self.facts.checkpoints.append(path)
@@ -146,7 +149,8 @@ class Progress:
         self._say(f"model: {self.facts.model} ({_size(event.get('bytes'))})")
 
     def _failed(self, event: "Event") -> None:
-        self._say(f"failed: {event.get('type')}: {event.get('message')}")
+        first, *_ = str(event.get("message")).splitlines() or [""]
+        self._say(f"failed: {event.get('type')}: {first}")
 
     def _reach(self, step: int) -> None:
         now = self._clock()
@@ -198,7 +202,8 @@ class Progress:
 
             self._console.print(Text(clean(text)), soft_wrap=True)
         else:
-            print(clean(text), file=self._stream, flush=True)
+            with tolerant(self._stream):
+                print(clean(text), file=self._stream, flush=True)
 
     def _renderable(self) -> "Text":
         from rich.text import Text
@@ -214,6 +219,7 @@ _ACTIONS: dict[str, Callable[[Progress, "Event"], None]] = {
     "step": Progress._step,
     "metrics": Progress._metrics,
     "overflow": Progress._overflow,
+    "nonfinite": Progress._nonfinite,
     "checkpoint": Progress._checkpoint,
     "model": Progress._model,
     "failed": Progress._failed,

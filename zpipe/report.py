@@ -1,9 +1,11 @@
 """What is printed when something has ended: problems, a run's summary, a sweep's points."""
 
 import math
+import os
 import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from zpipe.problems import Problem
 
 _WIDTH_WITHOUT_TERMINAL = 200
+_SUGGESTIONS_SHOWN = 3
 
 
 @dataclass
@@ -68,6 +71,19 @@ def print_summary(plan: "Plan", progress: HasFacts, outcome: "Outcome", stream: 
         _print(console, f"bring it up to date:  {shlex.join(['zpipe', 'record', plan.run_dir])}")
     if outcome.mlflow_run_id is not None:
         _print(console, f"\nlook at it in MLflow:  {ui_command(tracking_uri(plan.experiment.tracking.uri))}")
+
+
+def print_postmortem(
+    path: Path | None, suggestions: Sequence[Sequence[str]], stream: TextIO | None = None
+) -> None:
+    """What to try after a run that did not finish, in short."""
+    console = _console(stream)
+    if suggestions:
+        _print(console, "\nwhat to try, best first:")
+        for overrides in suggestions[:_SUGGESTIONS_SHOWN]:
+            _print(console, f"  {' '.join(overrides)}")
+    if path is not None:
+        _print(console, f"\npost-mortem:  {path}")
 
 
 def summary_table(
@@ -171,6 +187,19 @@ def _sweep_figures(point: Mapping[str, Any], best: float | None) -> list[str]:
 
 def _figure(value: Any, form: str) -> str:
     return "" if value is None else format(float(value), form)
+
+
+@contextmanager
+def tolerant(stream: TextIO) -> Iterator[None]:
+    """Lets a run go on when nobody listens any more (`| head`), or when the disk of its output is full.
+
+    What is said afterwards, and what is still in the stream's buffer, goes nowhere.
+    """
+    try:
+        yield
+    except OSError:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def number(value: Any) -> str:

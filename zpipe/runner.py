@@ -1,25 +1,28 @@
-"""One run from its experiment to its outcome: compile, check the machine, train, record, summarise."""
+"""One run from its experiment to its outcome: compile, check the machine, train, record, explain."""
 
-import json
 import shutil
-import signal
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from zpipe.compile.compiler import compile_plan
 from zpipe.facts.hardware import detect
-from zpipe.launchers.logs import last_lines
-from zpipe.outcome import MLFLOW_STATUS, Ending, Outcome, write_outcome
+from zpipe.outcome import POSTMORTEM, Outcome, write_outcome
 from zpipe.plan import Plan, claim, write_plan
-from zpipe.preflight import lacks
+from zpipe.postmortem.postmortem import PostMortem, write_postmortem
+from zpipe.preflight import lacks, unwritable
 from zpipe.problems import Problem, Refusal, refuse_if_any
 from zpipe.progress import Progress
 from zpipe.provenance import Provenance
 from zpipe.record.recorder import RecorderThread
 from zpipe.record.store import check_store, tracking_uri
-from zpipe.report import print_problems, print_summary
+from zpipe.report import print_postmortem, print_problems, print_summary, tolerant
 from zpipe.schema.experiment import Experiment
-from zpipe.supervise import Evidence, supervise
+from zpipe.spare import give_up
+from zpipe.supervise.classify import classify
+from zpipe.supervise.evidence import Evidence
+from zpipe.supervise.supervisor import make_ready, supervise
 
 RECORD_PATIENCE_SECONDS = 60.0
 """How long the end of a run waits for a slow tracking server."""
@@ -35,17 +38,15 @@ def run_experiment(
     """Runs it and says how it ended, on the terminal, in result.json and in MLflow."""
     try:
         plan = prepare(experiment, run_dir, command, provenance)
-        write_plan(plan)
+        _write_first_files(plan)
     except Refusal as refusal:
         print_problems(refusal.problems)
-        return _not_started("refused", run_dir, refusal.problems)
+        return _refused(run_dir, refusal.problems)
     missing = lacks(plan)
     if missing:
         print_problems(missing, title="This machine lacks what the plan needs")
-        return _not_started("environment", run_dir, missing)
-    outcome = _train_and_record(plan, experiment, parent_run_id)
-    write_outcome(outcome)
-    return outcome
+        return _lacking(plan, missing)
+    return _train_and_record(plan, experiment, parent_run_id)
 
 
 def prepare(
@@ -54,6 +55,7 @@ def prepare(
     """The plan, with everything checked that can be refused before a run is started. Writes nothing."""
     claim(run_dir)
     plan = compile_plan(experiment, run_dir, command, detect(), provenance)
+    refuse_if_any(unwritable(run_dir))
     if experiment.tracking.enabled:
         refuse_if_any(check_store(tracking_uri(experiment.tracking.uri)))
     return plan
@@ -68,54 +70,67 @@ def _train_and_record(plan: Plan, experiment: Experiment, parent_run_id: str | N
         evidence = supervise(plan, progress)
     if plan.swap_dir is not None:
         shutil.rmtree(plan.swap_dir, ignore_errors=True)
-    ending, reason = _judge(evidence, plan)
-    record = None
+    outcome, postmortem = conclude(plan, evidence)
     if recorder is not None:
-        record = recorder.finish(
-            None if ending == "refused" else MLFLOW_STATUS[ending], RECORD_PATIENCE_SECONDS
-        )
-    outcome = Outcome(
-        ending=ending,
-        reason=reason,
-        run_dir=plan.run_dir,
-        summary=evidence.summary,
-        mlflow_run_id=record.run_id if record else None,
-        record_error=record.error if record and not record.ok else None,
-    )
-    if ending == "refused":
-        print_problems([Problem(**problem) for problem in evidence.refused])
-    else:
+        status = None if outcome.ending == "refused" else outcome.mlflow_status
+        record = recorder.finish(status, RECORD_PATIENCE_SECONDS, files=(POSTMORTEM,), tags=outcome.tags)
+        error = None if record.ok else record.error
+        outcome = outcome.model_copy(update={"mlflow_run_id": record.run_id, "record_error": error})
+        _write(outcome)
+    if outcome.ending == "refused":
+        print_problems([Problem(**problem) for problem in evidence.heard.refused])
+        return outcome
+    with tolerant(sys.stdout):
         print_summary(plan, progress, outcome)
+        if postmortem is not None:
+            print_postmortem(postmortem.path, [each.overrides for each in postmortem.suggestions])
     return outcome
 
 
-def _judge(evidence: Evidence, plan: Plan) -> tuple[Ending, str]:
-    """From the evidence, how the workers ended and why."""
-    if evidence.refused:
-        return "refused", "; ".join(f"{problem['key']}: {problem['reason']}" for problem in evidence.refused)
-    if evidence.stopped_by == signal.SIGINT:
-        return "interrupted", "Ctrl-C"
-    if evidence.stopped_by == signal.SIGTERM:
-        return "terminated", "SIGTERM"
-    if evidence.returncode == 0 and evidence.done:
-        return "finished", ""
-    if evidence.failed is not None:
-        return _failure(evidence.failed)
-    for file in sorted(plan.folder.glob("rank*.error.json")):
-        ending, reason = _failure(json.loads(file.read_text()))
-        return ending, f"{file.name.partition('.')[0]}: {reason}"
-    tail = last_lines(plan.folder, 1)
-    return "failed", tail[0] if tail else f"the workers ended with {evidence.returncode}"
+def conclude(plan: Plan, evidence: Evidence) -> tuple[Outcome, PostMortem | None]:
+    """From the evidence to result.json and, where there is something to explain, postmortem.md."""
+    verdict = classify(evidence)
+    outcome = Outcome(
+        ending=verdict.ending,
+        reason=verdict.reason,
+        failed_rank=verdict.rank,
+        run_dir=plan.run_dir,
+        summary=evidence.heard.summary,
+    )
+    _write(outcome)
+    return outcome, write_postmortem(plan, outcome, evidence, detect())
 
 
-def _failure(error: dict[str, Any]) -> tuple[Ending, str]:
-    """From an exception of a worker; an operator that could not be built is a lack of this machine."""
-    ending: Ending = "environment" if error["type"] == "OperatorBuildError" else "failed"
-    return ending, f"{error['type']}: {error['message']}"
-
-
-def _not_started(ending: Ending, run_dir: Path, problems: list[Problem] | tuple[Problem, ...]) -> Outcome:
-    reason = "; ".join(f"{problem.key}: {problem.reason}" for problem in problems)
-    outcome = Outcome(ending=ending, reason=reason, run_dir=str(run_dir))
-    write_outcome(outcome)
+def _refused(run_dir: Path, problems: Sequence[Problem]) -> Outcome:
+    outcome = Outcome(ending="refused", reason=_reasons(problems), run_dir=str(run_dir))
+    _write(outcome)
     return outcome
+
+
+def _lacking(plan: Plan, problems: Sequence[Problem]) -> Outcome:
+    outcome = Outcome(ending="environment", reason=_reasons(problems), run_dir=plan.run_dir)
+    _write(outcome)
+    give_up(plan.folder)
+    write_postmortem(plan, outcome, Evidence(), detect(), problems)
+    return outcome
+
+
+def _reasons(problems: Sequence[Problem]) -> str:
+    return "; ".join(f"{problem.key}: {problem.reason}" for problem in problems)
+
+
+def _write_first_files(plan: Plan) -> None:
+    """Raises Refusal where the run folder does not take them."""
+    try:
+        write_plan(plan)
+        make_ready(plan)
+    except OSError as error:
+        reason = f"the run folder cannot be written: {error.strerror}"
+        problem = Problem("hydra.run.dir", plan.run_dir, reason, "a folder on a disk with room")
+        raise Refusal([problem]) from error
+
+
+def _write(outcome: Outcome) -> None:
+    """The exit code and the terminal say the same where the disk has no room for result.json."""
+    with suppress(OSError):
+        write_outcome(outcome)

@@ -66,7 +66,7 @@ def test_mlflow_has_the_scale_after_each_overflow(overflowing: Run, overflows: l
 
 def test_mlflow_has_the_overflows_as_a_table(overflowing: Run) -> None:
     store = Store(overflowing.folder.parent)
-    assert "overflow_events.json" in store.artifacts(store.only_run().info.run_id)
+    assert "precision_events.json" in store.artifacts(store.only_run().info.run_id)
 
 
 def test_overflows_are_said_on_the_terminal(overflowing: Run, overflows: list[dict]) -> None:

@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -68,11 +70,22 @@ def fp16_on_cpu() -> dict[str, str]:
     return {"PYTHONPATH": f"{patch}:{environment()['PYTHONPATH']}"}
 
 
-def start(cwd: Path, *overrides: str, **env: str) -> subprocess.Popen[str]:
+def with_fault(kind: str, rank: int, step: int) -> dict[str, str]:
+    """The environment in which this rank fails at the end of this step (tests/support/faults)."""
+    plant = REPOSITORY / "tests" / "support" / "faults"
+    path = f"{plant}:{environment()['PYTHONPATH']}"
+    return {"PYTHONPATH": path, "ZPIPE_FAULT": f"{kind} {rank} {step}"}
+
+
+def start(
+    cwd: Path, *overrides: str, before: Callable[[], None] | None = None, **env: str
+) -> subprocess.Popen[str]:
+    """Starts zpipe; `before` runs in the new process, ahead of it."""
     return subprocess.Popen(
         [sys.executable, "-m", "zpipe", *overrides],
         cwd=cwd,
         env=environment(**env),
+        preexec_fn=before,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -91,6 +104,27 @@ def sweep(cwd: Path, *overrides: str, timeout: float = 1200, **env: str) -> Run:
     process = start(cwd, "-m", *overrides, f"hydra.sweep.dir={cwd / 'sweep'}", **env)
     stdout, stderr = process.communicate(timeout=timeout)
     return Run(process.returncode, stdout, stderr, cwd / "sweep")
+
+
+def wait_for_step(process: subprocess.Popen[str], folder: Path, seconds: float = 120) -> None:
+    """Until the worker trains."""
+    deadline = time.monotonic() + seconds
+    events = folder / "events.jsonl"
+    while time.monotonic() < deadline and process.poll() is None:
+        if events.exists() and '"event": "metrics"' in events.read_text():
+            return
+        time.sleep(0.1)
+    raise AssertionError("the run did not come to its first step")
+
+
+def worker_of(folder: Path, rank: int) -> psutil.Process:
+    """The process of one rank."""
+    workers = processes_mentioning(f"-m zpipe.train {folder}")
+    return next(
+        worker
+        for worker in workers
+        if "torch.distributed.run" not in worker.cmdline() and worker.environ().get("RANK") == str(rank)
+    )
 
 
 def processes_mentioning(text: str) -> list[psutil.Process]:

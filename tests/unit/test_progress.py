@@ -195,3 +195,10 @@ def test_numbers_and_texts() -> None:
         "?",
     ]
     assert clean("a\x1b[2Kb\r\nc") == "a [2Kb \nc"
+
+
+def test_a_full_disk_under_the_output_or_a_reader_who_left_does_not_end_the_run(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        progress = Progress(make_plan(tmp_path), stream=full, is_terminal=False)
+        for text in ("one", "two"):
+            progress.handle({"event": "notice", "text": text})

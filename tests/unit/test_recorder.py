@@ -108,13 +108,16 @@ def recorded(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
         ("overflow", {"step": 2, "scale_before": 4.0, "scale_after": 2.0, "skipped_total": 1}),
         ("checkpoint", {"step": 2, "path": "checkpoint-2", "bytes": 10}),
         metrics(3, loss=-math.inf),
+        ("nonfinite", {"step": 3, "loss": -math.inf, "grad_norm": None}),
         ("checkpoint", {"step": 3, "path": "checkpoint-3", "bytes": 10}),
         ("model", {"step": 3, "path": "model", "bytes": 5}),
         ("summary", {"values": {"loss": 3.5, "text": "no number"}}),
         phase("done"),
     )
     (plan.folder / "extra.txt").write_text("extra")
-    result = thread.finish("FINISHED", SECONDS, files=["extra.txt", "absent.txt"])
+    result = thread.finish(
+        "FINISHED", SECONDS, files=["extra.txt", "absent.txt"], tags={"zpipe.ending": "finished"}
+    )
     assert (result.ok, result.error) == (True, None)
     assert result.run_id == thread.run_id
     yield plan
@@ -127,6 +130,7 @@ def test_the_run_and_its_tags(recorded: Plan, client: Any) -> None:
     tags = run.data.tags
     assert tags["zpipe.launcher"] == "torchrun"
     assert tags["team"] == "blue"
+    assert tags["zpipe.ending"] == "finished"
     assert tags["mlflow.source.name"] == "zpipe stage=2 train.max_steps=4"
     assert "zpipe.version" in tags
     assert client.get_experiment(run.info.experiment_id).name == "exp"
@@ -159,10 +163,15 @@ def test_artifacts(recorded: Plan, client: Any) -> None:
     assert yaml.safe_load(artifact(client, run, "config.yaml"))["stage"]["stage"] == 2
     assert artifact(client, run, "events.jsonl") == (recorded.folder / "events.jsonl").read_text()
     assert artifact(client, run, "extra.txt") == "extra"
-    table = {"columns": ["step", "scale_before", "scale_after", "skipped_total"], "data": [[2, 4.0, 2.0, 1]]}
-    assert json.loads(artifact(client, run, "overflow_events.json")) == table
+    table = json.loads(artifact(client, run, "precision_events.json"))
+    rows = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+    assert [(row["step"], row["event"], row["skipped_total"]) for row in rows] == [
+        (2, "step skipped", 1),
+        (3, "loss not finite", None),
+    ]
+    assert (rows[0]["scale_before"], rows[0]["scale_after"], rows[1]["loss"]) == (4.0, 2.0, "-inf")
     tagged = json.loads(run.data.tags["mlflow.loggedArtifacts"])
-    assert tagged == [{"path": "overflow_events.json", "type": "table"}]
+    assert tagged == [{"path": "precision_events.json", "type": "table"}]
 
 
 def test_checkpoints_are_models_of_the_run_and_not_uploaded(recorded: Plan, client: Any, base: Path) -> None:

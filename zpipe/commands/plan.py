@@ -14,7 +14,8 @@ from zpipe.exits import Exit
 from zpipe.facts.hardware import detect
 from zpipe.formats import FORMATS, Format, is_data, print_data
 from zpipe.plan import Plan, claim, without_secrets, write_plan
-from zpipe.problems import Problem, Refusal
+from zpipe.preflight import unwritable
+from zpipe.problems import Problem, Refusal, refuse_if_any
 
 
 def plan(arguments: list[str]) -> int:
@@ -32,6 +33,7 @@ def plan(arguments: list[str]) -> int:
         print_explanations(without_secrets(compiled), options.explain, options.format)
         return Exit.FINISHED
     claim(compiled.folder)
+    refuse_if_any(unwritable(compiled.folder))
     write_plan(compiled)
     print_plan(without_secrets(compiled), options.format)
     return Exit.FINISHED

@@ -14,9 +14,12 @@ def record(arguments: list[str]) -> int:
         raise Refusal(
             [Problem("record", given, "a run folder with a plan.json is expected", "outputs/DAY/TIME")]
         )
+    from zpipe.abandoned import conclude_if_abandoned
     from zpipe.record.recorder import record_run
 
-    result = record_run(Path(arguments[0]).absolute())
+    run_dir = Path(arguments[0]).absolute()
+    conclude_if_abandoned(run_dir)
+    result = record_run(run_dir)
     run = f"MLflow run {result.run_id}" if result.run_id else "nothing to record: the input was refused"
     print(run if result.ok else f"{run}: {result.error}")
     return Exit.FINISHED if result.ok else Exit.RECORD_INCOMPLETE

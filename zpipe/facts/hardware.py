@@ -46,12 +46,12 @@ def _visible_gpus() -> tuple[Gpu, ...]:
         return ()
     try:
         count = pynvml.nvmlDeviceGetCount()
-        return tuple(_gpu(pynvml, index) for index in _visible_indices(count))
+        return tuple(_gpu(pynvml, index) for index in visible_indices(count))
     finally:
         pynvml.nvmlShutdown()
 
 
-def _visible_indices(count: int) -> list[int]:
+def visible_indices(count: int) -> list[int]:
     """CUDA_VISIBLE_DEVICES as indices; names such as GPU-… or MIG-… are counted, not resolved."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:

@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+_TAIL_BYTES = 1 << 16
+"""Enough for any last lines; logs may have gigabytes."""
+
 
 def log_files(run_dir: Path) -> list[Path]:
     """Every log, the ranks' standard errors first."""
@@ -12,8 +15,29 @@ def log_files(run_dir: Path) -> list[Path]:
 
 def last_lines(run_dir: Path, count: int) -> list[str]:
     """The last lines of the first log that has any."""
-    for path in log_files(run_dir):
-        lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
-        if lines:
-            return lines[-count:]
+    return next((lines for path in log_files(run_dir) if (lines := tail(path, count))), [])
+
+
+def rank_lines(run_dir: Path, rank: int, count: int) -> list[str]:
+    """The last lines of a rank's standard error, or of its standard output if that is all it wrote."""
+    for name in ("stderr.log", "stdout.log"):
+        for path in sorted((run_dir / "logs").glob(f"*/attempt_*/{rank}/{name}")):
+            if lines := tail(path, count):
+                return lines
     return []
+
+
+def launcher_lines(run_dir: Path, count: int) -> list[str]:
+    """The last lines of the launcher itself."""
+    return tail(run_dir / "logs" / "launcher.log", count)
+
+
+def tail(path: Path, count: int) -> list[str]:
+    """The last lines of a file that are not blank; none if it is not there."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return []
+    return [line.rstrip() for line in text.splitlines() if line.strip()][-count:]

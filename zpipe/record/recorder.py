@@ -3,13 +3,14 @@
 import contextlib
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from zpipe.events import Event, EventReader
+from zpipe.outcome import POSTMORTEM, read_outcome
 from zpipe.plan import Plan, read_plan
 from zpipe.record.client import is_passing, open_client
 from zpipe.record.reading import read_some
@@ -57,14 +58,16 @@ class _Follower:
             self._connect().record(self._pending, self._reader.offset)
             self._pending = []
 
-    def close(self, status: Status, end_time: int | None, files: Iterable[str]) -> None:
+    def close(
+        self, status: Status, end_time: int | None, files: Iterable[str], tags: Mapping[str, str]
+    ) -> None:
         """Records the rest and ends the run; a run that was refused before there was one leaves nothing."""
         self.catch_up()
         if not self._is_accepted() and any(event["event"] == "refused" for event in self._pending):
             self._state.update(offset=self._reader.offset, status=status, closed=True)
             return
         end_time = end_time or int(time.time() * 1000)
-        self._connect().close(self._pending, self._reader.offset, status, end_time, files)
+        self._connect().close(self._pending, self._reader.offset, status, end_time, files, tags)
         self._pending = []
 
     def end_run(self, status: Status) -> None:
@@ -112,6 +115,7 @@ class RecorderThread:
         self._ending = threading.Event()
         self._status: Status = "KILLED"
         self._files: tuple[str, ...] = ()
+        self._tags: dict[str, str] = {}
         self._deadline = float("inf")
         self._done = False
         self._error: str | None = None
@@ -132,19 +136,26 @@ class RecorderThread:
             self._state.update(uri=redact_uri(self.uri), status=None)
             self._thread.start()
 
-    def finish(self, status: Status | None, timeout: float = 60.0, files: Iterable[str] = ()) -> RecordResult:
+    def finish(
+        self,
+        status: Status | None,
+        timeout: float = 60.0,
+        files: Iterable[str] = (),
+        tags: Mapping[str, str] | None = None,
+    ) -> RecordResult:
         """Records the rest and closes the run. Returns after `timeout` seconds in any case.
 
         To be called once the worker has ended, with None if it refused its input. `files` are further
-        artifacts, relative to the run folder.
+        artifacts, relative to the run folder; `tags` are set on the run.
         """
         status = status or "FAILED"
         if not self._enabled:
             return RecordResult(True, None)
         if self._thread.ident is None:
             self.start()
-        self._state.update(status=status)
-        self._status, self._files = status, tuple(files)
+        self._status, self._files, self._tags = status, tuple(files), dict(tags or {})
+        with contextlib.suppress(OSError):  # on a full disk the run is closed all the same
+            self._state.update(status=status)
         self._deadline = time.monotonic() + timeout
         self._ending.set()
         self._thread.join(timeout)
@@ -181,7 +192,7 @@ class RecorderThread:
 
     def _step(self, ending: bool) -> None:
         if ending:
-            self._follower.close(self._status, None, self._files)
+            self._follower.close(self._status, None, self._files, self._tags)
             self._done = True
         else:
             self._follower.catch_up()
@@ -207,7 +218,10 @@ def record_run(run_dir: Path, base: Path | None = None) -> RecordResult:
             state.read_again()
             if not state.now.closed or read_some(EventReader(run_dir, state.now.offset), 1):
                 follower = _Follower(plan, uri, base or Path.cwd(), state, None)
-                follower.close(state.now.status or ended_as(run_dir), last_word(run_dir), ())
+                outcome = read_outcome(run_dir)
+                status = outcome.mlflow_status if outcome else state.now.status or ended_as(run_dir)
+                tags = outcome.tags if outcome else {}
+                follower.close(status, last_word(run_dir), (POSTMORTEM,), tags)
             return RecordResult(True, state.now.run_id)
     except Exception as error:
         return RecordResult(False, state.now.run_id, _text(error, uri))

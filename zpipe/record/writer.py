@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from zpipe.events import Event
 from zpipe.plan import FILE_NAME as PLAN_FILE
 from zpipe.plan import Plan
 from zpipe.record import facts
+from zpipe.record.health import HEALTH_COLUMNS, HEALTH_TABLE, health_rows
 from zpipe.record.models import mark_removed, record_model
 from zpipe.record.points import metrics_of, milliseconds
 from zpipe.record.reading import read_all
@@ -23,9 +24,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _TAG_LENGTH = 8000
-_OVERFLOW_TABLE = "overflow_events.json"
-_OVERFLOW_COLUMNS = ["step", "scale_before", "scale_after", "skipped_total"]
-_ACCEPTED = frozenset({"step", "metrics", "overflow", "checkpoint", "model", "summary"})
+_ACCEPTED = frozenset({"step", "metrics", "overflow", "nonfinite", "checkpoint", "model", "summary"})
 
 
 def is_accepted(events: Iterable[Event]) -> bool:
@@ -64,15 +63,23 @@ class Recorder:
         self._state.update(offset=offset)
 
     def close(
-        self, events: list[Event], offset: int, status: Status, end_time: int, files: Iterable[str] = ()
+        self,
+        events: list[Event],
+        offset: int,
+        status: Status,
+        end_time: int,
+        files: Iterable[str] = (),
+        tags: Mapping[str, str] | None = None,
     ) -> str:
         """Records what is left and ends the run at `end_time` (milliseconds); returns the run's id.
 
         `files` are further artifacts, relative to the run folder; those that do not exist are left out.
+        `tags` are set on the run.
         """
         run_id = self._open(events)
         self._send(run_id, events)
-        self._log_overflow_table(run_id)
+        self._log_health_table(run_id)
+        self._tag(run_id, tags or {})
         mark_removed(self._client, self._experiment_id, run_id)
         for name in (EVENTS_FILE, *files):
             if (self._plan.folder / name).is_file():
@@ -137,19 +144,20 @@ class Recorder:
                 text = f"planned {event['planned']}, runs {event['real']}"
                 self._client.set_tag(run_id, f"zpipe.differs.{event['key']}", text, synchronous=True)
             elif event["event"] == "failed":
-                text = redact(
-                    f"{event.get('type')}: {event.get('message')}", self._plan.experiment.tracking.uri
-                )
-                self._client.set_tag(run_id, "zpipe.error", text[:_TAG_LENGTH], synchronous=True)
+                self._tag(run_id, {"zpipe.error": f"{event.get('type')}: {event.get('message')}"})
 
-    def _log_overflow_table(self, run_id: str) -> None:
-        """Writes all overflows of the run in the format of mlflow.log_table, tag included."""
-        overflows = (event for event in read_all(self._plan.folder) if event["event"] == "overflow")
-        rows = [[event.get(column) for column in _OVERFLOW_COLUMNS] for event in overflows]
+    def _tag(self, run_id: str, tags: Mapping[str, str]) -> None:
+        for name, value in tags.items():
+            text = redact(value, self._plan.experiment.tracking.uri)[:_TAG_LENGTH]
+            self._client.set_tag(run_id, name, text, synchronous=True)
+
+    def _log_health_table(self, run_id: str) -> None:
+        """Writes what was not finite in the format of mlflow.log_table, tag included."""
+        rows = health_rows(read_all(self._plan.folder))
         if rows:
-            table = json.dumps({"columns": _OVERFLOW_COLUMNS, "data": rows})
-            self._client.log_text(run_id, table, _OVERFLOW_TABLE)
-            tables = [{"path": _OVERFLOW_TABLE, "type": "table"}]
+            table = json.dumps({"columns": list(HEALTH_COLUMNS), "data": rows})
+            self._client.log_text(run_id, table, HEALTH_TABLE)
+            tables = [{"path": HEALTH_TABLE, "type": "table"}]
             self._client.set_tag(run_id, "mlflow.loggedArtifacts", json.dumps(tables), synchronous=True)
 
 

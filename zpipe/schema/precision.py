@@ -28,7 +28,7 @@ class Fp16(Group):
     consecutive_hysteresis: bool | None = None
     """Count only consecutive overflows."""
     min_loss_scale: Annotated[Number, Field(ge=0)] | None = None
-    """Below this scale DeepSpeed ends the training."""
+    """The dynamic scale is never lowered below this; DeepSpeed's default is 1."""
     fp16_master_weights_and_grads: bool | None = None
     """Keep master weights and gradients in fp16 (needs CPU offload at stage 2)."""
 
@@ -81,3 +81,7 @@ class Precision(Group):
     """Format of gradient reductions; null means the training format."""
     data_types: DataTypes = Field(default_factory=DataTypes)
     torch_autocast: TorchAutocast = Field(default_factory=TorchAutocast)
+    max_skipped_steps_at_min_scale: Annotated[Count, Field(ge=1)] | None = 10
+    """End an fp16 run after so many skipped steps in a row at the lowest loss scale; null never does."""
+    max_nonfinite_steps: Annotated[Count, Field(ge=1)] | None = 25
+    """End a run after so many steps in a row without a finite loss or gradient; null never does."""

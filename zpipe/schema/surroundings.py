@@ -54,6 +54,8 @@ class Launcher(Group):
     """auto: CUDA where a GPU and a CUDA build of PyTorch are there, otherwise the CPU."""
     env: dict[str, str] = {}
     """Further environment variables of the workers."""
+    hang_timeout_s: Annotated[Number, Field(gt=0)] | None = 1800.0
+    """Seconds without any sign of life while training until the run is ended as hung; null waits for ever."""
 
 
 class ParallelWrite(Group):

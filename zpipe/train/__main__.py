@@ -1,5 +1,7 @@
 """`python -m zpipe.train RUN_DIR`: one worker process."""
 
+import faulthandler
+import signal
 import sys
 from pathlib import Path
 
@@ -8,6 +10,8 @@ from zpipe.train.parent import end_with_parent
 from zpipe.train.worker import leave_group, run
 
 if __name__ == "__main__":
+    # The supervisor asks for the stack of a rank that hangs.
+    faulthandler.register(signal.SIGUSR2, all_threads=False)
     end_with_parent()
     code = run(Path(sys.argv[1]))
     if code == Exit.FINISHED:

@@ -1,6 +1,7 @@
 """Tells the parent what the Trainer does, at next to no cost per step."""
 
 import gc
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from transformers import TrainerCallback
 
 from zpipe.plan import Plan
 from zpipe.train.engine import check_engine
-from zpipe.train.meters import WARM_UP_STEPS, LossScale, Stopwatch, Throughput, read_memory
+from zpipe.train.health import PrecisionHealth, keep_scaling
+from zpipe.train.meters import WARM_UP_STEPS, LossScale, Skip, Stopwatch, Throughput, read_memory
 from zpipe.train.ranks import Reporter
 
 STEP_EVENT_SECONDS = 1.0
@@ -29,11 +31,15 @@ class EventCallback(TrainerCallback):
         self._sequences = plan.sequences_per_pass
         self._throughput = Throughput(plan.experiment.data.max_length, plan.launch.world_size)
         self._window = Stopwatch()
-        self._loss_scale = LossScale(is_fp16=bool(plan.ds_config.get("fp16", {}).get("enabled")))
+        is_fp16 = bool(plan.ds_config.get("fp16", {}).get("enabled"))
+        self._loss_scale = LossScale(is_fp16)
+        self._health = PrecisionHealth(plan.experiment.precision, is_fp16)
         self._last_step_event = 0.0
+        self._told_step = 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         check_engine(self.trainer, self._plan, self._reporter)
+        keep_scaling(self.trainer.model_wrapped)
         self._window.restart()
         self.steady.restart()
 
@@ -50,11 +56,14 @@ class EventCallback(TrainerCallback):
         if step == WARM_UP_STEPS and state.max_steps > WARM_UP_STEPS:
             spare_the_collector()
             self.steady.restart()
-        self._tell_skipped_step(step)
+        skip = self._loss_scale.end(self.trainer.model_wrapped)
+        if skip is not None:
+            self._tell_skipped_step(step, skip)
         # Otherwise on_log, which comes at this very step, says the same.
         if self._loss_scale.changed and not control.should_log:
             self._metrics(step, self._loss_scale.values())
         self._tell_progress(step, state.max_steps)
+        self._health.after_step(skip)
 
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
@@ -63,6 +72,12 @@ class EventCallback(TrainerCallback):
         if "loss" in values:
             values |= self._training_figures(values["loss"])
         self._metrics(state.global_step, values)
+        if "loss" in values:
+            self._check_loss(state.global_step, values)
+
+    def on_prediction_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        # A sign of life: a long evaluation says nothing else.
+        self._tell_progress(state.global_step, state.max_steps)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.evaluated_at = state.global_step
@@ -90,20 +105,30 @@ class EventCallback(TrainerCallback):
         self._window.leave_out()
         self.steady.leave_out()
 
-    def _tell_skipped_step(self, step: int) -> None:
-        skip = self._loss_scale.end(self.trainer.model_wrapped)
-        if skip is not None:
-            self._reporter.write(
-                "overflow",
-                step=step,
-                scale_before=skip.scale_before,
-                scale_after=skip.scale_after,
-                skipped_total=skip.skipped_total,
-            )
+    def _check_loss(self, step: int, values: dict[str, Any]) -> None:
+        """Says that a loss is not finite, and keeps it from spoiling all that follow."""
+        loss = values["loss"]
+        if not math.isfinite(loss):
+            self._reporter.write("nonfinite", step=step, loss=loss, grad_norm=values.get("grad_norm"))
+            # transformers starts the next sum with `sum -= sum`, which leaves a NaN in it for ever.
+            running_sum = getattr(self.trainer, "_tr_loss", None)
+            if running_sum is not None:
+                running_sum.zero_()
+        self._health.after_log(step, loss)
+
+    def _tell_skipped_step(self, step: int, skip: Skip) -> None:
+        self._reporter.write(
+            "overflow",
+            step=step,
+            scale_before=skip.scale_before,
+            scale_after=skip.scale_after,
+            skipped_total=skip.skipped_total,
+        )
 
     def _tell_progress(self, step: int, steps: int) -> None:
         now = time.monotonic()
-        if now - self._last_step_event >= STEP_EVENT_SECONDS or step == steps:
+        if now - self._last_step_event >= STEP_EVENT_SECONDS or (step == steps and self._told_step < step):
+            self._told_step = step
             self._last_step_event = now
             self._reporter.write("step", step=step, of=steps)
 

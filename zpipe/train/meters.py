@@ -1,5 +1,6 @@
 """What is measured while training: time, memory and the loss scale."""
 
+import math
 import resource
 import time
 from dataclasses import dataclass
@@ -104,6 +105,8 @@ class Skip:
     scale_before: float | None
     scale_after: float | None
     skipped_total: int
+    at_min_scale: bool
+    """Whether the scale was as low as it may go, as a fixed one always is."""
 
 
 class LossScale:
@@ -127,7 +130,9 @@ class LossScale:
         self.begin(engine)
         self.last_was_skipped = self.skipped > skipped_before
         self.changed = self.changed or self.last_was_skipped or self.scale != before
-        return Skip(before, self.scale, self.skipped) if self.last_was_skipped else None
+        if not self.last_was_skipped:
+            return None
+        return Skip(before, self.scale, self.skipped, before is not None and before <= self._lowest(engine))
 
     def values(self) -> dict[str, float]:
         """As metrics; without fp16 only a count of skipped steps, once there are any."""
@@ -139,6 +144,11 @@ class LossScale:
                 "fp16/overflow": float(self.last_was_skipped),
             }
         return {"skipped_steps": float(self.skipped)} if self.skipped else {}
+
+    @staticmethod
+    def _lowest(engine: Any) -> float:
+        """Of a dynamic scale its minimum; a fixed scale is its own."""
+        return float(getattr(getattr(engine.optimizer, "loss_scaler", None), "min_scale", math.inf))
 
     def _read(self, engine: Any) -> float | None:
         if not self.is_fp16:

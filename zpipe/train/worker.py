@@ -3,11 +3,13 @@
 import sys
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 from zpipe.exits import Exit
 from zpipe.plan import Plan, read_plan, write_json
 from zpipe.problems import Problem, Refusal
+from zpipe.spare import give_up
 from zpipe.train.ranks import Rank, Reporter
 
 LET_RANK_0_SPEAK_SECONDS = 20.0
@@ -153,10 +155,15 @@ def _as_json(problem: Problem) -> dict[str, object]:
 
 
 def _failed(error: Exception, run_dir: Path, rank: Rank, reporter: Reporter) -> int:
-    """Leaves the traceback in the run folder and on stderr."""
+    """Leaves the traceback in the run folder and on stderr, as far as there is room for them."""
+    give_up(run_dir)
     text = "".join(traceback.format_exception(error))
     what = {"type": type(error).__name__, "message": str(error)}
-    write_json(run_dir / f"rank{rank.index}.error.json", {**what, "traceback": text})
-    reporter.write("failed", **what)
-    print(text, file=sys.stderr, flush=True)
+    told = {"rank": rank.index, **what, "traceback": text, "time": time.time()}
+    with suppress(OSError):
+        write_json(run_dir / f"rank{rank.index}.error.json", told)
+    with suppress(OSError):
+        reporter.write("failed", **what)
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
     return Exit.FAILED

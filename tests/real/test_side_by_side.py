@@ -1,0 +1,32 @@
+"""Runs at the same time on one machine do not disturb each other."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.process import SMALL, Run, start
+from tests.support.store import Store
+
+pytestmark = pytest.mark.real
+
+
+def test_two_runs_side_by_side_do_not_meet(libaio: None, text_file: Path, tmp_path: Path) -> None:
+    """One machine, one swap path, one store, two ranks each."""
+    common = (
+        *SMALL,
+        "stage=3",
+        "offload=nvme",
+        f"offload.nvme_path={tmp_path / 'nvme'}",
+        f"data.path={text_file}",
+    )
+    folders = [tmp_path / "one", tmp_path / "two"]
+    running = [
+        start(tmp_path, *common, "launcher.nproc_per_node=2", f"hydra.run.dir={folder}") for folder in folders
+    ]
+    outputs = [process.communicate(timeout=300) for process in running]
+    losses = []
+    for folder, process, (stdout, stderr) in zip(folders, running, outputs, strict=True):
+        assert process.returncode == 0, stdout + stderr
+        losses.append(Run(0, stdout, stderr, folder).series("loss"))
+    assert losses[0] == losses[1]
+    assert [run.info.status for run in Store(tmp_path).runs()] == ["FINISHED"] * 2

@@ -1,0 +1,54 @@
+"""Small disks and tight memory, made by the kernel where this machine allows it."""
+
+import os
+import subprocess
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def tmpfs(folder: Path, options: str) -> Iterator[bool]:
+    """Mounts a file system in memory on the folder; yields whether that was permitted."""
+    folder.mkdir(parents=True, exist_ok=True)
+    argv = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    mounted = subprocess.run(argv, capture_output=True, check=False).returncode == 0
+    try:
+        yield mounted
+    finally:
+        if mounted:
+            subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@contextmanager
+def memory_group(limit: int) -> Iterator[Callable[[], None] | None]:
+    """A control group of `limit` bytes; yields what a new process calls to enter it, or None."""
+    for parent, file in (
+        (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
+        (Path("/sys/fs/cgroup"), "memory.max"),
+    ):
+        group = parent / f"zpipe-test-{uuid.uuid4().hex[:8]}"
+        try:
+            group.mkdir()
+        except OSError:
+            continue
+        try:
+            if _limited(group / file, limit):
+                yield lambda group=group: _enter(group)  # type: ignore[misc]
+                return
+        finally:
+            group.rmdir()
+    yield None
+
+
+def _limited(file: Path, limit: int) -> bool:
+    try:
+        file.write_text(str(limit))
+    except OSError:
+        return False
+    return True
+
+
+def _enter(group: Path) -> None:
+    (group / "cgroup.procs").write_text(str(os.getpid()))

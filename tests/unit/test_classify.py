@@ -1,0 +1,225 @@
+"""How a run ended follows from the evidence alone: each ending from what shows it, and from nothing less."""
+
+import math
+import signal
+from typing import Any
+
+import pytest
+
+from zpipe.launchers.deaths import Death
+from zpipe.outcome import EXIT_OF, Outcome
+from zpipe.supervise.classify import classify
+from zpipe.supervise.evidence import Evidence, Heard, RankError, Silence
+from zpipe.supervise.samples import Sample
+
+GIB = 2**30
+
+
+def heard(phase: str = "train", **more: Any) -> Heard:
+    return Heard(phase=phase, step=7, **more)
+
+
+def samples(share: float = 0.5, kills: int = 0, disk_free: int = GIB) -> tuple[Sample, ...]:
+    """Ten seconds at this share of the memory, with so many kills at their end."""
+    used = int(share * 10 * GIB)
+    return tuple(
+        Sample(float(second), used, 10 * GIB, used, kills if second == 9 else 0, disk_free)
+        for second in range(10)
+    )
+
+
+def error(type_: str = "ValueError", message: str = "no", rank: int = 0, **more: Any) -> RankError:
+    return RankError(rank, type_, message, **more)
+
+
+def killed(number: int = signal.SIGKILL, rank: int = 1, time: float = 100.0) -> Death:
+    return Death(rank, -number, time)
+
+
+OPERATOR = "cpu_adam could not be built: Error building extension\n[1/3] c++ -c x\nadam.cpp:3: error: no\n"
+PEER = error(
+    "RuntimeError", "[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:1", time=99
+)
+BY_EVIDENCE: list[tuple[str, int | None, Evidence]] = [
+    ("finished", None, Evidence(heard("done"), returncode=0)),
+    ("finished", None, Evidence(heard("done"), returncode=0, stopped_by=signal.SIGTERM)),
+    ("finished", None, Evidence(heard("done"), returncode=None)),
+    (
+        "refused",
+        None,
+        Evidence(heard("data", refused=[{"key": "data.path", "reason": "empty"}]), returncode=1),
+    ),
+    ("interrupted", None, Evidence(heard(), returncode=1, stopped_by=signal.SIGINT, in_batch_job=True)),
+    ("terminated", None, Evidence(heard(), returncode=1, stopped_by=signal.SIGTERM)),
+    ("preempted", None, Evidence(heard(), returncode=1, stopped_by=signal.SIGTERM, in_batch_job=True)),
+    ("preempted", None, Evidence(heard(), returncode=1, stopped_by=signal.SIGUSR1)),
+    ("preempted", None, Evidence(heard(), returncode=1, deaths=(killed(signal.SIGUSR1),))),
+    ("terminated", None, Evidence(heard(), returncode=None)),
+    ("terminated", None, Evidence(heard(), returncode=None, deaths=(killed(),), samples=samples())),
+    ("hang", 1, Evidence(heard(), returncode=-9, silence=Silence(6.0, {0: "sleeping", 1: "stopped"}))),
+    ("hang", None, Evidence(heard(), returncode=-9, silence=Silence(6.0, {0: "sleeping", 1: "sleeping"}))),
+    (
+        "hang",
+        0,
+        Evidence(heard(), returncode=1, errors=(error("RuntimeError", "Timed out waiting 1800000ms"),)),
+    ),
+    ("operator_build", 0, Evidence(heard(), returncode=1, errors=(error("OperatorBuildError", OPERATOR),))),
+    ("nonfinite_loss", None, Evidence(heard(), returncode=1, errors=(error("NonFiniteLossError"),))),
+    ("loss_scale_stuck", None, Evidence(heard(), returncode=1, errors=(error("LossScaleStuckError"),))),
+    (
+        "loss_scale_stuck",
+        None,
+        Evidence(
+            heard(loss=2.0),
+            returncode=1,
+            errors=(error("Exception", "Current loss scale already at minimum"),),
+        ),
+    ),
+    (
+        "nonfinite_loss",
+        None,
+        Evidence(heard(loss=math.nan), returncode=1, errors=(error("LossScaleStuckError"),)),
+    ),
+    (
+        "gpu_out_of_memory",
+        1,
+        Evidence(
+            heard(),
+            returncode=1,
+            errors=(
+                PEER,
+                error("OutOfMemoryError", "CUDA out of memory. Tried to allocate 2 GiB", 1, time=99.5),
+            ),
+        ),
+    ),
+    (
+        "host_out_of_memory",
+        0,
+        Evidence(
+            heard(),
+            returncode=1,
+            errors=(error("AcceleratorError", "CUDA error: out of memory", traceback="x.pin_memory()\n"),),
+        ),
+    ),
+    ("host_out_of_memory", 0, Evidence(heard(), returncode=1, errors=(error("MemoryError", ""),))),
+    (
+        "host_out_of_memory",
+        0,
+        Evidence(
+            heard(),
+            returncode=1,
+            errors=(error("RuntimeError", "DefaultCPUAllocator: can't allocate memory"),),
+        ),
+    ),
+    ("host_out_of_memory", 1, Evidence(heard(), returncode=1, deaths=(killed(),), samples=samples(kills=1))),
+    ("host_out_of_memory", 1, Evidence(heard(), returncode=1, deaths=(killed(),), samples=samples(0.97))),
+    (
+        "host_out_of_memory",
+        0,
+        Evidence(
+            heard(),
+            returncode=1,
+            errors=(error("RuntimeError", "DataLoader worker (pid 7) is killed by signal: Killed."),),
+            samples=samples(kills=1),
+        ),
+    ),
+    (
+        "host_out_of_memory",
+        1,
+        Evidence(
+            heard(),
+            returncode=1,
+            deaths=(killed(signal.SIGABRT),),
+            lines={1: ("terminate called after throwing an instance of 'std::bad_alloc'",)},
+        ),
+    ),
+    ("rank_died", 1, Evidence(heard(), returncode=1, deaths=(killed(),), samples=samples())),
+    (
+        "rank_died",
+        1,
+        Evidence(heard(), returncode=1, deaths=(killed(signal.SIGSEGV),), samples=samples(0.99)),
+    ),
+    ("rank_died", 1, Evidence(heard(), returncode=1, deaths=(killed(),), errors=(PEER,), samples=samples())),
+    (
+        "failed",
+        0,
+        Evidence(
+            heard(), returncode=1, deaths=(killed(time=130),), errors=(error(time=99),), samples=samples()
+        ),
+    ),
+    (
+        "disk_full",
+        0,
+        Evidence(
+            heard(), returncode=1, errors=(error("OSError", "[Errno 28] No space left on device: 'x'"),)
+        ),
+    ),
+    ("disk_full", None, Evidence(heard(), returncode=1, samples=samples(disk_free=1000))),
+    (
+        "disk_full",
+        None,
+        Evidence(heard(), returncode=1, launcher_lines=("OSError: [Errno 122] Disk quota exceeded",)),
+    ),
+    (
+        "failed",
+        1,
+        Evidence(heard(), returncode=1, errors=(PEER, error(rank=1, time=99.5)), samples=samples()),
+    ),
+    (
+        "failed",
+        0,
+        Evidence(heard(), returncode=1, deaths=(Death(0, 1, 100.0),), lines={0: ("ImportError: x",)}),
+    ),
+    ("failed", None, Evidence(heard(""), returncode=2, launcher_lines=("torchrun: error: x",))),
+    ("failed", None, Evidence(Heard(), returncode=2)),
+]
+
+
+@pytest.mark.parametrize(("ending", "rank", "evidence"), BY_EVIDENCE)
+def test_the_ending_follows_from_the_evidence(ending: str, rank: int | None, evidence: Evidence) -> None:
+    verdict = classify(evidence)
+    assert (verdict.ending, verdict.rank) == (ending, rank)
+    assert "\n" not in verdict.reason
+    assert bool(verdict.reason) == (ending != "finished")
+
+
+def test_every_ending_of_a_started_run_is_in_the_table() -> None:
+    assert {ending for ending, _, _ in BY_EVIDENCE} == set(EXIT_OF) - {"environment"}
+
+
+def test_a_dead_rank_is_told_with_its_signal_its_place_and_its_last_line() -> None:
+    evidence = Evidence(heard(), 1, deaths=(killed(signal.SIGSEGV),), lines={1: ("one", "the last")})
+    reason = "rank 1 was ended by SIGSEGV in phase train after step 7; its last line: the last"
+    assert classify(evidence).reason == reason
+
+
+def test_a_failed_build_is_told_by_the_compilers_first_error() -> None:
+    evidence = Evidence(heard(), 1, errors=(error("OperatorBuildError", OPERATOR),))
+    assert classify(evidence).reason == "cpu_adam could not be built: adam.cpp:3: error: no"
+
+
+def test_exit_codes_and_statuses() -> None:
+    codes = {ending: int(code) for ending, code in EXIT_OF.items()}
+    assert codes["gpu_out_of_memory"] == 10
+    assert codes["operator_build"] == 17
+    assert codes["preempted"] == codes["terminated"] == 143
+    by_code = [code for ending, code in codes.items() if ending != "preempted"]
+    assert len(by_code) == len(set(by_code))
+    statuses = {ending: Outcome(ending=ending, run_dir="/r").mlflow_status for ending in EXIT_OF}
+    assert {ending for ending, status in statuses.items() if status == "FINISHED"} == {"finished"}
+    stopped = {ending for ending, status in statuses.items() if status == "KILLED"}
+    assert stopped == {"preempted", "interrupted", "terminated"}
+
+
+def test_tags_say_only_what_is_known() -> None:
+    outcome = Outcome(ending="rank_died", reason="why", failed_rank=0, run_dir="/r")
+    assert outcome.tags == {
+        "zpipe.ending": "rank_died",
+        "zpipe.exit_code": "15",
+        "zpipe.reason": "why",
+        "zpipe.failed_rank": "0",
+    }
+    assert Outcome(ending="finished", run_dir="/r").tags == {
+        "zpipe.ending": "finished",
+        "zpipe.exit_code": "0",
+    }

@@ -1,0 +1,254 @@
+"""Advice that compiles and changes something, for every ending and many plans; and a file that tells it."""
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.support.planning import CPU, GIB, H200, V100, gpus, plan_of
+from zpipe.compile.compiler import compile_plan
+from zpipe.compose.names import check_key
+from zpipe.facts.hardware import Hardware
+from zpipe.launchers.deaths import Death
+from zpipe.outcome import EXIT_OF, Ending, Outcome
+from zpipe.plan import Plan
+from zpipe.postmortem.advice import advise, command_with
+from zpipe.postmortem.changes import changed
+from zpipe.postmortem.curve import draw
+from zpipe.postmortem.ladders import LADDERS, Situation
+from zpipe.postmortem.postmortem import write_postmortem
+from zpipe.postmortem.words import MEANING
+from zpipe.resources import config_groups
+from zpipe.supervise.evidence import Evidence, Heard, RankError
+from zpipe.supervise.samples import Sample
+
+ONE, FOUR, OLD = gpus(H200), gpus(H200, H200, H200, H200), gpus(V100)
+RUN = Path("/runs/one")
+
+PLANS: dict[str, tuple[list[str], Hardware]] = {
+    "default on a CPU": ([], CPU),
+    "two CPU ranks, all in memory": (
+        ["stage=0", "precision=fp32", "launcher.nproc_per_node=2", "train.dataloader_num_workers=2"],
+        CPU,
+    ),
+    "swapping on a CPU": (["stage=3", "offload=nvme", "offload.offload_param.buffer_count=12"], CPU),
+    "one GPU in fp32": (["model=llama3_8b", "stage=0", "precision=fp32", "data.max_length=4096"], ONE),
+    "one GPU, everything on it": (
+        ["recipe=llama3_1b_zero2", "stage.round_robin_gradients=true", "stage.reduce_bucket_size=5e7"],
+        ONE,
+    ),
+    "four GPUs in bf16": (
+        ["model=llama3_8b", "stage=1", "precision=bf16", "batch.per_device_train_batch_size=6"],
+        FOUR,
+    ),
+    "a given batch size, and Muon": (
+        ["batch.train_batch_size=64", "batch.per_device_train_batch_size=4", "optimizer=muon"],
+        FOUR,
+    ),
+    "ZeRO++ and DeepSpeed's checkpointing": (
+        [
+            "model=llama3_8b",
+            "stage=3",
+            "zeropp=full",
+            "stage.zero_hpz_partition_size=4",
+            "activation_checkpointing=deepspeed",
+        ],
+        FOUR,
+    ),
+    "host memory": (["model=llama3_8b", "stage=3", "offload=cpu", "precision=bf16"], FOUR),
+    "optimizer in host memory": (
+        ["model=llama3_8b", "stage=2", "offload=cpu_optimizer", "batch.per_device_eval_batch_size=4"],
+        ONE,
+    ),
+    "fp16 on an old GPU": (
+        [
+            "model=llama3_1b",
+            "precision=fp16",
+            "precision.fp16.initial_scale_power=24",
+            "train.max_grad_norm=0",
+        ],
+        OLD,
+    ),
+    "fp16 with a fixed scale": (["precision=fp16", "precision.fp16.loss_scale=65536", "stage=2"], ONE),
+    "the last rung": (
+        [
+            "model=llama3_1b",
+            "stage=3",
+            "offload=nvme",
+            "precision=bf16",
+            "offload.pin_memory=false",
+            "train.gradient_checkpointing=true",
+            "batch.per_device_train_batch_size=1",
+        ],
+        ONE,
+    ),
+}
+
+
+@cache
+def plan_called(name: str) -> Plan:
+    overrides, hardware = PLANS[name]
+    return plan_of(*overrides, hardware=hardware)
+
+
+def situations(plan: Plan) -> list[Situation]:
+    return [
+        Situation(plan, phase="train", step=7, death=Death(0, -9, 0.0)),
+        Situation(plan, phase="evaluate", step=7, death=Death(0, -11, 0.0)),
+        Situation(plan, phase="model"),
+    ]
+
+
+def advice_for(name: str, ending: Ending) -> dict[tuple[str, ...], str]:
+    plan, hardware = plan_called(name), PLANS[name][1]
+    return {
+        suggestion.overrides: suggestion.why
+        for situation in situations(plan)
+        for suggestion in advise(ending, situation, hardware)
+    }
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_all_advice_compiles_as_typed_and_changes_what_the_workers_see(name: str) -> None:
+    plan, hardware = plan_called(name), PLANS[name][1]
+    every = {overrides for ending in LADDERS for overrides in advice_for(name, ending)}
+    assert every
+    for overrides in every:
+        for override in overrides:
+            assert changed(plan.experiment, [override]) != plan.experiment, f"{override} is set already"
+        typed = plan_of(*command_with(plan, overrides), hardware=hardware)
+        assert typed.experiment != plan.experiment, overrides
+        unasked = compile_plan(changed(plan.experiment, overrides), RUN, [], hardware)
+        assert typed.ds_config == unasked.ds_config, overrides
+        assert typed.training_arguments == unasked.training_arguments, overrides
+
+
+def test_the_ladders_propose_keys_and_options_that_exist() -> None:
+    options = config_groups()
+    for name in PLANS:
+        for situation in situations(plan_called(name)):
+            for ladder in LADDERS.values():
+                for override in (each for proposal in ladder(situation) for each in proposal.overrides):
+                    key, _, value = override.partition("=")
+                    known = value in options[key] if key in options else check_key(key, value) is None
+                    assert known, override
+
+
+def first_of(name: str, ending: Ending, **where: str) -> list[str]:
+    plan, hardware = plan_called(name), PLANS[name][1]
+    given = advise(ending, Situation(plan, **{"phase": "train", "step": 7, **where}), hardware)
+    return [" ".join(suggestion.overrides) for suggestion in given]
+
+
+def test_the_ladder_of_gpu_memory_is_the_guides() -> None:
+    assert first_of("four GPUs in bf16", "gpu_out_of_memory") == [
+        "batch.per_device_train_batch_size=3 batch.gradient_accumulation_steps=2",
+        "train.gradient_checkpointing=true",
+        "stage=2",
+        "stage=3",
+        "stage=2 offload=cpu_optimizer",
+        "stage=3 offload=cpu",
+        "stage=3 offload=nvme",
+        "data.max_length=512",
+    ]
+
+
+def test_on_one_gpu_a_stage_alone_saves_nothing_and_is_not_advised() -> None:
+    ladder = first_of("one GPU in fp32", "gpu_out_of_memory")
+    assert "precision=auto" in ladder
+    assert not any(rung in ("stage=2", "stage=3") for rung in ladder)
+
+
+def test_before_the_first_batch_no_batch_is_made_smaller() -> None:
+    ladder = first_of("one GPU, everything on it", "gpu_out_of_memory", phase="model")
+    assert ladder[0] == "offload=cpu_optimizer"
+
+
+def test_keys_without_effect_at_the_new_stage_are_taken_back() -> None:
+    ladder = first_of("one GPU, everything on it", "gpu_out_of_memory")
+    assert "stage=3 offload=cpu stage.round_robin_gradients=null" in ladder
+
+
+def test_host_memory_goes_to_files_and_pins_less() -> None:
+    ladder = first_of("host memory", "host_out_of_memory")
+    assert ladder[:2] == ["offload=nvme", "offload.pin_memory=false"]
+    swapping = first_of("swapping on a CPU", "host_out_of_memory")
+    assert "offload.offload_param.buffer_count=null" in swapping
+
+
+def test_a_gpu_without_bf16_is_not_advised_to_use_it() -> None:
+    for ending in ("loss_scale_stuck", "nonfinite_loss"):
+        assert not any("precision=bf16" in rung for rung in first_of("fp16 on an old GPU", ending))
+    assert first_of("fp16 with a fixed scale", "loss_scale_stuck")[0].startswith("precision=bf16")
+
+
+def test_what_is_set_already_is_not_advised() -> None:
+    ladder = first_of("the last rung", "gpu_out_of_memory") + first_of("the last rung", "host_out_of_memory")
+    for rung in ("gradient_checkpointing", "pin_memory", "offload=nvme", "per_device_train_batch_size"):
+        assert not any(rung in line for line in ladder), ladder
+
+
+def test_every_ending_that_has_a_post_mortem_has_a_ladder_and_a_meaning() -> None:
+    assert set(LADDERS) == set(MEANING) == set(EXIT_OF) - {"finished", "refused"}
+
+
+def test_a_new_command_replaces_what_the_advice_replaces() -> None:
+    plan = plan_called("one GPU in fp32").model_copy(
+        update={"command": ["stage=0", "++a.b=1", "hydra.run.dir=/x", "precision=fp32"]}
+    )
+    assert command_with(plan, ("stage=2", "precision=auto")) == ["++a.b=1", "stage=2", "precision=auto"]
+
+
+def curve_of(*shares: float) -> list[str]:
+    return draw(
+        [Sample(float(at), int(share * 8 * GIB), 8 * GIB, GIB, 0, GIB) for at, share in enumerate(shares)]
+    )
+
+
+def test_the_curve_shows_the_share_of_the_limit() -> None:
+    lines = curve_of(0.0, 0.25, 0.5, 0.99)
+    assert "the last 3 s" in lines[0]
+    assert "▁▃▅█" in lines[1]
+    assert "0.00 → 7.92, at most 7.92 of 8.00 GiB" in lines[1]
+    assert len(curve_of(*[0.5] * 1000)[1]) < 120
+    assert draw([]) == []
+
+
+@pytest.mark.parametrize("ending", MEANING)
+def test_the_file_says_what_happened_what_shows_it_and_what_to_try(ending: Ending, tmp_path: Path) -> None:
+    uri = "postgresql://me:hunter22@host/db"
+    plan = plan_of("stage=3", "offload=nvme", f"tracking.uri={uri}", run_dir=tmp_path)
+    outcome = Outcome(ending=ending, reason="why | how", failed_rank=1, run_dir=str(tmp_path))
+    evidence = Evidence(
+        Heard(phase="train", step=7),
+        returncode=1,
+        errors=(RankError(1, "ValueError", "no", f"Traceback\n  at {uri}\nValueError: no"),),
+        samples=(Sample(0.0, GIB, 8 * GIB, GIB, 0, GIB),),
+    )
+    told = write_postmortem(plan, outcome, evidence, CPU)
+    assert told is not None
+    assert told.path is not None
+    text = told.path.read_text()
+    assert text.startswith(f"# Post-mortem: {ending}\n")
+    assert "| reason | why \\| how |" in text
+    assert "## Memory and disk" in text
+    assert "GiB pinned" in text
+    assert "hunter22" not in text
+    for suggestion in told.suggestions:
+        assert f"`{' '.join(suggestion.overrides)}`" in text
+
+
+def test_a_run_that_finished_or_was_refused_has_none(tmp_path: Path) -> None:
+    plan = plan_of(run_dir=tmp_path)
+    for ending in ("finished", "refused"):
+        outcome = Outcome(ending=ending, run_dir=str(tmp_path))  # type: ignore[arg-type]
+        assert write_postmortem(plan, outcome, Evidence(), CPU) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_post_mortem_without_room_for_its_file_is_still_told() -> None:
+    outcome = Outcome(ending="disk_full", reason="why", run_dir="/proc/none")
+    told = write_postmortem(plan_of(run_dir=Path("/proc/none")), outcome, Evidence(), CPU)
+    assert told is not None
+    assert told.path is None
+    assert "disk_full" in told.text

@@ -1,0 +1,224 @@
+"""What the supervisor sees: memory and its limit, silence, the launcher's word on each rank, signals."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from zpipe.launchers.deaths import parse_deaths
+from zpipe.launchers.logs import rank_lines, tail
+from zpipe.spare import give_up, set_aside
+from zpipe.supervise.hostmemory import HostMemoryReader
+from zpipe.supervise.samples import Sample, Sampler, read_samples, says_more
+from zpipe.supervise.silence import SilenceWatch
+from zpipe.supervise.stops import in_batch_job, signals_noted
+from zpipe.supervise.tree import ProcessTree
+
+GIB = 2**30
+
+ELASTIC = """\
+E1124 10:12:01.5 multiprocessing/api.py:1002] failed (exitcode: -9) local_rank: 1 (pid: 22) of binary: python
+============================================================
+zpipe.train FAILED
+------------------------------------------------------------
+Failures:
+[1]:
+  time      : 2026-11-24_10:12:02
+  host      : a.b
+  rank      : 0 (local_rank: 0)
+  exitcode  : -15 (pid: 21)
+  error_file: <N/A>
+  traceback : Signal 15 (SIGTERM) received by PID 21
+------------------------------------------------------------
+Root Cause (first observed failure):
+[0]:
+  time      : 2026-11-24_10:12:01
+  host      : a.b
+  rank      : 1 (local_rank: 1)
+  exitcode  : -9 (pid: 22)
+  error_file: <N/A>
+  traceback : Signal 9 (SIGKILL) received by PID 22
+============================================================
+"""
+
+
+def test_the_launchers_table_gives_each_ranks_end_in_order() -> None:
+    deaths = parse_deaths(ELASTIC)
+    assert [(death.rank, death.exit_code, death.signal_name) for death in deaths] == [
+        (1, -9, "SIGKILL"),
+        (0, -15, "SIGTERM"),
+    ]
+    assert deaths[1].time - deaths[0].time == 1
+    assert parse_deaths("nothing of the kind") == []
+
+
+def group(folder: Path, **files: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name.replace("__", ".")).write_text(text)
+
+
+def proc(tmp_path: Path, line: str) -> Path:
+    group(tmp_path / "proc" / "self", cgroup=f"5:cpu:/x\n{line}\n")
+    (tmp_path / "proc" / "vmstat").write_text("pgfault 1\noom_kill 3\n")
+    return tmp_path / "proc"
+
+
+def test_the_tightest_group_of_version_2_is_the_limit(tmp_path: Path) -> None:
+    mounts = tmp_path / "cgroup"
+    group(mounts, cgroup__controllers="memory")
+    stat = f"anon 1\ninactive_file {GIB}\n"
+    kills = "low 0\noom 2\noom_kill 2\n"
+    limited = {"memory__current": str(2 * GIB), "memory__events": kills, "memory__stat": stat}
+    group(mounts / "job", memory__max=str(3 * GIB), **limited)
+    group(mounts / "job" / "step", memory__max="max", **limited)
+    read = HostMemoryReader(proc(tmp_path, "0::/job/step"), mounts).read()
+    assert (read.used, read.limit, read.oom_kills) == (GIB, 3 * GIB, 2)
+
+
+def test_a_group_of_version_1_below_the_machine(tmp_path: Path) -> None:
+    mounts = tmp_path / "cgroup"
+    group(
+        mounts / "memory" / "job",
+        memory__limit_in_bytes=str(2 * GIB),
+        memory__usage_in_bytes=str(GIB),
+        memory__oom_control="oom_kill_disable 0\nunder_oom 0\noom_kill 1\n",
+        memory__stat="total_inactive_file 0\n",
+    )
+    group(mounts / "memory", memory__limit_in_bytes="9223372036854771712")
+    read = HostMemoryReader(proc(tmp_path, "4:memory:/job"), mounts).read()
+    assert (read.used, read.limit, read.oom_kills) == (GIB, 2 * GIB, 1)
+
+
+def test_without_a_group_the_machine_is_the_limit(tmp_path: Path) -> None:
+    read = HostMemoryReader(proc(tmp_path, "4:memory:/gone"), tmp_path / "none").read()
+    assert read.limit == psutil.virtual_memory().total
+    assert 0 < read.used < read.limit
+    assert read.oom_kills == 3
+
+
+def test_this_machines_own_figures_can_be_read() -> None:
+    read = HostMemoryReader().read()
+    assert 0 < read.used <= read.limit <= psutil.virtual_memory().total
+
+
+def test_samples_are_kept_and_those_that_say_something_are_written(tmp_path: Path) -> None:
+    sampler = Sampler(tmp_path, lambda: 5 * GIB, with_gpus=False)
+    sampler.tick()
+    sampler.tick()
+    assert len(sampler.kept) == 1, "one a second"
+    assert read_samples(tmp_path) == list(sampler.kept)
+    with (tmp_path / "samples.jsonl").open("a") as file:
+        file.write('{"time": 1.0, "host_us')
+    assert read_samples(tmp_path) == list(sampler.kept), "a torn line is left out"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"time": 101.0}, False),
+        ({"time": 160.0}, True),
+        ({"host_used": 5 * GIB + GIB // 20}, False),
+        ({"host_used": 5 * GIB + GIB // 5}, True),
+        ({"oom_kills": 1}, True),
+        ({"disk_free": 90 * GIB}, True),
+        ({"gpu_used": (40 * GIB,)}, True),
+    ],
+)
+def test_a_quiet_run_writes_a_line_a_minute(change: dict, says: bool) -> None:
+    before = Sample(100.0, 5 * GIB, 10 * GIB, 4 * GIB, 0, 100 * GIB, (20 * GIB,), (80 * GIB,))
+    assert says_more(replace(before, **change), before) is says
+
+
+def test_silence_counts_only_where_somebody_should_speak() -> None:
+    now = 0.0
+    watch = SilenceWatch(10.0, clock=lambda: now)
+    for phase, seconds, too_long in (
+        ("operators", 10_000, False),
+        ("model", 10_000, False),
+        ("train", 9, False),
+        ("train", 11, True),
+        ("evaluate", 11, True),
+        ("done", 10_000, False),
+    ):
+        watch.hear({"event": "phase", "name": phase})
+        now += seconds
+        assert watch.is_too_long is too_long, phase
+    watch.hear({"event": "phase", "name": "train"})
+    now += 9
+    watch.hear({"event": "step", "step": 1})
+    now += 9
+    assert not watch.is_too_long
+
+
+def test_without_a_timeout_silence_is_never_too_long() -> None:
+    now = 0.0
+    watch = SilenceWatch(None, clock=lambda: now)
+    watch.hear({"event": "phase", "name": "train"})
+    now = 1e9
+    assert not watch.is_too_long
+
+
+def test_signals_are_noted_and_the_old_handlers_come_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with signals_noted() as caught:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+    assert (caught.number, caught.count) == (signal.SIGTERM, 2)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_signal_can_interrupt_the_work_of_this_thread() -> None:
+    with signals_noted(interrupt=True) as caught, pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGUSR1)
+    assert caught.number == signal.SIGUSR1
+
+
+def test_a_batch_job_is_known_by_its_variables() -> None:
+    assert in_batch_job({"SLURM_JOB_ID": "7"})
+    assert not in_batch_job({"SLURM_JOB_ID": "", "HOME": "/"})
+
+
+def test_a_tree_is_ended_to_its_last_process(tmp_path: Path) -> None:
+    """A launcher that heeds no SIGTERM, with a child in a session of its own."""
+    script = (
+        "import signal, subprocess, sys, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "child = [sys.executable, '-c', 'import time; time.sleep(100)']\n"
+        "print(subprocess.Popen(child, start_new_session=True).pid, flush=True)\n"
+        "time.sleep(100)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as launcher:
+        assert launcher.stdout is not None
+        child = psutil.Process(int(launcher.stdout.readline()))
+        tree = ProcessTree(launcher.pid)
+        deadline = time.monotonic() + 0.5
+        tree.end(patience=lambda: time.monotonic() < deadline)
+        assert launcher.wait() == -signal.SIGKILL
+        assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+
+
+def test_last_lines_of_a_rank(tmp_path: Path) -> None:
+    folder = tmp_path / "logs" / "none_1" / "attempt_0" / "1"
+    folder.mkdir(parents=True)
+    (folder / "stderr.log").write_text("")
+    (folder / "stdout.log").write_text("one\n\ntwo  \n")
+    assert rank_lines(tmp_path, 1, 5) == ["one", "two"]
+    assert rank_lines(tmp_path, 0, 5) == []
+    (folder / "stderr.log").write_text("x" * 200_000 + "\nlast\n")
+    assert tail(folder / "stderr.log", 1) == ["last"]
+
+
+def test_room_for_the_last_words_is_given_up_once_and_again(tmp_path: Path) -> None:
+    set_aside(tmp_path)
+    (file,) = tmp_path.iterdir()
+    assert file.stat().st_blocks * 512 >= 1 << 17
+    give_up(tmp_path)
+    give_up(tmp_path)
+    assert list(tmp_path.iterdir()) == []

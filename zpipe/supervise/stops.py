@@ -1,0 +1,51 @@
+"""Signals that ask zpipe to stop, and who is likely to have sent them."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+SCHEDULERS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "OAR_JOB_ID", "FLUX_JOB_ID")
+"""Variables that a batch scheduler sets in its jobs."""
+
+
+@dataclass
+class Caught:
+    number: int | None = None
+    """The first signal that came."""
+    count: int = 0
+
+
+@contextmanager
+def signals_noted(interrupt: bool = False) -> Iterator[Caught]:
+    """Notes SIGNALS instead of dying of them; off the main thread there is nothing to note.
+
+    With `interrupt` each also raises KeyboardInterrupt, for work that is done in this very thread.
+    """
+    caught = Caught()
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        caught.number = caught.number or number
+        caught.count += 1
+        if interrupt:
+            raise KeyboardInterrupt
+
+    previous = {number: signal.signal(number, note) for number in SIGNALS}
+    try:
+        yield caught
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def in_batch_job(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether a batch scheduler runs this process, and may therefore end it."""
+    return any(environment.get(name) for name in SCHEDULERS)
