@@ -71,6 +71,12 @@ def _record(arguments: list[str]) -> int:
     return record(arguments)
 
 
+def _sweep(arguments: list[str]) -> int:
+    from zpipe.commands.sweep import sweep
+
+    return sweep(arguments)
+
+
 def _ui(arguments: list[str]) -> int:
     from zpipe.commands.ui import ui
 
@@ -98,6 +104,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "run": _run,
     "plan": _plan,
     "record": _record,
+    "sweep": _sweep,
     "ui": _ui,
     "help": _help,
     "--help": _help,
