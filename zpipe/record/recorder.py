@@ -1,6 +1,7 @@
 """Follows the event file of a run and keeps MLflow up to date, without ever holding up anything else."""
 
 import contextlib
+import random
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -15,7 +16,7 @@ from zpipe.problems import Problem, Refusal
 from zpipe.record.client import is_passing, open_client
 from zpipe.record.reading import read_all, read_some
 from zpipe.record.state import StateFile, Status, read_state
-from zpipe.record.store import ensure_experiment, prepare_store, resolve_uri
+from zpipe.record.store import ensure_experiment, prepare_store, resolve_uri, sqlite_file
 from zpipe.record.writer import Recorder, ended_as, is_accepted, last_word
 from zpipe.redact import HIDDEN, redact, redact_uri
 
@@ -25,6 +26,8 @@ _EVENTS_A_BATCH = 500
 _LONGEST_WAIT = 30.0
 _LAST_CHANCE = 15.0
 """How long the end of a run waits for a store that was out of reach already."""
+_FILE_SECONDS = 90.0
+"""How long other processes may keep a store in a file busy."""
 _LOCK = ".record.lock"
 
 
@@ -210,13 +213,26 @@ def record_run(run_dir: Path, base: Path | None = None, uri: str | None = None) 
     state = StateFile(run_dir, redact_uri(uri))
     try:
         with _claimed(run_dir):
-            state.read_again()
-            if not state.now.closed or read_some(EventReader(run_dir, state.now.offset), 1):
-                follower = _Follower(plan, uri, base, state, state.now.parent_run_id)
-                follower.close(state.now.status or ended_as(run_dir), last_word(run_dir), ())
+            _record_claimed(plan, uri, base, state)
             return RecordResult(True, state.now.run_id)
     except Exception as error:
         return RecordResult(False, state.now.run_id, _text(error, uri))
+
+
+def _record_claimed(plan: Plan, uri: str, base: Path, state: StateFile) -> None:
+    """Tries again for a while where a file is locked, and not at all where a server is down."""
+    deadline = time.monotonic() + (_FILE_SECONDS if sqlite_file(uri) is not None else 0)
+    while True:
+        try:
+            state.read_again()
+            if not state.now.closed or read_some(EventReader(plan.folder, state.now.offset), 1):
+                follower = _Follower(plan, uri, base, state, state.now.parent_run_id)
+                follower.close(state.now.status or ended_as(plan.folder), last_word(plan.folder), ())
+            return
+        except Exception as error:
+            if not is_passing(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(random.uniform(0.2, 1.5))  # noqa: S311 - so that processes do not meet again
 
 
 def uri_of(run_dir: Path, base: Path) -> str:

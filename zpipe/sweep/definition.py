@@ -5,6 +5,7 @@ from pathlib import Path
 
 from zpipe.plan import write_json
 from zpipe.redact import redact_override
+from zpipe.report import as_written
 from zpipe.schema.base import Group
 
 FILE_NAME = "sweep.json"
@@ -31,7 +32,9 @@ class Definition(Group):
     def label(self, overrides: list[str]) -> str:
         """What tells this point from the others, for people: `stage=2, reduce_bucket_size=5e7`."""
         pairs = [text.partition("=") for text in overrides]
-        return ", ".join(f"{key.rpartition('.')[2]}={value}" for key, _, value in pairs if key in self.swept)
+        return ", ".join(
+            f"{key.rpartition('.')[2]}={as_written(value)}" for key, _, value in pairs if key in self.swept
+        )
 
 
 def read_definition(folder: Path) -> Definition | None:

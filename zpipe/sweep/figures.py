@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from zpipe.report import as_written
 from zpipe.sweep.ledger import Attempt
 
 GPU_MEMORY = "memory/peak_reserved_gib"
@@ -87,7 +88,7 @@ def _keys(points: list[Attempt]) -> list[str]:
 def _spot(point: Attempt, keys: list[str], memory: Iterable[str]) -> Spot:
     return Spot(
         name=Path(point.folder).name,
-        settings={key: point.settings.get(key, "") for key in keys},
+        settings={key: as_written(point.settings.get(key, "")) for key in keys},
         ending=point.ending,
         reason=point.reason,
         loss=_first(point, ("eval_loss", "train_loss")),

@@ -1,6 +1,5 @@
 """The pictures of a sweep report. Only this module knows matplotlib, and imports it when it draws."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +29,8 @@ _STYLE: dict[Any, Any] = {
     "savefig.dpi": 150,
 }
 _MOST_LABELS = 16
+_DECADE = 8
+"""From this ratio of the largest to the smallest value an axis is logarithmic."""
 
 
 def draw(survey: Survey, folder: Path) -> list[Path]:
@@ -47,47 +48,81 @@ def draw(survey: Survey, folder: Path) -> list[Path]:
 
 def _over(survey: Survey, key: str) -> "Figure":
     """Throughput and memory over one numeric key, a line for each setting of the others."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10.5, 4.4), layout="constrained")
+    figure = _figure(10.5, 4.6)
     left, right = figure.subplots(1, 2)
-    _lines(left, survey, key, "speed")
-    _lines(right, survey, key, "memory")
-    left.set(title="Throughput", ylabel="tokens / s", xlabel=key)
-    right.set(title=f"Peak {survey.memory_of} memory", ylabel="GiB", xlabel=key)
+    for axes, name in ((left, "speed"), (right, "memory")):
+        _lines(axes, survey, key, name)
+        _scale(axes, [float(spot.settings[key]) for spot in survey.spots])
+        axes.set_xlabel(key)
+    left.set(title="Throughput", ylabel="tokens / s")
+    right.set(title=f"Peak {survey.memory_of} memory", ylabel="GiB")
     handles, labels = left.get_legend_handles_labels()
-    if labels:
+    if any(labels):
         figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)))
     return figure
 
 
 def _lines(axes: "Axes", survey: Survey, key: str, figure: str) -> None:
-    places = [float(spot.settings[key]) for spot in survey.spots]
-    if _spans_decades(places):
-        axes.set_xscale("log")
-    else:
-        axes.ticklabel_format(axis="x", style="plain", useOffset=False)
     names = list(dict.fromkeys(survey.line(spot, key) for spot in survey.spots))
+    failed: list[tuple[float, str, Spot]] = []
     for name, (colour, marker) in zip(names, _looks(len(names)), strict=True):
         spots = [spot for spot in survey.spots if survey.line(spot, key) == name]
+        failed += [(float(spot.settings[key]), colour, spot) for spot in spots if spot.ending != "finished"]
         drawn = sorted(
             (float(spot.settings[key]), value)
             for spot in spots
             if (value := getattr(spot, figure)) is not None and spot.ending == "finished"
         )
-        label = name or "all points"
-        axes.plot(*zip(*drawn, strict=True) if drawn else ((), ()), color=colour, marker=marker, label=label)
-    _from_zero(axes, [getattr(spot, figure) for spot in survey.spots])
-    _mark_failed(axes, [(float(spot.settings[key]), spot) for spot in survey.failed()])
-    axes.set_xticks(sorted(set(places)), minor=False, labels=[_amount(x) for x in sorted(set(places))])
+        x, y = [place for place, _ in drawn], [value for _, value in drawn]
+        axes.plot(x, y, color=colour, marker=marker, label=name)
+    # From zero, so that a small difference looks small.
+    top = max((value for spot in survey.spots if (value := getattr(spot, figure)) is not None), default=1.0)
+    places = sorted({float(spot.settings[key]) for spot in survey.spots})
+    _mark_failed(axes, failed, places[len(places) // 2], 1.12 * top or 1.0)
+    axes.yaxis.set_major_formatter("{x:,.0f}" if top >= 100 else "{x:g}")
+
+
+def _scale(axes: "Axes", places: list[float]) -> None:
+    """Ticks where the points are, on a logarithmic axis where they span decades."""
+    if min(places) > 0 and max(places) / min(places) >= _DECADE:
+        axes.set_xscale("log")
+    ticks = sorted(set(places))
+    axes.set_xticks(ticks, labels=[_amount(place) for place in ticks])
     axes.minorticks_off()
+    axes.margins(x=0.08)
+
+
+def _mark_failed(axes: "Axes", failed: list[tuple[float, str, Spot]], centre: float, top: float) -> None:
+    """A strip below zero with a cross in its line's colour for each point that came to no figure."""
+    heights = {place: [each[0] for each in failed].count(place) for place, _, _ in failed}
+    row = 0.08 * top
+    strip = row * max(heights.values(), default=0)
+    axes.set_ylim(-strip, top)
+    if not failed:
+        return
+    axes.axhspan(-strip, 0, color="#FBEDEC", zorder=0)
+    axes.set_yticks([tick for tick in axes.get_yticks() if 0 <= tick <= top])
+    done: dict[float, int] = {}
+    for place, colour, spot in failed:
+        done[place] = done.get(place, 0) + 1
+        height = -row * (done[place] - 0.5)
+        axes.plot(place, height, "X", color=colour, markersize=10, markeredgecolor="white", clip_on=False)
+        on_right = place >= centre
+        axes.annotate(
+            f"{spot.name}: {_worded(spot.ending)}",
+            (place, height),
+            xytext=(-8 if on_right else 8, 0),
+            textcoords="offset points",
+            ha="right" if on_right else "left",
+            va="center",
+            fontsize=8,
+            color=_FAILED,
+        )
 
 
 def _trade_off(survey: Survey) -> "Figure":
     """Throughput against memory, with the points that no other beats in both."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8.5, 5.4), layout="constrained")
+    figure = _figure(8.5, 5.4)
     axes = figure.subplots()
     names = list(dict.fromkeys(_colour_name(survey, spot) for spot in survey.spots))
     for name, (colour, marker) in zip(names, _looks(len(names)), strict=True):
@@ -116,6 +151,8 @@ def _trade_off(survey: Survey) -> "Figure":
             color="#444444",
         )
     axes.margins(0.12)
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.set(
         title="Throughput against memory (numbers are points)",
         xlabel=f"peak {survey.memory_of} memory, GiB",
@@ -134,38 +171,9 @@ def _colour_name(survey: Survey, spot: Spot) -> str:
     return ", ".join(f"{short(key)} {spot.settings[key]}" for key in keys)
 
 
-def _mark_failed(axes: "Axes", failed: "Iterable[tuple[float, Spot]]") -> None:
-    """A cross at the foot of the picture for each point that came to no figure, once for each ending."""
-    stacked: dict[float, int] = {}
-    for place, spot in failed:
-        height = 0.03 + 0.07 * stacked.get(place, 0)
-        stacked[place] = stacked.get(place, 0) + 1
-        where = axes.get_xaxis_transform()
-        axes.plot(place, height, "x", color=_FAILED, transform=where, markersize=8, markeredgewidth=2)
-        axes.annotate(
-            f"{spot.name}: {_worded(spot.ending)}",
-            (place, height),
-            xycoords=where,
-            xytext=(7, -3),
-            textcoords="offset points",
-            fontsize=8,
-            color=_FAILED,
-        )
-
-
-def _from_zero(axes: "Axes", values: "Iterable[float | None]") -> None:
-    """A scale that starts at zero, so that a small difference looks small."""
-    largest = max((value for value in values if value is not None), default=1.0)
-    axes.set_ylim(0, 1.12 * largest or 1.0)
-
-
 def _looks(count: int) -> list[tuple[str, str]]:
     """A colour and a marker for each of so many lines; both begin anew after seven, out of step."""
     return [(_COLOURS[index % 7], _MARKERS[(index + index // 7) % 7]) for index in range(count)]
-
-
-def _spans_decades(values: list[float]) -> bool:
-    return min(values) > 0 and max(values) / min(values) >= 8
 
 
 def _amount(value: float) -> str:
@@ -177,11 +185,19 @@ def _amount(value: float) -> str:
 
 
 def _worded(ending: str) -> str:
-    return ending.replace("_", " ")
+    return ending.replace("gpu", "GPU").replace("_", " ")
 
 
 def _file_name(key: str) -> str:
     return "".join(each if each.isalnum() or each in "._-" else "_" for each in key)
+
+
+def _figure(width: float, height: float) -> "Figure":
+    """An empty figure of so many inches, drawn without a display."""
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    return Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12))
 
 
 def _save(figure: "Figure", path: Path) -> Path:
