@@ -46,6 +46,16 @@ def browser(chromium: str) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sqlite store without runs, to be copied: MLflow takes seconds to make one."""
+    from zpipe.record.store import default_uri, prepare_store
+
+    folder = tmp_path_factory.mktemp("empty")
+    prepare_store(default_uri(folder))
+    return folder / "outputs" / "mlflow.db"
+
+
+@pytest.fixture(scope="session")
 def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """120 kB of English and code, one example a line."""
     file = tmp_path_factory.mktemp("data") / "train.txt"

@@ -86,7 +86,10 @@ class EventReader:
 
 
 def append_line(path: Path, value: Any) -> None:
-    """Appends a JSON value to a file of lines with a single write; several processes may do so at once."""
+    """Appends a JSON value to a file of lines with a single write; several processes may do so at once.
+
+    An empty line may come in between, where a line that was just being written seemed to be torn.
+    """
     descriptor, is_torn = _open_for_append(path)
     try:
         _write_whole(descriptor, _line(value, is_torn))

@@ -8,7 +8,7 @@ from typing import Any
 
 from zpipe.compile.compiler import compile_plan
 from zpipe.facts.hardware import detect
-from zpipe.launchers.logs import last_lines
+from zpipe.launchers.logs import hide_secrets, last_lines
 from zpipe.outcome import MLFLOW_STATUS, Ending, Outcome, write_outcome
 from zpipe.plan import Plan, claim, write_plan
 from zpipe.preflight import lacks
@@ -59,6 +59,7 @@ def _train_and_record(plan: Plan, experiment: Experiment, parent_run_id: str | N
         recorder.start()
     with Progress(plan) as progress:
         evidence = supervise(plan, progress)
+    hide_secrets(plan.folder)
     if plan.swap_dir is not None:
         shutil.rmtree(plan.swap_dir, ignore_errors=True)
     ending, reason = _judge(evidence, plan)

@@ -1,4 +1,4 @@
-"""Whatever happens to the tracking server or to zpipe itself, MLflow ends up with every event that was written."""
+"""Whatever happens to the tracking server or to zpipe, MLflow ends up with every event that was written."""
 
 import json
 import os
@@ -142,13 +142,14 @@ def assert_all_is_recorded(folder: Path, cwd: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     runs = [run for run in Store(cwd).runs() if run.data.tags["zpipe.run_dir"] == str(folder)]
     assert len(runs) == 1
-    assert runs[0].info.status == "KILLED"
+    is_done = '"name": "done"' in (folder / "events.jsonl").read_text()
+    assert runs[0].info.status == ("FINISHED" if is_done else "KILLED")
     assert recorded(Store(cwd).client, runs[0].info.run_id) == written(folder)
 
 
 @pytest.fixture(scope="module")
 def moments() -> random.Random:
-    return random.Random(20261124)
+    return random.Random(20261124)  # noqa: S311 - moments, not secrets
 
 
 @pytest.mark.parametrize("number", range(4))
@@ -188,5 +189,4 @@ def test_a_recorder_and_a_writer_that_are_killed_at_a_random_moment(
     wait_for(folder, '"metrics"')
     time.sleep(moments.uniform(0, 5))
     kill_all(process)
-    if not json.loads((folder / "record.json").read_text())["closed"]:
-        assert_all_is_recorded(folder, tmp_path)
+    assert_all_is_recorded(folder, tmp_path)

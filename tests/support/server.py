@@ -20,15 +20,15 @@ class Server:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
         self.uri = f"http://127.0.0.1:{self.port}"
-        self._folder = folder
+        self.folder = folder
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, seconds: float = 120) -> None:
         """Returns once it answers."""
         argv = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
-        argv += ["--backend-store-uri", f"sqlite:///{self._folder / 'server.db'}", "--workers", "1"]
-        argv += ["--artifacts-destination", str(self._folder / "artifacts")]
-        with (self._folder / "server.log").open("ab") as log:
+        argv += ["--backend-store-uri", f"sqlite:///{self.folder / 'server.db'}", "--workers", "1"]
+        argv += ["--artifacts-destination", str(self.folder / "artifacts")]
+        with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
                 argv,
                 env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
@@ -39,7 +39,7 @@ class Server:
             )
         deadline = time.monotonic() + seconds
         while not self._answers():
-            assert self._process.poll() is None, (self._folder / "server.log").read_text()[-3000:]
+            assert self._process.poll() is None, (self.folder / "server.log").read_text()[-3000:]
             assert time.monotonic() < deadline
             time.sleep(0.2)
 
@@ -57,7 +57,7 @@ class Server:
 
     def _answers(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.uri}/health", timeout=5):
+            with urllib.request.urlopen(f"{self.uri}/health", timeout=5):  # noqa: S310 - loopback
                 return True
         except (urllib.error.URLError, OSError):
             return False

@@ -12,6 +12,7 @@ import yaml
 from filelock import FileLock
 
 from tests.support.plans import make_plan
+from tests.support.store import put_store
 from zpipe.events import EventWriter
 from zpipe.plan import Plan, read_plan, write_json
 from zpipe.record.client import open_client
@@ -19,18 +20,16 @@ from zpipe.record.facts import PARENT_ENV
 from zpipe.record.limits import safe_name
 from zpipe.record.recorder import RecorderThread, record_run
 from zpipe.record.state import StateFile
-from zpipe.record.store import default_uri, prepare_store
+from zpipe.record.store import default_uri
 from zpipe.record.sweeps import SweepRun
 
 SECONDS = 60.0
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def base(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that somebody works in, with a store."""
-    folder = tmp_path_factory.mktemp("work")
-    prepare_store(default_uri(folder))
-    return folder
+    return put_store(empty_store, tmp_path_factory.mktemp("work"))
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from pathlib import Path
 from zpipe.exits import Exit
 from zpipe.plan import Plan, read_plan, write_json
 from zpipe.problems import Problem, Refusal
+from zpipe.redact import redact
 from zpipe.train.ranks import Rank, Reporter
 
 LET_RANK_0_SPEAK_SECONDS = 20.0
@@ -154,8 +155,8 @@ def _as_json(problem: Problem) -> dict[str, object]:
 
 def _failed(error: Exception, run_dir: Path, rank: Rank, reporter: Reporter) -> int:
     """Leaves the traceback in the run folder and on stderr."""
-    text = "".join(traceback.format_exception(error))
-    what = {"type": type(error).__name__, "message": str(error)}
+    text = redact("".join(traceback.format_exception(error)))
+    what = {"type": type(error).__name__, "message": redact(str(error))}
     write_json(run_dir / f"rank{rank.index}.error.json", {**what, "traceback": text})
     reporter.write("failed", **what)
     print(text, file=sys.stderr, flush=True)
