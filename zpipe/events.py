@@ -34,6 +34,8 @@ Kind = Literal[
 
 Event = dict[str, Any]
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+
 
 class EventWriter:
     """Appends events to the file; rank 0 of a run owns the only writer."""
@@ -46,7 +48,7 @@ class EventWriter:
 
         Raises OSError if the disk does not take the whole line. The next event then starts a new one.
         """
-        event = {"time": round(time.time(), 3), "event": kind, **encode_numbers(fields)}
+        event = {"time": round(time.time(), 3), "event": kind, **fields}
         line = _line(event, self._is_torn)
         self._is_torn = True
         _write_whole(self._descriptor, line)
@@ -105,9 +107,12 @@ def _open_for_append(path: Path) -> tuple[int, bool]:
 
 
 def _line(value: Any, after_torn: bool) -> bytes:
+    try:
+        text = _ENCODER.encode(value)
+    except ValueError:
+        text = _ENCODER.encode(encode_numbers(value))
     # A surrogate from a file name that is no UTF-8 would make the whole line unwritable.
-    text = json.dumps(value, ensure_ascii=False).encode(errors="backslashreplace")
-    return (b"\n" if after_torn else b"") + text + b"\n"
+    return (b"\n" if after_torn else b"") + text.encode(errors="backslashreplace") + b"\n"
 
 
 def _write_whole(descriptor: int, line: bytes) -> None:

@@ -107,8 +107,11 @@ def test_revisions_read_as_text_are_those_that_mlflow_loads(base: Path) -> None:
 def test_a_real_older_store_is_refused_and_the_command_that_is_named_mends_it(tmp_path: Path) -> None:
     from alembic import command
     from mlflow.store.db.utils import _get_alembic_config
+    from mlflow.store.tracking.dbmodels.initial_models import Base
+    from sqlalchemy import create_engine
 
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    Base.metadata.create_all(create_engine(uri))
     command.upgrade(_get_alembic_config(uri), OLDER)  # type: ignore[no-untyped-call]
     with pytest.raises(Refusal) as refusal:
         prepare_store(uri)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from zpipe.events import append_line, encode_numbers
+from zpipe.events import append_line
 from zpipe.outcome import Outcome
 from zpipe.redact import redact_override
 from zpipe.schema.base import Group
@@ -78,7 +78,7 @@ def begun(folder: str, overrides: Iterable[str], session: int) -> Attempt:
 
 def note(sweep_dir: Path, attempt: Attempt) -> None:
     """Appends what is known about an attempt now."""
-    append_line(sweep_dir / FILE_NAME, encode_numbers(attempt.model_dump()))
+    append_line(sweep_dir / FILE_NAME, attempt.model_dump())
 
 
 def attempts(sweep_dir: Path) -> list[Attempt]:
