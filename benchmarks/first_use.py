@@ -2,9 +2,9 @@
 
     python -m benchmarks.first_use [ROUNDS [PROCESSES]]
 
-Each process records a finished run folder of its own, and none has seen the store before. They are forked from
-one that has imported MLflow and wait for each other, so that they really meet: started one by one, they would
-come in the order in which they finish their imports.
+Each process records a finished run folder of its own, and none has seen the store before. They are forked
+from one that has imported MLflow and wait for each other, so that they really meet: started one by one, they
+would come in the order in which they finish their imports.
 """
 
 import multiprocessing

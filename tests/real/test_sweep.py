@@ -54,17 +54,22 @@ def ended(folder: Path) -> list[dict[str, Any]]:
 
 def kill_within_a_point(process: subprocess.Popen[str], folder: Path, done: int) -> None:
     """kill -9 while the point after `done` others trains, and waits for its workers' end."""
+    wait_for_a_step(process, folder / str(done))
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    deadline = time.monotonic() + 60
+    while processes_mentioning(str(folder / str(done))):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def wait_for_a_step(process: subprocess.Popen[str], folder: Path) -> None:
     deadline = time.monotonic() + 600
-    events = folder / str(done) / "events.jsonl"
+    events = folder / "events.jsonl"
     while not events.exists() or '"event": "metrics"' not in events.read_text():
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-    while processes_mentioning(str(folder / str(done))):
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
 
 
 def zpipe_verb(cwd: Path, *arguments: str, folder: Path) -> Run:
@@ -208,6 +213,19 @@ def test_a_failing_point_does_not_take_the_others_along(text_file: Path, tmp_pat
     again = zpipe_verb(tmp_path, "sweep", "resume", str(run.folder), folder=run.folder)
     assert again.exit_code == 5
     assert [line["ending"] for line in ended(run.folder)] == ["refused", "finished", "refused"]
+
+
+def test_ctrl_c_ends_the_whole_sweep(text_file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "sweep"
+    overrides = (*SMALL, "stage=1,2", "train.max_steps=100000", f"data.path={text_file}")
+    process = start(tmp_path, "-m", *overrides, f"hydra.sweep.dir={folder}")
+    wait_for_a_step(process, folder / "0")
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 130, stdout + stderr
+    assert not (folder / "1").exists()
+    assert [run.info.status for run in Store(tmp_path).runs()] == ["KILLED", "KILLED"]
+    assert f"zpipe sweep resume {folder}" in stdout
 
 
 @pytest.mark.parametrize(

@@ -46,13 +46,13 @@ def _lead(arguments: list[str]) -> int:
     except PointStopped as stop:
         return _close(session, stop.exit_code)
     except SystemExit:  # Hydra has told of an error of its launcher or sweeper
-        _close(session, None)
+        _close(session, whole=False)
         raise
-    return _close(session, None)
+    return _close(session, whole=True)
 
 
-def _close(session: Session, stopped: Exit | None) -> int:
-    return session.close(stopped) if session.leads else stopped or Exit.FINISHED
+def _close(session: Session, stopped: Exit | None = None, whole: bool = False) -> int:
+    return session.close(stopped, whole) if session.leads else stopped or Exit.FINISHED
 
 
 def _seed(arguments: list[str]) -> list[str]:

@@ -28,6 +28,8 @@ class Definition(Group):
     """The parent run; null as long as MLflow could not be reached."""
     session: int = 0
     """How often the sweep has been resumed."""
+    whole: bool = False
+    """Whether the last session came to its end: no further point was to be asked for."""
 
     def label(self, overrides: list[str]) -> str:
         """What tells this point from the others, for people: `stage=2, reduce_bucket_size=5e7`."""

@@ -28,5 +28,5 @@ def record_sweep(folder: Path, uri: str | None = None) -> Exit:
         is_whole = is_whole and result.ok
         if result.run_id != attempt.mlflow_run_id:
             ledger.note(folder, attempt.model_copy(update={"mlflow_run_id": result.run_id}))
-    close_sweep(folder, uri or definition.uri)
+    close_sweep(folder, uri or definition.uri, None if definition.whole else Exit.TERMINATED)
     return Exit.FINISHED if is_whole else Exit.RECORD_INCOMPLETE

@@ -24,7 +24,9 @@ def prepare(folder: Path, more: list[str]) -> list[str]:
     for attempt in ledger.points(folder):
         if not attempt.is_settled:
             _set_aside(folder, attempt, definition, arguments)
-    write_definition(folder, definition.model_copy(update={"session": definition.session + 1}))
+    write_definition(
+        folder, definition.model_copy(update={"session": definition.session + 1, "whole": False})
+    )
     return arguments
 
 

@@ -61,9 +61,13 @@ class Session:
         except Exception as error:
             _say(f"the sweep's run in MLflow has to wait: {redact(str(error), self.uri)}")
 
-    def close(self, stopped: Exit | None = None) -> Exit:
-        """Writes points.json and the report, prints the table, and ends the sweep's run in MLflow."""
+    def close(self, stopped: Exit | None, whole: bool) -> Exit:
+        """Writes points.json and the report, prints the table, and ends the sweep's run in MLflow.
+
+        `stopped` is the exit code of a signal; `whole` says that no further point was to be asked for.
+        """
         assert self.folder is not None
+        write_definition(self.folder, self.definition.model_copy(update={"whole": whole}))
         return close_sweep(self.folder, self.uri, stopped)
 
 
@@ -88,12 +92,14 @@ def close_sweep(folder: Path, uri: str | None, stopped: Exit | None = None) -> E
 
     points = ledger.points(folder)
     open_points = sum(not point.is_settled for point in points)
-    is_complete = bool(points) and open_points == 0 and stopped is None
+    definition = read_definition(folder)
+    assert definition is not None
+    is_complete = bool(points) and open_points == 0 and definition.whole
     files = write_report(folder, points)
     print_sweep([as_row(folder, point) for point in points])
     if uri is not None:
         status: Status = "FINISHED" if is_complete else "KILLED" if stopped is not None else "FAILED"
-        _close_in_mlflow(folder, uri, status, files)
+        _close_in_mlflow(folder, uri, definition, status, files)
     if points:
         _say(f"report:  {folder / FILE_NAME}", sys.stdout)
     if not is_complete:
@@ -103,9 +109,9 @@ def close_sweep(folder: Path, uri: str | None, stopped: Exit | None = None) -> E
     return Exit.FINISHED if is_complete else Exit.SWEEP_INCOMPLETE
 
 
-def _close_in_mlflow(folder: Path, uri: str, status: Status, files: list[Path]) -> None:
-    definition = read_definition(folder)
-    assert definition is not None
+def _close_in_mlflow(
+    folder: Path, uri: str, definition: Definition, status: Status, files: list[Path]
+) -> None:
     points = ledger.points(folder)
     family: dict[str, str | None] = {point.mlflow_run_id: None for point in points if point.mlflow_run_id}
     for old, new in ledger.superseded(folder):
