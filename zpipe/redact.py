@@ -30,6 +30,11 @@ _TOKEN = re.compile(
     r"|AKIA[0-9A-Z]{16}|dapi[0-9a-f]{32})\b"
 )
 _BEARER = re.compile(r"\b(bearer\s+|authorization[\"']?\s*[:=]\s*[\"']?\w+\s+)[\w.~+/=-]{8,}", re.IGNORECASE)
+_STEMS = (
+    *("://", "passw", "passphrase", "pwd", "secret", "credential", "key", "token", "bearer", "authoriz"),
+    *("hf_", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat", "glpat", "sk-", "xox", "akia", "dapi"),
+)
+"""Whatever is replaced below has one of these in it."""
 _SHORTEST_SECRET = 4
 _SHORTEST_VALUE = 6
 """Replacing a shorter password wherever it occurs would garble ordinary text."""
@@ -55,6 +60,8 @@ def redact(text: str, uri: str | None = None) -> str:
         text = text.replace(uri, redact_uri(uri))
         text = _without(text, _secrets_of(uri))
     text = _without(text, _known | _of_this_process())
+    if not _is_suspect(text):
+        return text
     text = _USER_AND_PASSWORD.sub(rf"\1:{HIDDEN}@", text)
     text = _TOKEN_AS_USER.sub(rf"\1{HIDDEN}@", text)
     text = _SECRET_ARGUMENT.sub(rf"\1{HIDDEN}", text)
@@ -97,6 +104,12 @@ def redact_tree(value: Any) -> Any:
             for key, item in value.items()
         }
     return value
+
+
+def _is_suspect(text: str) -> bool:
+    """Whether a closer look is worth its time: logs have many lines, and few have any of these."""
+    lowered = text.lower()
+    return any(stem in lowered for stem in _STEMS)
 
 
 def _without(text: str, secrets: Iterable[str]) -> str:

@@ -173,8 +173,11 @@ def as_written(value: str) -> str:
         return value
     if not math.isfinite(given) or given != int(given):
         return value
-    text = f"{given:g}"
-    return text.replace("e+0", "e").replace("e+", "e") if float(text) == given else str(int(given))
+    digits = str(int(given)).rstrip("0")
+    if abs(given) < 1e5 or len(digits) > 2:
+        return str(int(given))
+    mantissa, _, exponent = f"{given:e}".partition("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
 
 
 def duration(seconds: float) -> str:

@@ -9,6 +9,12 @@ import pytest
 from zpipe.redact import HIDDEN, redact, redact_override, redact_tree, remember_secrets
 
 
+@pytest.fixture(autouse=True)
+def nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tests plan runs with secrets in them, which this process then remembers."""
+    monkeypatch.setattr("zpipe.redact._known", set())
+
+
 @pytest.mark.parametrize(
     "secret",
     [

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from zpipe.report import as_written
 from zpipe.sweep.definition import Definition, write_definition
 from zpipe.sweep.figures import Survey, survey
 from zpipe.sweep.ledger import Attempt
@@ -91,3 +92,21 @@ def test_a_sweep_with_next_to_nothing_has_a_report_too(
 ) -> None:
     names = {file.name for file in write_report(tmp_path, points[3:][:count])}
     assert names == ({"points.json", "sweep_report.html"} if count else {"points.json"})
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("50000000.0", "5e7"),
+        ("100000.0", "1e5"),
+        ("150000000", "1.5e8"),
+        ("123456", "123456"),
+        ("1234567890123", "1234567890123"),
+        ("2", "2"),
+        ("0.001", "0.001"),
+        ("cpu", "cpu"),
+        ("nan", "nan"),
+    ],
+)
+def test_values_are_shown_as_people_write_them(given: str, shown: str) -> None:
+    assert as_written(given) == shown
