@@ -1,4 +1,7 @@
-"""All series of a run: what its event file says, and what MLflow says."""
+"""All series of a run: what its event file says, and what MLflow says.
+
+A point counts once however often it was said: MLflow keeps one of two that agree in step, value and millisecond.
+"""
 
 import json
 import math
@@ -21,14 +24,14 @@ def written(run_dir: Path) -> Series:
             for name, value in event["values"].items():
                 point = (int(event.get("step") or 0), _as_stored(float(value)))
                 found.setdefault(prefix + name, []).append(point)
-    return {name: sorted(points) for name, points in found.items()}
+    return {name: sorted(set(points)) for name, points in found.items()}
 
 
 def recorded(client: Any, run_id: str) -> Series:
     """Every metric of a run in MLflow."""
     names = client.get_run(run_id).data.metrics
     return {
-        name: sorted((p.step, _as_stored(p.value)) for p in client.get_metric_history(run_id, name))
+        name: sorted({(p.step, _as_stored(p.value)) for p in client.get_metric_history(run_id, name)})
         for name in names
     }
 
