@@ -1,6 +1,6 @@
 """All series of a run: what its event file says, and what MLflow says.
 
-A point counts once however often it was said: MLflow keeps one of two that agree in step, value and millisecond.
+A point counts once however often it was said: MLflow keeps one of two that agree in step, value and time.
 """
 
 import json

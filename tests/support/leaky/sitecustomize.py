@@ -5,7 +5,6 @@ Before the training it fails with a message that has them, too.
 
 import os
 import sys
-from typing import Any
 
 if "RANK" in os.environ and "LEAK" in os.environ:
     from zpipe.train.ranks import Reporter
