@@ -72,9 +72,9 @@ def recent(uri: str, experiment: str | None, limit: int) -> list[Recorded]:
 
 def find(uri: str, prefix: str) -> Recorded:
     """The only run whose id begins like this. Raises Refusal if there is none, or more than one."""
-    client = _open(uri)
     if not prefix or not set(prefix.lower()) <= _HEX:
         raise Refusal([Problem("RUN", prefix, "neither a run folder nor the id of a run in MLflow")])
+    client = _open(uri)
     condition = f"attributes.run_id LIKE '{prefix.lower()}%'"
     found = client.search_runs(_experiments(client, None), condition, max_results=_MOST_MATCHES)
     if len(found) == 1:
