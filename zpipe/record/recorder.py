@@ -235,11 +235,6 @@ def _record_claimed(plan: Plan, uri: str, base: Path, state: StateFile) -> None:
             time.sleep(random.uniform(0.2, 1.5))  # noqa: S311 - so that processes do not meet again
 
 
-def uri_of(run_dir: Path, base: Path) -> str:
-    """The store that a run was recorded in, or is meant to be. Raises Refusal if its password is needed."""
-    return _uri_of(read_plan(run_dir), run_dir, base)
-
-
 def has_begun(run_dir: Path) -> bool:
     """Whether there is something to record: the worker took its inputs, or MLflow has a run of it."""
     state = read_state(run_dir)
