@@ -2,10 +2,13 @@
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.support.browser import headless
 from tests.support.process import REPOSITORY, SMALL, Run, zpipe
 
 IN_CI = os.environ.get("CI") == "true"
@@ -33,6 +36,23 @@ def chromium() -> str:
     path = shutil.which("chromium") or ""
     needs("chromium", bool(path) and shutil.which("chromedriver") is not None)
     return path
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Any]:
+    """A headless Chromium."""
+    with headless(chromium) as driver:
+        yield driver
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sqlite store without runs, to be copied: MLflow takes seconds to make one."""
+    from zpipe.record.store import default_uri, prepare_store
+
+    folder = tmp_path_factory.mktemp("empty")
+    prepare_store(default_uri(folder))
+    return folder / "outputs" / "mlflow.db"
 
 
 @pytest.fixture(scope="session")

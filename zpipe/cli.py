@@ -18,8 +18,12 @@ zpipe {version}: declarative DeepSpeed fine-tuning, recorded in MLflow
     --format FORMAT          text, json, yaml or table
     -m                       instead: every point of a sweep, checked; nothing is written
   zpipe diff RUN_A RUN_B     what differs between two runs' plans, and who set it
-  zpipe record RUN_FOLDER    bring MLflow up to date with a run folder
+  zpipe runs                 the recorded runs, newest first
+  zpipe show RUN             one run: a run folder, or the beginning of its id in MLflow
   zpipe ui                   MLflow's web page on this machine
+  zpipe record FOLDER        bring MLflow up to date with a run folder or a sweep's
+  zpipe sweep resume FOLDER  run what a sweep lacks; zpipe sweep report FOLDER writes its report again
+  zpipe report RUN           one archive for a bug report, without secrets
 
 Overrides
   GROUP=OPTION               choose an option, e.g. stage=3 offload=nvme precision=bf16
@@ -83,6 +87,30 @@ def _diff(arguments: list[str]) -> int:
     return diff(arguments)
 
 
+def _sweep(arguments: list[str]) -> int:
+    from zpipe.commands.sweep import sweep
+
+    return sweep(arguments)
+
+
+def _runs(arguments: list[str]) -> int:
+    from zpipe.commands.runs import runs
+
+    return runs(arguments)
+
+
+def _show(arguments: list[str]) -> int:
+    from zpipe.commands.show import show
+
+    return show(arguments)
+
+
+def _report(arguments: list[str]) -> int:
+    from zpipe.commands.report import report
+
+    return report(arguments)
+
+
 def _ui(arguments: list[str]) -> int:
     from zpipe.commands.ui import ui
 
@@ -111,6 +139,10 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "plan": _plan,
     "diff": _diff,
     "record": _record,
+    "sweep": _sweep,
+    "runs": _runs,
+    "show": _show,
+    "report": _report,
     "ui": _ui,
     "help": _help,
     "--help": _help,

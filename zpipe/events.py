@@ -35,28 +35,25 @@ Kind = Literal[
 
 Event = dict[str, Any]
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+
 
 class EventWriter:
     """Appends events to the file; rank 0 of a run owns the only writer."""
 
     def __init__(self, run_dir: Path) -> None:
-        self._descriptor = os.open(
-            run_dir / FILE_NAME, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644
-        )
-        self._torn = False
+        self._descriptor, self._is_torn = _open_for_append(run_dir / FILE_NAME)
 
     def write(self, kind: Kind, **fields: Any) -> None:
         """Appends one event. `fields` must be JSON values; floats may be non-finite.
 
-        Raises OSError if there is no room for all of it; the next event then begins a new line.
+        Raises OSError if the disk does not take the whole line. The next event then starts a new one.
         """
-        event = {"time": round(time.time(), 3), "event": kind, **encode_numbers(fields)}
-        line = (json.dumps(event, ensure_ascii=False) + "\n").encode()
-        data = b"\n" + line if self._torn else line
-        self._torn = True
-        if os.write(self._descriptor, data) < len(data):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), FILE_NAME)
-        self._torn = False
+        event = {"time": round(time.time(), 3), "event": kind, **fields}
+        line = _line(event, self._is_torn)
+        self._is_torn = True
+        _write_whole(self._descriptor, line)
+        self._is_torn = False
 
     def sync(self) -> None:
         """Waits until the disk has every event so far: for the few that must outlive a power cut."""
@@ -89,6 +86,40 @@ class EventReader:
                 event = _decode(line)
                 if event is not None:
                     yield event
+
+
+def append_line(path: Path, value: Any) -> None:
+    """Appends a JSON value to a file of lines with a single write; several processes may do so at once.
+
+    An empty line may come in between, where a line that was just being written seemed to be torn.
+    """
+    descriptor, is_torn = _open_for_append(path)
+    try:
+        _write_whole(descriptor, _line(value, is_torn))
+    finally:
+        os.close(descriptor)
+
+
+def _open_for_append(path: Path) -> tuple[int, bool]:
+    """The descriptor, and whether a writer that was killed left the last line without its end."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    size = os.fstat(descriptor).st_size
+    return descriptor, size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+
+
+def _line(value: Any, after_torn: bool) -> bytes:
+    try:
+        text = _ENCODER.encode(value)
+    except ValueError:
+        text = _ENCODER.encode(encode_numbers(value))
+    # A surrogate from a file name that is no UTF-8 would make the whole line unwritable.
+    return (b"\n" if after_torn else b"") + text.encode(errors="backslashreplace") + b"\n"
+
+
+def _write_whole(descriptor: int, line: bytes) -> None:
+    written = os.write(descriptor, line)
+    if written < len(line):
+        raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {written} of {len(line)} bytes written")
 
 
 def _decode(line: bytes) -> Event | None:

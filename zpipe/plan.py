@@ -13,7 +13,7 @@ import yaml
 
 from zpipe.problems import Problem, Refusal
 from zpipe.provenance import Provenance
-from zpipe.redact import redact_environment, redact_override, redact_uri
+from zpipe.redact import redact_environment, redact_override, redact_uri, remember_secrets
 from zpipe.schema.base import Group
 from zpipe.schema.experiment import Experiment
 
@@ -129,6 +129,9 @@ def write_plan(plan: Plan) -> Path:
 
     Secrets are left out: the parent has them in memory, and the workers get them through their environment.
     """
+    remember_secrets(
+        {**plan.experiment.launcher.env, **plan.experiment.tracking.tags}, plan.experiment.tracking.uri
+    )
     plan.folder.mkdir(parents=True, exist_ok=True)
     plan = without_secrets(plan)
     write_json(plan.folder / "ds_config.json", plan.ds_config)
@@ -137,10 +140,12 @@ def write_plan(plan: Plan) -> Path:
 
 
 def without_secrets(plan: Plan) -> Plan:
-    """The plan as it may be written and printed: passwords and tokens replaced."""
+    """The plan as it may be written and printed: no passwords in its store, environment, tags and command."""
     experiment = plan.experiment
-    uri = experiment.tracking.uri
-    tracking = experiment.tracking.model_copy(update={"uri": redact_uri(uri) if uri else None})
+    uri, tags = experiment.tracking.uri, experiment.tracking.tags
+    tracking = experiment.tracking.model_copy(
+        update={"uri": redact_uri(uri) if uri else None, "tags": redact_environment(tags)}
+    )
     launcher = experiment.launcher.model_copy(update={"env": redact_environment(experiment.launcher.env)})
     return plan.model_copy(
         update={

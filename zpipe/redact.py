@@ -1,7 +1,14 @@
-"""Keeps passwords out of everything that is printed, logged or sent to the tracking server."""
+"""Keeps passwords out of everything that is printed, logged or sent to the tracking server.
 
+Secrets are known in three ways: by their form (access tokens, passwords in URLs), by the name that they are
+given (`API_KEY=…`, `"password": …`), and by their value, where a variable of this process or of its workers
+holds it under a name that sounds like a secret.
+"""
+
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 from urllib.parse import unquote
 
@@ -12,16 +19,32 @@ _TOKEN_AS_USER = re.compile(r"(https?://)[^\s/:@\"']+@")
 _SECRET_ARGUMENT = re.compile(
     r"([?&][\w-]*(?:password|passwd|pwd|token|secret|api_?key|access_?key)=)[^&\s\"']*", re.IGNORECASE
 )
-_SECRET_NAME = re.compile(
-    r"password|passwd|secret|credential|api_?key|access_?key|(^|_)token$", re.IGNORECASE
+_NAMES = r"password|passwd|passphrase|secret|credential|api_?key|access_?key|private_?key"
+_SECRET_NAME = re.compile(rf"{_NAMES}|(^|[_.-])token$", re.IGNORECASE)
+_ASSIGNED = re.compile(
+    rf"((?:{_NAMES}|(?<![a-z])token)[\"']?\s*[=:]\s*[\"']?)(?!null\b|true\b|false\b)[^\s\"',;&{{\[\]}}]+",
+    re.IGNORECASE,
 )
 _SECRET_ITEM = re.compile(
     r"([{,]\s*[\w-]*(?:password|passwd|secret|credential|api_?key|access_?key|token)['\"]?\s*:\s*)[^,}]*",
     re.IGNORECASE,
 )
 """An item of a mapping as Hydra writes it: {HF_TOKEN: abc}."""
+_TOKEN = re.compile(
+    r"\b(?:hf_\w{16,}|gh[pousr]_\w{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|sk-[\w-]{20,}|xox[abprs]-[\w-]{10,}"
+    r"|AKIA[0-9A-Z]{16}|dapi[0-9a-f]{32})\b"
+)
+_BEARER = re.compile(r"\b(bearer\s+|authorization[\"']?\s*[:=]\s*[\"']?\w+\s+)[\w.~+/=-]{8,}", re.IGNORECASE)
+_STEMS = (
+    *("://", "passw", "passphrase", "pwd", "secret", "credential", "key", "token", "bearer", "authoriz"),
+    *("hf_", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat", "glpat", "sk-", "xox", "akia", "dapi"),
+)
+"""Whatever is replaced below has one of these in it."""
 _SHORTEST_SECRET = 4
+_SHORTEST_VALUE = 6
 """Replacing a shorter password wherever it occurs would garble ordinary text."""
+
+_known: set[str] = set()
 
 
 def redact_uri(uri: str) -> str:
@@ -37,14 +60,30 @@ def redact_uri(uri: str) -> str:
 
 
 def redact(text: str, uri: str | None = None) -> str:
-    """The text without the secrets of any URI in it, nor those of the given one in any form."""
+    """The text without any secret that can be told, nor those of the given URI in any form."""
     if uri is not None:
         text = text.replace(uri, redact_uri(uri))
-        for secret in _secrets_of(uri):
-            text = text.replace(secret, HIDDEN)
+        text = _without(text, _secrets_of(uri))
+    text = _without(text, _known | _of_this_process())
+    if not _is_suspect(text):
+        return text
     text = _USER_AND_PASSWORD.sub(rf"\1:{HIDDEN}@", text)
     text = _TOKEN_AS_USER.sub(rf"\1{HIDDEN}@", text)
-    return _SECRET_ARGUMENT.sub(rf"\1{HIDDEN}", text)
+    text = _SECRET_ARGUMENT.sub(rf"\1{HIDDEN}", text)
+    text = _BEARER.sub(rf"\1{HIDDEN}", _TOKEN.sub(HIDDEN, text))
+    return _ASSIGNED.sub(rf"\1{HIDDEN}", text)
+
+
+def remember_secrets(variables: Mapping[str, str], uri: str | None = None) -> None:
+    """Notes the secrets among these variables and in the URI: `redact` hides them from now on, anywhere."""
+    _known.update(secrets_among(variables), _secrets_of(uri or ""))
+
+
+def secrets_among(variables: Mapping[str, str]) -> set[str]:
+    """The values of variables whose names sound like secrets, and the passwords in the values of others."""
+    found = {value for name, value in variables.items() if _SECRET_NAME.search(name)}
+    found = {value for value in found if len(value) >= _SHORTEST_VALUE and value != HIDDEN}
+    return found.union(*(_secrets_of(value) for value in variables.values() if "://" in value))
 
 
 def redact_environment(variables: Mapping[str, str]) -> dict[str, str]:
@@ -71,17 +110,50 @@ def redact_value(key: str, value: Any) -> Any:
     return HIDDEN if _SECRET_NAME.search(key.rpartition(".")[2]) else redact(value)
 
 
+def redact_tree(value: Any) -> Any:
+    """A JSON value without the secrets in its texts, and without the texts under secret-sounding keys."""
+    if isinstance(value, str):
+        return redact_override(value)
+    if isinstance(value, list):
+        return [redact_tree(item) for item in value]
+    if isinstance(value, dict):
+        return {
+            key: HIDDEN if isinstance(item, str) and _SECRET_NAME.search(str(key)) else redact_tree(item)
+            for key, item in value.items()
+        }
+    return value
+
+
+def _is_suspect(text: str) -> bool:
+    """Whether a closer look is worth its time: logs have many lines, and few have any of these."""
+    lowered = text.lower()
+    return any(stem in lowered for stem in _STEMS)
+
+
+def _without(text: str, secrets: Iterable[str]) -> str:
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, HIDDEN)
+    return text
+
+
+@cache
+def _of_this_process() -> frozenset[str]:
+    return frozenset(secrets_among(os.environ))
+
+
 def _hidden_user(scheme: str, user: str) -> str:
     """Over HTTP a user without a password is an access token; a database's user is a mere name."""
     return HIDDEN if scheme.startswith("http") else user
 
 
-def _secrets_of(uri: str) -> list[str]:
+def _secrets_of(uri: str) -> set[str]:
     """The password of the URI as written and decoded: error messages may show either."""
     scheme, _, rest = uri.partition("://")
     user, at, _ = rest.rpartition("@")
     if not at or scheme.startswith("sqlite"):
-        return []
-    _, _, password = user.partition(":")
-    secrets = {password, unquote(password)}
-    return sorted((secret for secret in secrets if len(secret) >= _SHORTEST_SECRET), key=len, reverse=True)
+        return set()
+    name, colon, password = user.partition(":")
+    if not colon and scheme.startswith("http"):
+        password = name
+    secrets = {password, unquote(password)} - {HIDDEN}
+    return {secret for secret in secrets if len(secret) >= _SHORTEST_SECRET}

@@ -61,29 +61,29 @@ def print_summary(plan: "Plan", progress: HasFacts, outcome: "Outcome", stream: 
     from zpipe.record.store import tracking_uri
     from zpipe.record.ui import ui_command
 
-    console = _console(stream)
+    out = console(stream)
     ended = outcome.ending if not outcome.reason else f"{outcome.ending}: {outcome.reason}"
-    console.print()
-    _print(console, f"{ended}\n", style="bold" if outcome.ending == "finished" else "bold red")
-    console.print(summary_table(plan, outcome.summary, progress.facts, outcome.mlflow_run_id))
+    out.print()
+    print_text(out, f"{ended}\n", style="bold" if outcome.ending == "finished" else "bold red")
+    out.print(summary_table(plan, outcome.summary, progress.facts, outcome.mlflow_run_id))
     if outcome.record_error is not None:
-        _print(console, f"\nMLflow is incomplete: {outcome.record_error}")
-        _print(console, f"bring it up to date:  {shlex.join(['zpipe', 'record', plan.run_dir])}")
+        print_text(out, f"\nMLflow is incomplete: {outcome.record_error}")
+        print_text(out, f"bring it up to date:  {shlex.join(['zpipe', 'record', plan.run_dir])}")
     if outcome.mlflow_run_id is not None:
-        _print(console, f"\nlook at it in MLflow:  {ui_command(tracking_uri(plan.experiment.tracking.uri))}")
+        print_text(out, f"\nlook at it in MLflow:  {ui_command(tracking_uri(plan.experiment.tracking.uri))}")
 
 
 def print_postmortem(
     path: Path | None, suggestions: Sequence[Sequence[str]], stream: TextIO | None = None
 ) -> None:
     """What to try after a run that did not finish, in short."""
-    console = _console(stream)
+    out = console(stream)
     if suggestions:
-        _print(console, "\nwhat to try, best first:")
+        print_text(out, "\nwhat to try, best first:")
         for overrides in suggestions[:_SUGGESTIONS_SHOWN]:
-            _print(console, f"  {' '.join(overrides)}")
+            print_text(out, f"  {' '.join(overrides)}")
     if path is not None:
-        _print(console, f"\npost-mortem:  {path}")
+        print_text(out, f"\npost-mortem:  {path}")
 
 
 def summary_table(
@@ -142,10 +142,10 @@ def print_table(
         table.add_column(column, overflow="fold", style=None, header_style="dim")
     for row in rows:
         table.add_row(*(Text(clean(cell)) for cell in row))
-    console = _console(stream)
+    out = console(stream)
     if title:
-        _print(console, f"\n{title}", style="bold")
-    console.print(table)
+        print_text(out, f"\n{title}", style="bold")
+    out.print(table)
 
 
 def print_sweep(points: Sequence[Mapping[str, Any]], stream: TextIO | None = None) -> None:
@@ -158,14 +158,14 @@ def print_sweep(points: Sequence[Mapping[str, Any]], stream: TextIO | None = Non
     table = Table(*("point", *keys, *figures), box=None, padding=(0, 2))
     best = min((_loss(point) for point in points if not math.isnan(_loss(point))), default=None)
     for point in points:
-        settings = [str(point["settings"].get(key, "")) for key in keys]
+        settings = [as_written(str(point["settings"].get(key, ""))) for key in keys]
         cells = [Path(point["folder"]).name, *settings, *_sweep_figures(point, best)]
         table.add_row(*(Text(clean(cell)) for cell in cells))
-    console = _console(stream)
-    console.print()
-    console.print(table)
+    out = console(stream)
+    out.print()
+    out.print(table)
     finished = sum(point["ending"] == "finished" for point in points)
-    _print(console, f"\n{finished} of {len(points)} points finished")
+    print_text(out, f"\n{finished} of {len(points)} points finished")
 
 
 def _keys_that_differ(points: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -212,6 +212,21 @@ def number(value: Any) -> str:
     return f"{given:.4g}" if abs(given) < 1e-3 or abs(given) >= 1e4 else f"{given:.4f}"
 
 
+def as_written(value: str) -> str:
+    """A setting's value as a person writes it: Hydra makes 50000000.0 of 5e7."""
+    try:
+        given = float(value)
+    except ValueError:
+        return value
+    if not math.isfinite(given) or given != int(given):
+        return value
+    digits = str(int(given)).rstrip("0")
+    if abs(given) < 1e5 or len(digits) > 2:
+        return str(int(given))
+    mantissa, _, exponent = f"{given:e}".partition("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
+
+
 def duration(seconds: float) -> str:
     """Seconds for people: 42 s, 3 min 5 s, 2 h 10 min."""
     whole = round(seconds)
@@ -244,7 +259,7 @@ def _listed(values: Mapping[str, Any], names: Mapping[str, str], form: str) -> s
     return ", ".join(parts)
 
 
-def _console(stream: TextIO | None) -> "Console":
+def console(stream: TextIO | None) -> "Console":
     """A console that takes no text for markup, and wraps no table because a pipe has no width."""
     from rich.console import Console
 
@@ -253,7 +268,7 @@ def _console(stream: TextIO | None) -> "Console":
     return Console(file=out, width=width, markup=False, highlight=False, emoji=False)
 
 
-def _print(console: "Console", text: str, style: str | None = None) -> None:
+def print_text(out: "Console", text: str, style: str | None = None) -> None:
     from rich.text import Text
 
-    console.print(Text(clean(text), style=style or ""), soft_wrap=True)
+    out.print(Text(clean(text), style=style or ""), soft_wrap=True)

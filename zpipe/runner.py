@@ -8,6 +8,7 @@ from pathlib import Path
 
 from zpipe.compile.compiler import compile_plan
 from zpipe.facts.hardware import detect
+from zpipe.launchers.logs import hide_secrets
 from zpipe.outcome import POSTMORTEM, Outcome, write_outcome
 from zpipe.plan import Plan, claim, write_plan
 from zpipe.postmortem.postmortem import PostMortem, write_postmortem
@@ -68,6 +69,7 @@ def _train_and_record(plan: Plan, experiment: Experiment, parent_run_id: str | N
         recorder.start()
     with Progress(plan) as progress:
         evidence = supervise(plan, progress)
+    hide_secrets(plan.folder)
     if plan.swap_dir is not None:
         shutil.rmtree(plan.swap_dir, ignore_errors=True)
     outcome, postmortem = conclude(plan, evidence)

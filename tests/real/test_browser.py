@@ -1,6 +1,5 @@
 """MLflow's page of a run in a real headless browser: charts, artifacts and checkpoints can be seen."""
 
-import os
 import re
 import signal
 import subprocess
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.browser import picture, text_of
 from tests.support.process import SMALL, Run, environment, fp16_on_cpu, zpipe
 from tests.support.store import Store
 
@@ -58,44 +58,6 @@ def page_url(recorded: Run) -> Iterator[str]:
     process.wait(timeout=30)
 
 
-@pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Any]:
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in (
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--window-size=1600,1900",
-    ):
-        options.add_argument(flag)
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService("/usr/bin/chromedriver"))
-    yield driver
-    driver.quit()
-
-
-def text_of(browser: Any, url: str, *wanted: str, seconds: float = 60) -> str:
-    """The page's text as soon as it has every wanted word."""
-    browser.get(url)
-    deadline = time.monotonic() + seconds
-    text = ""
-    while time.monotonic() < deadline:
-        text = str(browser.execute_script("return document.body.innerText"))
-        if all(word in text for word in wanted):
-            return text
-        time.sleep(0.5)
-    raise AssertionError(
-        f"{[word for word in wanted if word not in text]} is not on the page:\n{text[:3000]}"
-    )
-
-
 def test_overview_names_the_run_and_its_checkpoints(browser: Any, page_url: str) -> None:
     text_of(browser, page_url, "page", "Finished", "checkpoint-20", "checkpoint-40", "fp16/loss_scale")
 
@@ -112,14 +74,6 @@ def test_charts_show_loss_and_loss_scale(browser: Any, page_url: str) -> None:
         time.sleep(0.5)
         lines = set(str(browser.execute_script("return document.body.innerText")).splitlines())
     picture(browser, "mlflow-run.png")
-
-
-def picture(browser: Any, name: str) -> None:
-    """Keeps a screenshot for the README in the folder ZPIPE_SCREENSHOTS, if that is set."""
-    folder = os.environ.get("ZPIPE_SCREENSHOTS")
-    if folder:
-        time.sleep(3)
-        browser.save_screenshot(str(Path(folder) / name))
 
 
 def test_artifacts_are_listed(browser: Any, page_url: str) -> None:

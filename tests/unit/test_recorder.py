@@ -12,23 +12,24 @@ import yaml
 from filelock import FileLock
 
 from tests.support.plans import make_plan
+from tests.support.store import put_store
 from zpipe.events import EventWriter
 from zpipe.plan import Plan, read_plan, write_json
 from zpipe.record.client import open_client
 from zpipe.record.facts import PARENT_ENV
-from zpipe.record.recorder import RecorderThread, close_run, open_parent_run, record_run
+from zpipe.record.limits import safe_name
+from zpipe.record.recorder import RecorderThread, record_run
 from zpipe.record.state import StateFile
-from zpipe.record.store import default_uri, prepare_store
+from zpipe.record.store import default_uri
+from zpipe.record.sweeps import SweepRun
 
 SECONDS = 60.0
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def base(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that somebody works in, with a store."""
-    folder = tmp_path_factory.mktemp("work")
-    prepare_store(default_uri(folder))
-    return folder
+    return put_store(empty_store, tmp_path_factory.mktemp("work"))
 
 
 @pytest.fixture
@@ -152,7 +153,7 @@ def test_numbers_that_are_not_finite_are_kept(recorded: Plan, client: Any) -> No
     assert math.isnan(losses[1][1])
     assert losses[2][1] == -1.7976931348623157e308  # MLflow's stand-in for -inf
     assert history(client, run, "grad_norm") == [(1, 1.7976931348623157e308)]
-    assert history(client, run, "a_b_") == [(2, 1.0)]
+    assert history(client, run, safe_name("a(b)")) == [(2, 1.0)]
     assert history(client, run, "summary/loss") == [(0, 3.5)]
 
 
@@ -376,14 +377,15 @@ def test_runs_of_a_sweep_are_below_their_parent(
 ) -> None:
     report = tmp_path / "report.json"
     report.write_text("{}")
-    parent = open_parent_run(default_uri(base), "sweeps", "sweep", {"zpipe.sweep_dir": "x"}, [report], base)
+    sweep = SweepRun(default_uri(base), "sweeps", "sweep", tmp_path, ["-m", "stage=2,3"], base)
+    parent = sweep.open()
     plan = make_plan(tmp_path / "run")
     write_events(plan, phase("model"))
     if way == "environment":
         monkeypatch.setenv(PARENT_ENV, parent)
     given = parent if way == "argument" else None
     assert RecorderThread(plan, None, given, base).finish("FINISHED", SECONDS).ok
-    close_run(default_uri(base), parent, "FINISHED", [report])
+    assert sweep.close({}, {"sweep/points": 1.0}, [report], "FINISHED") == parent
     assert run_of(client, plan).data.tags["mlflow.parentRunId"] == parent
     assert client.get_run(parent).info.status == "FINISHED"
     assert [each.path for each in client.list_artifacts(parent)] == ["report.json"]

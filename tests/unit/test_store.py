@@ -10,8 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.plans import make_plan
+from tests.support.store import put_store
+from zpipe.events import EventWriter
 from zpipe.problems import Refusal
 from zpipe.record.client import open_client
+from zpipe.record.recorder import record_run
 from zpipe.record.revisions import installed_schema, store_revision
 from zpipe.record.store import (
     artifact_root,
@@ -25,14 +29,15 @@ from zpipe.record.store import (
 from zpipe.redact import redact, redact_uri
 
 AT_ONCE = 32
+STEPS = 20
+OLDER = "6f8d9c3b2a1e"
+"""A schema revision of MLflow before the installed one."""
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def base(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that somebody works in, with a store."""
-    folder = tmp_path_factory.mktemp("store")
-    prepare_store(default_uri(folder))
-    return folder
+    return put_store(empty_store, tmp_path_factory.mktemp("store"))
 
 
 def copy_of(base: Path, folder: Path) -> Path:
@@ -99,12 +104,22 @@ def test_revisions_read_as_text_are_those_that_mlflow_loads(base: Path) -> None:
     assert store_revision(base / "outputs" / "mlflow.db") == installed_schema().head
 
 
-def test_an_older_store_is_refused_with_the_upgrade_command(base: Path, tmp_path: Path) -> None:
-    file = copy_of(base, tmp_path)
-    set_revision(file, sorted(installed_schema().known - {installed_schema().head})[0])
+def test_a_real_older_store_is_refused_and_the_command_that_is_named_mends_it(tmp_path: Path) -> None:
+    from alembic import command
+    from mlflow.store.db.utils import _get_alembic_config
+    from mlflow.store.tracking.dbmodels.initial_models import Base
+    from sqlalchemy import create_engine
+
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    Base.metadata.create_all(create_engine(uri))
+    command.upgrade(_get_alembic_config(uri), OLDER)  # type: ignore[no-untyped-call]
     with pytest.raises(Refusal) as refusal:
-        prepare_store(f"sqlite:///{file}")
-    assert f"mlflow db upgrade sqlite:///{file}" in refusal.value.problems[0].fix
+        prepare_store(uri)
+    named = refusal.value.problems[0].fix.partition("then: ")[2]
+    assert named == f"mlflow db upgrade {uri}"
+    subprocess.run([sys.executable, "-m", *named.split()], check=True, capture_output=True)
+    prepare_store(uri)
+    assert check_store(uri) == []
 
 
 def test_a_newer_store_is_refused(base: Path, tmp_path: Path) -> None:
@@ -136,32 +151,46 @@ def test_a_creation_that_was_killed_leaves_nothing_in_the_way(tmp_path: Path) ->
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db", "mlflow.db.lock"]
 
 
-def start_a_run(uri: str, base: Path, gate: Barrier) -> None:
-    """What each of many runs does first."""
+def record_a_run(folder: Path, base: Path, gate: Barrier) -> None:
+    """What each of many runs does: it may be the first that touches the store."""
     gate.wait()
-    prepare_store(uri)
-    client = open_client(uri)
-    client.create_run(ensure_experiment(client, uri, "many", base))
+    assert record_run(folder, base).ok
 
 
 def test_many_processes_at_once_on_a_fresh_store(tmp_path: Path) -> None:
     import mlflow  # noqa: F401 - imported before the fork, or every process would spend seconds on it
 
+    folders = [make_run(tmp_path / f"run-{number}") for number in range(AT_ONCE)]
     context = multiprocessing.get_context("fork")
     gate = context.Barrier(AT_ONCE)
-    uri = default_uri(tmp_path)
     processes = [
-        context.Process(target=start_a_run, args=(uri, tmp_path, gate), daemon=True) for _ in range(AT_ONCE)
+        context.Process(target=record_a_run, args=(folder, tmp_path, gate), daemon=True) for folder in folders
     ]
     for process in processes:
         process.start()
     for process in processes:
-        process.join(120)
+        process.join(180)
     assert [process.exitcode for process in processes] == [0] * AT_ONCE
-    client = open_client(uri)
-    experiments = [each for each in client.search_experiments() if each.name == "many"]
-    assert len(experiments) == 1
-    assert len(client.search_runs([experiments[0].experiment_id])) == AT_ONCE
+    client = open_client(default_uri(tmp_path))
+    (experiment,) = [each for each in client.search_experiments() if each.name == "zpipe"]
+    runs = client.search_runs([experiment.experiment_id])
+    assert {run.data.tags["zpipe.run_dir"] for run in runs} == {str(folder) for folder in folders}
+    for run in runs:
+        assert run.info.status == "FINISHED"
+        assert len(client.get_metric_history(run.info.run_id, "loss")) == STEPS
+        assert {"plan.json", "events.jsonl"} <= {each.path for each in client.list_artifacts(run.info.run_id)}
+
+
+def make_run(folder: Path) -> Path:
+    """A run folder as a finished training leaves it."""
+    plan = make_plan(folder)
+    writer = EventWriter(folder)
+    writer.write("phase", name="model", detail="")
+    for step in range(STEPS):
+        writer.write("metrics", step=step, values={"loss": 5.0 - step, "grad_norm": 1.0})
+    writer.write("phase", name="done", detail="")
+    writer.close()
+    return plan.folder
 
 
 def test_artifacts_of_an_experiment_are_beside_the_store(base: Path) -> None:

@@ -1,5 +1,6 @@
-"""`zpipe record RUN_FOLDER`: bring MLflow up to date with what a run folder holds."""
+"""`zpipe record FOLDER`: bring MLflow up to date with what a run folder holds, or a sweep's."""
 
+import argparse
 from pathlib import Path
 
 from zpipe.exits import Exit
@@ -9,17 +10,31 @@ from zpipe.problems import Problem, Refusal
 
 def record(arguments: list[str]) -> int:
     """Raises Refusal if the argument is no run folder."""
-    if len(arguments) != 1 or not (Path(arguments[0]) / FILE_NAME).is_file():
-        given = " ".join(arguments)
-        raise Refusal(
-            [Problem("record", given, "a run folder with a plan.json is expected", "outputs/DAY/TIME")]
-        )
+    parser = argparse.ArgumentParser(prog="zpipe record", description=__doc__)
+    parser.add_argument("folder", type=Path, help="run folder, or folder of a sweep")
+    parser.add_argument("--uri", help="MLflow store, where it has a password; else the run's own")
+    options = parser.parse_args(arguments)
+    folder: Path = options.folder.absolute()
+    if (folder / "sweep.json").is_file():
+        return _record_sweep(folder, options.uri)
+    if not (folder / FILE_NAME).is_file():
+        reason = "a run folder with a plan.json is expected"
+        raise Refusal([Problem("record", str(options.folder), reason, "outputs/DAY/TIME")])
+    return _record_run(folder, options.uri)
+
+
+def _record_run(folder: Path, uri: str | None) -> int:
     from zpipe.abandoned import conclude_if_abandoned
     from zpipe.record.recorder import record_run
 
-    run_dir = Path(arguments[0]).absolute()
-    conclude_if_abandoned(run_dir)
-    result = record_run(run_dir)
+    conclude_if_abandoned(folder)
+    result = record_run(folder, uri=uri)
     run = f"MLflow run {result.run_id}" if result.run_id else "nothing to record: the input was refused"
-    print(run if result.ok else f"{run}: {result.error}")
+    print(run if result.ok else f"{result.run_id or 'not recorded'}: {result.error}")
     return Exit.FINISHED if result.ok else Exit.RECORD_INCOMPLETE
+
+
+def _record_sweep(folder: Path, uri: str | None) -> int:
+    from zpipe.sweep.recording import record_sweep
+
+    return record_sweep(folder, uri)

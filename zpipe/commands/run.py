@@ -15,22 +15,26 @@ HYDRA_ONLY = ("cfg", "info", "hydra_help", "version", "shell_completion")
 def run(arguments: list[str]) -> int:
     """Hydra parses the command line; zpipe rewrites the overrides in it first. Raises Refusal."""
     parsed = get_args_parser().parse_args(arguments)
-    flags = [argument for argument in arguments if argument not in parsed.overrides]
-    overrides = rewrite(parsed.overrides)
     only_prints = any(getattr(parsed, name, None) for name in HYDRA_ONLY)
-    if not only_prints and not parsed.multirun:
+    if parsed.multirun and not only_prints:
+        from zpipe.commands.multirun import start
+
+        return start(arguments)
+    overrides = rewrite(parsed.overrides)
+    if not only_prints:
         _check(overrides)
-    if not only_prints and parsed.multirun and not _some_point_can_run(overrides):
-        return Exit.REFUSED
-    sys.argv = ["zpipe", *flags, *overrides]
-    from zpipe.compose.job import outcomes, run_under_hydra
+    hand_over([argument for argument in arguments if argument not in parsed.overrides], overrides)
+    from zpipe.compose.job import outcomes
 
-    run_under_hydra()
-    if parsed.multirun:
-        from zpipe import sweep
-
-        return sweep.exit_code
     return outcomes[-1].exit_code if outcomes else Exit.FINISHED
+
+
+def hand_over(flags: list[str], overrides: list[str]) -> None:
+    """Lets Hydra do what this command line says."""
+    from zpipe.compose.job import run_under_hydra
+
+    sys.argv = ["zpipe", *flags, *overrides]
+    run_under_hydra()
 
 
 def _check(overrides: list[str]) -> None:
@@ -39,17 +43,3 @@ def _check(overrides: list[str]) -> None:
 
     composed = compose_once(overrides)
     prepare(composed.experiment, composed.run_dir, overrides, composed.provenance)
-
-
-def _some_point_can_run(overrides: list[str]) -> bool:
-    """Says up front which points of a sweep are refused; they fail alone, the others run."""
-    from zpipe.commands.points import print_refused
-    from zpipe.compose.sweep import Unlistable
-    from zpipe.planning import plan_sweep
-
-    try:
-        planned = plan_sweep(overrides)
-    except Unlistable:
-        return True
-    print_refused(planned)
-    return any(each.plan is not None for each in planned)

@@ -1,13 +1,15 @@
 """The function that Hydra calls for each run, in this process or in one that its launcher started."""
 
+import math
 from pathlib import Path
 
 from hydra import main as hydra_main
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from zpipe.compose.compose import provenance_under_hydra, to_experiment
+from zpipe.compose.hidden import hide_secrets
 from zpipe.compose.overrides import as_typed
 from zpipe.compose.sources import register
 from zpipe.outcome import Outcome
@@ -15,7 +17,8 @@ from zpipe.problems import Refusal
 from zpipe.report import print_problems
 from zpipe.resources import CONF
 from zpipe.runner import run_experiment
-from zpipe.sweep import parent_run_id
+from zpipe.sweep.definition import Definition
+from zpipe.sweep.point import run_point
 
 outcomes: list[Outcome] = []
 """Of the runs in this process, oldest first."""
@@ -28,19 +31,44 @@ def run_under_hydra() -> None:
 
 
 def _job(config: DictConfig) -> float:
-    """One run; returns what a sweeper minimises. Never raises for a run that failed."""
+    """One run; returns what a sweeper optimises. Never raises for a run that failed."""
     hydra = HydraConfig.get()
     run_dir = Path(hydra.runtime.output_dir)
-    in_sweep = hydra.mode == RunMode.MULTIRUN
-    parent = parent_run_id(Path(hydra.sweep.dir)) if in_sweep else None
+    command = [as_typed(text) for text in hydra.overrides.task]
+    hide_secrets(run_dir / ".hydra")
+    if hydra.mode != RunMode.MULTIRUN:
+        return _run(config, run_dir, command).objective
+    sweep_dir = Path(hydra.sweep.dir).absolute()
+    hide_secrets(sweep_dir)
+
+    def run(folder: Path, definition: Definition) -> Outcome:
+        named = _named(config, definition.label(command))
+        return _run(named, folder, command, definition.mlflow_run_id)
+
+    return run_point(sweep_dir, run_dir, command, _worst(hydra.sweeper), run)
+
+
+def _run(config: DictConfig, run_dir: Path, command: list[str], parent: str | None = None) -> Outcome:
     try:
         experiment = to_experiment(config)
     except Refusal as refusal:
         print_problems(refusal.problems)
         outcome = Outcome(ending="refused", reason=str(refusal.problems[0]), run_dir=str(run_dir))
     else:
-        command = [as_typed(text) for text in hydra.overrides.task]
+        hydra = HydraConfig.get()
         provenance = provenance_under_hydra([*hydra.overrides.hydra, *hydra.overrides.task])
         outcome = run_experiment(experiment, run_dir, command, parent, provenance)
     outcomes.append(outcome)
-    return outcome.objective
+    return outcome
+
+
+def _named(config: DictConfig, label: str) -> DictConfig:
+    """The configuration of a point whose run is called by what it differs in, unless the user named it."""
+    if config.tracking.run_name is not None or not label:
+        return config
+    return OmegaConf.merge(config, {"tracking": {"run_name": label}})  # type: ignore[return-value]
+
+
+def _worst(sweeper: DictConfig) -> float:
+    """What a sweeper is told of a point without figures: NaN would end an optimisation."""
+    return -math.inf if "maximize" in str(sweeper.get("direction")).lower() else math.inf

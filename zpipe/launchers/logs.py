@@ -1,6 +1,10 @@
 """The workers' own output, as the launchers leave it under `logs/` of the run folder."""
 
+from contextlib import suppress
 from pathlib import Path
+
+from zpipe.plan import write_text
+from zpipe.redact import redact
 
 _TAIL_BYTES = 1 << 16
 """Enough for any last lines; logs may have gigabytes."""
@@ -14,7 +18,7 @@ def log_files(run_dir: Path) -> list[Path]:
 
 
 def last_lines(run_dir: Path, count: int) -> list[str]:
-    """The last lines of the first log that has any."""
+    """The last lines of the first log that has any, without secrets."""
     return next((lines for path in log_files(run_dir) if (lines := tail(path, count))), [])
 
 
@@ -33,11 +37,22 @@ def launcher_lines(run_dir: Path, count: int) -> list[str]:
 
 
 def tail(path: Path, count: int) -> list[str]:
-    """The last lines of a file that are not blank; none if it is not there."""
+    """The last lines of a file that are not blank, without secrets; none if it is not there."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
             text = file.read().decode(errors="replace")
     except OSError:
         return []
-    return [line.rstrip() for line in text.splitlines() if line.strip()][-count:]
+    lines = [line.rstrip() for line in text.splitlines() if line.strip()][-count:]
+    return [redact(line) for line in lines]
+
+
+def hide_secrets(run_dir: Path) -> None:
+    """Takes passwords and tokens out of the logs of a run that has ended, where the disk has room for it."""
+    for path in log_files(run_dir):
+        text = path.read_text(errors="replace")
+        safe = redact(text)
+        if safe != text:
+            with suppress(OSError):
+                write_text(path, safe)

@@ -7,14 +7,11 @@ from typing import Any
 
 from zpipe import __version__
 from zpipe.plan import Plan
-from zpipe.redact import redact
+from zpipe.redact import redact, redact_environment
 
 RUN_DIR_TAG = "zpipe.run_dir"
 PARENT_ENV = "ZPIPE_PARENT_RUN_ID"
 """A sweep sets it for its runs: the id of the MLflow run that they belong under."""
-
-_PARAM_LENGTH = 6000
-_TAG_LENGTH = 8000
 
 
 def run_name(plan: Plan) -> str:
@@ -46,7 +43,7 @@ def precision(plan: Plan) -> str:
 
 
 def params(plan: Plan) -> dict[str, str]:
-    """The settings that runs are compared by; everything else is in the artifacts."""
+    """The settings that runs are compared by, of any length; everything else is in the artifacts."""
     experiment, train = plan.experiment, plan.experiment.train
     values: dict[str, Any] = {
         "model": plan.model.name,
@@ -74,11 +71,11 @@ def params(plan: Plan) -> dict[str, str]:
         "reduce_bucket_size": plan.ds_config.get("zero_optimization", {}).get("reduce_bucket_size"),
     }
     uri = experiment.tracking.uri
-    return {key: redact(str(v), uri)[:_PARAM_LENGTH] for key, v in values.items() if v is not None}
+    return {key: redact(str(value), uri) for key, value in values.items() if value is not None}
 
 
 def tags(plan: Plan, parent_run_id: str | None) -> dict[str, str]:
-    """zpipe's and MLflow's own tags; the user's come last and prevail."""
+    """zpipe's and MLflow's own tags, of any length; the user's come last and prevail."""
     uri = plan.experiment.tracking.uri
     own = {
         "zpipe.version": __version__,
@@ -94,8 +91,8 @@ def tags(plan: Plan, parent_run_id: str | None) -> dict[str, str]:
     parent = parent_run_id or os.environ.get(PARENT_ENV)
     if parent:
         own["mlflow.parentRunId"] = parent
-    merged = {**own, **plan.experiment.tracking.tags}
-    return {key: redact(value, uri)[:_TAG_LENGTH] for key, value in merged.items()}
+    safe = {key: redact(value, uri) for key, value in own.items()}
+    return {**safe, **redact_environment(plan.experiment.tracking.tags)}
 
 
 def _note(plan: Plan) -> str:

@@ -1,17 +1,14 @@
 """Measurements of events as MLflow's metrics."""
 
-import posixpath
-import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from zpipe.events import Event
+from zpipe.record.limits import safe_name
 from zpipe.record.reading import decode
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric
-
-_NAME_LENGTH = 250
 
 
 def metrics_of(events: Iterable[Event]) -> "list[Metric]":
@@ -28,9 +25,20 @@ def milliseconds(event: Event) -> int:
     return int(event["time"] * 1000)
 
 
+def renamed(events: Iterable[Event]) -> dict[str, str]:
+    """Metrics that MLflow does not take under their own names: its name by ours."""
+    ours = dict.fromkeys(key for event in events for key, _ in _values(event))
+    return {key: safe_name(key) for key in ours if safe_name(key) != key}
+
+
 def _metrics(event: Event) -> "Iterator[Metric]":
     from mlflow.entities import Metric
 
+    for key, value in _values(event):
+        yield Metric(safe_name(key), value, milliseconds(event), int(event.get("step") or 0))
+
+
+def _values(event: Event) -> Iterator[tuple[str, float]]:
     if event["event"] not in ("metrics", "summary"):
         return
     # The last figures get names of their own: under the curves' names they would bend the curves' ends.
@@ -38,10 +46,4 @@ def _metrics(event: Event) -> "Iterator[Metric]":
     for key, given in event["values"].items():
         value = decode(given)
         if value is not None:
-            yield Metric(_name(prefix + key), value, milliseconds(event), int(event.get("step") or 0))
-
-
-def _name(key: str) -> str:
-    """A name that MLflow takes: it refuses a whole batch for a single bad one."""
-    name = posixpath.normpath(re.sub(r"[^\w. :/-]", "_", key)).lstrip("./")
-    return name[:_NAME_LENGTH] or "_"
+            yield prefix + key, value

@@ -1,6 +1,7 @@
 """Follows the event file of a run and keeps MLflow up to date, without ever holding up anything else."""
 
 import contextlib
+import random
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,18 +13,22 @@ from filelock import FileLock, Timeout
 from zpipe.events import Event, EventReader
 from zpipe.outcome import POSTMORTEM, read_outcome
 from zpipe.plan import Plan, read_plan
+from zpipe.problems import Problem, Refusal
 from zpipe.record.client import is_passing, open_client
-from zpipe.record.reading import read_some
+from zpipe.record.reading import read_all, read_some
 from zpipe.record.state import StateFile, Status, read_state
-from zpipe.record.store import ensure_experiment, prepare_store, resolve_uri
-from zpipe.record.sweeps import close_run, open_parent_run
+from zpipe.record.store import ensure_experiment, prepare_store, resolve_uri, sqlite_file
 from zpipe.record.writer import Recorder, ended_as, is_accepted, last_word
 from zpipe.redact import HIDDEN, redact, redact_uri
 
-__all__ = ["RecordResult", "Recorder", "RecorderThread", "close_run", "open_parent_run", "record_run"]
+__all__ = ["RecordResult", "Recorder", "RecorderThread", "record_run"]
 
 _EVENTS_A_BATCH = 500
 _LONGEST_WAIT = 30.0
+_LAST_CHANCE = 15.0
+"""How long the end of a run waits for a store that was out of reach already."""
+_FILE_SECONDS = 90.0
+"""How long other processes may keep a store in a file busy."""
 _LOCK = ".record.lock"
 
 
@@ -110,6 +115,7 @@ class RecorderThread:
         self._enabled = plan.experiment.tracking.enabled
         self._poll = poll_seconds
         self._state = StateFile(plan.folder, redact_uri(self.uri))
+        self._parent_run_id = parent_run_id
         self._follower = _Follower(plan, self.uri, base, self._state, parent_run_id)
         self._thread = threading.Thread(target=self._run, name="zpipe-recorder", daemon=True)
         self._ending = threading.Event()
@@ -133,7 +139,7 @@ class RecorderThread:
     def start(self) -> None:
         """Begins to follow the events. The run folder must exist."""
         if self._enabled:
-            self._state.update(uri=redact_uri(self.uri), status=None)
+            self._state.update(uri=redact_uri(self.uri), status=None, parent_run_id=self._parent_run_id)
             self._thread.start()
 
     def finish(
@@ -156,6 +162,8 @@ class RecorderThread:
         self._status, self._files, self._tags = status, tuple(files), dict(tags or {})
         with contextlib.suppress(OSError):  # on a full disk the run is closed all the same
             self._state.update(status=status)
+        if self._error is not None:
+            timeout = min(timeout, _LAST_CHANCE)
         self._deadline = time.monotonic() + timeout
         self._ending.set()
         self._thread.join(timeout)
@@ -204,27 +212,57 @@ class RecorderThread:
             self._follower.end_run(self._status)
 
 
-def record_run(run_dir: Path, base: Path | None = None) -> RecordResult:
+def record_run(run_dir: Path, base: Path | None = None, uri: str | None = None) -> RecordResult:
     """Brings MLflow up to date with a run that has ended, and closes the run there.
 
-    Doing it again changes nothing. A run that is still being recorded is left alone.
+    Doing it again changes nothing. A run that is still being recorded is left alone. `uri` is needed where
+    the store has a password, which a run folder never holds; Refusal says so.
     """
-    run_dir = run_dir.absolute()
+    run_dir, base = run_dir.absolute(), base or Path.cwd()
     plan = read_plan(run_dir).model_copy(update={"run_dir": str(run_dir)})
-    uri = _uri_of(plan, run_dir, base or Path.cwd())
+    uri = resolve_uri(uri, base) if uri is not None else _uri_of(plan, run_dir, base)
     state = StateFile(run_dir, redact_uri(uri))
     try:
         with _claimed(run_dir):
-            state.read_again()
-            if not state.now.closed or read_some(EventReader(run_dir, state.now.offset), 1):
-                follower = _Follower(plan, uri, base or Path.cwd(), state, None)
-                outcome = read_outcome(run_dir)
-                status = outcome.mlflow_status if outcome else state.now.status or ended_as(run_dir)
-                tags = outcome.tags if outcome else {}
-                follower.close(status, last_word(run_dir), (POSTMORTEM,), tags)
+            _record_claimed(plan, uri, base, state)
             return RecordResult(True, state.now.run_id)
     except Exception as error:
         return RecordResult(False, state.now.run_id, _text(error, uri))
+
+
+def _record_claimed(plan: Plan, uri: str, base: Path, state: StateFile) -> None:
+    """Tries again for a while where a file is locked, and not at all where a server is down."""
+    deadline = time.monotonic() + (_FILE_SECONDS if sqlite_file(uri) is not None else 0)
+    while True:
+        try:
+            state.read_again()
+            if not state.now.closed or read_some(EventReader(plan.folder, state.now.offset), 1):
+                follower = _Follower(plan, uri, base, state, state.now.parent_run_id)
+                outcome = read_outcome(plan.folder)
+                status = outcome.mlflow_status if outcome else state.now.status or ended_as(plan.folder)
+                tags = outcome.tags if outcome else {}
+                follower.close(status, last_word(plan.folder), (POSTMORTEM,), tags)
+            return
+        except Exception as error:
+            if not is_passing(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(random.uniform(0.2, 1.5))  # noqa: S311 - so that processes do not meet again
+
+
+def has_begun(run_dir: Path) -> bool:
+    """Whether there is something to record: the worker took its inputs, or MLflow has a run of it."""
+    state = read_state(run_dir)
+    is_known = state is not None and (state.run_id is not None or state.opening)
+    return is_known or is_accepted(read_all(run_dir))
+
+
+def is_being_recorded(run_dir: Path) -> bool:
+    """Whether a living process records this run."""
+    try:
+        with _claimed(run_dir):
+            return False
+    except RuntimeError:
+        return True
 
 
 @contextlib.contextmanager
@@ -242,11 +280,14 @@ def _claimed(run_dir: Path) -> Iterator[None]:
 
 
 def _uri_of(plan: Plan, run_dir: Path, base: Path) -> str:
-    """Where the run was recorded so far; the plan knows the password that record.json leaves out."""
     state = read_state(run_dir)
-    if state is None or HIDDEN in state.uri:
-        return resolve_uri(plan.experiment.tracking.uri, base)
-    return state.uri
+    uri = state.uri if state is not None and state.uri else resolve_uri(plan.experiment.tracking.uri, base)
+    if HIDDEN in uri:
+        reason = "the store's password is kept in no file"
+        raise Refusal(
+            [Problem("--uri", uri, reason, fix="give the URI again: zpipe record RUN_FOLDER --uri URI")]
+        )
+    return uri
 
 
 def _text(error: Exception, uri: str) -> str:

@@ -18,9 +18,11 @@ class RecordState:
     """What is known to be in MLflow, and how the run is meant to end there."""
 
     uri: str
-    """Tracking URI without its password."""
+    """Tracking URI without its password; empty if nobody knows."""
     run_id: str | None = None
     experiment_id: str | None = None
+    parent_run_id: str | None = None
+    """The run of the sweep that it belongs to."""
     offset: int = 0
     """Bytes of events.jsonl that MLflow has accepted."""
     opening: bool = False
@@ -53,8 +55,14 @@ class StateFile:
 
 
 def read_state(run_dir: Path) -> RecordState | None:
-    """The state that an earlier process left, or None."""
+    """The state that an earlier process left, or None.
+
+    A file that cannot be read says as little as one that was never brought up to date.
+    """
     path = run_dir / FILE_NAME
     if not path.exists():
         return None
-    return RecordState(**json.loads(path.read_text()))
+    try:
+        return RecordState(**json.loads(path.read_text()))
+    except (ValueError, TypeError):
+        return RecordState("", opening=True)

@@ -1,39 +1,105 @@
-"""The MLflow run that a sweep's runs belong under."""
+"""The MLflow run of a sweep, which the runs of its points belong under."""
 
+import json
+import shlex
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from zpipe.record.client import open_client
+from zpipe.record.limits import tag_value
+from zpipe.record.state import Status
 from zpipe.record.store import ensure_experiment, prepare_store
 from zpipe.redact import redact
 
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
-def open_parent_run(
-    uri: str,
-    experiment: str,
-    name: str,
-    tags: Mapping[str, str],
-    artifacts: Iterable[Path] = (),
-    base: Path | None = None,
-) -> str:
-    """Creates the parent run and returns its id, which its runs are given as parent_run_id.
+PARENT_TAG = "mlflow.parentRunId"
+SWEEP_TAG = "zpipe.sweep_dir"
+_SUPERSEDED_TAG = "zpipe.superseded"
 
-    `base` is the folder that the user works in, by default the current one. Raises Refusal if the store
-    cannot be used.
-    """
-    prepare_store(uri)
+
+@dataclass(frozen=True)
+class SweepRun:
+    """One sweep in one store. Methods raise what MLflow raises, and Refusal if the store cannot be used."""
+
+    uri: str
+    experiment: str
+    name: str
+    folder: Path
+    arguments: list[str]
+    """The command line, as typed."""
+    base: Path
+    """Where it was typed."""
+    run_id: str | None = None
+
+    def open(self) -> str:
+        """The id of the run, which is made if there is none yet and set to running in any case."""
+        client, experiment_id = self._connect()
+        run_id = self.run_id or self._find(client, experiment_id) or self._create(client, experiment_id)
+        client.update_run(run_id, status="RUNNING")
+        return run_id
+
+    def close(
+        self,
+        family: Mapping[str, str | None],
+        figures: Mapping[str, float],
+        files: Iterable[Path],
+        status: Status,
+    ) -> str:
+        """Ends the run with its artifacts, and puts every run of the sweep in its place.
+
+        `family` has a line for each run: None for a point's own run, which becomes a child; the id of the
+        run that took its place for one that a resumed sweep repeated, which becomes a child of that.
+        """
+        run_id = self.open()
+        client, _ = self._connect()
+        for child, successor in family.items():
+            _adopt(client, child, successor or run_id, superseded=successor is not None)
+        for key, value in figures.items():
+            client.log_metric(run_id, key, value, synchronous=True)
+        for path in files:
+            client.log_artifact(run_id, str(path))
+        client.set_terminated(run_id, status)
+        return run_id
+
+    def _connect(self) -> "tuple[MlflowClient, str]":
+        prepare_store(self.uri)
+        client = open_client(self.uri)
+        return client, ensure_experiment(client, self.uri, self.experiment, self.base)
+
+    def _create(self, client: "MlflowClient", experiment_id: str) -> str:
+        command = redact(shlex.join(["zpipe", *self.arguments]), self.uri)
+        tags = {
+            SWEEP_TAG: str(self.folder),
+            "zpipe.overrides": tag_value(command),
+            "mlflow.source.name": tag_value(command),
+            "mlflow.source.type": "LOCAL",
+            "mlflow.note.content": tag_value(f"`{command}`\n\nSweep folder: `{self.folder}`"),
+        }
+        run = client.create_run(experiment_id, tags=tags, run_name=self.name)
+        return str(run.info.run_id)
+
+    def _find(self, client: "MlflowClient", experiment_id: str) -> str | None:
+        """The run of an earlier attempt whose id was not noted."""
+        condition = f"tags.`{SWEEP_TAG}` = {json.dumps(str(self.folder))}"
+        found = client.search_runs([experiment_id], condition, max_results=1)
+        return str(found[0].info.run_id) if found else None
+
+
+def release_run(uri: str, run_id: str) -> None:
+    """Takes a run from under its sweep, whose point is about to be tried again."""
     client = open_client(uri)
-    experiment_id = ensure_experiment(client, uri, experiment, base or Path.cwd())
-    clean = {key: redact(value, uri) for key, value in tags.items()}
-    run_id = str(client.create_run(experiment_id, tags=clean, run_name=name).info.run_id)
-    for path in artifacts:
-        client.log_artifact(run_id, str(path))
-    return run_id
+    if PARENT_TAG in client.get_run(run_id).data.tags:
+        client.delete_tag(run_id, PARENT_TAG)
+    client.set_tag(run_id, _SUPERSEDED_TAG, "true", synchronous=True)
 
 
-def close_run(uri: str, run_id: str, status: str, artifacts: Iterable[Path] = ()) -> None:
-    """Ends a run as FINISHED, FAILED or KILLED, with its last artifacts."""
-    client = open_client(uri)
-    for path in artifacts:
-        client.log_artifact(run_id, str(path))
-    client.set_terminated(run_id, status)
+def _adopt(client: "MlflowClient", child: str, parent: str, superseded: bool) -> None:
+    tags = client.get_run(child).data.tags
+    if tags.get(PARENT_TAG) != parent:
+        client.set_tag(child, PARENT_TAG, parent, synchronous=True)
+    if superseded and tags.get(_SUPERSEDED_TAG) != parent:
+        client.set_tag(child, _SUPERSEDED_TAG, parent, synchronous=True)

@@ -11,11 +11,23 @@ import yaml
 from zpipe.events import FILE_NAME as EVENTS_FILE
 from zpipe.events import Event
 from zpipe.plan import FILE_NAME as PLAN_FILE
-from zpipe.plan import Plan
+from zpipe.plan import Plan, without_secrets
 from zpipe.record import facts
+from zpipe.record.artifacts import log_redacted
 from zpipe.record.health import HEALTH_COLUMNS, HEALTH_TABLE, health_rows
+from zpipe.record.limits import (
+    METRIC_NAMES,
+    PARAM_LENGTH,
+    TAG_LENGTH,
+    WHOLE_VALUES,
+    param_value,
+    requests_of,
+    safe_name,
+    tag_value,
+    too_long,
+)
 from zpipe.record.models import mark_removed, record_model
-from zpipe.record.points import metrics_of, milliseconds
+from zpipe.record.points import metrics_of, milliseconds, renamed
 from zpipe.record.reading import read_all
 from zpipe.record.state import StateFile, Status
 from zpipe.redact import redact
@@ -23,7 +35,6 @@ from zpipe.redact import redact
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-_TAG_LENGTH = 8000
 _ACCEPTED = frozenset({"step", "metrics", "overflow", "nonfinite", "checkpoint", "model", "summary"})
 
 
@@ -79,11 +90,12 @@ class Recorder:
         run_id = self._open(events)
         self._send(run_id, events)
         self._log_health_table(run_id)
+        self._log_names(run_id)
         self._tag(run_id, tags or {})
         mark_removed(self._client, self._experiment_id, run_id)
         for name in (EVENTS_FILE, *files):
             if (self._plan.folder / name).is_file():
-                self._client.log_artifact(run_id, str(self._plan.folder / name))
+                log_redacted(self._client, run_id, self._plan.folder / name)
         self._client.set_terminated(run_id, status, end_time=end_time)
         self._state.update(offset=offset, status=status, closed=True)
         return run_id
@@ -112,7 +124,8 @@ class Recorder:
     def _create(self, events: list[Event]) -> str:
         self._state.update(opening=True)
         start = milliseconds(events[0]) if events else int(time.time() * 1000)
-        tags = facts.tags(self._plan, self._parent_run_id)
+        given = facts.tags(self._plan, self._parent_run_id)
+        tags = {safe_name(key): tag_value(value) for key, value in given.items()}
         name = facts.run_name(self._plan)
         run = self._client.create_run(self._experiment_id, start_time=start, tags=tags, run_name=name)
         return str(run.info.run_id)
@@ -120,36 +133,46 @@ class Recorder:
     def _describe(self, run_id: str) -> None:
         from mlflow.entities import Param
 
-        params = [Param(key, value) for key, value in facts.params(self._plan).items()]
+        whole = facts.params(self._plan)
+        params = [Param(key, param_value(value)) for key, value in whole.items()]
         self._client.log_batch(run_id, params=params, synchronous=True)
-        experiment = self._plan.experiment.model_dump(mode="json")
+        plan = without_secrets(self._plan)
+        experiment = plan.experiment.model_dump(mode="json")
         texts = {
-            "ds_config.json": json.dumps(self._plan.ds_config, indent=2),
-            PLAN_FILE: json.dumps(self._plan.model_dump(mode="json"), indent=2, ensure_ascii=False),
+            "ds_config.json": json.dumps(plan.ds_config, indent=2),
+            PLAN_FILE: json.dumps(plan.model_dump(mode="json"), indent=2, ensure_ascii=False),
             "config.yaml": yaml.safe_dump(experiment, sort_keys=False, allow_unicode=True),
         }
+        tags = facts.tags(self._plan, self._parent_run_id)
+        cut = {**too_long(whole, PARAM_LENGTH), **too_long(tags, TAG_LENGTH)}
+        if cut:
+            texts[WHOLE_VALUES] = json.dumps(cut, indent=2, ensure_ascii=False)
         for name, text in texts.items():
             self._client.log_text(run_id, redact(text, self._plan.experiment.tracking.uri), name)
         self._state.update(described=True)
 
     def _send(self, run_id: str, events: list[Event]) -> None:
-        metrics = metrics_of(events)
-        if metrics:
-            # The client splits them at MLflow's limits; only a synchronous call tells that they arrived.
-            self._client.log_batch(run_id, metrics=metrics, synchronous=True)
+        for portion in requests_of(metrics_of(events)):
+            # Only a synchronous call tells that they arrived.
+            self._client.log_batch(run_id, metrics=portion, synchronous=True)
         for event in events:
             if event["event"] in ("checkpoint", "model"):
                 record_model(self._client, self._experiment_id, run_id, self._plan.folder, event)
             elif event["event"] == "difference":
                 text = f"planned {event['planned']}, runs {event['real']}"
-                self._client.set_tag(run_id, f"zpipe.differs.{event['key']}", text, synchronous=True)
+                self._tag(run_id, {f"zpipe.differs.{event['key']}": text})
             elif event["event"] == "failed":
                 self._tag(run_id, {"zpipe.error": f"{event.get('type')}: {event.get('message')}"})
 
+    def _log_names(self, run_id: str) -> None:
+        names = renamed(read_all(self._plan.folder))
+        if names:
+            self._client.log_text(run_id, json.dumps(names, indent=2, ensure_ascii=False), METRIC_NAMES)
+
     def _tag(self, run_id: str, tags: Mapping[str, str]) -> None:
         for name, value in tags.items():
-            text = redact(value, self._plan.experiment.tracking.uri)[:_TAG_LENGTH]
-            self._client.set_tag(run_id, name, text, synchronous=True)
+            text = tag_value(redact(value, self._plan.experiment.tracking.uri))
+            self._client.set_tag(run_id, safe_name(name), text, synchronous=True)
 
     def _log_health_table(self, run_id: str) -> None:
         """Writes what was not finite in the format of mlflow.log_table, tag included."""

@@ -1,12 +1,15 @@
 """What is measured while training: time, memory and the loss scale."""
 
 import math
+import os
 import resource
 import time
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 GIB = 2**30
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 WARM_UP_STEPS = 2
 """Left out of the steady throughput: kernels are chosen and buffers made in them."""
 
@@ -66,11 +69,10 @@ class Throughput:
 
 def read_memory() -> dict[str, float]:
     """GiB of this process: CUDA peaks since its start where there is CUDA, host memory now and at most."""
-    import psutil
     import torch
 
     values = {
-        "memory/host_rss_gib": psutil.Process().memory_info().rss / GIB,
+        "memory/host_rss_gib": _resident() / GIB,
         # ru_maxrss is in KiB on Linux.
         "memory/host_peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
     }
@@ -78,6 +80,17 @@ def read_memory() -> dict[str, float]:
         values["memory/peak_allocated_gib"] = torch.cuda.max_memory_allocated() / GIB
         values["memory/peak_reserved_gib"] = torch.cuda.max_memory_reserved() / GIB
     return values
+
+
+def _resident() -> int:
+    """Bytes that this process has in memory, read in a microsecond where psutil takes twenty."""
+    return int(os.pread(_statm(), 128, 0).split()[1]) * _PAGE
+
+
+@cache
+def _statm() -> int:
+    """The process's own memory figures in pages, kept open (proc_pid_statm(5))."""
+    return os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def peaks_over_ranks() -> dict[str, float]:

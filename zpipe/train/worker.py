@@ -9,6 +9,7 @@ from pathlib import Path
 from zpipe.exits import Exit
 from zpipe.plan import Plan, read_plan, write_json
 from zpipe.problems import Problem, Refusal
+from zpipe.redact import redact
 from zpipe.spare import give_up
 from zpipe.train.ranks import Rank, Reporter
 
@@ -157,8 +158,8 @@ def _as_json(problem: Problem) -> dict[str, object]:
 def _failed(error: Exception, run_dir: Path, rank: Rank, reporter: Reporter) -> int:
     """Leaves the traceback in the run folder and on stderr, as far as there is room for them."""
     give_up(run_dir)
-    text = "".join(traceback.format_exception(error))
-    what = {"type": type(error).__name__, "message": str(error)}
+    text = redact("".join(traceback.format_exception(error)))
+    what = {"type": type(error).__name__, "message": redact(str(error))}
     told = {"rank": rank.index, **what, "traceback": text, "time": time.time()}
     with suppress(OSError):
         write_json(run_dir / f"rank{rank.index}.error.json", told)

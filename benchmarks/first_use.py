@@ -1,0 +1,86 @@
+"""Many processes that touch a fresh sqlite store at once: how many of their runs are complete.
+
+    python -m benchmarks.first_use [ROUNDS [PROCESSES]]
+
+Each process records a finished run folder of its own, and none has seen the store before. They are forked
+from one that has imported MLflow and wait for each other, so that they really meet: started one by one, they
+would come in the order in which they finish their imports.
+"""
+
+import multiprocessing
+import shutil
+import sys
+import time
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+
+import mlflow.store.tracking.sqlalchemy_store  # noqa: F401 - before the fork
+
+from tests.support.plans import make_plan
+from zpipe.events import EventWriter
+from zpipe.record.client import open_client
+from zpipe.record.recorder import record_run
+from zpipe.record.store import default_uri
+
+ROOT = Path("outputs") / "benchmarks" / "first_use"
+STEPS = 50
+
+
+def make_run(folder: Path) -> Path:
+    """A run folder as a finished training leaves it."""
+    plan = make_plan(folder)
+    writer = EventWriter(folder)
+    writer.write("phase", name="model", detail="")
+    for step in range(STEPS):
+        writer.write("metrics", step=step, values={"loss": 5.0 - step / STEPS, "grad_norm": 1.0})
+    writer.write("phase", name="done", detail="")
+    writer.close()
+    return plan.folder
+
+
+def record(folder: Path, base: Path, gate: Barrier) -> None:
+    gate.wait()
+    sys.exit(0 if record_run(folder, base).ok else 1)
+
+
+def one_round(base: Path, processes: int) -> tuple[int, int, float]:
+    """How many processes failed, how many runs are complete, and the seconds until the last had ended."""
+    folders = [make_run(base / f"run-{number}") for number in range(processes)]
+    context = multiprocessing.get_context("fork")
+    gate = context.Barrier(processes)
+    began = time.monotonic()
+    started = [context.Process(target=record, args=(folder, base, gate)) for folder in folders]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join()
+    seconds = time.monotonic() - began
+    return sum(process.exitcode != 0 for process in started), complete(base, folders), seconds
+
+
+def complete(base: Path, folders: list[Path]) -> int:
+    """Runs that are finished, with every point and the artifacts, one for each folder."""
+    client = open_client(default_uri(base))
+    experiment = client.get_experiment_by_name("zpipe")
+    runs = client.search_runs([experiment.experiment_id])
+    assert len({run.data.tags["zpipe.run_dir"] for run in runs}) == len(runs) == len(folders)
+    return sum(
+        run.info.status == "FINISHED"
+        and len(client.get_metric_history(run.info.run_id, "loss")) == STEPS
+        and {"plan.json", "events.jsonl"} <= {each.path for each in client.list_artifacts(run.info.run_id)}
+        for run in runs
+    )
+
+
+def main() -> None:
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 10
+    processes = int(sys.argv[2]) if len(sys.argv) > 2 else 32
+    shutil.rmtree(ROOT, ignore_errors=True)
+    print("| round | failures | complete runs | seconds |\n|---:|---:|---:|---:|")
+    for number in range(1, rounds + 1):
+        failures, whole, seconds = one_round((ROOT / str(number)).absolute(), processes)
+        print(f"| {number} | {failures} | {whole} of {processes} | {seconds:.1f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

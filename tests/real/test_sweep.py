@@ -1,0 +1,261 @@
+"""A sweep is one parent and a child for each point, also when it was killed half-way and resumed."""
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.browser import picture, text_of
+from tests.support.process import SMALL, Run, environment, processes_mentioning, start, sweep
+from tests.support.store import Store
+
+pytestmark = pytest.mark.real
+
+STAGES = ["2", "3"]
+BUCKETS = ["1e5", "1e6", "1e7", "5e7", "2e8", "5e8"]
+POINTS = list(itertools.product(STAGES, BUCKETS))
+
+
+@dataclass(frozen=True)
+class Resumed:
+    folder: Path
+    before: list[Any]
+    """The runs in MLflow after the kill."""
+    run: Run
+    """`zpipe sweep resume`."""
+
+    @property
+    def store(self) -> Store:
+        return Store(self.folder.parent)
+
+    def parent(self) -> Any:
+        (parent,) = [run for run in self.store.runs() if "mlflow.parentRunId" not in run.data.tags]
+        return parent
+
+    def children(self) -> list[Any]:
+        parent = self.parent().info.run_id
+        return [run for run in self.store.runs() if run.data.tags.get("mlflow.parentRunId") == parent]
+
+
+def ended(folder: Path) -> list[dict[str, Any]]:
+    """The lines of the ledger that say how a point ended."""
+    file = folder / "ledger.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    return [line for line in lines if line["ending"] != "unfinished"]
+
+
+def kill_within_a_point(process: subprocess.Popen[str], folder: Path, done: int) -> None:
+    """kill -9 while the point after `done` others trains, and waits for its workers' end."""
+    wait_for_a_step(process, folder / str(done))
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    deadline = time.monotonic() + 60
+    while processes_mentioning(str(folder / str(done))):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def wait_for_a_step(process: subprocess.Popen[str], folder: Path) -> None:
+    deadline = time.monotonic() + 600
+    events = folder / "events.jsonl"
+    while not events.exists() or '"event": "metrics"' not in events.read_text():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def zpipe_verb(cwd: Path, *arguments: str, folder: Path) -> Run:
+    done = subprocess.run(
+        [sys.executable, "-m", "zpipe", *arguments],
+        cwd=cwd,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=1200,
+        check=False,
+    )
+    return Run(done.returncode, done.stdout, done.stderr, folder)
+
+
+@pytest.fixture(scope="module")
+def resumed(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> Resumed:
+    """Twelve points; the process is killed within the seventh; resumed from another folder."""
+    cwd = tmp_path_factory.mktemp("sweep")
+    folder = cwd / "sweep"
+    process = start(
+        cwd,
+        "-m",
+        *SMALL,
+        f"stage={','.join(STAGES)}",
+        f"stage.reduce_bucket_size={','.join(BUCKETS)}",
+        # Relative paths start where the sweep was started, also when it is resumed from elsewhere.
+        f"data.path={os.path.relpath(text_file, cwd)}",
+        "hydra.sweep.dir=sweep",
+    )
+    kill_within_a_point(process, folder, done=6)
+    before = Store(cwd).runs()
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    return Resumed(folder, before, zpipe_verb(elsewhere, "sweep", "resume", str(folder), folder=folder))
+
+
+def test_the_kill_left_six_points_and_a_half(resumed: Resumed) -> None:
+    assert [run.info.status for run in resumed.before].count("FINISHED") == 6
+    assert [run.info.status for run in resumed.before].count("RUNNING") == 2  # the sweep's and the seventh's
+
+
+def test_resuming_finishes_the_sweep(resumed: Resumed) -> None:
+    assert resumed.run.exit_code == 0, resumed.run.explain()
+    assert resumed.parent().info.status == "FINISHED"
+    assert "12 of 12 points finished" in resumed.run.stdout
+
+
+def test_twelve_children_and_none_twice(resumed: Resumed) -> None:
+    children = resumed.children()
+    settings = [(run.data.params["stage"], float(run.data.params["reduce_bucket_size"])) for run in children]
+    assert sorted(settings) == sorted((stage, float(bucket)) for stage, bucket in POINTS)
+    assert {run.info.status for run in children} == {"FINISHED"}
+
+
+def test_points_that_were_done_are_not_run_again(resumed: Resumed) -> None:
+    done_before = {run.info.run_id for run in resumed.before if run.info.status == "FINISHED"}
+    assert done_before <= {run.info.run_id for run in resumed.children()}
+    assert [line["folder"] for line in ended(resumed.folder)].count("0") == 1
+
+
+def test_the_half_run_point_is_killed_and_below_the_run_that_took_its_place(resumed: Resumed) -> None:
+    (half,) = [run for run in resumed.store.runs() if run.info.status == "KILLED"]
+    parent = half.data.tags["mlflow.parentRunId"]
+    (successor,) = [run for run in resumed.children() if run.info.run_id == parent]
+    assert successor.data.params["reduce_bucket_size"] == half.data.params["reduce_bucket_size"]
+    assert successor.data.tags["zpipe.run_dir"] == str(resumed.folder / "6-2")
+    assert len(resumed.store.runs()) == 1 + 12 + 1
+
+
+def test_each_child_is_called_by_what_it_differs_in(resumed: Resumed) -> None:
+    names = [run.info.run_name for run in resumed.children()]
+    assert len(set(names)) == 12
+    assert "stage=2, reduce_bucket_size=5e7" in names
+
+
+def test_the_ledger_and_the_points_agree(resumed: Resumed) -> None:
+    points = json.loads((resumed.folder / "points.json").read_text())
+    assert len(points) == 12
+    assert {point["ending"] for point in points} == {"finished"}
+    assert {point["mlflow_run_id"] for point in points} == {run.info.run_id for run in resumed.children()}
+    assert all(point["summary"]["tokens_per_sec"] > 0 for point in points)
+
+
+def test_the_bucket_reaches_deepspeed(resumed: Resumed) -> None:
+    files = [resumed.folder / name / "ds_config.json" for name in ("0", "5", "6-2", "11")]
+    sizes = [json.loads(file.read_text())["zero_optimization"]["reduce_bucket_size"] for file in files]
+    assert sizes == [100_000, 500_000_000, 100_000, 500_000_000]
+
+
+def test_each_point_has_a_line_with_its_bucket_and_figures(resumed: Resumed) -> None:
+    stdout = resumed.run.stdout
+    heading, *lines = stdout[stdout.rindex("  point") :].splitlines()
+    assert heading.split()[1:3] == ["stage", "stage.reduce_bucket_size"]
+    assert "tokens/s" in heading
+    rows = [line.split() for line in lines[:12]]
+    assert [(row[1], float(row[2])) for row in rows] == [(stage, float(bucket)) for stage, bucket in POINTS]
+
+
+def test_the_report_is_in_mlflow(resumed: Resumed) -> None:
+    names = resumed.store.artifacts(resumed.parent().info.run_id)
+    pictures = {"sweep_pareto.png", "sweep_stage.reduce_bucket_size.png"}
+    assert {"sweep_report.html", "points.json", *pictures} <= names
+    assert resumed.parent().data.metrics["sweep/finished"] == 12
+
+
+def test_resuming_again_runs_nothing(resumed: Resumed) -> None:
+    lines = len(ended(resumed.folder))
+    again = zpipe_verb(resumed.folder.parent, "sweep", "resume", str(resumed.folder), folder=resumed.folder)
+    assert again.exit_code == 0, again.explain()
+    assert len(ended(resumed.folder)) == lines
+    assert len(resumed.store.runs()) == 14
+
+
+def test_the_report_opens_in_a_browser(resumed: Resumed, browser: Any) -> None:
+    """The pictures are inside the page: the browser has decoded each of them."""
+    page = (resumed.folder / "sweep_report.html").as_uri()
+    text = text_of(browser, page, "12 finished", "reduce_bucket_size", "Throughput against memory", "Pareto")
+    assert "6-2" in text
+    widths = browser.execute_script("return [...document.images].map(image => image.naturalWidth)")
+    assert len(widths) == 2
+    assert min(widths) > 800
+    assert browser.execute_script("return performance.getEntriesByType('resource').length") == 0
+    picture(browser, "sweep-report.png")
+
+
+def test_a_new_sweep_into_its_folder_is_refused(resumed: Resumed) -> None:
+    again = zpipe_verb(
+        resumed.folder.parent, "-m", "stage=2,3", f"hydra.sweep.dir={resumed.folder}", folder=resumed.folder
+    )
+    assert again.exit_code == 2
+    assert "zpipe sweep resume" in again.stderr
+
+
+def test_a_failing_point_does_not_take_the_others_along(text_file: Path, tmp_path: Path) -> None:
+    """offload=cpu is refused at stage 2 and trains at stage 3; resuming tries the refused one again."""
+    run = sweep(tmp_path, *SMALL, "stage=2,3", "offload=cpu", "train.max_steps=2", f"data.path={text_file}")
+    assert run.exit_code == 5, run.explain()
+    points = json.loads((run.folder / "points.json").read_text())
+    assert [point["ending"] for point in points] == ["refused", "finished"]
+    assert sorted(run.info.status for run in Store(tmp_path).runs()) == ["FAILED", "FINISHED"]
+    again = zpipe_verb(tmp_path, "sweep", "resume", str(run.folder), folder=run.folder)
+    assert again.exit_code == 5
+    assert [line["ending"] for line in ended(run.folder)] == ["refused", "finished", "refused"]
+
+
+def test_a_sweep_without_a_point_that_can_run_is_not_started(tmp_path: Path) -> None:
+    run = sweep(tmp_path, *SMALL, "stage=1,2", "offload=cpu")
+    assert run.exit_code == 2, run.explain()
+    assert "Refused: 2 of 2 points" in run.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_ends_the_whole_sweep(text_file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "sweep"
+    overrides = (*SMALL, "stage=1,2", "train.max_steps=100000", f"data.path={text_file}")
+    process = start(tmp_path, "-m", *overrides, f"hydra.sweep.dir={folder}")
+    wait_for_a_step(process, folder / "0")
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 130, stdout + stderr
+    assert not (folder / "1").exists()
+    assert [run.info.status for run in Store(tmp_path).runs()] == ["KILLED", "KILLED"]
+    assert f"zpipe sweep resume {folder}" in stdout
+
+
+@pytest.mark.parametrize(
+    ("launcher", "lead"),
+    [
+        (["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"], "stage=choice(1,2)"),
+        (["hydra/launcher=submitit_local"], "stage=choice(1,2)"),
+        (
+            ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=1"],
+            "train.learning_rate=interval(1e-5,1e-2)",
+        ),
+    ],
+    ids=["joblib", "submitit", "optuna"],
+)
+def test_hydras_launchers_and_sweepers_work_and_resume(
+    launcher: list[str], lead: str, text_file: Path, tmp_path: Path
+) -> None:
+    run = sweep(tmp_path, *SMALL, *launcher, lead, "train.max_steps=2", f"data.path={text_file}")
+    assert run.exit_code == 0, run.explain()
+    points = json.loads((run.folder / "points.json").read_text())
+    assert [point["ending"] for point in points] == ["finished", "finished"]
+    assert len(Store(tmp_path).runs()) == 3
+    again = zpipe_verb(tmp_path, "sweep", "resume", str(run.folder), folder=run.folder)
+    assert again.exit_code == 0, again.explain()
+    assert len(ended(run.folder)) == 2
+    assert len(Store(tmp_path).runs()) == 3

@@ -1,0 +1,38 @@
+"""A run without training: one process writes a prepared event file anew, another records it meanwhile.
+
+python -m tests.support.replay RUN_DIR EVENTS SECONDS [write]
+"""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from zpipe.plan import read_plan
+from zpipe.record.recorder import RecorderThread
+
+
+def write(run_dir: Path, prepared: Path, seconds: float) -> None:
+    """Appends the lines over so many seconds, each in two writes, so that a kill may tear one."""
+    lines = prepared.read_bytes().splitlines(keepends=True)
+    with (run_dir / "events.jsonl").open("ab", buffering=0) as file:
+        for line in lines:
+            file.write(line[:20])
+            time.sleep(seconds / len(lines))
+            file.write(line[20:])
+
+
+def record(run_dir: Path, prepared: Path, seconds: float) -> None:
+    """Starts the writer and records until it has ended."""
+    writer = subprocess.Popen(
+        [sys.executable, "-m", "tests.support.replay", str(run_dir), str(prepared), str(seconds), "write"]
+    )
+    thread = RecorderThread(read_plan(run_dir), base=run_dir.parent, poll_seconds=0.05)
+    thread.start()
+    writer.wait()
+    thread.finish("FINISHED")
+
+
+if __name__ == "__main__":
+    action = write if sys.argv[4:] == ["write"] else record
+    action(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]))

@@ -1,0 +1,164 @@
+"""The ledger of a sweep tells which point ended how, whoever was killed while writing it."""
+
+import json
+import math
+import multiprocessing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zpipe.exits import Exit
+from zpipe.outcome import Outcome
+from zpipe.sweep import ledger
+from zpipe.sweep.definition import Definition, read_definition, write_definition
+from zpipe.sweep.ledger import Attempt, begun, note
+from zpipe.sweep.point import run_point
+from zpipe.sweep.resume import _arguments
+
+STAGE_2, STAGE_3 = ["stage=2"], ["stage=3"]
+
+
+def attempt(folder: str, overrides: list[str], ending: str, session: int = 0, **fields: Any) -> Attempt:
+    return Attempt(folder=folder, overrides=overrides, session=session, ending=ending, **fields)
+
+
+def definition(session: int = 0) -> Definition:
+    return Definition(
+        arguments=["-m", "stage=2,3"], cwd="/", swept=["stage"], uri=None, experiment="zpipe", session=session
+    )
+
+
+def test_the_last_word_about_an_attempt_holds(tmp_path: Path) -> None:
+    note(tmp_path, begun("0", STAGE_2, 0))
+    note(tmp_path, begun("1", STAGE_3, 0))
+    note(tmp_path, attempt("0", STAGE_2, "finished"))
+    assert [(each.folder, each.ending) for each in ledger.points(tmp_path)] == [
+        ("0", "finished"),
+        ("1", ledger.UNFINISHED),
+    ]
+
+
+def test_a_torn_line_costs_itself_alone(tmp_path: Path) -> None:
+    note(tmp_path, attempt("0", STAGE_2, "finished"))
+    with (tmp_path / ledger.FILE_NAME).open("ab") as file:
+        file.write(b'{"folder": "1", "overr')
+    note(tmp_path, attempt("2", STAGE_3, "failed"))
+    assert [each.folder for each in ledger.points(tmp_path)] == ["0", "2"]
+
+
+def test_a_later_attempt_takes_the_place_of_one_that_failed(tmp_path: Path) -> None:
+    note(tmp_path, attempt("0", STAGE_2, "failed"))
+    note(tmp_path, attempt("1", STAGE_3, "gpu_out_of_memory"))
+    note(tmp_path, attempt("0-2", STAGE_2, "finished", session=1))
+    assert [each.folder for each in ledger.points(tmp_path)] == ["0-2", "1"]
+    assert [(old.folder, new.folder) for old, new in ledger.superseded(tmp_path)] == [("0", "0-2")]
+
+
+def test_a_point_that_was_tried_twice_in_one_session_counts_twice(tmp_path: Path) -> None:
+    note(tmp_path, attempt("0", STAGE_2, "finished"))
+    note(tmp_path, attempt("1", STAGE_2, "finished"))
+    assert [each.folder for each in ledger.points(tmp_path)] == ["0", "1"]
+
+
+@pytest.mark.parametrize("ending", ["finished", "gpu_out_of_memory", "host_out_of_memory"])
+def test_settled_points_are_answered_from_the_ledger(ending: str, tmp_path: Path) -> None:
+    write_definition(tmp_path, definition(session=1))
+    note(tmp_path, attempt("0", STAGE_2, ending, objective=1.5))
+
+    def never(folder: Path, definition: Definition) -> Outcome:
+        raise AssertionError("the point ran again")
+
+    assert run_point(tmp_path, tmp_path / "0", STAGE_2, math.inf, never) == 1.5
+
+
+@pytest.mark.parametrize("ending", ["failed", "rank_died", "refused", "interrupted", ledger.UNFINISHED])
+def test_other_points_are_run_again_beside_the_first_attempt(ending: str, tmp_path: Path) -> None:
+    write_definition(tmp_path, definition(session=1))
+    note(tmp_path, attempt("0", STAGE_2, ending, objective=math.nan))
+    (tmp_path / "0" / ".hydra").mkdir(parents=True)
+    (tmp_path / "0" / ".hydra" / "overrides.yaml").write_text("- stage=2\n")
+    (tmp_path / "0" / "plan.json").write_text("{}")
+
+    def run(folder: Path, definition: Definition) -> Outcome:
+        return Outcome(ending="finished", run_dir=str(folder), summary={"train_loss": 2.0})
+
+    assert run_point(tmp_path, tmp_path / "0", STAGE_2, math.inf, run) == 2.0
+    (point,) = ledger.points(tmp_path)
+    assert (point.folder, point.session, point.ending) == ("0-2", 1, "finished")
+    assert (tmp_path / "0-2" / ".hydra" / "overrides.yaml").read_text() == "- stage=2\n"
+
+
+def test_a_sweeper_is_told_the_worst_of_a_point_without_figures(tmp_path: Path) -> None:
+    write_definition(tmp_path, definition())
+
+    def fail(folder: Path, definition: Definition) -> Outcome:
+        return Outcome(ending="failed", run_dir=str(folder))
+
+    assert run_point(tmp_path, tmp_path / "0", STAGE_2, -math.inf, fail) == -math.inf
+    assert '"objective": "nan"' in (tmp_path / ledger.FILE_NAME).read_text()
+    assert [each.ending for each in ledger.points(tmp_path)] == ["failed"]
+
+
+def test_where_a_point_is_recorded_makes_it_no_other_point(tmp_path: Path) -> None:
+    note(tmp_path, attempt("0", ["stage=2", "tracking.uri=http://a", "launcher.env.X=1"], "finished"))
+    again = ["tracking.uri=http://b", "stage=2"]
+    assert ledger.settled_before(tmp_path, again, session=1) is not None
+    assert ledger.settled_before(tmp_path, again, session=0) is None
+    assert ledger.settled_before(tmp_path, ["stage=3"], session=1) is None
+
+
+def append_many(folder: Path, number: int) -> None:
+    for index in range(50):
+        note(folder, attempt(f"{number}-{index}", ["x" * 2000], "finished"))
+
+
+def test_many_processes_share_the_ledger(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=append_many, args=(tmp_path, number)) for number in range(8)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    lines = (tmp_path / ledger.FILE_NAME).read_text().splitlines()
+    assert len([json.loads(line) for line in lines if line]) == 8 * 50
+    assert len(ledger.attempts(tmp_path)) == 8 * 50
+
+
+def test_a_definition_holds_no_secret_and_resuming_asks_for_it(tmp_path: Path) -> None:
+    from zpipe.problems import Refusal
+
+    given = "tracking.uri=postgresql://me:s3cr3t@h/db"
+    write_definition(tmp_path, definition().model_copy(update={"arguments": ["-m", "stage=2,3", given]}))
+    assert "s3cr3t" not in (tmp_path / "sweep.json").read_text()
+    kept = read_definition(tmp_path)
+    assert kept is not None
+    with pytest.raises(Refusal, match=r"tracking\.uri"):
+        _arguments(kept, [])
+    assert _arguments(kept, [given]) == ["-m", "stage=2,3", given]
+
+
+def test_points_are_called_by_what_they_differ_in() -> None:
+    swept = definition().model_copy(
+        update={"swept": ["stage", "train.learning_rate", "stage.reduce_bucket_size"]}
+    )
+    overrides = ["model=tiny", "stage=2", "train.learning_rate=0.001", "stage.reduce_bucket_size=50000000.0"]
+    assert swept.label(overrides) == "stage=2, learning_rate=0.001, reduce_bucket_size=5e7"
+
+
+def test_a_signal_ends_the_sweep_of_the_leading_process_alone(tmp_path: Path) -> None:
+    from zpipe.sweep.session import PointStopped, begin
+
+    write_definition(tmp_path, definition())
+
+    def stop(folder: Path, definition: Definition) -> Outcome:
+        return Outcome(ending="interrupted", run_dir=str(folder))
+
+    begin([])
+    assert run_point(tmp_path, tmp_path / "0", STAGE_2, math.inf, stop) == math.inf
+    session = begin([])
+    session.folder = tmp_path
+    with pytest.raises(PointStopped) as stopped:
+        run_point(tmp_path, tmp_path / "1", STAGE_3, math.inf, stop)
+    assert stopped.value.exit_code == Exit.INTERRUPTED
+    begin([])

@@ -1,0 +1,85 @@
+"""Secrets are hidden by their form, by their name and by their value; ordinary text stays as it is."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from zpipe.redact import HIDDEN, redact, redact_override, redact_tree, remember_secrets
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tests plan runs with secrets in them, which this process then remembers."""
+    monkeypatch.setattr("zpipe.redact._known", set())
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "hf_" + "aB3" * 10,
+        "ghp_" + "x1" * 18,
+        "sk-" + "abc123" * 5,
+        "AKIA" + "ABCDEFGH12345678",
+        "dapi" + "0123456789abcdef" * 2,
+        "xoxb-1234567890-abc",
+    ],
+)
+def test_access_tokens_are_known_by_their_form(secret: str) -> None:
+    assert secret not in redact(f"logged in with {secret} at the hub")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("HF_TOKEN=abcdefg done", "HF_TOKEN=*** done"),
+        ('{"password": "hunter2", "x": 1}', '{"password": "***", "x": 1}'),
+        ("Authorization: Bearer abcdefghijk", "Authorization: Bearer ***"),
+        ("launcher.env.API_KEY=xyzzy12,stage=2", "launcher.env.API_KEY=***,stage=2"),
+        ("client_secret = 'a b'", "client_secret = '*** b'"),
+    ],
+)
+def test_values_are_hidden_behind_names_that_sound_like_secrets(text: str, shown: str) -> None:
+    assert redact(text) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a mail to x@y at 12:30, see http://host:80/path",
+        '"api_key": null, "eos_token_id": 2',
+        "step 3/4  loss 5.0872  13,584 tokens/s  max_tokens=5  num_tokens: 7",
+        "the tokenizer has no pad token, disk-usage of task-abcdefghijklmnopqrstuvwxyz",
+    ],
+)
+def test_ordinary_text_stays(text: str) -> None:
+    assert redact(text) == text
+
+
+def test_remembered_values_are_hidden_wherever_they_occur() -> None:
+    remember_secrets({"MY_PASSWORD": "correct-horse", "SHORT_TOKEN": "abc", "PLAIN": "visible"})
+    assert redact("horse: correct-horse, abc, visible") == f"horse: {HIDDEN}, abc, visible"
+
+
+def test_secrets_of_this_process_are_hidden_wherever_they_occur() -> None:
+    code = "from zpipe.redact import redact; print(redact('it said battery-staple and user'))"
+    environment = {**os.environ, "SOME_API_KEY": "battery-staple", "DB_URL": "postgres://user:pa55word@h/db"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"it said {HIDDEN} and user\n"
+
+
+def test_trees_and_overrides() -> None:
+    tree = {
+        "overrides": ["launcher.env.HF_TOKEN=xyzzy12", "stage=2"],
+        "env": {"A_SECRET": "q", "B": "c"},
+        "n": 1,
+    }
+    assert redact_tree(tree) == {
+        "overrides": [f"launcher.env.HF_TOKEN={HIDDEN}", "stage=2"],
+        "env": {"A_SECRET": HIDDEN, "B": "c"},
+        "n": 1,
+    }
+    assert redact_override("tracking.tags.token=abc") == f"tracking.tags.token={HIDDEN}"

@@ -1,0 +1,131 @@
+"""A sweep whose leading process was killed: recorded afterwards, or made ready to be resumed."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+
+from tests.support.plans import make_plan
+from tests.support.store import Store, put_store
+from zpipe.events import EventWriter
+from zpipe.exits import Exit
+from zpipe.outcome import Outcome
+from zpipe.problems import Refusal
+from zpipe.record.recorder import record_run
+from zpipe.record.store import default_uri
+from zpipe.sweep import ledger
+from zpipe.sweep.definition import Definition, read_definition, write_definition
+from zpipe.sweep.recording import record_sweep
+from zpipe.sweep.resume import prepare
+
+
+def run_point(sweep: Path, name: str, *, done: bool) -> None:
+    """A point as a training leaves it that finished, or that was killed."""
+    overrides = [f"stage={name}"]
+    attempt = ledger.begun(name, overrides, 0)
+    ledger.note(sweep, attempt)
+    plan = make_plan(sweep / name)
+    writer = EventWriter(plan.folder)
+    writer.write("phase", name="model", detail="")
+    writer.write("metrics", step=1, values={"loss": 4.0})
+    if done:
+        writer.write("phase", name="done", detail="")
+        result = record_run(plan.folder, sweep.parent)
+        summary = {"train_loss": 4.0, "tokens_per_sec": 10.0, "memory/host_peak_gib": 1.0}
+        outcome = Outcome(
+            ending="finished", run_dir=plan.run_dir, summary=summary, mlflow_run_id=result.run_id
+        )
+        ledger.note(sweep, attempt.ended(outcome))
+    writer.close()
+
+
+@pytest.fixture
+def killed(empty_store: Path, tmp_path: Path) -> Iterator[Path]:
+    """The folder of a sweep that was killed within its second point, before MLflow could be reached."""
+    sweep = put_store(empty_store, tmp_path) / "sweep"
+    sweep.mkdir()
+    write_definition(
+        sweep,
+        Definition(
+            arguments=["-m", "stage=1,2"],
+            cwd=str(tmp_path),
+            swept=["stage"],
+            uri=default_uri(tmp_path),
+            experiment="zpipe",
+        ),
+    )
+    run_point(sweep, "1", done=True)
+    run_point(sweep, "2", done=False)
+    before = Path.cwd()
+    yield sweep
+    os.chdir(before)
+
+
+def runs_of(sweep: Path) -> tuple[Any, list[Any], list[Any]]:
+    """The sweep's run, its children, and the other runs."""
+    runs = Store(sweep.parent).runs()
+    (parent,) = [run for run in runs if "zpipe.sweep_dir" in run.data.tags]
+    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    return parent, children, [run for run in runs if run not in (parent, *children)]
+
+
+def test_recording_a_killed_sweep_closes_all_of_it(killed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert record_sweep(killed) == Exit.FINISHED
+    parent, children, others = runs_of(killed)
+    assert parent.info.status == "KILLED"
+    assert {run.info.status for run in children} == {"FINISHED", "KILLED"}
+    assert others == []
+    assert {"sweep_report.html", "points.json"} <= Store(killed.parent).artifacts(parent.info.run_id)
+    assert f"zpipe sweep resume {killed}" in capsys.readouterr().out
+
+
+def test_a_sweep_that_was_killed_between_two_points_is_not_finished(killed: Path) -> None:
+    (killed / ledger.FILE_NAME).write_bytes(
+        b"".join(line for line in (killed / ledger.FILE_NAME).read_bytes().splitlines(True) if b'"1"' in line)
+    )
+    record_sweep(killed)
+    parent, children, _ = runs_of(killed)
+    assert (parent.info.status, len(children)) == ("KILLED", 1)
+
+
+def test_recording_it_again_changes_nothing(killed: Path) -> None:
+    record_sweep(killed)
+    before = [(run.info.run_id, run.info.status) for run in Store(killed.parent).runs()]
+    record_sweep(killed)
+    assert [(run.info.run_id, run.info.status) for run in Store(killed.parent).runs()] == before
+
+
+def test_before_it_is_resumed_the_half_point_is_closed_and_set_aside(killed: Path) -> None:
+    record_sweep(killed)
+    assert prepare(killed, []) == ["-m", "stage=1,2"]
+    _, children, (half,) = runs_of(killed)
+    assert [run.info.status for run in children] == ["FINISHED"]
+    assert half.info.status == "KILLED"
+    assert half.data.tags["zpipe.superseded"] == "true"
+    definition = read_definition(killed)
+    assert definition is not None
+    assert definition.session == 1
+    assert Path.cwd() == killed.parent
+
+
+def test_a_point_that_still_runs_keeps_the_sweep_from_being_resumed(killed: Path) -> None:
+    with FileLock(killed / "2" / ".record.lock"), pytest.raises(Refusal, match="still being run"):
+        prepare(killed, [])
+    definition = read_definition(killed)
+    assert definition is not None
+    assert definition.session == 0
+
+
+@pytest.mark.parametrize("gone", ["sweep.json", "cwd"])
+def test_what_cannot_be_resumed_is_refused(gone: str, killed: Path) -> None:
+    definition = read_definition(killed)
+    assert definition is not None
+    if gone == "cwd":
+        write_definition(killed, definition.model_copy(update={"cwd": "/no/such/folder"}))
+    else:
+        (killed / gone).unlink()
+    with pytest.raises(Refusal):
+        prepare(killed, [])

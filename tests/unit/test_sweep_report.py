@@ -1,0 +1,112 @@
+"""The report of a sweep: every point in the table, the best ones marked, failures shown, nothing executed."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from zpipe.report import as_written
+from zpipe.sweep.definition import Definition, write_definition
+from zpipe.sweep.figures import Survey, survey
+from zpipe.sweep.ledger import Attempt
+from zpipe.sweep.report import write_report
+
+SPEEDS = {("2", "5e7"): 100.0, ("2", "5e8"): 90.0, ("3", "5e7"): 60.0}
+MEMORY = {("2", "5e7"): 30.0, ("2", "5e8"): 34.0, ("3", "5e7"): 20.0}
+
+
+def point(number: int, stage: str, bucket: str) -> Attempt:
+    overrides = [f"stage={stage}", f"stage.reduce_bucket_size={float(bucket)}", "model=tiny"]
+    if (stage, bucket) not in SPEEDS:
+        reason = "tried to allocate <script>alert(1)</script>"
+        return Attempt(
+            folder=str(number), overrides=overrides, session=0, ending="gpu_out_of_memory", reason=reason
+        )
+    summary = {
+        "tokens_per_sec": SPEEDS[stage, bucket],
+        "memory/peak_reserved_gib": MEMORY[stage, bucket],
+        "train_loss": "nan" if stage == "3" else 2.5,
+    }
+    return Attempt(folder=str(number), overrides=overrides, session=0, ending="finished", summary=summary)
+
+
+@pytest.fixture
+def points() -> list[Attempt]:
+    pairs = [(stage, bucket) for stage in "23" for bucket in ("5e7", "5e8")]
+    return [point(number, stage, bucket) for number, (stage, bucket) in enumerate(pairs)]
+
+
+@pytest.fixture
+def found(points: list[Attempt]) -> Survey:
+    return survey(points)
+
+
+def test_groups_are_colours_and_numbers_are_axes(found: Survey) -> None:
+    assert found.categorical == ["stage"]
+    assert found.numeric == ["stage.reduce_bucket_size"]
+    assert found.memory_of == "GPU"
+
+
+def test_the_front_has_the_points_that_none_beats_in_both(found: Survey) -> None:
+    assert [spot.name for spot in found.front()] == ["2", "0"]
+
+
+def test_a_loss_that_is_no_number_is_none(found: Survey) -> None:
+    assert [spot.loss for spot in found.spots] == [2.5, 2.5, None, None]
+
+
+def test_the_page_has_every_point_and_executes_nothing(points: list[Attempt], tmp_path: Path) -> None:
+    arguments = ["-m", "stage=2,3", "model=tiny"]
+    write_definition(
+        tmp_path, Definition(arguments=arguments, cwd="/", swept=["stage"], uri=None, experiment="zpipe")
+    )
+    files = write_report(tmp_path, points)
+    assert {file.name for file in files} == {
+        "points.json",
+        "sweep_report.html",
+        "sweep_pareto.png",
+        "sweep_stage.reduce_bucket_size.png",
+    }
+    page = (tmp_path / "sweep_report.html").read_text()
+    assert "zpipe -m stage=2,3 model=tiny" in page
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
+    assert page.count("data:image/png;base64,") == 2
+    assert page.count("<tr>") == 1 + 4
+    assert "gpu out of memory" in page
+    assert "zpipe sweep resume" not in page  # running out of memory is a result
+    assert len(json.loads((tmp_path / "points.json").read_text())) == 4
+
+
+def test_pictures_are_pngs_of_a_readable_size(points: list[Attempt], tmp_path: Path) -> None:
+    pictures = [file for file in write_report(tmp_path, points) if file.suffix == ".png"]
+    for picture in pictures:
+        head = picture.read_bytes()[:24]
+        assert head.startswith(b"\x89PNG")
+        assert int.from_bytes(head[16:20], "big") > 1000
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_sweep_with_next_to_nothing_has_a_report_too(
+    count: int, points: list[Attempt], tmp_path: Path
+) -> None:
+    names = {file.name for file in write_report(tmp_path, points[3:][:count])}
+    assert names == ({"points.json", "sweep_report.html"} if count else {"points.json"})
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("50000000.0", "5e7"),
+        ("100000.0", "1e5"),
+        ("150000000", "1.5e8"),
+        ("123456", "123456"),
+        ("1234567890123", "1234567890123"),
+        ("2", "2"),
+        ("0.001", "0.001"),
+        ("cpu", "cpu"),
+        ("nan", "nan"),
+    ],
+)
+def test_values_are_shown_as_people_write_them(given: str, shown: str) -> None:
+    assert as_written(given) == shown

@@ -1,0 +1,32 @@
+"""Files of a run folder as artifacts, without the secrets that a message in them may carry."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zpipe.redact import redact
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_NUMBERS_ALONE = '"event": "metrics"'
+"""Nearly all lines of an event file; they need no looking at."""
+
+
+def log_redacted(client: "MlflowClient", run_id: str, path: Path) -> None:
+    """Uploads a text file; a copy of it where something has to be left out."""
+    if not any(line != clean for line, clean in _lines(path)):
+        client.log_artifact(run_id, str(path))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / path.name
+        with copy.open("w", encoding="utf-8", errors="surrogateescape") as file:
+            file.writelines(clean for _, clean in _lines(path))
+        client.log_artifact(run_id, str(copy))
+
+
+def _lines(path: Path) -> Iterator[tuple[str, str]]:
+    with path.open(encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            yield line, line if _NUMBERS_ALONE in line else redact(line)

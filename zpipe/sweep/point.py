@@ -1,0 +1,47 @@
+"""One point of a sweep, in whatever process Hydra's launcher runs it: answered from the ledger, or run."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from zpipe.outcome import Outcome
+from zpipe.plan import FILE_NAME as PLAN_FILE
+from zpipe.sweep import ledger
+from zpipe.sweep.definition import Definition, read_definition
+from zpipe.sweep.session import PointStopped, current
+
+STOPPED = frozenset({"interrupted", "terminated", "preempted"})
+
+RunPoint = Callable[[Path, Definition], Outcome]
+
+
+def run_point(sweep_dir: Path, run_dir: Path, overrides: list[str], worst: float, run: RunPoint) -> float:
+    """Runs the point unless an earlier session settled it; returns what a sweeper is told.
+
+    `worst` stands for a point that came to no figure. Raises PointStopped if a signal ended it.
+    """
+    definition = read_definition(sweep_dir)
+    assert definition is not None, f"{sweep_dir} has no sweep.json"
+    known = ledger.settled_before(sweep_dir, overrides, definition.session)
+    if known is not None:
+        return ledger.objective_of(known, worst)
+    folder = _unused(run_dir)
+    attempt = ledger.begun(folder.name, overrides, definition.session)
+    ledger.note(sweep_dir, attempt)
+    outcome = run(folder, definition)
+    attempt = attempt.ended(outcome)
+    ledger.note(sweep_dir, attempt)
+    if outcome.ending in STOPPED and current().leads:
+        raise PointStopped(outcome.exit_code)
+    return ledger.objective_of(attempt, worst)
+
+
+def _unused(run_dir: Path) -> Path:
+    """The folder, or one beside it with Hydra's record of the composition if an earlier attempt has it."""
+    folder, number = run_dir, 1
+    while (folder / PLAN_FILE).exists():
+        number += 1
+        folder = run_dir.with_name(f"{run_dir.name}-{number}")
+    if folder != run_dir:
+        shutil.copytree(run_dir / ".hydra", folder / ".hydra", dirs_exist_ok=True)
+    return folder

@@ -1,0 +1,32 @@
+"""A sweep whose leading process did not live to close it, or to reach MLflow: recorded afterwards."""
+
+from pathlib import Path
+
+from zpipe.exits import Exit
+from zpipe.plan import FILE_NAME as PLAN_FILE
+from zpipe.sweep import ledger
+from zpipe.sweep.definition import read_definition
+from zpipe.sweep.session import close_sweep
+
+
+def record_sweep(folder: Path, uri: str | None = None) -> Exit:
+    """Brings MLflow up to date with every point and closes the sweep's run. Again changes nothing."""
+    from zpipe.record.recorder import has_begun, record_run
+
+    definition = read_definition(folder)
+    assert definition is not None
+    if definition.uri is None:
+        print("this sweep was run without tracking")
+        return Exit.FINISHED
+    is_whole = True
+    for attempt in ledger.attempts(folder):
+        run_dir = folder / attempt.folder
+        if not (run_dir / PLAN_FILE).is_file() or not has_begun(run_dir):
+            continue
+        result = record_run(run_dir, Path(definition.cwd), uri)
+        print(f"{attempt.folder}: {result.run_id if result.ok else result.error}")
+        is_whole = is_whole and result.ok
+        if result.run_id != attempt.mlflow_run_id:
+            ledger.note(folder, attempt.model_copy(update={"mlflow_run_id": result.run_id}))
+    close_sweep(folder, uri or definition.uri, None if definition.whole else Exit.TERMINATED)
+    return Exit.FINISHED if is_whole else Exit.RECORD_INCOMPLETE

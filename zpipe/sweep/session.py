@@ -1,0 +1,148 @@
+"""A sweep in the process that leads it: opened by Hydra's callback, closed however it ends."""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from zpipe.exits import Exit
+from zpipe.record.state import Status
+from zpipe.record.store import tracking_uri
+from zpipe.redact import redact, redact_uri
+from zpipe.report import print_sweep
+from zpipe.sweep import ledger
+from zpipe.sweep.definition import Definition, read_definition, write_definition
+
+if TYPE_CHECKING:
+    from zpipe.record.sweeps import SweepRun
+
+
+class PointStopped(BaseException):
+    """A signal ended a point, and with it the sweep. No Exception, for Hydra would take it for a failure."""
+
+    def __init__(self, exit_code: Exit) -> None:
+        super().__init__(exit_code)
+        self.exit_code = exit_code
+
+
+@dataclass
+class Session:
+    """What only the leading process knows: the command line, and the store with its password."""
+
+    arguments: list[str] = field(default_factory=list)
+    folder: Path | None = None
+    uri: str | None = None
+    _definition: Definition | None = None
+
+    @property
+    def definition(self) -> Definition:
+        assert self._definition is not None
+        return self._definition
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process leads a sweep, rather than running a point for another one."""
+        return self.folder is not None
+
+    @staticmethod
+    def shown_uri(uri: str | None) -> str:
+        return redact_uri(tracking_uri(uri))
+
+    def open(self, folder: Path, definition: Definition, uri: str | None) -> None:
+        """Opens the sweep's run in MLflow, or opens it again."""
+        self.folder = folder
+        self.uri = tracking_uri(uri) if definition.uri is not None else None
+        self._definition = definition
+        if self.uri is None:
+            return
+        try:
+            run_id = _sweep_run(folder, self.uri, definition).open()
+            self._definition = definition.model_copy(update={"mlflow_run_id": run_id})
+        except Exception as error:
+            _say(f"the sweep's run in MLflow has to wait: {redact(str(error), self.uri)}")
+
+    def close(self, stopped: Exit | None, whole: bool) -> Exit:
+        """Writes points.json and the report, prints the table, and ends the sweep's run in MLflow.
+
+        `stopped` is the exit code of a signal; `whole` says that no further point was to be asked for.
+        """
+        assert self.folder is not None
+        write_definition(self.folder, self.definition.model_copy(update={"whole": whole}))
+        return close_sweep(self.folder, self.uri, stopped)
+
+
+_current = Session()
+
+
+def current() -> Session:
+    """The session of this process."""
+    return _current
+
+
+def begin(arguments: list[str]) -> Session:
+    """A new session, for the command line as it was typed."""
+    global _current
+    _current = Session(arguments=arguments)
+    return _current
+
+
+def close_sweep(folder: Path, uri: str | None, stopped: Exit | None = None) -> Exit:
+    """Closes the sweep of this folder; doing it again changes nothing. `uri` None leaves MLflow alone."""
+    from zpipe.sweep.report import FILE_NAME, as_row, write_report
+
+    points = ledger.points(folder)
+    open_points = sum(not point.is_settled for point in points)
+    definition = read_definition(folder)
+    assert definition is not None
+    is_complete = bool(points) and open_points == 0 and definition.whole
+    files = write_report(folder, points)
+    print_sweep([as_row(folder, point) for point in points])
+    if uri is not None:
+        status: Status = "FINISHED" if is_complete else "KILLED" if stopped is not None else "FAILED"
+        _close_in_mlflow(folder, uri, definition, status, files)
+    if points:
+        _say(f"report:  {folder / FILE_NAME}", sys.stdout)
+    if not is_complete:
+        _say(f"run what is missing:  zpipe sweep resume {folder}", sys.stdout)
+    if stopped is not None:
+        return stopped
+    return Exit.FINISHED if is_complete else Exit.SWEEP_INCOMPLETE
+
+
+def _close_in_mlflow(
+    folder: Path, uri: str, definition: Definition, status: Status, files: list[Path]
+) -> None:
+    points = ledger.points(folder)
+    family: dict[str, str | None] = {point.mlflow_run_id: None for point in points if point.mlflow_run_id}
+    for old, new in ledger.superseded(folder):
+        if old.mlflow_run_id is not None:
+            family.setdefault(old.mlflow_run_id, new.mlflow_run_id)
+    figures = {
+        "sweep/points": float(len(points)),
+        "sweep/settled": float(sum(point.is_settled for point in points)),
+        "sweep/finished": float(sum(point.ending == "finished" for point in points)),
+    }
+    try:
+        run_id = _sweep_run(folder, uri, definition).close(family, figures, files, status)
+        write_definition(folder, definition.model_copy(update={"mlflow_run_id": run_id}))
+    except Exception as error:
+        _say(f"MLflow is incomplete: {redact(str(error), uri)}")
+        _say(f"bring it up to date:  zpipe record {folder}")
+
+
+def _sweep_run(folder: Path, uri: str, definition: Definition) -> "SweepRun":
+    from zpipe.record.sweeps import SweepRun
+
+    return SweepRun(
+        uri=uri,
+        experiment=definition.experiment,
+        name=f"sweep of {', '.join(definition.swept) or folder.name}",
+        folder=folder,
+        arguments=definition.arguments,
+        base=Path(definition.cwd),
+        run_id=definition.mlflow_run_id,
+    )
+
+
+def _say(text: str, stream: TextIO | None = None) -> None:
+    print(text, file=stream or sys.stderr, flush=True)
