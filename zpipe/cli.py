@@ -18,6 +18,7 @@ zpipe {version}: declarative DeepSpeed fine-tuning, recorded in MLflow
     --format FORMAT          text, json, yaml or table
     -m                       instead: every point of a sweep, checked; nothing is written
   zpipe diff RUN_A RUN_B     what differs between two runs' plans, and who set it
+  zpipe import FILE...       a DeepSpeed JSON, accelerate's YAML or TrainingArguments as overrides
   zpipe runs                 the recorded runs, newest first
   zpipe show RUN             one run: a run folder, or the beginning of its id in MLflow
   zpipe ui                   MLflow's web page on this machine
@@ -73,6 +74,12 @@ def _plan(arguments: list[str]) -> int:
     code = plan(arguments)
     gc.freeze()
     return code
+
+
+def _import(arguments: list[str]) -> int:
+    from zpipe.commands.import_ import import_
+
+    return import_(arguments)
 
 
 def _record(arguments: list[str]) -> int:
@@ -138,6 +145,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "run": _run,
     "plan": _plan,
     "diff": _diff,
+    "import": _import,
     "record": _record,
     "sweep": _sweep,
     "runs": _runs,

@@ -44,6 +44,10 @@ KEYS: dict[str, Removed] = {
         "stage.stage3_gather_16bit_weights_on_model_save=true",
     ),
     "check_overflow": Removed("DeepSpeed has renamed it", "precision.bf16.check_grad_overflow=true"),
+    "thread_count": Removed("DeepSpeed has renamed it", "offload.aio.intra_op_parallelism=1"),
+    "num_threads": Removed(
+        "ds_nvme_tune prints it, DeepSpeed reads another", "offload.aio.intra_op_parallelism=1"
+    ),
     "bfloat16": Removed("DeepSpeed has renamed the block to bf16", "precision=bf16"),
 }
 """By the last part of a key."""

@@ -1,0 +1,231 @@
+"""Files → overrides that compile back to the same, with everything named that is not the same."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from zpipe import checks
+from zpipe.compose.compose import compose_once
+from zpipe.compose.overrides import IMPLIED, rewrite
+from zpipe.facts.facts import gather
+from zpipe.facts.hardware import Gpu, Hardware
+from zpipe.importing.accelerate import MARKS, PLUGIN, plugin_stranger, read_accelerate, zero_json
+from zpipe.importing.deepspeed_json import blocks, leaves, read_deepspeed
+from zpipe.importing.found import Finding, Found
+from zpipe.importing.reading import read
+from zpipe.importing.settling import absent_in_the_json, settle
+from zpipe.importing.training import known_arguments, read_arguments
+from zpipe.importing.writing import overrides_of
+from zpipe.problems import Problem, Refusal
+from zpipe.resources import config_groups
+from zpipe.schema.experiment import Experiment
+from zpipe.schema.removed import KEYS as REMOVED
+
+UNSEEN_MODEL = "org/not-here"
+"""Stands for the model while rules are checked: an import may not depend on the default one."""
+
+GPU = Gpu(name="a GPU", memory=80 * 1024**3, compute_capability=(9, 0))
+ROUNDS = 20
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What a recipe or a command line needs, and everything that the user should know about it."""
+
+    options: dict[str, str]
+    values: dict[str, Any]
+    notes: tuple[Problem, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def overrides(self) -> list[str]:
+        return overrides_of(self.options, self.values)
+
+
+def import_files(files: Sequence[Path], given: Sequence[str] = (), mend: bool = False) -> Imported:
+    """Reads the files together; `given` overrides win over them.
+
+    With `mend`, settings that a rule refuses take the value that the rule proposes for them.
+    Raises Refusal for files that cannot be read and overrides that cannot be parsed.
+    """
+    found = _with_overrides(given)
+    for file in files:
+        content, repairs = read(file)
+        found.findings += repairs
+        _read_by_kind(file, content, found)
+    settle(found)
+    _imply_options(found)
+    return _checked(found, mend)
+
+
+def _with_overrides(given: Sequence[str]) -> Found:
+    rewrite(given)
+    found = Found()
+    for text in given:
+        key, _, value = text.lstrip("+").partition("=")
+        if key in config_groups():
+            found.options[key] = value.strip("'\"")
+        else:
+            found.values[key] = yaml.safe_load(value)
+            found.sources[key] = key
+    found.fixed = frozenset({*found.options, *found.values})
+    return found
+
+
+def _read_by_kind(file: Path, content: dict[str, Any], found: Found) -> None:
+    if set(content) & MARKS:
+        read_accelerate(content, found)
+        _plugin(file, content.get("deepspeed_config") or {}, found)
+    elif _speaks_of_arguments(content):
+        read_arguments(content, found)
+        _nested(file, content.get("deepspeed"), found)
+    else:
+        read_deepspeed(content, found)
+
+
+def _speaks_of_arguments(content: Mapping[str, Any]) -> bool:
+    """Whether more of the names are TrainingArguments' than are DeepSpeed's."""
+    top = {key.partition(".")[0] for key in leaves()} | set(REMOVED)
+    theirs = [
+        name for name, value in content.items() if name in top and _is_block(name) == isinstance(value, dict)
+    ]
+    return len(set(content) & known_arguments()) > len(theirs)
+
+
+def _is_block(name: str) -> bool:
+    return name in blocks() or name == "amp"
+
+
+def _plugin(file: Path, plugin: Mapping[str, Any], found: Found) -> None:
+    path = plugin.get("deepspeed_config_file")
+    if path is None:
+        read_deepspeed(zero_json(plugin, found), found)
+        return
+    for name, value in plugin.items():
+        if name in PLUGIN:
+            problem = Problem(
+                f"deepspeed_config.{name}", value, "accelerate takes it from deepspeed_config_file"
+            )
+            found.refuse(problem, "left out")
+        elif name != "deepspeed_config_file":
+            plugin_stranger(name, value, found)
+    _nested(file, path, found)
+
+
+def _nested(file: Path, value: Any, found: Found) -> None:
+    """A DeepSpeed JSON inside another file, or the path of one, from here or from beside that file."""
+    if value is None:
+        return
+    if isinstance(value, Mapping):
+        read_deepspeed(value, found)
+        return
+    places = [Path(str(value)).expanduser(), file.parent / str(value)]
+    content, repairs = read(next((place for place in places if place.is_file()), places[0]))
+    found.findings += repairs
+    read_deepspeed(content, found)
+
+
+def _imply_options(found: Found) -> None:
+    """A model's path chooses model=pretrained: a recipe, unlike a command line, has to say so."""
+    for key, (group, option) in IMPLIED.items():
+        if found.values.get(key) is not None:
+            found.options.setdefault(group, option)
+
+
+def _checked(found: Found, mend: bool) -> Imported:
+    """Composes, lets the rules speak, and with `mend` does what they propose, until they are silent."""
+    for _ in range(ROUNDS):
+        problems = list(_problems(found))
+        fixes = [_own_fix(problem, found) for problem in problems]
+        if not mend or not any(fix is not None for fix in fixes):
+            break
+        for problem, fix in zip(problems, fixes, strict=True):
+            if fix is not None and problem.key in found.values:
+                _apply(problem, fix[0], found)
+    for problem in problems:
+        found.refuse(_named(problem, found))
+    options, values = found.options, _needed(found)
+    return Imported(options, values, tuple(found.notes), tuple(found.findings))
+
+
+def _problems(found: Found) -> Iterator[Problem]:
+    """What composition and the rules refuse, on as many GPUs as the files speak of."""
+    try:
+        experiment = _composed(found)
+    except Refusal as refusal:
+        yield from refusal.problems
+        return
+    for key, value in absent_in_the_json(found, experiment.model_dump()).items():
+        found.values[key] = value
+        experiment = _composed(found)
+    yield from checks.problems(experiment, gather(experiment, _machine(found)))
+
+
+def _composed(found: Found) -> Experiment:
+    has_model = "model" in found.options or "recipe" in found.options
+    stand_in = [] if has_model else [f"model.name_or_path={UNSEEN_MODEL}"]
+    return compose_once(rewrite([*overrides_of(found.options, found.values), *stand_in])).experiment
+
+
+def _machine(found: Found) -> Hardware:
+    size = found.values.get
+    processes = size("launcher.nproc_per_node") or size("stage.zero_hpz_partition_size")
+    total, micro = size("batch.train_batch_size"), size("batch.per_device_train_batch_size")
+    accumulation = size("batch.gradient_accumulation_steps")
+    if processes is None and all(isinstance(each, int) and each > 0 for each in (total, micro, accumulation)):
+        processes = max(1, total // (micro * accumulation))  # type: ignore[operator]
+    count = processes if isinstance(processes, int) and 0 < processes <= 4096 else 1
+    return Hardware(gpus=(GPU,) * count, cores=8 * count, memory=count * 256 * 1024**3)
+
+
+def _own_fix(problem: Problem, found: Found) -> tuple[Any] | None:
+    """The value that a rule proposes for the refused key itself, if it is a key that a file gave."""
+    if problem.key not in found.values or problem.key in found.fixed:
+        return None
+    if problem.reason == "not a valid value":
+        return (None,)
+    for alternative in problem.fix.split(", or "):
+        key, equals, value = alternative.partition("=")
+        if equals and key == problem.key and " " not in alternative:
+            return (yaml.safe_load(value),)
+    return None
+
+
+def _apply(problem: Problem, value: Any, found: Found) -> None:
+    if problem.reason == "not a valid value":
+        del found.values[problem.key]
+        found.refuse(_named(problem, found), "left out")
+    else:
+        found.values[problem.key] = value
+        found.refuse(_named(problem, found), f"{problem.key}={'null' if value is None else value}")
+
+
+def _named(problem: Problem, found: Found) -> Problem:
+    """The problem under the name by which the user's file has the key."""
+    source = found.sources.get(problem.key, problem.key)
+    return Problem(source, problem.value, problem.reason, problem.allowed, problem.fix)
+
+
+def _needed(found: Found) -> dict[str, Any]:
+    """The values that the options do not bring already; those that a model's option may set stay."""
+    try:
+        bare = compose_once(rewrite(overrides_of(found.options, {}))).experiment.model_dump()
+        full = _composed(found).model_dump()
+    except Refusal:
+        return found.values
+    return {
+        key: value
+        for key, value in found.values.items()
+        if key.startswith(("train.", "batch.")) or _at(bare, key) != _at(full, key)
+    }
+
+
+def _at(tree: Any, key: str) -> Any:
+    for name in key.split("."):
+        if not isinstance(tree, Mapping):
+            return None
+        tree = tree.get(name)
+    return tree

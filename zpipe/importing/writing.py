@@ -1,0 +1,65 @@
+"""Options and values → one command line, or a recipe."""
+
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+_PLAIN = re.compile(r"[A-Za-z_./][A-Za-z0-9_./-]*")
+_WORDS = {"null", "true", "false", "nan", "inf", "none"}
+
+
+def overrides_of(options: Mapping[str, str], values: Mapping[str, Any]) -> list[str]:
+    """The same as overrides, options first."""
+    return [f"{group}={option}" for group, option in options.items()] + [
+        f"{key}={literal(value)}" for key, value in values.items()
+    ]
+
+
+def literal(value: Any) -> str:
+    """A value in the grammar of Hydra's overrides."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{literal(str(key))}: {literal(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(literal, value)) + "]"
+    text = str(value)
+    if _PLAIN.fullmatch(text) and (text.lower() not in _WORDS or text == "none"):
+        return text
+    escaped = re.sub(r'(\\*)"', r'\1\1\\"', text)
+    escaped += "\\" * (len(escaped) - len(escaped.rstrip("\\")))
+    return f'"{escaped}"'
+
+
+def command_line(overrides: Iterable[str]) -> str:
+    """One line for a shell."""
+    return shlex.join(overrides)
+
+
+def recipe_of(
+    file: Path, origin: Iterable[str], options: Mapping[str, str], values: Mapping[str, Any]
+) -> str:
+    """The text of a recipe; its first comment is its command."""
+    lines = [f"# python -m zpipe recipe={file}", f"# Imported from {', '.join(origin)}.", "defaults:"]
+    lines += [f"  - override /{group}: {_option(option)}" for group, option in options.items()]
+    tree: dict[str, Any] = {}
+    for key, value in values.items():
+        *groups, name = key.split(".")
+        block = tree
+        for group in groups:
+            block = block.setdefault(group, {})
+        block[name] = value
+    body = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True) if tree else ""
+    return "\n".join(lines) + "\n" + (f"\n{body}" if body else "")
+
+
+def _option(option: str) -> str:
+    return option if _PLAIN.fullmatch(option) and option != "no" else f'"{option}"'
