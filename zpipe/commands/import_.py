@@ -69,8 +69,9 @@ def _report(findings: Sequence[Finding], mend: bool) -> bool:
 
 
 def _as_mended(finding: Finding) -> Problem:
+    """What was proposed has been done: the message ends with it instead."""
     problem = finding.problem
-    return Problem(problem.key, problem.value, problem.reason, fix=f"done: {finding.mended}")
+    return Problem(problem.key, problem.value, f"{problem.reason}\n  mended:  {finding.mended}")
 
 
 def _say(kind: str, problems: Sequence[Problem]) -> None:

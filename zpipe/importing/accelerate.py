@@ -71,7 +71,7 @@ def read_accelerate(config: Mapping[str, Any], found: Found) -> None:
     for name, value in config.items():
         if name in LEFT_OUT and value not in (None, False, "all"):
             found.note(name, value, f"left out: {LEFT_OUT[name]}")
-        elif name in ELSEWHERE and value:
+        elif name in ELSEWHERE and value not in (None, False, "no", {}, []):
             found.refuse(Problem(name, brief(value), ELSEWHERE[name]), "left out")
         elif name not in {*LEFT_OUT, *ELSEWHERE, *CARRIED, *FURTHER}:
             _stranger(name, value, {*LEFT_OUT, *ELSEWHERE, *CARRIED, *FURTHER}, found)

@@ -104,7 +104,9 @@ def read_deepspeed(config: Mapping[str, Any], found: Found) -> None:
     """Puts every key of the JSON where it belongs, or says why not."""
     found.json_seen = True
     if "zero_optimization" not in config:
-        found.note("zero_optimization", None, "not given: to DeepSpeed that is stage 0")
+        found.note("zero_optimization", "", "not given: to DeepSpeed that is stage 0")
+    elif isinstance(config["zero_optimization"], Mapping) and "stage" not in config["zero_optimization"]:
+        found.note("zero_optimization.stage", "", "not given: to DeepSpeed that is stage 0")
     _block(_modern(config, found), "", found)
 
 
@@ -213,13 +215,13 @@ def _stranger(key: str, value: Any, found: Found) -> None:
         _misplaced(key, home, value, found)
     else:
         near = nearest(key, leaves()) or nearest(name, blocks())
-        reason = f"DeepSpeed has no such key, and {_what_it_does(key)}"
+        reason = f"no such key: {_what_it_does(key)}"
         found.refuse(Problem(key, brief(value), reason, fix=" or ".join(near)), "left out")
 
 
 def _misplaced(key: str, home: str, value: Any, found: Found) -> None:
     block = home.rpartition(".")[0] or "the top level"
-    reason = f"it is in the wrong block, and {_what_it_does(key)}"
+    reason = f"it is in the wrong block: {_what_it_does(key)}"
     problem = Problem(key, brief(value), reason, home, f"move it to {block}")
     found.refuse(problem, f"carried over as {home}")
     if home in leaves():
@@ -254,6 +256,6 @@ LAX = frozenset(
 def _what_it_does(key: str) -> str:
     block, dot, _ = key.rpartition(".")
     if block in ("optimizer.params", "scheduler.params"):
-        return "refuses it at engine start"
+        return "DeepSpeed refuses it at engine start"
     overlooks = not dot or key.partition(".")[0] in LAX
-    return "ignores it in silence" if overlooks else "refuses it"
+    return "DeepSpeed ignores it in silence" if overlooks else "DeepSpeed refuses it"

@@ -51,10 +51,11 @@ class Found:
         self.values[key] = value
         self.sources[key] = source
 
-    def choose(self, group: str, option: str) -> None:
+    def choose(self, group: str, option: str, source: str = "") -> None:
         """Takes an option, unless the command line has chosen one."""
         if group not in self.fixed:
             self.options[group] = option
+            self.sources[group] = source or group
 
     def refuse(self, problem: Problem, mended: str = "") -> None:
         self.findings.append(Finding(problem, mended))
@@ -65,12 +66,12 @@ class Found:
 
 def same(one: Any, other: Any) -> bool:
     """Equality of values that YAML may have read as text."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
     return bool(one == other) or str(one) == str(other) or _number(one) == _number(other) is not None
 
 
 def _number(value: Any) -> float | None:
-    if isinstance(value, bool):
-        return None
     try:
         return float(value)
     except (TypeError, ValueError):

@@ -1,6 +1,7 @@
 """Files → overrides that compile back to the same, with everything named that is not the same."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,20 +9,19 @@ from typing import Any
 import yaml
 
 from zpipe import checks
-from zpipe.compose.compose import compose_once
+from zpipe.compose.compose import compose_once, validated
 from zpipe.compose.overrides import IMPLIED, rewrite
 from zpipe.facts.facts import gather
 from zpipe.facts.hardware import Gpu, Hardware
 from zpipe.importing.accelerate import MARKS, PLUGIN, plugin_stranger, read_accelerate, zero_json
 from zpipe.importing.deepspeed_json import blocks, leaves, read_deepspeed
-from zpipe.importing.found import Finding, Found
+from zpipe.importing.found import Finding, Found, same
 from zpipe.importing.reading import read
 from zpipe.importing.settling import absent_in_the_json, settle
 from zpipe.importing.training import known_arguments, read_arguments
 from zpipe.importing.writing import overrides_of
 from zpipe.problems import Problem, Refusal
 from zpipe.resources import config_groups
-from zpipe.schema.experiment import Experiment
 from zpipe.schema.removed import KEYS as REMOVED
 
 UNSEEN_MODEL = "org/not-here"
@@ -29,6 +29,7 @@ UNSEEN_MODEL = "org/not-here"
 
 GPU = Gpu(name="a GPU", memory=80 * 1024**3, compute_capability=(9, 0))
 ROUNDS = 20
+NOT_VALID = "not a valid value"
 
 
 @dataclass(frozen=True)
@@ -137,37 +138,53 @@ def _imply_options(found: Found) -> None:
 
 def _checked(found: Found, mend: bool) -> Imported:
     """Composes, lets the rules speak, and with `mend` does what they propose, until they are silent."""
+    try:
+        bare = _composed(found)
+    except Refusal as refusal:
+        for problem in refusal.problems:
+            found.refuse(_named(problem, found))
+        return Imported(found.options, found.values, tuple(found.notes), tuple(found.findings))
+    found.values.update(absent_in_the_json(found, bare))
     for _ in range(ROUNDS):
-        problems = list(_problems(found))
-        fixes = [_own_fix(problem, found) for problem in problems]
-        if not mend or not any(fix is not None for fix in fixes):
+        problems = _problems(found, bare)
+        fixes = [(problem, fix) for problem in problems if (fix := _own_fix(problem, found)) is not None]
+        if not mend or not fixes:
             break
-        for problem, fix in zip(problems, fixes, strict=True):
-            if fix is not None and problem.key in found.values:
-                _apply(problem, fix[0], found)
+        for problem, fix in fixes:
+            _apply(problem, fix[0], found)
     for problem in problems:
         found.refuse(_named(problem, found))
-    options, values = found.options, _needed(found)
-    return Imported(options, values, tuple(found.notes), tuple(found.findings))
+    values = _needed(found, bare)
+    return Imported(found.options, values, tuple(found.notes), tuple(found.findings))
 
 
-def _problems(found: Found) -> Iterator[Problem]:
-    """What composition and the rules refuse, on as many GPUs as the files speak of."""
-    try:
-        experiment = _composed(found)
-    except Refusal as refusal:
-        yield from refusal.problems
-        return
-    for key, value in absent_in_the_json(found, experiment.model_dump()).items():
-        found.values[key] = value
-        experiment = _composed(found)
-    yield from checks.problems(experiment, gather(experiment, _machine(found)))
-
-
-def _composed(found: Found) -> Experiment:
+def _composed(found: Found) -> dict[str, Any]:
+    """The experiment of the options alone."""
     has_model = "model" in found.options or "recipe" in found.options
     stand_in = [] if has_model else [f"model.name_or_path={UNSEEN_MODEL}"]
-    return compose_once(rewrite([*overrides_of(found.options, found.values), *stand_in])).experiment
+    return compose_once(rewrite([*overrides_of(found.options, {}), *stand_in])).experiment.model_dump()
+
+
+def _problems(found: Found, bare: dict[str, Any]) -> list[Problem]:
+    """What validation and the rules refuse, on as many GPUs as the files speak of."""
+    try:
+        experiment = validated(_with_values(bare, found.values))
+        return checks.problems(experiment, gather(experiment, _machine(found)))
+    except Refusal as refusal:
+        return list(refusal.problems)
+
+
+def _with_values(bare: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    tree = copy.deepcopy(bare)
+    for key, value in values.items():
+        *groups, name = key.split(".")
+        block = tree
+        for group in groups:
+            inner = block.get(group)
+            block[group] = inner if isinstance(inner, dict) else {}
+            block = block[group]
+        block[name] = value
+    return tree
 
 
 def _machine(found: Found) -> Hardware:
@@ -185,7 +202,7 @@ def _own_fix(problem: Problem, found: Found) -> tuple[Any] | None:
     """The value that a rule proposes for the refused key itself, if it is a key that a file gave."""
     if problem.key not in found.values or problem.key in found.fixed:
         return None
-    if problem.reason == "not a valid value":
+    if problem.reason == NOT_VALID:
         return (None,)
     for alternative in problem.fix.split(", or "):
         key, equals, value = alternative.partition("=")
@@ -195,7 +212,7 @@ def _own_fix(problem: Problem, found: Found) -> tuple[Any] | None:
 
 
 def _apply(problem: Problem, value: Any, found: Found) -> None:
-    if problem.reason == "not a valid value":
+    if problem.reason == NOT_VALID:
         del found.values[problem.key]
         found.refuse(_named(problem, found), "left out")
     else:
@@ -209,23 +226,16 @@ def _named(problem: Problem, found: Found) -> Problem:
     return Problem(source, problem.value, problem.reason, problem.allowed, problem.fix)
 
 
-def _needed(found: Found) -> dict[str, Any]:
+def _needed(found: Found, bare: dict[str, Any]) -> dict[str, Any]:
     """The values that the options do not bring already; those that a model's option may set stay."""
-    try:
-        bare = compose_once(rewrite(overrides_of(found.options, {}))).experiment.model_dump()
-        full = _composed(found).model_dump()
-    except Refusal:
-        return found.values
     return {
         key: value
         for key, value in found.values.items()
-        if key.startswith(("train.", "batch.")) or _at(bare, key) != _at(full, key)
+        if key.startswith(("train.", "batch.")) or key in found.fixed or not same(_at(bare, key), value)
     }
 
 
 def _at(tree: Any, key: str) -> Any:
     for name in key.split("."):
-        if not isinstance(tree, Mapping):
-            return None
-        tree = tree.get(name)
+        tree = tree.get(name) if isinstance(tree, Mapping) else None
     return tree

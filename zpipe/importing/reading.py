@@ -70,7 +70,7 @@ def _repaired(text: str, error: json.JSONDecodeError) -> tuple[str, int, str] | 
     """The text with one comma more or less, the position and what was wrong; null for anything else."""
     rest, head = text[error.pos :].lstrip(), text[: error.pos].rstrip()
     if error.msg == "Expecting ',' delimiter" and rest[:1] in ('"', "{", "[") and head[-1:] not in (",", ":"):
-        return f"{head},{text[len(head) :]}", len(head), "a comma is missing behind it"
+        return f"{head},{text[len(head) :]}", len(head), "a comma is missing behind"
     if "trailing comma" in error.msg:  # from Python 3.13 on the position is that of the comma
         return text[: error.pos] + text[error.pos + 1 :], error.pos, "the comma behind the last entry"
     if rest[:1] in ("}", "]") and head.endswith(","):
@@ -83,11 +83,12 @@ def _repair(path: Path, text: str, position: int, reason: str) -> Finding:
     line, start = head.count("\n") + 1, head.rfind("\n") + 1
     place = f"{path.name}, line {line}, column {position - start + 1}"
     shown = text[start:position].strip().rstrip(",")
-    added = "missing" in reason
-    fix = f"{shown}," if added else shown
+    if "missing" in reason:
+        return Finding(
+            Problem(place, "", f"{reason} {shown}", fix=f"{shown},"), "read as if the comma were there"
+        )
     return Finding(
-        Problem(place, shown, reason if added else f"{reason} has to go", fix=fix),
-        "read as if the comma were there" if added else "read as if the comma were not there",
+        Problem(place, "", f"{reason} has to go", fix=shown), "read as if the comma were not there"
     )
 
 

@@ -21,8 +21,8 @@ OFFLOADS: dict[tuple[str, str], str] = {
 }
 """Option of the group `offload` by the devices of optimizer and parameters."""
 
-SCHEDULER_DEFAULTS: dict[str, Any] = {"warmup_num_steps": 1000, "warmup_max_lr": 1e-3}
-"""DeepSpeed's defaults of what zpipe would work out otherwise (deepspeed/runtime/lr_schedules.py)."""
+WARMUP_NUM_STEPS = 1000
+"""DeepSpeed's default of what zpipe would work out otherwise (deepspeed/runtime/lr_schedules.py)."""
 
 
 def settle(found: Found) -> None:
@@ -39,7 +39,7 @@ def settle(found: Found) -> None:
 
 def _stage(found: Found) -> None:
     stage = found.values.pop("stage.stage", 0)
-    found.choose("stage", str(stage))
+    found.choose("stage", str(stage), "zero_optimization.stage")
 
 
 def _offload(found: Found) -> None:
@@ -80,8 +80,8 @@ def _optimizer(found: Found) -> None:
             found.note("optim", asked, f"left out: the optimizer block of the JSON decides: {kind}")
         return
     if any(key.startswith("optimizer.") for key in found.present):
-        reason = "without it DeepSpeed ignores the whole block"
-        found.refuse(Problem("optimizer.type", None, reason, fix='"type": "AdamW"'), "optimizer=adamw")
+        reason = "not given, so that DeepSpeed ignores the whole block"
+        found.refuse(Problem("optimizer.type", "", reason, fix='"type": "AdamW"'), "optimizer=adamw")
         found.choose("optimizer", "adamw")
     elif asked is not None:
         _choose_by("optim", str(asked), "optimizer", found)
@@ -89,7 +89,7 @@ def _optimizer(found: Found) -> None:
         found.choose("optimizer", "adamw_torch")
     else:
         reason = "not given: under offload accelerate puts DeepSpeed's CPU Adam in; optimizer=adamw says so"
-        found.note("optimizer", None, reason)
+        found.note("optimizer", "", reason)
         found.choose("optimizer", "adamw")
 
 
@@ -111,7 +111,7 @@ def _deepspeeds_optimizer(kind: str, found: Found) -> None:
     for name in sorted(SHARED_PARAMS.get(kind, frozenset())):
         key = f"optimizer.params.{name}"
         if key not in found.present:
-            found.note(key, None, f"not given: zpipe writes train.{homes[name]}, not {kind}'s own default")
+            found.note(key, "", f"not given: zpipe writes train.{homes[name]}, not {kind}'s own default")
 
 
 def _scheduler(found: Found) -> None:
@@ -119,17 +119,16 @@ def _scheduler(found: Found) -> None:
     asked = found.formats.get("argument.lr_scheduler_type")
     if kind is None:
         if any(key.startswith("scheduler.") for key in found.present):
-            reason = "without it DeepSpeed ignores the whole block"
-            found.refuse(Problem("scheduler.type", None, reason, fix='"type": "WarmupLR"'))
+            reason = "not given, so that DeepSpeed ignores the whole block"
+            found.refuse(Problem("scheduler.type", "", reason, fix='"type": "WarmupLR"'))
         _choose_by("lr_scheduler_type", str(asked or "linear"), "scheduler", found)
         return
     _choose_by("type", str(kind), "scheduler", found)
     if asked not in (None, "linear"):
         found.note("lr_scheduler_type", asked, f"left out: the scheduler of the JSON decides: {kind}")
-    for name, value in SCHEDULER_DEFAULTS.items():
-        takes = str(kind).startswith("Warmup") and (kind, name) != ("WarmupCosineLR", "warmup_max_lr")
-        if takes and f"scheduler.params.{name}" not in found.present:
-            found.put(f"scheduler.params.{name}", value, f"scheduler.params.{name}")
+    key = "scheduler.params.warmup_num_steps"
+    if str(kind).startswith("Warmup") and key not in found.present:
+        found.put(key, WARMUP_NUM_STEPS, key)
 
 
 def _choose_by(key: str, value: str, group: str, found: Found) -> None:
@@ -163,7 +162,7 @@ def _batch(found: Found) -> None:
     total = found.values.get("batch.train_batch_size")
     if total is not None and "train_micro_batch_size_per_gpu" not in found.present:
         reason = "not given: DeepSpeed divides train_batch_size by the processes; here the default applies"
-        found.note("train_micro_batch_size_per_gpu", None, reason)
+        found.note("train_micro_batch_size_per_gpu", "", reason)
 
 
 def _precision(found: Found) -> None:
@@ -182,7 +181,7 @@ def _precision(found: Found) -> None:
 
 
 def _decided(found: Found) -> str | None:
-    """The precision that the files choose; null where they leave it to TrainingArguments that aren't here."""
+    """The precision that the files choose; null where they say nothing of it."""
     block = {name: found.formats.get(name, False) for name in ("fp16", "bf16")}
     flag = {name: found.formats.get(f"argument.{name}", False) for name in ("fp16", "bf16")}
     on = {name for name in block if block[name] is True or flag[name]}
@@ -194,15 +193,14 @@ def _decided(found: Found) -> str | None:
         found.refuse(
             Problem("fp16.enabled", True, "DeepSpeed refuses fp16 and bf16 together", "one of the two")
         )
+    if flag["fp16"] and found.json_seen and "fp16" not in found.formats:
+        found.put("precision.fp16.auto_cast", True, "fp16")  # what accelerate does without an fp16 block
     if on:
         return max(on, key=lambda name: block[name] is True)
-    if "auto" in block.values() and not found.arguments_seen:
-        names = [f"{name}.enabled" for name, value in block.items() if value == "auto"]
-        for name in names:
-            found.note(
-                name, "auto", "precision decides, as --fp16 or --bf16 did; precision=auto unless given"
-            )
-        return None
+    for name, value in block.items():
+        if value == "auto" and not found.arguments_seen:
+            reason = f"transformers' {name} argument decides, and without one it is off"
+            found.note(f"{name}.enabled", "auto", reason, f"precision={name} behind the files")
     if found.formats.get("argument.tf32"):
         return "tf32"
     return "fp32" if found.json_seen or found.arguments_seen else None

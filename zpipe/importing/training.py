@@ -46,6 +46,9 @@ def _argument(name: str, value: Any, found: Found) -> None:
     elif name == "use_cpu":
         if value:
             found.put("launcher.device", "cpu", name)
+    elif name == "output_dir":
+        reason = "left out: each run has its own folder"
+        found.note(name, value, reason, f"hydra.run.dir={value} for a single run")
     elif name in Train.model_fields:
         found.put(f"train.{name}", value, name)
     elif name in OWNED:
