@@ -41,8 +41,24 @@ def refuse_if_any(problems: Iterable[Problem]) -> None:
 
 
 def nearest(name: str, known: Iterable[str], most: int = 3) -> list[str]:
-    """The known names that look most like the given one, best first; empty if none is near."""
-    return difflib.get_close_matches(name, list(known), n=most, cutoff=0.6)
+    """The known names that look most like the given one, best first; empty if none is near.
+
+    Names that one slip of a finger explains leave all others out.
+    """
+    names = list(known)
+    slips = [each for each in names if one_edit_apart(name, each)]
+    return slips[:most] or difflib.get_close_matches(name, names, n=most, cutoff=0.6)
+
+
+def one_edit_apart(one: str, other: str) -> bool:
+    """Whether one character more, less or other, or two that changed places, make the one of the other."""
+    if one == other or abs(len(one) - len(other)) > 1:
+        return False
+    pairs = enumerate(zip(one, other, strict=False))
+    first = next((at for at, (left, right) in pairs if left != right), min(len(one), len(other)))
+    left, right = one[first:], other[first:]
+    swapped = left[:2] == right[:2][::-1] and left[2:] == right[2:]
+    return swapped or left[1:] == right or left == right[1:] or left[1:] == right[1:]
 
 
 def _shown(value: object) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
-from zpipe.problems import Problem, nearest
+from zpipe.problems import Problem, nearest, one_edit_apart
 from zpipe.resources import config_groups
 from zpipe.schema.elsewhere import DECIDED, NOT_OFFERED, OWNED
 from zpipe.schema.experiment import defaults
@@ -73,6 +73,7 @@ def check_key(key: str, value: str) -> Problem | None:
         _removed(key, value)
         or _deepspeeds_name(key, value)
         or _moved(key, value)
+        or _slip(key, value)
         or (_unknown(key, value) if "." in key else _unknown_top_level(key, value))
     )
 
@@ -91,6 +92,21 @@ def _deepspeeds_name(key: str, value: str) -> Problem | None:
                 key, value, "this key of DeepSpeed's JSON has another name here", home, f"{home}={value}"
             )
     return None
+
+
+def _slip(key: str, value: str) -> Problem | None:
+    """A key or group that one wrong character makes of a known one, wherever in it the character is."""
+    groups = config_groups()
+    near = sorted(name for name in {*known_keys(), *groups} if one_edit_apart(key, name))
+    if not near:
+        return None
+    reason = "no such key" if "." in near[0] else "no such group"
+    parent = near[0].rpartition(".")[0]
+    siblings = [
+        known.removeprefix(f"{parent}.") for known in known_keys() if known.rpartition(".")[0] == parent
+    ]
+    allowed = _few(siblings) if parent else ", ".join(groups)
+    return Problem(key, value, reason, allowed, " or ".join(f"{name}={value}" for name in near))
 
 
 def _unknown_top_level(name: str, value: str) -> Problem:

@@ -69,6 +69,9 @@ def _rewrite_one(text: str) -> _Rewritten:
     try:
         override = OverridesParser.create().parse_override(text)
     except HydraException as error:
+        misspelt = _misspelt(text)
+        if misspelt is not None:
+            return _Rewritten(text, (misspelt,))
         reason = f"cannot be read: {str(error).splitlines()[0]}"
         fix = "quote what the shell or Hydra would split, e.g. 'key=\"a, b\"'"
         return _Rewritten(text, (Problem(text, "", reason, "group=option or group.key=value", fix),))
@@ -78,6 +81,12 @@ def _rewrite_one(text: str) -> _Rewritten:
     if name in config_groups():
         return _group_choice(text, override)
     return _value(text, override)
+
+
+def _misspelt(text: str) -> Problem | None:
+    """A problem if what makes an override unreadable is the name before its equals sign."""
+    key, equals, value = text.partition("=")
+    return check_key(key, value) if equals and key and key not in config_groups() else None
 
 
 def _group_choice(text: str, override: Override) -> _Rewritten:
