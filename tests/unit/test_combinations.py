@@ -1,0 +1,170 @@
+"""Random combinations of options and keys: what the rules let through, DeepSpeed accepts and reads whole."""
+
+import copy
+import random
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from tests.support.deepspeed_keys import blocks, top_level_keys
+from tests.support.options import experiment_of
+from tests.support.planning import CPU, H200, V100, gpus
+from zpipe.compile.compiler import compile_plan
+from zpipe.facts.hardware import Hardware
+from zpipe.plan import Plan
+from zpipe.problems import Problem, Refusal
+from zpipe.resources import config_groups
+from zpipe.schema.base import Group
+from zpipe.schema.experiment import Experiment
+from zpipe.schema.json_names import json_key
+
+GROUPS = ("stage", "offload", "precision", "optimizer", "scheduler", "zeropp")
+GROUPS += ("activation_checkpointing", "compile", "profiler")
+MACHINES = {
+    "cpu": CPU,
+    "gpu": gpus(H200),
+    "old": gpus(V100),
+    "two": gpus(H200, H200),
+    "eight": gpus(*[H200] * 8),
+}
+LEFT_OUT = {"offload.aio.use_gds", "stage.stage", "optimizer.type", "scheduler.type"}
+"""use_gds: DeepSpeedConfig takes it on a machine with a GPU only; the others are what the options choose."""
+
+WHOLE = [0, 1, 2, 8, 1000, 500_000_000]
+REAL = [0.0, 0.25, 0.9, 1.0, 100.0]
+OPTIONS = config_groups()
+
+
+def values_of(group: type[Group], name: str) -> list[Any]:
+    """Some values that the schema takes for a key, by its kind, without those that validation refuses."""
+    node = group.model_json_schema()["properties"][name]
+    candidates = [value for option in node.get("anyOf", [node]) for value in _candidates(option)]
+    return [value for value in candidates if _is_valid(group, name, value)]
+
+
+def _candidates(node: dict[str, Any]) -> list[Any]:
+    if "enum" in node or "const" in node:
+        return list(node.get("enum", [node.get("const")]))
+    if node.get("type") == "array" and node.get("items", {}).get("type") in ("string", "number"):
+        return [[value] for value in _candidates(node["items"])]
+    kinds = {"boolean": [True, False], "integer": WHOLE, "number": REAL, "string": ["text"]}
+    return kinds.get(node.get("type", ""), [])
+
+
+def _is_valid(group: type[Group], name: str, value: Any) -> bool:
+    try:
+        group(**{name: value})
+    except ValidationError:
+        return False
+    return True
+
+
+def keys_with_values(group: type[Group] = Experiment, prefix: str = "") -> dict[str, list[Any]]:
+    """Every key that DeepSpeed reads, with some values of it."""
+    found: dict[str, list[Any]] = {}
+    for name, field in group.model_fields.items():
+        key, inner = f"{prefix}{name}", field.annotation
+        if isinstance(inner, type) and issubclass(inner, Group):
+            found |= keys_with_values(inner, f"{key}.")
+        elif json_key(key) is not None and key not in LEFT_OUT:
+            found[key] = values_of(group, name)
+    return {key: values for key, values in found.items() if values}
+
+
+KEYS = keys_with_values()
+
+
+@st.composite
+def combinations(draw: st.DrawFn) -> tuple[dict[str, str], dict[str, Any], Hardware]:
+    choices = {group: draw(st.sampled_from(OPTIONS[group])) for group in GROUPS}
+    chosen = draw(st.lists(st.sampled_from(sorted(KEYS)), max_size=5, unique=True))
+    values = {key: draw(st.sampled_from(KEYS[key])) for key in chosen}
+    return choices, values, MACHINES[draw(st.sampled_from(sorted(MACHINES)))]
+
+
+def compiled(choices: dict[str, str], values: dict[str, Any], hardware: Hardware, seed: int) -> Plan:
+    """Does what the messages propose, now this and now that, until nothing is refused."""
+    chance, said = random.Random(seed), list[Problem]()
+    while len(said) < 60:
+        try:
+            return compile_plan(experiment_of(choices, values), Path("/runs/one"), [], hardware)
+        except Refusal as refusal:
+            said.append(chance.choice(refusal.problems))
+            _follow(chance.choice(said[-1].fix.split(", or ")), choices, values)
+    raise AssertionError("the proposals lead in a circle:\n" + "\n".join(map(str, said[-6:])))
+
+
+def _follow(proposal: str, choices: dict[str, str], values: dict[str, Any]) -> None:
+    for override in proposal.split():
+        key, equals, value = override.partition("=")
+        assert equals, proposal
+        if key in OPTIONS:
+            choices[key] = value
+        else:
+            values[key] = yaml.safe_load(value)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(combination=combinations(), seed=st.integers(0, 99))
+def test_deepspeed_accepts_what_is_compiled_and_ignores_no_key(combination: Any, seed: int) -> None:
+    choices, values, hardware = copy.deepcopy(combination)
+    plan = compiled(choices, values, hardware, seed)
+    accepted_by_deepspeed(plan)
+    assert ignored(plan.ds_config) == []
+
+
+def accepted_by_deepspeed(plan: Plan) -> None:
+    """DeepSpeedConfig, and the scheduler's class, on one rank's share of the batch."""
+    import torch
+    from deepspeed.runtime import lr_schedules
+    from deepspeed.runtime.config import DeepSpeedConfig
+
+    config = copy.deepcopy(plan.ds_config)
+    config["train_batch_size"] //= plan.launch.world_size
+    DeepSpeedConfig(config)
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])
+    if "scheduler" in config:
+        getattr(lr_schedules, config["scheduler"]["type"])(optimizer, **config["scheduler"]["params"])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quiet() -> None:
+    """DeepSpeed logs each configuration that it reads."""
+    import logging
+
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+
+
+@cache
+def read_by_deepspeed() -> tuple[set[str], dict[str, set[str]]]:
+    """Keys of the top level, and those of each block."""
+    return top_level_keys(), {name: theirs for name, (theirs, _) in blocks().items()}
+
+
+def ignored(config: dict[str, Any]) -> list[str]:
+    """Keys that DeepSpeed would pass over in silence: unknown ones of the top level and of its blocks."""
+    top, known = read_by_deepspeed()
+    places = {**config, **_inner(config)}
+    also = {"offload_param", "offload_optimizer", "nvme_path", "enabled"}
+    return [key for key in config if key not in top] + [
+        f"{name}.{key}"
+        for name, keys in known.items()
+        for key in places.get(name, {})
+        if key not in keys | also
+    ]
+
+
+def _inner(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    zero = config["zero_optimization"]
+    found = {
+        name: zero.get(name, {}) for name in ("offload_optimizer", "offload_param", "leaf_module", "zenflow")
+    }
+    found["timers.throughput"] = config.get("timers", {}).get("throughput", {})
+    found["checkpoint.writer"] = config.get("checkpoint", {}).get("writer", {})
+    return found
