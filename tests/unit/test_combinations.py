@@ -23,6 +23,7 @@ from zpipe.resources import config_groups
 from zpipe.schema.base import Group
 from zpipe.schema.experiment import Experiment
 from zpipe.schema.json_names import json_key
+from zpipe.schema.optimizer import TORCH_TYPES
 
 GROUPS = ("stage", "offload", "precision", "optimizer", "scheduler", "zeropp")
 GROUPS += ("activation_checkpointing", "compile", "profiler")
@@ -120,7 +121,7 @@ def test_deepspeed_accepts_what_is_compiled_and_ignores_no_key(combination: Any,
 
 
 def accepted_by_deepspeed(plan: Plan) -> None:
-    """DeepSpeedConfig, and the scheduler's class, on one rank's share of the batch."""
+    """DeepSpeedConfig, torch's optimizer and DeepSpeed's scheduler, on one rank's share of the batch."""
     import torch
     from deepspeed.runtime import lr_schedules
     from deepspeed.runtime.config import DeepSpeedConfig
@@ -128,7 +129,12 @@ def accepted_by_deepspeed(plan: Plan) -> None:
     config = copy.deepcopy(plan.ds_config)
     config["train_batch_size"] //= plan.launch.world_size
     DeepSpeedConfig(config)
-    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])
+    weights = [torch.nn.Parameter(torch.zeros(2, 2))]
+    optimizer: torch.optim.Optimizer = torch.optim.AdamW(weights)
+    if plan.experiment.optimizer.type in TORCH_TYPES:
+        optimizer = getattr(torch.optim, config["optimizer"]["type"])(
+            weights, **config["optimizer"]["params"]
+        )
     if "scheduler" in config:
         getattr(lr_schedules, config["scheduler"]["type"])(optimizer, **config["scheduler"]["params"])
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from zpipe.schema.base import Count, Group, Number
+from zpipe.schema.batch import Positive
 
 DType = Literal["fp32", "tf32", "fp16", "bf16", "auto"]
 
@@ -21,13 +22,13 @@ class Fp16(Group):
     """0: dynamic loss scaling; otherwise the fixed scale."""
     initial_scale_power: Annotated[Count, Field(ge=0)] | None = None
     """The first dynamic scale is 2 to this power."""
-    loss_scale_window: Annotated[Count, Field(ge=0)] | None = None
+    loss_scale_window: Positive | None = None
     """Steps without overflow until the scale doubles."""
-    hysteresis: Annotated[Count, Field(ge=0)] | None = None
-    """Overflows until the scale is lowered."""
+    hysteresis: Positive | None = None
+    """Overflows until the scale is lowered; with 0 DeepSpeed would never lower it."""
     consecutive_hysteresis: bool | None = None
     """Count only consecutive overflows."""
-    min_loss_scale: Annotated[Number, Field(ge=0)] | None = None
+    min_loss_scale: Positive | None = None
     """The dynamic scale is never lowered below this; DeepSpeed's default is 1."""
     fp16_master_weights_and_grads: bool | None = None
     """Keep master weights and gradients in fp16 (needs CPU offload at stage 2)."""
