@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: help run test check format bench golden lock wheel clean
+.PHONY: help run test check format bench golden docs lock wheel clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -38,6 +38,9 @@ bench: $(STAMP)  ## what benchmarks/README.md describes, on this machine
 
 golden: $(STAMP)  ## renew the golden files under tests/golden
 	ZPIPE_RENEW_GOLDEN=1 $(BIN)/python -m pytest -q tests/unit/test_golden.py
+
+docs: $(STAMP)  ## write docs/configuration.md from the schema
+	DS_ACCELERATOR=cpu $(BIN)/python -m docs.configuration
 
 lock: $(STAMP)  ## write requirements.lock from what is installed in .venv
 	{ head -n 4 requirements.lock; $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//'; } > .lock.new

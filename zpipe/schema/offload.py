@@ -17,6 +17,7 @@ class OffloadOptimizer(Group):
     """Optimizer states and the optimizer step on the host; with nvme the states are swapped to files."""
 
     device: Device = "none"
+    """Where the states are kept: on the GPU, in host memory, or in files."""
     buffer_count: Annotated[Count, Field(ge=1)] | None = None
     """Swap buffers, at least one for each state of a parameter (Adam: 4)."""
     pin_memory: bool | None = None
@@ -39,6 +40,7 @@ class OffloadParam(Group):
     """Parameters on the host or in files (stage 3)."""
 
     device: Device = "none"
+    """Where the parameters are kept while they are not used."""
     buffer_count: Annotated[Count, Field(ge=1)] | None = None
     """Swap buffers, one for each parameter that is live or in flight (nvme)."""
     buffer_size: Annotated[Count, Field(gt=0)] | None = None

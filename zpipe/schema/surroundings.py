@@ -48,6 +48,7 @@ class Launcher(Group):
     """How the worker processes are started."""
 
     type: Literal["torchrun", "inprocess"] = "torchrun"
+    """torchrun: processes of their own; inprocess: this one."""
     nproc_per_node: Positive | None = None
     """Worker processes; null means one for each GPU seen, or 1 without a GPU."""
     device: Literal["auto", "cuda", "cpu"] = "auto"
@@ -118,4 +119,6 @@ class Tracking(Group):
     run_name: str | None = None
     """Name of the MLflow run; null lets zpipe say stage, offload and precision."""
     tags: dict[str, str] = {}
+    """Tags of the MLflow run."""
     enabled: bool = True
+    """Whether the run is recorded in MLflow at all."""

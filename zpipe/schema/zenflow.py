@@ -12,7 +12,7 @@ from zpipe.schema.batch import Positive
 
 
 class ZenFlow(Group):
-    """zero_optimization.zenflow."""
+    """DeepSpeed's zero_optimization.zenflow, which transformers' Trainer cannot drive."""
 
     topk_ratio: Annotated[Number, Field(gt=0, lt=1)] | None = None
     """Share of the gradient columns that is applied at once."""
