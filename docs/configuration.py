@@ -24,7 +24,8 @@ Every key that zpipe knows. `make docs` writes this page from the schema; nothin
 - **key** is what you type: `zpipe stage.reduce_bucket_size=5e8`. Keys of a recipe have the same names.
 - **default** is zpipe's. Where that is null the key is not written to the JSON, and *in italics* stands what
   DeepSpeed {version} takes then.
-- **stages** are the ZeRO stages at which the key acts. At others zpipe refuses it, as DeepSpeed would ignore it.
+- **stages** are the ZeRO stages at which the key acts. At others DeepSpeed would ignore it, and zpipe
+  refuses it.
 - **in the JSON** is DeepSpeed's name of the key.
 
 An option (`GROUP=OPTION`) sets several keys at once; the files under [conf/](../conf) say which.

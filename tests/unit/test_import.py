@@ -242,7 +242,7 @@ BAD: list[tuple[dict[str, Any], str, str, str]] = [
         "",
     ),
     ({"zero_optimization": True}, "zero_optimization", "a block is expected", '{"stage": 1}'),
-    ({"zero_optimization": {"stage": 5}}, "zero_optimization.stage", "no such option", ""),
+    ({"zero_optimization": {"stage": 5}}, "zero_optimization.stage", "no such stage", ""),
     (
         {"zero_optimization": {"stage": 2, "reduce_bucket_size": -1}},
         "zero_optimization.reduce_bucket_size",

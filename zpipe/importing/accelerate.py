@@ -84,6 +84,15 @@ def read_accelerate(config: Mapping[str, Any], found: Found) -> None:
         found.refuse(Problem("mixed_precision", precision, "zpipe has no such precision", "no, fp16, bf16"))
 
 
+def block_of(config: Mapping[str, Any], name: str, found: Found) -> Mapping[str, Any]:
+    """An inner block; empty if it is not there, or is something else, which is then a problem."""
+    block = config.get(name) or {}
+    if isinstance(block, Mapping):
+        return block
+    found.refuse(Problem(name, brief(block), "a block is expected"), "left out")
+    return {}
+
+
 def _processes(config: Mapping[str, Any], found: Found) -> None:
     machines, processes = config.get("num_machines", 1), config.get("num_processes")
     if machines != 1:
@@ -96,7 +105,7 @@ def _processes(config: Mapping[str, Any], found: Found) -> None:
 
 
 def _compilation(config: Mapping[str, Any], found: Found) -> None:
-    dynamo = config.get("dynamo_config") or {}
+    dynamo = block_of(config, "dynamo_config", found)
     backend = str(dynamo.get("dynamo_backend", config.get("dynamo_backend", "NO"))).lower()
     if backend in ("no", "false"):
         return

@@ -51,11 +51,10 @@ class Found:
         self.values[key] = value
         self.sources[key] = source
 
-    def choose(self, group: str, option: str, source: str = "") -> None:
+    def choose(self, group: str, option: str) -> None:
         """Takes an option, unless the command line has chosen one."""
         if group not in self.fixed:
             self.options[group] = option
-            self.sources[group] = source or group
 
     def refuse(self, problem: Problem, mended: str = "") -> None:
         self.findings.append(Finding(problem, mended))

@@ -13,7 +13,14 @@ from zpipe.compose.compose import compose_once, validated
 from zpipe.compose.overrides import IMPLIED, rewrite
 from zpipe.facts.facts import gather
 from zpipe.facts.hardware import Gpu, Hardware
-from zpipe.importing.accelerate import MARKS, PLUGIN, plugin_stranger, read_accelerate, zero_json
+from zpipe.importing.accelerate import (
+    MARKS,
+    PLUGIN,
+    block_of,
+    plugin_stranger,
+    read_accelerate,
+    zero_json,
+)
 from zpipe.importing.deepspeed_json import blocks, leaves, read_deepspeed
 from zpipe.importing.found import Finding, Found, same
 from zpipe.importing.reading import read
@@ -79,7 +86,7 @@ def _with_overrides(given: Sequence[str]) -> Found:
 def _read_by_kind(file: Path, content: dict[str, Any], found: Found) -> None:
     if set(content) & MARKS:
         read_accelerate(content, found)
-        _plugin(file, content.get("deepspeed_config") or {}, found)
+        _plugin(file, block_of(content, "deepspeed_config", found), found)
     elif _speaks_of_arguments(content):
         read_arguments(content, found)
         _nested(file, content.get("deepspeed"), found)

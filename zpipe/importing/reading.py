@@ -29,7 +29,14 @@ def read(path: Path) -> tuple[dict[str, Any], list[Finding]]:
     value, findings = _json(path, text) if path.suffix == ".json" else (_yaml(path, text), [])
     if not isinstance(value, dict):
         raise Refusal([Problem("import", str(path), "holds no mapping of keys to values", allowed)])
-    return value, findings
+    return {str(name): _with_names(inner) for name, inner in value.items()}, findings
+
+
+def _with_names(value: Any) -> Any:
+    """The same with texts for names: YAML reads `1:` and `on:` otherwise."""
+    return (
+        {str(name): _with_names(inner) for name, inner in value.items()} if isinstance(value, dict) else value
+    )
 
 
 def _yaml(path: Path, text: str) -> Any:

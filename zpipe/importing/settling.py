@@ -5,9 +5,9 @@ from typing import Any
 
 import yaml
 
-from zpipe.importing.found import Found
+from zpipe.importing.found import Found, brief
 from zpipe.problems import Problem
-from zpipe.resources import CONF
+from zpipe.resources import CONF, config_groups
 from zpipe.schema.json_names import json_key
 from zpipe.schema.optimizer import DEEPSPEED_TYPES, SHARED_PARAMS, TORCH_TYPES
 from zpipe.schema.precision import Bf16, Fp16
@@ -39,7 +39,11 @@ def settle(found: Found) -> None:
 
 def _stage(found: Found) -> None:
     stage = found.values.pop("stage.stage", 0)
-    found.choose("stage", str(stage), "zero_optimization.stage")
+    if str(stage) in config_groups()["stage"]:
+        found.choose("stage", str(stage))
+    else:
+        allowed = ", ".join(config_groups()["stage"])
+        found.refuse(Problem("zero_optimization.stage", brief(stage), "no such stage", allowed))
 
 
 def _offload(found: Found) -> None:
@@ -176,8 +180,8 @@ def _precision(found: Found) -> None:
         for name in names:
             del found.values[f"precision.{format_}.{name}"]
         if names:
-            reason = f"its settings act under precision={format_} and are left out of this import"
-            found.note(format_, ", ".join(names), reason, f"precision={format_} behind the files")
+            reason = f"left out, because they act under precision={format_}: {', '.join(names)}"
+            found.note(format_, {"": names}, reason, f"precision={format_} behind the files")
 
 
 def _decided(found: Found) -> str | None:

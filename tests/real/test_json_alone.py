@@ -1,0 +1,71 @@
+"""The compiled ds_config.json works as it stands: with deepspeed.initialize, and with the Trainer."""
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.process import REPOSITORY, SMALL, environment, zpipe
+
+pytestmark = pytest.mark.real
+
+PLANS: dict[str, tuple[list[str], dict[str, Any]]] = {
+    "zero2_bf16": (
+        ["stage=2", "precision=bf16", "optimizer=adamw", "scheduler=warmup_decay"],
+        {"stage": 2, "optimizer": "AdamW", "scheduler": "WarmupDecayLR", "bf16": True, "batch": 2},
+    ),
+    "zero3_fp32": (
+        ["stage=3", "precision=fp32", "optimizer=sgd", "optimizer.params.momentum=0.9", "scheduler=warmup"],
+        {"stage": 3, "optimizer": "SGD", "scheduler": "WarmupLR", "bf16": False, "batch": 2},
+    ),
+    "zero1_accumulating": (
+        [
+            "stage=1",
+            "precision=bf16",
+            "optimizer=adam",
+            "batch.gradient_accumulation_steps=2",
+            "scheduler=one_cycle",
+            "scheduler.params.cycle_first_step_size=20",
+            "train.max_grad_norm=0.5",
+        ],
+        {"stage": 1, "optimizer": "Adam", "scheduler": "OneCycle", "bf16": True, "batch": 4, "clipping": 0.5},
+    ),
+}
+
+
+@pytest.mark.parametrize("how", ["initialize", "trainer"])
+@pytest.mark.parametrize("name", PLANS)
+def test_json_trains_without_zpipe(name: str, how: str, tmp_path: Path) -> None:
+    overrides, expected = PLANS[name]
+    steps = ["train.max_steps=8", "train.learning_rate=1e-2"]
+    planned = zpipe(tmp_path, "plan", *SMALL, *overrides, *steps)
+    assert planned.exit_code == 0, planned.explain()
+    said = run_alone(planned.folder, how)
+    assert said.items() >= expected.items()
+    assert said["losses"][-1] < said["losses"][0] - 0.1
+
+
+def run_alone(folder: Path, how: str) -> dict[str, Any]:
+    script = REPOSITORY / "tests" / "support" / "json_alone.py"
+    done = subprocess.run(
+        [sys.executable, str(script), str(folder), how],
+        env=environment(MASTER_PORT=str(free_port()), CUDA_VISIBLE_DEVICES=""),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    last: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return last
+
+
+def free_port() -> int:
+    with socket.socket() as chosen:
+        chosen.bind(("127.0.0.1", 0))
+        return int(chosen.getsockname()[1])
