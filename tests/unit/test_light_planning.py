@@ -27,8 +27,10 @@ def test_plan_needs_none_of_the_heavy_packages(tmp_path: Path) -> None:
     assert '"stage": 3' in done.stdout
 
 
-def test_plan_and_help_import_none_of_them(tmp_path: Path) -> None:
-    for arguments in (["--help"], ["plan", "stage=3", f"hydra.run.dir={tmp_path / 'run'}"]):
+def test_plan_help_and_import_import_none_of_them(tmp_path: Path) -> None:
+    guide = REPOSITORY / "tests" / "inputs" / "guide" / "zero3.json"
+    planning = ["plan", "stage=3", f"hydra.run.dir={tmp_path / 'run'}"]
+    for arguments in (["--help"], planning, ["import", str(guide)]):
         code = (
             "import sys; from zpipe.cli import main; main();"
             f"heavy = [name for name in {HEAVY!r} if name in sys.modules]; sys.exit(','.join(heavy) or 0)"
