@@ -75,3 +75,11 @@ def test_every_valid_combination_compiles_on_a_gpu(stage: int, offload: str, pre
 
 def test_unused_blocks_of_the_schema_are_not_warned_about() -> None:
     assert [notice.key for notice in plan_of().notices] == ["model"]
+
+
+@pytest.mark.parametrize("setting", ["train.adam_beta1=0.8", "train.adam_epsilon=1e-6"])
+def test_what_an_optimizer_of_transformers_does_not_take_is_refused(setting: str) -> None:
+    (problem,) = problems_of("optimizer=adafactor", setting)
+    assert problem.key == setting.partition("=")[0]
+    assert problem.reason.startswith("adafactor takes no")
+    assert problems_of("optimizer=adafactor", problem.fix) == []

@@ -10,7 +10,14 @@ from zpipe.schema import stage
 from zpipe.schema.elsewhere import DECIDED, NOT_OFFERED, OWNED
 from zpipe.schema.experiment import Experiment, defaults
 from zpipe.schema.json_names import homes
-from zpipe.schema.optimizer import DEEPSPEED_TYPES, OWN_PARAMS, SHARED_PARAMS, TORCH_TYPES
+from zpipe.schema.optimizer import (
+    ADAM_COMMON,
+    DEEPSPEED_TYPES,
+    OWN_PARAMS,
+    SHARED_PARAMS,
+    TORCH_TYPES,
+    TRANSFORMERS_PARAMS,
+)
 from zpipe.schema.removed import KEYS as REMOVED
 from zpipe.schema.scheduler import KWARGS_OF, PARAMS_OF
 from zpipe.schema.train import Train
@@ -129,6 +136,17 @@ def test_parameters_of_deepspeeds_optimizers_are_the_installed_ones() -> None:
     for kind, implementations in classes.items():
         taken = {name for each in implementations for name in inspect.signature(each).parameters}
         assert taken | popped_by_the_engine >= OWN_PARAMS[kind] | SHARED_PARAMS[kind], kind
+
+
+@pytest.mark.parametrize(
+    "optim", ["adafactor", "sgd", "adagrad", "rmsprop", "adamw_torch", "adamw_torch_fused"]
+)
+def test_shared_parameters_of_transformers_optimizers_are_the_installed_ones(optim: str) -> None:
+    from transformers import Trainer, TrainingArguments
+
+    _, taken = Trainer.get_optimizer_cls_and_kwargs(TrainingArguments(optim=optim, use_cpu=True))
+    shared = TRANSFORMERS_PARAMS.get(optim, ADAM_COMMON)
+    assert {"betas", "eps"} & set(taken) == {"betas", "eps"} & shared
 
 
 def test_parameters_of_deepspeeds_schedulers_are_the_installed_ones() -> None:

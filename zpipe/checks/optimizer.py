@@ -7,7 +7,7 @@ from zpipe.facts.implementation import UNTESTED, implementation, uses_torch_adam
 from zpipe.plan import Notice
 from zpipe.problems import Problem
 from zpipe.schema.experiment import Experiment
-from zpipe.schema.optimizer import OWN_PARAMS, SHARED_PARAMS
+from zpipe.schema.optimizer import ADAM_COMMON, OWN_PARAMS, SHARED_PARAMS, TRANSFORMERS_PARAMS
 from zpipe.schema.train import Train
 
 TRAIN_KEYS = {
@@ -82,12 +82,14 @@ def params_belong_to_the_implementation(experiment: Experiment, facts: Facts) ->
 
 
 def shared_params_reach_the_optimizer(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """Betas for SGD, epsilon for Lion: left out of the JSON, but not in silence."""
-    kind, train = experiment.optimizer.type, experiment.train
-    if kind is None:
-        return
+    """Betas for SGD, epsilon for Lion: they go nowhere, but not in silence."""
+    optimizer, train = experiment.optimizer, experiment.train
+    kind = optimizer.type or optimizer.optim
+    taken = (
+        SHARED_PARAMS[optimizer.type] if optimizer.type else TRANSFORMERS_PARAMS.get(kind or "", ADAM_COMMON)
+    )
     for param, names in TRAIN_KEYS.items():
-        for name in names if param not in SHARED_PARAMS[kind] else ():
+        for name in names if param not in taken else ():
             value, default = getattr(train, name), Train.model_fields[name].default
             if value != default:
                 yield Problem(

@@ -149,6 +149,12 @@ SHARED_PARAMS: dict[str, frozenset[str]] = {
 }
 """Of lr, betas, eps and weight_decay, which come from `train`, those that an optimizer takes."""
 
+TRANSFORMERS_PARAMS: dict[str, frozenset[str]] = {
+    **dict.fromkeys(("adafactor", "sgd", "adagrad", "rmsprop"), COMMON_PARAMS),
+    **dict.fromkeys(("lion_32bit", "lion_8bit"), COMMON_PARAMS | {"betas"}),
+}
+"""The same of transformers' optimizers (transformers/trainer_optimizer.py); those not named take all four."""
+
 OWN_PARAMS: dict[str, frozenset[str]] = {
     "AdamW": frozenset(
         {
