@@ -1,6 +1,7 @@
 """What is imported compiles back to the same, and whatever is not the same has been named."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,12 @@ import pytest
 
 from tests.support.equivalence import ONE_GPU, differences
 from tests.support.planning import plan_of
+from zpipe.cli import main
 from zpipe.commands.import_ import import_
 from zpipe.importing.importer import Imported, import_files
 from zpipe.importing.reading import read
 from zpipe.importing.settling import WARMUP_NUM_STEPS
+from zpipe.importing.writing import command_line
 from zpipe.problems import Refusal
 
 GUIDE = Path(__file__).resolve().parents[1] / "inputs" / "guide"
@@ -467,3 +470,60 @@ def test_a_recipe_is_never_overwritten(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match="is there already"):
         import_([str(GUIDE / "zero1.json"), "--recipe", str(recipe)])
     assert recipe.read_text() == "train: {}\n"
+
+
+def test_texts_and_mappings_reach_the_experiment_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ZPIPE_RECIPE_FOLDER", raising=False)
+    arguments = {
+        "gradient_checkpointing_kwargs": {"use_reentrant": False},
+        "lr_scheduler_type": "cosine_with_min_lr",
+        "lr_scheduler_kwargs": {"min_lr": 1e-6},
+        "run_name": 'it\'s "mine", ${x} [1] \\',
+        "warmup_ratio": 0.1,
+    }
+    file, recipe = written(tmp_path, arguments, "arguments.json"), tmp_path / "mine.yaml"
+    assert import_([str(file), "--recipe", str(recipe)]) == 0
+    by_line = plan_of(*shlex.split(command_line(import_files([file]).overrides))).experiment
+    assert by_line == plan_of(f"recipe={recipe}").experiment
+    assert by_line.tracking.run_name == arguments["run_name"]
+    assert by_line.train.gradient_checkpointing_kwargs == {"use_reentrant": False}
+    assert by_line.scheduler.lr_scheduler_kwargs == {"min_lr": 1e-6}
+    assert by_line.train.warmup_steps == 0.1
+
+
+ODD: list[Any] = [None, True, -1, 1e400, "", "auto", "${oops}", "[1", "=", [], [1, "a"], {}, {"a": 1}, 10**30]
+
+
+@pytest.mark.parametrize("value", ODD, ids=repr)
+def test_odd_values_end_in_messages(value: Any, tmp_path: Path) -> None:
+    """Whatever stands in the place of a block, a number or a name is named, and nothing breaks."""
+    places = [
+        "zero_optimization",
+        "optimizer",
+        "fp16",
+        "train_batch_size",
+        "zero",
+        "activation_checkpointing",
+    ]
+    inner = {"stage": value, "offload_optimizer": value, "reduce_bucket_size": value, "aio": value}
+    files = [
+        written(tmp_path, dict.fromkeys(places, value), "blocks.json"),
+        written(
+            tmp_path,
+            {"zero_optimization": inner, "scheduler": {"type": value, "params": value}},
+            "inner.json",
+        ),
+        written(tmp_path, {"distributed_type": "DEEPSPEED", "deepspeed_config": value}, "accelerate.json"),
+        written(
+            tmp_path, {"learning_rate": value, "optim": value, "seed": 1, "bf16": value}, "arguments.json"
+        ),
+    ]
+    for file in files:
+        import_files([file], mend=True)
+
+
+def test_a_missing_file_is_a_message_with_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["import", "nothing.json"]) == 2
+    assert "no such file" in capsys.readouterr().err

@@ -125,7 +125,7 @@ def _scheduler(found: Found) -> None:
         if any(key.startswith("scheduler.") for key in found.present):
             reason = "not given, so that DeepSpeed ignores the whole block"
             found.refuse(Problem("scheduler.type", "", reason, fix='"type": "WarmupLR"'))
-        _choose_by("lr_scheduler_type", str(asked or "linear"), "scheduler", found)
+        _transformers_scheduler(str(asked or "linear"), found)
         return
     _choose_by("type", str(kind), "scheduler", found)
     if asked not in (None, "linear"):
@@ -133,6 +133,17 @@ def _scheduler(found: Found) -> None:
     key = "scheduler.params.warmup_num_steps"
     if str(kind).startswith("Warmup") and key not in found.present:
         found.put(key, WARMUP_NUM_STEPS, key)
+
+
+def _transformers_scheduler(kind: str, found: Found) -> None:
+    """By its option, unless that brings parameters of its own, which would mix with those of the files."""
+    option = _options("scheduler", "lr_scheduler_type").get(kind, "linear")
+    brings = "lr_scheduler_kwargs" in yaml.safe_load((CONF / "scheduler" / f"{option}.yaml").read_text())
+    if brings and "scheduler.lr_scheduler_kwargs" in found.values:
+        found.choose("scheduler", "linear")
+        found.put("scheduler.lr_scheduler_type", kind, "lr_scheduler_type")
+    else:
+        _choose_by("lr_scheduler_type", kind, "scheduler", found)
 
 
 def _choose_by(key: str, value: str, group: str, found: Found) -> None:

@@ -18,6 +18,20 @@ DEFAULTS: dict[str, Any] = {
 }
 """transformers' defaults that decide the result, and that zpipe or its models set otherwise."""
 
+OLD_NAMES = {
+    "warmup_ratio": "warmup_steps",
+    "evaluation_strategy": "eval_strategy",
+    "no_cuda": "use_cpu",
+    "per_gpu_train_batch_size": "per_device_train_batch_size",
+    "per_gpu_eval_batch_size": "per_device_eval_batch_size",
+}
+"""Names of earlier releases whose meaning the new one has; warmup_steps below 1 is a ratio."""
+
+CONSEQUENTIAL = frozenset(
+    {"fsdp", "parallelism_config", "auto_find_batch_size", "resume_from_checkpoint", "debug"}
+)
+"""Arguments that change what a run is, and that zpipe does not carry over."""
+
 CHOICES = {"optim": "optimizer", "lr_scheduler_type": "scheduler"}
 FLAGS = ("fp16", "bf16", "tf32")
 STRATEGIES = ("eval_strategy", "save_strategy")
@@ -31,9 +45,21 @@ def known_arguments() -> frozenset[str]:
 def read_arguments(arguments: Mapping[str, Any], found: Found) -> None:
     """Puts every argument where it belongs, or says why not; `deepspeed` is the caller's."""
     found.arguments_seen = True
-    for name, value in {**DEFAULTS, **arguments}.items():
+    for name, value in {**DEFAULTS, **_modern(arguments, found)}.items():
         if name != "deepspeed" and value is not None:
             _argument(name, value, found)
+
+
+def _modern(arguments: Mapping[str, Any], found: Found) -> dict[str, Any]:
+    """The same under today's names; where both are there, the old one says nothing."""
+    modern = dict(arguments)
+    for old, new in OLD_NAMES.items():
+        if not modern.get(old):
+            modern.pop(old, None)
+        elif new not in arguments:
+            modern[new] = modern.pop(old)
+            found.note(old, modern[new], f"an old name: carried over as {new}")
+    return modern
 
 
 def _argument(name: str, value: Any, found: Found) -> None:
@@ -53,6 +79,8 @@ def _argument(name: str, value: Any, found: Found) -> None:
         found.put(f"train.{name}", value, name)
     elif name in OWNED:
         found.put(OWNED[name], value, name)
+    elif name in CONSEQUENTIAL and value:
+        found.refuse(Problem(name, brief(value), DECIDED[name]), "left out")
     elif name in DECIDED:
         found.note(name, value, f"left out: {DECIDED[name]}")
     elif name in NOT_OFFERED:

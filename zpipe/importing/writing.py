@@ -8,15 +8,16 @@ from typing import Any
 
 import yaml
 
+from zpipe.schema.json_names import leaves
+
 _PLAIN = re.compile(r"[A-Za-z_./][A-Za-z0-9_./-]*")
 _WORDS = {"null", "true", "false", "nan", "inf", "none"}
 
 
 def overrides_of(options: Mapping[str, str], values: Mapping[str, Any]) -> list[str]:
-    """The same as overrides, options first."""
-    return [f"{group}={option}" for group, option in options.items()] + [
-        f"{key}={literal(value)}" for key, value in values.items()
-    ]
+    """The same as overrides, options first; mappings key by key, as Hydra merges them."""
+    chosen = [f"{group}={option}" for group, option in options.items()]
+    return chosen + [f"{key}={literal(value)}" for key, value in leaves(values) if value != {}]
 
 
 def literal(value: Any) -> str:
@@ -34,9 +35,21 @@ def literal(value: Any) -> str:
     text = str(value)
     if _PLAIN.fullmatch(text) and (text.lower() not in _WORDS or text == "none"):
         return text
+    text = _without_interpolation(text)
     escaped = re.sub(r'(\\*)"', r'\1\1\\"', text)
     escaped += "\\" * (len(escaped) - len(escaped.rstrip("\\")))
     return f'"{escaped}"'
+
+
+def _without_interpolation(value: Any) -> Any:
+    """A dollar sign with braces is text here, not a reference to another key."""
+    if isinstance(value, str):
+        return value.replace("${", "\\${")
+    if isinstance(value, list):
+        return [_without_interpolation(each) for each in value]
+    if isinstance(value, Mapping):
+        return {name: _without_interpolation(inner) for name, inner in value.items()}
+    return value
 
 
 def command_line(overrides: Iterable[str]) -> str:
@@ -56,7 +69,7 @@ def recipe_of(
         block = tree
         for group in groups:
             block = block.setdefault(group, {})
-        block[name] = value
+        block[name] = _without_interpolation(value)
     body = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True) if tree else ""
     return "\n".join(lines) + "\n" + (f"\n{body}" if body else "")
 
