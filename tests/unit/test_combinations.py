@@ -122,7 +122,7 @@ def _follow(proposal: str, choices: dict[str, str], values: dict[str, Any]) -> N
             values[key] = yaml.safe_load(value)
 
 
-@settings(max_examples=250, deadline=None, derandomize=True)
+@settings(max_examples=400, deadline=None, derandomize=True)
 @given(combination=combinations(), seed=st.integers(0, 99))
 def test_deepspeed_accepts_what_is_compiled_and_ignores_no_key(combination: Any, seed: int) -> None:
     choices, values, hardware = copy.deepcopy(combination)
