@@ -149,7 +149,7 @@ def assert_all_is_recorded(folder: Path, cwd: Path) -> None:
 
 @pytest.fixture(scope="module")
 def moments() -> random.Random:
-    return random.Random(20261124)  # noqa: S311 - moments, not secrets
+    return random.Random(20261124)
 
 
 @pytest.mark.parametrize("number", range(4))
