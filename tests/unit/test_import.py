@@ -97,6 +97,19 @@ def test_amp_of_the_guide_is_named_as_removed() -> None:
     assert "precision=bf16" in finding.problem.fix
 
 
+@pytest.mark.parametrize(
+    ("name", "key", "override"),
+    [
+        ("gather", "zero_optimization.stage3_gather_16bit_weights_on_model_save", "stage=3"),
+        ("client_optimizer", "zero_force_ds_cpu_optimizer", ""),
+    ],
+)
+def test_fragment_of_the_guide_that_says_nothing_alone_is_named(name: str, key: str, override: str) -> None:
+    file = GUIDE / f"{name}.json"
+    assert [each.problem.key for each in import_files([file]).findings] == [key]
+    assert not override or import_files([file], [override]).findings == ()
+
+
 ZERO3 = {
     "zero_optimization": {
         "stage": 3,
