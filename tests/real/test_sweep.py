@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.support.browser import picture, text_of
@@ -53,23 +54,26 @@ def ended(folder: Path) -> list[dict[str, Any]]:
 
 
 def kill_within_a_point(process: subprocess.Popen[str], folder: Path, done: int) -> None:
-    """kill -9 while the point after `done` others trains, and waits for its workers' end."""
-    wait_for_a_step(process, folder / str(done))
+    """kill -9 to zpipe and its workers while the point after `done` others has begun, and is in MLflow."""
+    point = folder / str(done)
+    wait_for(process, point / "events.jsonl", '"name": "model"')
+    workers = processes_mentioning(str(point))
+    for worker in workers:
+        worker.suspend()  # four steps would be over before the kill
+    wait_for(process, point / "record.json", '"experiment_id": "')
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
-    deadline = time.monotonic() + 60
-    while processes_mentioning(str(folder / str(done))):
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    for worker in workers:
+        worker.kill()
+    psutil.wait_procs(workers)
 
 
-def wait_for_a_step(process: subprocess.Popen[str], folder: Path) -> None:
+def wait_for(process: subprocess.Popen[str], file: Path, words: str) -> None:
     deadline = time.monotonic() + 600
-    events = folder / "events.jsonl"
-    while not events.exists() or '"event": "metrics"' not in events.read_text():
+    while not file.exists() or words not in file.read_text():
         assert process.poll() is None
         assert time.monotonic() < deadline
-        time.sleep(0.05)
+        time.sleep(0.02)
 
 
 def zpipe_verb(cwd: Path, *arguments: str, folder: Path) -> Run:
@@ -209,6 +213,7 @@ def test_a_failing_point_does_not_take_the_others_along(text_file: Path, tmp_pat
     assert run.exit_code == 5, run.explain()
     points = json.loads((run.folder / "points.json").read_text())
     assert [point["ending"] for point in points] == ["refused", "finished"]
+    assert run.stderr.startswith("Refused: 1 of 2 points")
     assert sorted(run.info.status for run in Store(tmp_path).runs()) == ["FAILED", "FINISHED"]
     again = zpipe_verb(tmp_path, "sweep", "resume", str(run.folder), folder=run.folder)
     assert again.exit_code == 5
@@ -226,7 +231,7 @@ def test_ctrl_c_ends_the_whole_sweep(text_file: Path, tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
     overrides = (*SMALL, "stage=1,2", "train.max_steps=100000", f"data.path={text_file}")
     process = start(tmp_path, "-m", *overrides, f"hydra.sweep.dir={folder}")
-    wait_for_a_step(process, folder / "0")
+    wait_for(process, folder / "0" / "events.jsonl", '"event": "metrics"')
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=120)
     assert process.returncode == 130, stdout + stderr

@@ -111,6 +111,19 @@ def test_before_it_is_resumed_the_half_point_is_closed_and_set_aside(killed: Pat
     assert Path.cwd() == killed.parent
 
 
+def test_a_point_whose_workers_finished_though_zpipe_was_killed_is_not_run_again(killed: Path) -> None:
+    writer = EventWriter(killed / "2")
+    writer.write("summary", values={"train_loss": 3.0})
+    writer.write("phase", name="done", detail="")
+    writer.close()
+    prepare(killed, [])
+    assert [(point.folder, point.ending) for point in ledger.points(killed)] == [
+        ("1", "finished"),
+        ("2", "finished"),
+    ]
+    assert ledger.settled_before(killed, ["stage=2"], session=1) is not None
+
+
 def test_a_point_that_still_runs_keeps_the_sweep_from_being_resumed(killed: Path) -> None:
     with FileLock(killed / "2" / ".record.lock"), pytest.raises(Refusal, match="still being run"):
         prepare(killed, [])

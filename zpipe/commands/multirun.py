@@ -16,7 +16,7 @@ _FOLDER = "hydra.sweep.dir="
 
 
 def start(arguments: list[str]) -> int:
-    """A new sweep. Raises Refusal if its folder holds one already."""
+    """A new sweep. Raises Refusal if its folder holds one already; starts none where no point can run."""
     given = [text.removeprefix(_FOLDER) for text in arguments if text.startswith(_FOLDER)]
     for folder in given:
         if (Path(folder) / FILE_NAME).exists():
@@ -24,6 +24,8 @@ def start(arguments: list[str]) -> int:
             raise Refusal(
                 [Problem("hydra.sweep.dir", folder, reason, "a new folder", f"zpipe sweep resume {folder}")]
             )
+    if not _some_point_can_run(rewrite(get_args_parser().parse_args(arguments).overrides)):
+        return Exit.REFUSED
     return _lead([*arguments, *_seed(arguments)])
 
 
@@ -38,8 +40,6 @@ def _lead(arguments: list[str]) -> int:
     parsed = get_args_parser().parse_args(arguments)
     flags = [argument for argument in arguments if argument not in parsed.overrides]
     overrides = rewrite(parsed.overrides)
-    if not _some_point_can_run(overrides):
-        return Exit.REFUSED
     session = begin(arguments)
     try:
         hand_over(flags, overrides)

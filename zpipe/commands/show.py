@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 from zpipe.commands.finding import is_run_folder
 from zpipe.commands.runs import GPU_PEAK, HOST_PEAK, LOSSES, SPEEDS, offload_of, print_runs
 from zpipe.exits import Exit
+from zpipe.outcome import POSTMORTEM, read_outcome
 from zpipe.plan import read_plan
 from zpipe.record.store import tracking_uri
 
 if TYPE_CHECKING:
     from zpipe.record.browse import Recorded
-
-_POST_MORTEM = "postmortem.md"
 
 
 def show(arguments: list[str]) -> int:
@@ -39,7 +38,6 @@ def show(arguments: list[str]) -> int:
 def show_folder(folder: Path) -> None:
     """The run of this folder, whether or not MLflow has it."""
     from zpipe.events import EventReader
-    from zpipe.outcome import read_outcome
     from zpipe.progress import Progress
     from zpipe.record.state import read_state
     from zpipe.report import console, print_text, summary_table
@@ -61,8 +59,8 @@ def show_folder(folder: Path) -> None:
     summary = outcome.summary if outcome else {}
     run_id = outcome.mlflow_run_id if outcome else state.run_id if state else None
     out.print(summary_table(plan, summary, progress.facts, run_id))
-    if (folder / _POST_MORTEM).is_file():
-        print_text(out, f"\n{(folder / _POST_MORTEM).read_text()}")
+    if (folder / POSTMORTEM).is_file():
+        print_text(out, f"\n{(folder / POSTMORTEM).read_text()}")
 
 
 def _show_recorded(run: "Recorded") -> None:

@@ -3,7 +3,6 @@
 from contextlib import suppress
 from pathlib import Path
 
-from zpipe.plan import write_text
 from zpipe.redact import redact
 
 _TAIL_BYTES = 1 << 16
@@ -18,7 +17,7 @@ def log_files(run_dir: Path) -> list[Path]:
 
 
 def last_lines(run_dir: Path, count: int) -> list[str]:
-    """The last lines of the first log that has any, without secrets."""
+    """The last lines of the first log that has any."""
     return next((lines for path in log_files(run_dir) if (lines := tail(path, count))), [])
 
 
@@ -44,15 +43,20 @@ def tail(path: Path, count: int) -> list[str]:
             text = file.read().decode(errors="replace")
     except OSError:
         return []
-    lines = [line.rstrip() for line in text.splitlines() if line.strip()][-count:]
-    return [redact(line) for line in lines]
+    return [redact(line.rstrip()) for line in [each for each in text.splitlines() if each.strip()][-count:]]
 
 
 def hide_secrets(run_dir: Path) -> None:
-    """Takes passwords and tokens out of the logs of a run that has ended, where the disk has room for it."""
+    """Takes passwords and tokens out of the logs of a run that has ended, as far as the disk has room."""
     for path in log_files(run_dir):
-        text = path.read_text(errors="replace")
-        safe = redact(text)
-        if safe != text:
-            with suppress(OSError):
-                write_text(path, safe)
+        with path.open(errors="surrogateescape", newline="") as log:
+            if all(redact(line) == line for line in log):
+                continue
+        clean = path.with_name(f".{path.name}.clean")
+        with suppress(OSError):
+            with (
+                path.open(errors="surrogateescape", newline="") as log,
+                clean.open("w", errors="surrogateescape", newline="") as file,
+            ):
+                file.writelines(redact(line) for line in log)
+            clean.replace(path)

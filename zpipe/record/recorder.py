@@ -4,94 +4,28 @@ import contextlib
 import random
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from zpipe.events import Event, EventReader
+from zpipe.events import EventReader
 from zpipe.outcome import POSTMORTEM, read_outcome
 from zpipe.plan import Plan, read_plan
 from zpipe.problems import Problem, Refusal
-from zpipe.record.client import is_passing, open_client
+from zpipe.record.client import is_passing
+from zpipe.record.follower import Follower, RecordResult, claimed, shown
 from zpipe.record.reading import read_all, read_some
 from zpipe.record.state import StateFile, Status, read_state
-from zpipe.record.store import ensure_experiment, prepare_store, resolve_uri, sqlite_file
+from zpipe.record.store import resolve_uri, sqlite_file
 from zpipe.record.writer import Recorder, ended_as, is_accepted, last_word
-from zpipe.redact import HIDDEN, redact, redact_uri
+from zpipe.redact import HIDDEN, redact_uri
 
 __all__ = ["RecordResult", "Recorder", "RecorderThread", "record_run"]
 
-_EVENTS_A_BATCH = 500
 _LONGEST_WAIT = 30.0
 _LAST_CHANCE = 15.0
 """How long the end of a run waits for a store that was out of reach already."""
 _FILE_SECONDS = 90.0
 """How long other processes may keep a store in a file busy."""
-_LOCK = ".record.lock"
-
-
-@dataclass(frozen=True)
-class RecordResult:
-    """Whether MLflow has everything; `run_id` is None if no run was made, as for a refused one."""
-
-    ok: bool
-    run_id: str | None
-    error: str | None = None
-    """What stands in the way, without passwords."""
-
-
-class _Follower:
-    """The events of one run that MLflow does not have yet, and the way to bring them there."""
-
-    def __init__(self, plan: Plan, uri: str, base: Path, state: StateFile, parent_run_id: str | None) -> None:
-        self._plan, self._uri, self._base = plan, uri, base
-        self._state, self._parent_run_id = state, parent_run_id
-        self._reader = EventReader(plan.folder, state.now.offset)
-        self._pending: list[Event] = []
-        self._recorder: Recorder | None = None
-
-    def catch_up(self) -> None:
-        """Records every event that is there; raises if MLflow cannot take them now."""
-        while True:
-            # What MLflow still owes us stays on disk, however long it takes to come back.
-            owed = len(self._pending) if self._is_accepted() else 0
-            self._pending += read_some(self._reader, max(0, _EVENTS_A_BATCH - owed))
-            if not self._pending or not self._is_accepted():
-                return
-            self._connect().record(self._pending, self._reader.offset)
-            self._pending = []
-
-    def close(
-        self, status: Status, end_time: int | None, files: Iterable[str], tags: Mapping[str, str]
-    ) -> None:
-        """Records the rest and ends the run; a run that was refused before there was one leaves nothing."""
-        self.catch_up()
-        if not self._is_accepted() and any(event["event"] == "refused" for event in self._pending):
-            self._state.update(offset=self._reader.offset, status=status, closed=True)
-            return
-        end_time = end_time or int(time.time() * 1000)
-        self._connect().close(self._pending, self._reader.offset, status, end_time, files, tags)
-        self._pending = []
-
-    def end_run(self, status: Status) -> None:
-        """Ends the run though not everything could be recorded, so that it does not seem to go on."""
-        run_id = self._state.now.run_id
-        if run_id is not None:
-            open_client(self._uri).set_terminated(run_id, status)
-
-    def _is_accepted(self) -> bool:
-        return self._state.now.run_id is not None or is_accepted(self._pending)
-
-    def _connect(self) -> Recorder:
-        if self._recorder is None:
-            prepare_store(self._uri)
-            client = open_client(self._uri)
-            name = self._plan.experiment.tracking.experiment
-            experiment_id = ensure_experiment(client, self._uri, name, self._base)
-            self._recorder = Recorder(self._plan, client, experiment_id, self._state, self._parent_run_id)
-        return self._recorder
 
 
 class RecorderThread:
@@ -116,7 +50,7 @@ class RecorderThread:
         self._poll = poll_seconds
         self._state = StateFile(plan.folder, redact_uri(self.uri))
         self._parent_run_id = parent_run_id
-        self._follower = _Follower(plan, self.uri, base, self._state, parent_run_id)
+        self._follower = Follower(plan, self.uri, base, self._state, parent_run_id)
         self._thread = threading.Thread(target=self._run, name="zpipe-recorder", daemon=True)
         self._ending = threading.Event()
         self._status: Status = "KILLED"
@@ -159,11 +93,11 @@ class RecorderThread:
             return RecordResult(True, None)
         if self._thread.ident is None:
             self.start()
+        if self._error is not None:
+            timeout = min(timeout, _LAST_CHANCE)
         self._status, self._files, self._tags = status, tuple(files), dict(tags or {})
         with contextlib.suppress(OSError):  # on a full disk the run is closed all the same
             self._state.update(status=status)
-        if self._error is not None:
-            timeout = min(timeout, _LAST_CHANCE)
         self._deadline = time.monotonic() + timeout
         self._ending.set()
         self._thread.join(timeout)
@@ -173,10 +107,10 @@ class RecorderThread:
 
     def _run(self) -> None:
         try:
-            with _claimed(self._plan.folder):
+            with claimed(self._plan.folder):
                 self._follow()
         except Exception as error:
-            self._error = _text(error, self.uri)
+            self._error = shown(error, self.uri)
 
     def _follow(self) -> None:
         wait = self._poll
@@ -188,7 +122,7 @@ class RecorderThread:
                     return
                 self._error, wait = None, self._poll
             except Exception as error:
-                self._error = _text(error, self.uri)
+                self._error = shown(error, self.uri)
                 if not is_passing(error):
                     self._give_up()
                     return
@@ -223,11 +157,11 @@ def record_run(run_dir: Path, base: Path | None = None, uri: str | None = None) 
     uri = resolve_uri(uri, base) if uri is not None else _uri_of(plan, run_dir, base)
     state = StateFile(run_dir, redact_uri(uri))
     try:
-        with _claimed(run_dir):
+        with claimed(run_dir):
             _record_claimed(plan, uri, base, state)
             return RecordResult(True, state.now.run_id)
     except Exception as error:
-        return RecordResult(False, state.now.run_id, _text(error, uri))
+        return RecordResult(False, state.now.run_id, shown(error, uri))
 
 
 def _record_claimed(plan: Plan, uri: str, base: Path, state: StateFile) -> None:
@@ -237,7 +171,7 @@ def _record_claimed(plan: Plan, uri: str, base: Path, state: StateFile) -> None:
         try:
             state.read_again()
             if not state.now.closed or read_some(EventReader(plan.folder, state.now.offset), 1):
-                follower = _Follower(plan, uri, base, state, state.now.parent_run_id)
+                follower = Follower(plan, uri, base, state, state.now.parent_run_id)
                 outcome = read_outcome(plan.folder)
                 status = outcome.mlflow_status if outcome else state.now.status or ended_as(plan.folder)
                 tags = outcome.tags if outcome else {}
@@ -259,24 +193,10 @@ def has_begun(run_dir: Path) -> bool:
 def is_being_recorded(run_dir: Path) -> bool:
     """Whether a living process records this run."""
     try:
-        with _claimed(run_dir):
+        with claimed(run_dir):
             return False
     except RuntimeError:
         return True
-
-
-@contextlib.contextmanager
-def _claimed(run_dir: Path) -> Iterator[None]:
-    """Makes sure that a run is recorded by one process at a time; the claim dies with its process."""
-    lock = FileLock(run_dir / _LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise RuntimeError("another process is recording this run") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _uri_of(plan: Plan, run_dir: Path, base: Path) -> str:
@@ -288,7 +208,3 @@ def _uri_of(plan: Plan, run_dir: Path, base: Path) -> str:
             [Problem("--uri", uri, reason, fix="give the URI again: zpipe record RUN_FOLDER --uri URI")]
         )
     return uri
-
-
-def _text(error: Exception, uri: str) -> str:
-    return redact(str(error) or type(error).__name__, uri)

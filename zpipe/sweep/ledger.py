@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from zpipe.events import append_line
-from zpipe.outcome import Outcome
+from zpipe.outcome import Outcome, read_outcome
 from zpipe.redact import redact_override
 from zpipe.schema.base import Group
 
@@ -74,6 +74,12 @@ def identity(overrides: Iterable[str]) -> frozenset[str]:
 def begun(folder: str, overrides: Iterable[str], session: int) -> Attempt:
     """An attempt that starts now."""
     return Attempt(folder=folder, overrides=[redact_override(text) for text in overrides], session=session)
+
+
+def as_it_ended(run_dir: Path, attempt: Attempt) -> Attempt:
+    """The attempt with its end, which its workers may have come to though zpipe was killed."""
+    outcome = read_outcome(run_dir)
+    return attempt if outcome is None or attempt.ending != UNFINISHED else attempt.ended(outcome)
 
 
 def note(sweep_dir: Path, attempt: Attempt) -> None:

@@ -11,6 +11,7 @@ from zpipe.sweep.session import close_sweep
 
 def record_sweep(folder: Path, uri: str | None = None) -> Exit:
     """Brings MLflow up to date with every point and closes the sweep's run. Again changes nothing."""
+    from zpipe.abandoned import conclude_if_abandoned
     from zpipe.record.recorder import has_begun, record_run
 
     definition = read_definition(folder)
@@ -23,10 +24,12 @@ def record_sweep(folder: Path, uri: str | None = None) -> Exit:
         run_dir = folder / attempt.folder
         if not (run_dir / PLAN_FILE).is_file() or not has_begun(run_dir):
             continue
+        conclude_if_abandoned(run_dir)
         result = record_run(run_dir, Path(definition.cwd), uri)
         print(f"{attempt.folder}: {result.run_id if result.ok else result.error}")
         is_whole = is_whole and result.ok
-        if result.run_id != attempt.mlflow_run_id:
-            ledger.note(folder, attempt.model_copy(update={"mlflow_run_id": result.run_id}))
+        known = ledger.as_it_ended(run_dir, attempt).model_copy(update={"mlflow_run_id": result.run_id})
+        if known != attempt:
+            ledger.note(folder, known)
     close_sweep(folder, uri or definition.uri, None if definition.whole else Exit.TERMINATED)
     return Exit.FINISHED if is_whole else Exit.RECORD_INCOMPLETE

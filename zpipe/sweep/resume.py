@@ -83,20 +83,24 @@ def _set_aside(folder: Path, attempt: ledger.Attempt, definition: Definition, ar
     run_dir = folder / attempt.folder
     if definition.uri is None or not (run_dir / PLAN_FILE).is_file():
         return
+    from zpipe.abandoned import conclude_if_abandoned
     from zpipe.record.recorder import has_begun, record_run
     from zpipe.record.sweeps import release_run
 
     if not has_begun(run_dir):
         return
     uri = given_uri(definition, arguments)
+    conclude_if_abandoned(run_dir)
     result = record_run(run_dir, uri=uri)
     if not result.ok or result.run_id is None:
         reason = f"its run in MLflow cannot be closed: {result.error}"
         raise Refusal(
             [Problem("sweep", str(run_dir), reason, fix="start the tracking server, then try again")]
         )
-    release_run(uri, result.run_id)
-    ledger.note(folder, attempt.model_copy(update={"mlflow_run_id": result.run_id}))
+    attempt = ledger.as_it_ended(run_dir, attempt).model_copy(update={"mlflow_run_id": result.run_id})
+    if not attempt.is_settled:
+        release_run(uri, result.run_id)
+    ledger.note(folder, attempt)
 
 
 def given_uri(definition: Definition, arguments: list[str]) -> str:
