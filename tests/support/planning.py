@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from zpipe.compile.compiler import compile_plan
-from zpipe.compose.compose import compose_once
+from zpipe.compose.compose import Composed, compose_once, composing
 from zpipe.compose.overrides import rewrite
+from zpipe.compose.sweep import Base, Composer, Point
 from zpipe.facts.hardware import Gpu, Hardware
 from zpipe.plan import Plan
 from zpipe.problems import Problem, Refusal
@@ -20,8 +21,19 @@ def gpus(*each: Gpu) -> Hardware:
 
 
 def plan_of(*overrides: str, hardware: Hardware = CPU, run_dir: Path = Path("/runs/one")) -> Plan:
-    composed = compose_once(rewrite(overrides))
+    composed = _composed(rewrite(overrides), run_dir)
     return compile_plan(composed.experiment, run_dir, list(overrides), hardware, composed.provenance)
+
+
+_BASES: dict[tuple[str, ...], Base] = {}
+
+
+def _composed(overrides: list[str], run_dir: Path) -> Composed:
+    """As a sweep composes: byte for byte the same as alone, and ten times quicker from the second time on."""
+    if any(override.startswith("recipe=") for override in overrides):
+        return compose_once(overrides)  # a test's own recipe may have the name of another's
+    with composing() as loader:
+        return Composer(loader, _BASES).compose(Point(0, run_dir, tuple(overrides)))
 
 
 def problems_of(*overrides: str, hardware: Hardware = CPU) -> list[Problem]:

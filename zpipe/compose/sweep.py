@@ -62,14 +62,15 @@ class Point:
         return [as_typed(text) for text, override in parsed if not override.is_hydra_override()]
 
 
-class Sweep:
-    """A sweep that is composed here and run nowhere."""
+class Composer:
+    """Composes runs that share options, each combination of options once.
 
-    def __init__(self, loader: RecordingLoader, overrides: list[str]) -> None:
-        """Raises Refusal if the points cannot be listed."""
+    `bases` may be handed from one composer to the next as long as no file of the configuration changes.
+    """
+
+    def __init__(self, loader: RecordingLoader, bases: "dict[tuple[str, ...], Base] | None" = None) -> None:
         self._loader = loader
-        self._bases: dict[tuple[str, ...], _Base] = {}
-        self.points = list(_points(loader, overrides))
+        self._bases = {} if bases is None else bases
 
     def compose(self, point: Point) -> Composed:
         """What Hydra makes of this point alone. Raises Refusal."""
@@ -91,10 +92,10 @@ class Sweep:
             return self._alone(point)
         return validated(base.blocks_with(values)), base.provenance_with(values)
 
-    def _base(self, overrides: tuple[str, ...]) -> "_Base":
+    def _base(self, overrides: tuple[str, ...]) -> "Base":
         if overrides not in self._bases:
             config = hydra_compose("config", list(overrides), return_hydra_config=True)
-            self._bases[overrides] = _Base(blocks_of(config), self._loader.recording)
+            self._bases[overrides] = Base(blocks_of(config), self._loader.recording)
         return self._bases[overrides]
 
     def _alone(self, point: Point) -> tuple[Experiment, Provenance]:
@@ -105,6 +106,15 @@ class Sweep:
         return to_experiment(config), provenance_of(self._loader.recording)
 
 
+class Sweep(Composer):
+    """A sweep that is composed here and run nowhere."""
+
+    def __init__(self, loader: RecordingLoader, overrides: list[str]) -> None:
+        """Raises Refusal if the points cannot be listed."""
+        super().__init__(loader)
+        self.points = list(_points(loader, overrides))
+
+
 @contextmanager
 def sweep_of(overrides: list[str]) -> Iterator[Sweep]:
     """The sweep of rewritten overrides. Raises Refusal if its points cannot be listed."""
@@ -112,7 +122,7 @@ def sweep_of(overrides: list[str]) -> Iterator[Sweep]:
         yield Sweep(loader, overrides)
 
 
-class _Base:
+class Base:
     """A composition of options alone, and what value overrides make of it."""
 
     def __init__(self, blocks: DictConfig, recording: Recording) -> None:
