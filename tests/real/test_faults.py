@@ -60,7 +60,7 @@ class Desk:
         return process
 
     def end_of(self, name: str, process: subprocess.Popen[str], folder: Path | None = None) -> Run:
-        stdout, stderr = process.communicate(timeout=180)
+        stdout, stderr = process.communicate(timeout=400)
         return Run(process.returncode, stdout, stderr, folder or self.cwd / name)
 
     def recorded(self, folder: Path) -> Any:
@@ -143,7 +143,7 @@ def test_sigkill_of_zpipe_itself(desk: Desk, name: str) -> None:
     assert desk.recorded(folder).info.status == "RUNNING"
 
     closing = start(desk.cwd, "record", str(folder))
-    stdout, stderr = closing.communicate(timeout=120)
+    stdout, stderr = closing.communicate(timeout=300)
     assert closing.returncode == 0, stdout + stderr
     recorded = desk.recorded(folder)
     assert recorded.info.status == "KILLED"

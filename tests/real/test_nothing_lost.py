@@ -112,7 +112,7 @@ def test_a_server_that_is_killed_in_the_middle_and_comes_back(
     offset = json.loads((folder / "record.json").read_text())["offset"]
     wait_until_recorded(folder, offset)
     process.send_signal(signal.SIGTERM)
-    stdout, stderr = process.communicate(timeout=120)
+    stdout, stderr = process.communicate(timeout=300)
     assert process.returncode == 143, stdout + stderr
     assert recorded(server.client(), run_id_of(folder)) == written(folder)
     assert server.client().get_run(run_id_of(folder)).info.status == "KILLED"

@@ -233,7 +233,7 @@ def test_ctrl_c_ends_the_whole_sweep(text_file: Path, tmp_path: Path) -> None:
     process = start(tmp_path, "-m", *overrides, f"hydra.sweep.dir={folder}")
     wait_for(process, folder / "0" / "events.jsonl", '"event": "metrics"')
     process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=120)
+    stdout, stderr = process.communicate(timeout=300)
     assert process.returncode == 130, stdout + stderr
     assert not (folder / "1").exists()
     assert [run.info.status for run in Store(tmp_path).runs()] == ["KILLED", "KILLED"]

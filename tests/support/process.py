@@ -92,14 +92,14 @@ def start(
     )
 
 
-def zpipe(cwd: Path, *overrides: str, folder: str = "run", timeout: float = 600, **env: str) -> Run:
+def zpipe(cwd: Path, *overrides: str, folder: str = "run", timeout: float = 1800, **env: str) -> Run:
     """Runs zpipe in `cwd` to its end, with the run folder at `cwd/folder`."""
     process = start(cwd, *overrides, f"hydra.run.dir={cwd / folder}", **env)
     stdout, stderr = process.communicate(timeout=timeout)
     return Run(process.returncode, stdout, stderr, cwd / folder)
 
 
-def sweep(cwd: Path, *overrides: str, timeout: float = 1200, **env: str) -> Run:
+def sweep(cwd: Path, *overrides: str, timeout: float = 1800, **env: str) -> Run:
     """Runs a multirun whose points are in `cwd/sweep/0`, `cwd/sweep/1`, …"""
     process = start(cwd, "-m", *overrides, f"hydra.sweep.dir={cwd / 'sweep'}", **env)
     stdout, stderr = process.communicate(timeout=timeout)
