@@ -29,11 +29,11 @@ CHOICES = {
     ),
     (2, "none"): (
         "optimizer=muon scheduler=warmup_cosine activation_checkpointing=transformers",
-        "optimizer=adamw_torch scheduler=cosine_with_min_lr activation_checkpointing=deepspeed",
+        "optimizer=adamw_torch scheduler=warmup_decay activation_checkpointing=deepspeed",
     ),
     (3, "none"): (
         "optimizer=nadam scheduler=lr_range_test activation_checkpointing=deepspeed",
-        "optimizer=rmsprop scheduler=polynomial stage.reduce_bucket_size=5e7",
+        "optimizer=rmsprop scheduler=cosine_with_min_lr stage.reduce_bucket_size=5e7",
     ),
     (1, "cpu_optimizer"): (
         "optimizer=lion scheduler=warmup",
@@ -41,7 +41,8 @@ CHOICES = {
     ),
     (2, "cpu_optimizer"): (
         "optimizer=lion scheduler=constant activation_checkpointing=deepspeed",
-        "scheduler=warmup_stable_decay activation_checkpointing=transformers offload.pin_memory=false",
+        "scheduler=warmup_stable_decay scheduler.lr_scheduler_kwargs.num_decay_steps=2 "
+        "activation_checkpointing=transformers offload.pin_memory=false",
     ),
     (3, "cpu"): (
         "optimizer=adam scheduler=one_cycle activation_checkpointing=deepspeed",

@@ -9,6 +9,7 @@ from zpipe.compose.sweep import Base, Composer, Point
 from zpipe.facts.hardware import Gpu, Hardware
 from zpipe.plan import Plan
 from zpipe.problems import Problem, Refusal
+from zpipe.schema.experiment import Experiment
 
 GIB = 1024**3
 CPU = Hardware(gpus=(), cores=2, memory=24 * GIB)
@@ -34,6 +35,10 @@ def _composed(overrides: list[str], run_dir: Path) -> Composed:
         return compose_once(overrides)  # a test's own recipe may have the name of another's
     with composing() as loader:
         return Composer(loader, _BASES).compose(Point(0, run_dir, tuple(overrides)))
+
+
+def experiment_of(*overrides: str) -> Experiment:
+    return _composed(rewrite(overrides), Path("/runs/one")).experiment
 
 
 def problems_of(*overrides: str, hardware: Hardware = CPU) -> list[Problem]:

@@ -126,7 +126,6 @@ REFUSED: list[Row] = [
     (["stage=0", "precision=fp16"], "precision", CPU),
     (["optimizer=adamw", "optimizer.optim=adamw_torch"], "optimizer", CPU),
     (["scheduler=linear", "scheduler.type=WarmupLR"], "scheduler", CPU),
-    (["scheduler=warmup", "optimizer=adamw_torch"], "scheduler.type", CPU),
     (["offload=cpu_optimizer", "optimizer=adamw_torch"], "optimizer.optim", CPU),
     (["offload=cpu_optimizer", "optimizer.params.torch_adam=true"], "optimizer.params.torch_adam", CPU),
     (["optimizer=adamw_torch", "optimizer.params.torch_adam=true"], "optimizer.params.torch_adam", CPU),
@@ -218,8 +217,14 @@ REFUSED: list[Row] = [
         CPU,
     ),
     (
-        ["scheduler=warmup_decay", "scheduler.params.warmup_num_steps=500"],
+        ["scheduler=warmup_decay", "scheduler.params.warmup_num_steps=50"],
         "scheduler.params.warmup_num_steps",
+        CPU,
+    ),
+    (["scheduler=warmup", "scheduler.params.warmup_max_lr=0.1"], "scheduler.params.warmup_max_lr", CPU),
+    (
+        ["scheduler=warmup_cosine", "scheduler.params.total_num_steps=50"],
+        "scheduler.params.total_num_steps",
         CPU,
     ),
     # engine
@@ -330,6 +335,11 @@ REFUSED: list[Row] = [
         ["deepspeed.tensor_parallel.autotp_size=4"],
         "deepspeed.tensor_parallel.autotp_size",
         FOUR_GPUS,
+    ),
+    (
+        ["deepspeed.comet.enabled=true", "deepspeed.comet.api_key=verysecret"],
+        "deepspeed.comet.api_key",
+        CPU,
     ),
     (
         ["deepspeed.tensor_parallel.tp_overlap_comm=true"],

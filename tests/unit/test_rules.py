@@ -1,10 +1,15 @@
 """Every rule refuses what it is for, names the key, and its fix is accepted."""
 
+from pathlib import Path
+
 import pytest
 
-from tests.support.planning import plan_of, problems_of
-from tests.support.refused import ONE_GPU, REFUSED
+from tests.support.planning import CPU, experiment_of, plan_of, problems_of
+from tests.support.refused import FOUR_GPUS, ONE_GPU, REFUSED
+from zpipe import checks
+from zpipe.facts.facts import gather
 from zpipe.facts.hardware import Hardware
+from zpipe.problems import Refusal
 
 
 @pytest.mark.parametrize(("overrides", "key", "hardware"), REFUSED, ids=[" ".join(row[0]) for row in REFUSED])
@@ -83,3 +88,79 @@ def test_what_an_optimizer_of_transformers_does_not_take_is_refused(setting: str
     assert problem.key == setting.partition("=")[0]
     assert problem.reason.startswith("adafactor takes no")
     assert problems_of("optimizer=adafactor", problem.fix) == []
+
+
+NOTICED = [
+    (["stage=3", "offload=nvme"], "warning", "offload.nvme_path", CPU),
+    (["stage=3", "offload=nvme"], "info", "offload", CPU),
+    (
+        ["stage=3", "offload=nvme", "offload.offload_param.max_in_cpu=1e9"],
+        "warning",
+        "offload.offload_param.max_in_cpu",
+        CPU,
+    ),
+    (
+        ["stage=3", "offload=nvme", "model.config.hidden_size=64", "model.config.intermediate_size=128"],
+        "warning",
+        "offload.offload_param.device",
+        CPU,
+    ),
+    (
+        ["precision=bf16", "precision.bf16.check_grad_overflow=false"],
+        "warning",
+        "precision.bf16.check_grad_overflow",
+        CPU,
+    ),
+    (
+        ["precision=bf16", "batch.gradient_accumulation_steps=8"],
+        "advice",
+        "precision.data_types.grad_accum_dtype",
+        CPU,
+    ),
+    (["stage.reduce_bucket_size=5e8"], "advice", "stage.reduce_bucket_size", ONE_GPU),
+    (["offload=cpu_optimizer"], "advice", "stage.round_robin_gradients", FOUR_GPUS),
+    (["optimizer=adafactor"], "warning", "optimizer", CPU),
+    (["optimizer=lamb"], "warning", "optimizer", ONE_GPU),
+    (["scheduler=one_cycle"], "warning", "train.warmup_steps", CPU),
+    (["train.max_steps=9"], "warning", "train.warmup_steps", CPU),
+    (["profiler=wall_clock"], "advice", "profiler.wall_clock_breakdown", CPU),
+]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "level", "key", "hardware"), NOTICED, ids=[f"{row[1]} {row[2]}" for row in NOTICED]
+)
+def test_what_is_worth_knowing_is_said_and_nothing_else_is_refused(
+    overrides: list[str], level: str, key: str, hardware: Hardware
+) -> None:
+    notices = plan_of(*overrides, hardware=hardware).notices
+    assert (level, key) in [(notice.level, notice.key) for notice in notices]
+
+
+def test_a_model_trained_in_bf16_is_warned_of_fp16(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "llama", "hidden_size": 8, "dtype": "bfloat16"}')
+    overrides = (f"model.name_or_path={tmp_path}", "model.tokenizer=bytes")
+    in_fp16 = plan_of(*overrides, "precision=fp16", hardware=ONE_GPU).notices
+    assert ("warning", "precision") in [(notice.level, notice.key) for notice in in_fp16]
+    in_bf16 = plan_of(*overrides, "precision=bf16", hardware=ONE_GPU).notices
+    assert "precision" not in [notice.key for notice in in_bf16]
+
+
+def test_every_rule_has_an_example_that_it_refuses() -> None:
+    silent = set(checks.ERRORS)
+    for overrides, _, hardware in REFUSED:
+        try:
+            experiment = experiment_of(*overrides)
+            facts = gather(experiment, hardware)
+        except Refusal:
+            continue  # refused before any rule
+        silent -= {rule for rule in silent if any(True for _ in rule(experiment, facts))}
+    assert sorted(rule.__name__ for rule in silent) == []  # type: ignore[attr-defined]
+
+
+def test_a_batch_size_that_divides_gives_the_accumulation() -> None:
+    config = plan_of(
+        "batch.train_batch_size=256", "batch.per_device_train_batch_size=8", hardware=FOUR_GPUS
+    ).ds_config
+    assert config["gradient_accumulation_steps"] == 8
+    assert config["train_batch_size"] == 256

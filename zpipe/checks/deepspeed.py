@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from zpipe.checks.engine import settings_of_what_is_off
 from zpipe.facts.facts import Facts
 from zpipe.problems import Problem
+from zpipe.redact import HIDDEN
 from zpipe.schema.experiment import Experiment
 
 UNDER_THE_TRAINER: dict[str, str] = {
@@ -50,6 +51,14 @@ def monitors_are_on(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     """Settings of a monitor that does not run."""
     for name in ("tensorboard", "csv_monitor", "wandb", "comet"):
         yield from settings_of_what_is_off(f"deepspeed.{name}", getattr(experiment.deepspeed, name))
+
+
+def secrets_stay_in_the_environment(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """The JSON, the plan and MLflow's artifacts are read by many."""
+    if experiment.deepspeed.comet.api_key is not None:
+        key = "deepspeed.comet.api_key"
+        reason = "it would be written to plan.json, ds_config.json and MLflow; export COMET_API_KEY instead"
+        yield Problem(key, HIDDEN, reason, "null", f"{key}=null")
 
 
 def sums_are_supported(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
@@ -125,6 +134,7 @@ ERRORS = (
     keys_act_under_the_trainer,
     inference_blocks_stay_out,
     monitors_are_on,
+    secrets_stay_in_the_environment,
     sums_are_supported,
     scaling_happens_after_the_reduction,
     tensor_parallel_groups_fit,

@@ -54,16 +54,24 @@ def kwargs_belong_to_the_scheduler(experiment: Experiment, facts: Facts) -> Iter
         yield Problem(f"{prefix}.{name}", value, reason, ", ".join(sorted(allowed)) or "none", fix)
 
 
-def deepspeed_scheduler_needs_its_optimizer(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """accelerate refuses a scheduler in the JSON with an optimizer in the code."""
-    if experiment.scheduler.type is not None and experiment.optimizer.optim is not None:
-        yield Problem(
-            "scheduler.type",
-            experiment.scheduler.type,
-            f"a scheduler of DeepSpeed's cannot drive transformers' {experiment.optimizer.optim}",
-            "a scheduler of transformers', or an optimizer of DeepSpeed's",
-            "scheduler=linear, or optimizer=adamw",
-        )
+def shared_params_agree_with_train(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """transformers raises for each that differs from TrainingArguments, after the model was loaded
+    (transformers/integrations/deepspeed.py, fill_match)."""
+    params, train = experiment.scheduler.params, experiment.train
+    pairs: list[tuple[str, object, str, float | None]] = [
+        ("warmup_max_lr", params.warmup_max_lr, "train.learning_rate", train.learning_rate),
+        ("total_num_steps", params.total_num_steps, "train.max_steps", facts.total_steps),
+    ]
+    if train.warmup_steps >= 1 or train.warmup_steps == 0:
+        warmup = max(1, int(train.warmup_steps))
+        pairs.append(("warmup_num_steps", params.warmup_num_steps, "train.warmup_steps", warmup))
+    for name, value, home, expected in pairs:
+        if value not in (None, "auto", expected) and expected is not None:
+            key = f"scheduler.params.{name}"
+            reason = f"transformers takes it from {home}, and refuses another value in the JSON"
+            yield Problem(
+                key, value, reason, f"null or {expected}", f"{home}={value} {key}=null, or {key}=null"
+            )
 
 
 def decay_needs_steps(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
@@ -104,14 +112,6 @@ def cycled_momentum_is_cycled(experiment: Experiment, facts: Facts) -> Iterator[
             yield Problem(key, value, reason, "null", f"{key}=null, or scheduler.params.cycle_momentum=true")
 
 
-def warmup_ends_before_the_training(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """Beyond its end a decay is negative; DeepSpeed only logs it."""
-    steps, length = facts.total_steps, experiment.scheduler.params.warmup_num_steps
-    if steps is not None and isinstance(length, int) and length > steps:
-        key = "scheduler.params.warmup_num_steps"
-        yield Problem(key, length, f"the training has {steps} steps", f"up to {steps}", f"{key}=null")
-
-
 NO_WARMUP = ("OneCycle", "LRRangeTest", "constant")
 
 
@@ -139,10 +139,9 @@ ERRORS = (
     exactly_one_scheduler,
     params_belong_to_the_scheduler,
     kwargs_belong_to_the_scheduler,
-    deepspeed_scheduler_needs_its_optimizer,
+    shared_params_agree_with_train,
     decay_needs_steps,
     momentum_cycles_where_there_is_one,
     cycled_momentum_is_cycled,
-    warmup_ends_before_the_training,
 )
 NOTICES = (warn_of_unused_warmup, warn_of_an_endless_warmup)

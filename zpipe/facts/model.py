@@ -15,6 +15,10 @@ from zpipe.schema.surroundings import Model
 BYTES_TOKENIZER = "bytes"
 DENSE_DECODERS = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 """Model types whose parameters follow from the configuration by the formula below."""
+SHAPE_KEYS = frozenset(
+    {"hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size"}
+)
+"""Keys that the formula reads; one that is left to transformers' default cannot be known here."""
 
 
 def model_facts(model: Model) -> ModelFacts:
@@ -29,7 +33,7 @@ def model_facts(model: Model) -> ModelFacts:
 
 def parameter_numels(config: Mapping[str, Any], folder: Path | None) -> list[int] | None:
     """Elements of each parameter tensor, tied weights once; null if the model cannot be looked into."""
-    if config.get("model_type") in DENSE_DECODERS and "hidden_size" in config:
+    if config.get("model_type") in DENSE_DECODERS and set(config) >= SHAPE_KEYS:
         return _dense_decoder(config)
     return _numels_from_safetensors(folder) if folder else None
 

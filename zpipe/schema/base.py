@@ -37,6 +37,23 @@ Number = Annotated[float, BeforeValidator(_number_from_text)]
 """A real number."""
 
 
+def _texts(value: Any) -> Any:
+    """Hydra reads `launcher.env.X=1` as a number; a variable or a tag is text all the same."""
+    if not isinstance(value, dict):
+        return value
+    return {name: _text(each) for name, each in value.items()}
+
+
+def _text(value: Any) -> Any:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | float) else value
+
+
+Texts = Annotated[dict[str, str], BeforeValidator(_texts)]
+"""Names and texts; numbers and truth values become texts."""
+
+
 def defaults_of(group: type[Group]) -> dict[str, Any]:
     """Every key of the group with its default, inner groups as dicts, without building any validator."""
     values: dict[str, Any] = {}

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from zpipe.schema.base import Count, Group, Number
+from zpipe.schema.base import Count, Group, Number, Texts
 from zpipe.schema.batch import Positive
 
 
@@ -53,7 +53,7 @@ class Launcher(Group):
     """Worker processes; null means one for each GPU seen, or 1 without a GPU."""
     device: Literal["auto", "cuda", "cpu"] = "auto"
     """auto: CUDA where a GPU and a CUDA build of PyTorch are there, otherwise the CPU."""
-    env: dict[str, str] = {}
+    env: Texts = {}
     """Further environment variables of the workers."""
     hang_timeout_s: Annotated[Number, Field(gt=0)] | None = 1800.0
     """Seconds without any sign of life while training until the run is ended as hung; null waits for ever."""
@@ -118,7 +118,7 @@ class Tracking(Group):
     """Name of the MLflow experiment."""
     run_name: str | None = None
     """Name of the MLflow run; null lets zpipe say stage, offload and precision."""
-    tags: dict[str, str] = {}
+    tags: Texts = {}
     """Tags of the MLflow run."""
     enabled: bool = True
     """Whether the run is recorded in MLflow at all."""
