@@ -132,7 +132,7 @@ def _scheduler(found: Found) -> None:
         found.note("lr_scheduler_type", asked, f"left out: the scheduler of the JSON decides: {kind}")
     key = "scheduler.params.warmup_num_steps"
     if str(kind).startswith("Warmup") and key not in found.present:
-        found.put(key, WARMUP_NUM_STEPS, key)
+        found.put("train.warmup_steps", WARMUP_NUM_STEPS, key)
 
 
 def _transformers_scheduler(kind: str, found: Found) -> None:
