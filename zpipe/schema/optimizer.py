@@ -155,29 +155,21 @@ TRANSFORMERS_PARAMS: dict[str, frozenset[str]] = {
 }
 """The same of transformers' optimizers (transformers/trainer_optimizer.py); those not named take all four."""
 
+ADAM_PARAMS = frozenset(
+    {
+        "torch_adam",
+        "adam_w_mode",
+        "fp32_optimizer_states",
+        "bias_correction",
+        "amsgrad",
+        "set_grad_none",
+        "foreach",
+    }
+)
+
 OWN_PARAMS: dict[str, frozenset[str]] = {
-    "AdamW": frozenset(
-        {
-            "torch_adam",
-            "adam_w_mode",
-            "fp32_optimizer_states",
-            "bias_correction",
-            "amsgrad",
-            "set_grad_none",
-            "foreach",
-        }
-    ),
-    "Adam": frozenset(
-        {
-            "torch_adam",
-            "adam_w_mode",
-            "fp32_optimizer_states",
-            "bias_correction",
-            "amsgrad",
-            "set_grad_none",
-            "foreach",
-        }
-    ),
+    "AdamW": ADAM_PARAMS,
+    "Adam": ADAM_PARAMS,
     "Lamb": frozenset({"bias_correction", "eps_inside_sqrt", "max_coeff", "min_coeff"}),
     "Lion": frozenset({"set_grad_none", "fp32_optimizer_states"}),
     "Muon": frozenset({"momentum", "ns_method", "muon_lr", "adam_lr", "adam_w_mode"}),
