@@ -1,6 +1,7 @@
-"""A training script as people write it: transformers' Trainer, a DeepSpeed JSON, nothing of zpipe's.
+r"""A training script as people write it: transformers' Trainer, a DeepSpeed JSON, nothing of zpipe's.
 
-    torchrun --nproc-per-node 1 -m benchmarks.handwritten DS_CONFIG.json MODEL DATA.arrow STEPS OUT.json
+    torchrun --nproc-per-node 1 -m benchmarks.handwritten \
+        DS_CONFIG.json MODEL DATA.arrow STEPS OUT.json [deterministic]
 
 benchmarks.overhead runs it beside zpipe. OUT.json gets the loss and the clock at each logged step.
 """
@@ -32,7 +33,7 @@ def collate(rows: list[dict]) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(np.stack([row[name] for row in rows]).astype(np.int64)) for name in names}
 
 
-def main(ds_config: str, model_folder: str, arrow: str, steps: str, out: str) -> None:
+def main(ds_config: str, model_folder: str, arrow: str, steps: str, out: str, *flags: str) -> None:
     config = json.loads(Path(ds_config).read_text())
     optimizer = config["optimizer"]["params"]
     arguments = TrainingArguments(
@@ -53,6 +54,7 @@ def main(ds_config: str, model_folder: str, arrow: str, steps: str, out: str) ->
         disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(),
         seed=42,
+        full_determinism="deterministic" in flags,
     )
     model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.bfloat16)
     model.config.use_cache = False

@@ -1,12 +1,14 @@
 """What zpipe costs beside a handwritten script with the same JSON, model and data.
 
-    python -m benchmarks.overhead [PAIRS]        on a GPU: 1.24 billion parameters, ZeRO-2, bf16
-    python -m benchmarks.overhead [PAIRS] tiny   the same on a small model, to try it without a GPU
+    python -m benchmarks.overhead [PAIRS]                  on a GPU: 1.24 billion parameters, ZeRO-2, bf16
+    python -m benchmarks.overhead [PAIRS] tiny             the same on a small model, to try it without a GPU
+    python -m benchmarks.overhead [PAIRS] --deterministic  both sides with full_determinism, for the losses
 
 Both start from the same saved weights and run in turn, A B A B …. Tokens a second are the tokens between
 the third and the last logged step over the time between them, by the clock of each process.
 """
 
+import argparse
 import json
 import os
 import statistics
@@ -40,7 +42,7 @@ def make_model(preset: str) -> Path:
     return folder
 
 
-def run_zpipe(preset: str, model: Path, number: int) -> tuple[Path, list[Row]]:
+def run_zpipe(preset: str, model: Path, number: int, deterministic: bool) -> tuple[Path, list[Row]]:
     folder = ROOT / f"zpipe-{preset}-{number}"
     overrides = [
         f"model.name_or_path={model.absolute()}",
@@ -51,6 +53,7 @@ def run_zpipe(preset: str, model: Path, number: int) -> tuple[Path, list[Row]]:
         "train.gradient_checkpointing=true",
         "train.logging_steps=2",
         "train.learning_rate=1e-4",
+        f"train.full_determinism={deterministic}",
         "stage=2",
         "precision=bf16",
         "checkpoint=none",
@@ -67,12 +70,12 @@ def run_zpipe(preset: str, model: Path, number: int) -> tuple[Path, list[Row]]:
     return folder, rows
 
 
-def run_handwritten(preset: str, model: Path, ds_config: Path, number: int) -> list[Row]:
+def run_handwritten(preset: str, model: Path, ds_config: Path, number: int, deterministic: bool) -> list[Row]:
     (arrow,) = (ROOT / "cache" / "zpipe").glob("*.arrow")
     out = ROOT / f"handwritten-{preset}-{number}.json"
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=1"]
     script = ["-m", "benchmarks.handwritten", str(ds_config), str(model), str(arrow)]
-    argv = [*torchrun, *script, str(SIZES[preset]["steps"]), str(out)]
+    argv = [*torchrun, *script, str(SIZES[preset]["steps"]), str(out), *(["deterministic"] * deterministic)]
     subprocess.run(argv, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return [tuple(row) for row in json.loads(out.read_text())]
 
@@ -82,38 +85,39 @@ def tokens_per_second(rows: list[Row], tokens_per_step: int) -> float:
     return (last[0] - first[0]) * tokens_per_step / (last[1] - first[1])
 
 
-def difference(one: list[Row], other: list[Row]) -> float:
-    """The largest between two series of losses."""
-    return max(abs(a[2] - b[2]) for a, b in zip(one, other, strict=True))
+def apart(one: list[list[Row]], other: list[list[Row]]) -> float:
+    """The largest difference between the losses of two sides' runs, each with each."""
+    pairs = [(a, b) for run in one for twin in other for a, b in zip(run, twin, strict=True)]
+    return max((abs(a[2] - b[2]) for a, b in pairs), default=0.0)
 
 
 def main() -> None:
-    pairs = int(sys.argv[1]) if len(sys.argv) > 1 else 3
-    preset = sys.argv[2] if len(sys.argv) > 2 else "llama3_1b"
+    parser = argparse.ArgumentParser()
+    parser.add_argument("pairs", nargs="?", type=int, default=3)
+    parser.add_argument("preset", nargs="?", choices=list(SIZES), default="llama3_1b")
+    parser.add_argument("--deterministic", action="store_true")
+    asked = parser.parse_args()
+    preset, deterministic = asked.preset, asked.deterministic
     if not detect().gpus:
         os.environ["DS_ACCELERATOR"] = "cpu"
     os.environ["HF_DATASETS_CACHE"] = str((ROOT / "cache").absolute())
     model = make_model(preset)
-    speeds: dict[str, list[float]] = {"zpipe": [], "handwritten": []}
-    apart = 0.0
-    handwritten: list[list[Row]] = []
-    for number in range(pairs):
-        folder, ours = run_zpipe(preset, model, number)
-        theirs = run_handwritten(preset, model, folder / "ds_config.json", number)
+    ours: list[list[Row]] = []
+    theirs: list[list[Row]] = []
+    ratios: list[float] = []
+    for number in range(asked.pairs):
+        folder, rows = run_zpipe(preset, model, number, deterministic)
+        ours.append(rows)
+        theirs.append(run_handwritten(preset, model, folder / "ds_config.json", number, deterministic))
         plan = json.loads((folder / "plan.json").read_text())
         tokens = plan["ds_config"]["train_batch_size"] * plan["experiment"]["data"]["max_length"]
-        speeds["zpipe"].append(tokens_per_second(ours, tokens))
-        speeds["handwritten"].append(tokens_per_second(theirs, tokens))
-        assert [row[0] for row in ours] == [row[0] for row in theirs]
-        apart = max(apart, difference(ours, theirs))
-        handwritten.append(theirs)
-        print(
-            f"pair {number}: zpipe {speeds['zpipe'][-1]:,.0f}, handwritten {speeds['handwritten'][-1]:,.0f}"
-        )
-    ratios = [a / b for a, b in zip(speeds["zpipe"], speeds["handwritten"], strict=True)]
-    print(f"losses of {len(ours)} logged steps differ by at most {apart:.2e} (first {ours[0][2]:.4f})")
-    repeated = max((difference(handwritten[0], rows) for rows in handwritten[1:]), default=0.0)
-    print(f"losses of the handwritten script's own runs differ by at most {repeated:.2e}")
+        one, other = tokens_per_second(ours[-1], tokens), tokens_per_second(theirs[-1], tokens)
+        ratios.append(one / other)
+        print(f"pair {number}: zpipe {one:,.0f}, handwritten {other:,.0f}")
+    print(f"losses of {len(ours[0])} logged steps (first {ours[0][0][2]:.4f}) differ by at most")
+    print(f"    {apart(ours, theirs):.2e} between the two sides")
+    print(f"    {apart(ours, ours):.2e} between zpipe's own runs")
+    print(f"    {apart(theirs, theirs):.2e} between the handwritten script's own runs")
     print(f"zpipe / handwritten, tokens a second: {', '.join(f'{ratio:.4f}' for ratio in ratios)}")
     print(f"median {statistics.median(ratios):.4f}")
 

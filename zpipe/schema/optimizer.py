@@ -173,9 +173,7 @@ OWN_PARAMS: dict[str, frozenset[str]] = {
     "Lamb": frozenset({"bias_correction", "eps_inside_sqrt", "max_coeff", "min_coeff"}),
     "Lion": frozenset({"set_grad_none", "fp32_optimizer_states"}),
     "Muon": frozenset({"momentum", "ns_method", "muon_lr", "adam_lr", "adam_w_mode"}),
-    "Adagrad": frozenset(
-        {"lr_decay", "initial_accumulator_value", "foreach", "amsgrad", "fp32_optimizer_states"}
-    ),
+    "Adagrad": frozenset({"lr_decay", "initial_accumulator_value", "foreach", "fp32_optimizer_states"}),
     "MuAdam": TORCH_ADAM_PARAMS,
     "MuAdamW": TORCH_ADAM_PARAMS,
     "MuSGD": frozenset({"momentum", "dampening", "nesterov", "foreach"}),
