@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from zpipe.redact import redact_override, redact_value
+from zpipe.redact import redact_override, redact_tree
 from zpipe.schema.base import Group
 
 DEFAULT = "default"
@@ -70,7 +70,7 @@ def _shown_choice(choice: Choice) -> Choice:
 
 
 def _shown_origin(key: str, origin: Origin) -> Origin:
-    return Origin(source=redact_override(origin.source), value=redact_value(key, origin.value))
+    return Origin(source=redact_override(origin.source), value=redact_tree(origin.value, key))
 
 
 def chosen_by(choices: Mapping[str, Choice], file: str) -> str:

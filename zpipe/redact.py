@@ -99,29 +99,15 @@ def redact_override(override: str) -> str:
     return redact(_SECRET_ITEM.sub(rf"\1{HIDDEN}", override))
 
 
-def redact_value(key: str, value: Any) -> Any:
-    """The value of a dotted key, without the secrets in it."""
+def redact_tree(value: Any, key: str = "") -> Any:
+    """A JSON value, given under a dotted key, without the secrets in its texts and under its own keys."""
     if isinstance(value, Mapping):
-        return {name: redact_value(str(name), inner) for name, inner in value.items()}
+        return {name: redact_tree(inner, str(name)) for name, inner in value.items()}
     if isinstance(value, list):
-        return [redact_value(key, inner) for inner in value]
+        return [redact_tree(inner, key) for inner in value]
     if not isinstance(value, str):
         return value
-    return HIDDEN if _SECRET_NAME.search(key.rpartition(".")[2]) else redact(value)
-
-
-def redact_tree(value: Any) -> Any:
-    """A JSON value without the secrets in its texts, and without the texts under secret-sounding keys."""
-    if isinstance(value, str):
-        return redact_override(value)
-    if isinstance(value, list):
-        return [redact_tree(item) for item in value]
-    if isinstance(value, dict):
-        return {
-            key: HIDDEN if isinstance(item, str) and _SECRET_NAME.search(str(key)) else redact_tree(item)
-            for key, item in value.items()
-        }
-    return value
+    return HIDDEN if _SECRET_NAME.search(key.rpartition(".")[2]) else redact_override(value)
 
 
 def _is_suspect(text: str) -> bool:
