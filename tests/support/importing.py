@@ -1,0 +1,30 @@
+"""What the tests of importing share."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from zpipe.importing.importer import Imported
+
+GUIDE = Path(__file__).resolve().parents[1] / "inputs" / "guide"
+"""The JSON fragments of the DeepSpeed guide, as they stand there."""
+
+
+def named(imported: Imported) -> set[str]:
+    """Keys of the JSON that the import said something about."""
+    return {note.key for note in imported.notes} | {each.problem.key for each in imported.findings}
+
+
+def unnamed(different: dict[str, Any], imported: Imported) -> dict[str, Any]:
+    names = named(imported)
+    return {
+        key: values
+        for key, values in different.items()
+        if not any(key == name or key.startswith(f"{name}.") for name in names)
+    }
+
+
+def written(folder: Path, content: Any, name: str = "ds_config.json") -> Path:
+    file = folder / name
+    file.write_text(content if isinstance(content, str) else json.dumps(content))
+    return file

@@ -1,0 +1,80 @@
+"""The configurations of the DeepSpeed guide compile back to themselves, and its mistakes are named."""
+
+import pytest
+
+from tests.support.equivalence import ONE_GPU, differences
+from tests.support.importing import GUIDE, unnamed
+from tests.support.planning import plan_of
+from zpipe.importing.importer import import_files
+from zpipe.importing.reading import read
+
+CLEAN = ("zero1", "zero3", "notebook", "optimizer", "fp16", "fp32", "bf16", "batch", "accumulation")
+CLEAN += ("clipping", "communication", "checkpoint", "untested")
+
+
+@pytest.mark.parametrize("name", CLEAN)
+def test_configuration_of_the_guide_compiles_back_to_its_equivalent(name: str) -> None:
+    file = GUIDE / f"{name}.json"
+    imported = import_files([file])
+    assert imported.findings == ()
+    plan = plan_of(*imported.overrides, hardware=ONE_GPU)
+    assert unnamed(differences(read(file)[0], plan), imported) == {}
+
+
+def test_scheduler_of_the_guide_compiles_back_beside_its_optimizer() -> None:
+    files = [GUIDE / "optimizer.json", GUIDE / "scheduler.json"]
+    imported = import_files(files)
+    assert imported.findings == ()
+    plan = plan_of(*imported.overrides, hardware=ONE_GPU)
+    both = {**read(files[0])[0], **read(files[1])[0]}
+    assert unnamed(differences(both, plan), imported) == {}
+    assert plan.ds_config["scheduler"]["type"] == "WarmupDecayLR"
+
+
+def test_first_mistake_of_the_guide_is_the_missing_comma() -> None:
+    imported = import_files([GUIDE / "zero2.json"])
+    (finding,) = imported.findings
+    assert finding.problem.key == "zero2.json, line 13, column 37"
+    assert finding.problem.reason == 'a comma is missing behind "contiguous_gradients": true'
+    plan = plan_of(*imported.overrides, hardware=ONE_GPU)
+    assert unnamed(differences(read(GUIDE / "zero2.json")[0], plan), imported) == {}
+    assert plan.ds_config["zero_optimization"]["round_robin_gradients"] is True
+
+
+def test_second_mistake_of_the_guide_is_aio_inside_zero_optimization() -> None:
+    imported = import_files([GUIDE / "nvme.json"])
+    problems = {each.problem.key: each.problem for each in imported.findings}
+    assert problems["zero_optimization.aio"].reason == "it is in the wrong block: DeepSpeed refuses it"
+    assert problems["zero_optimization.aio"].allowed == "aio"
+    assert "renamed" in problems["aio.thread_count"].reason
+    assert "zero_optimization.sub_group_size" in problems
+
+
+def test_nvme_configuration_of_the_guide_is_mended_and_nothing_else_differs() -> None:
+    imported = import_files([GUIDE / "nvme.json"], ["model=tiny"], mend=True)
+    assert all(finding.mended for finding in imported.findings)
+    plan = plan_of(*imported.overrides, hardware=ONE_GPU)
+    original = read(GUIDE / "nvme.json")[0]
+    original["aio"] = original["zero_optimization"].pop("aio")
+    assert unnamed(differences(original, plan), imported) == {}
+    assert plan.ds_config["aio"]["queue_depth"] == 32
+
+
+def test_amp_of_the_guide_is_named_as_removed() -> None:
+    (finding,) = import_files([GUIDE / "amp.json"]).findings
+    assert finding.problem.key == "amp"
+    assert "removed" in finding.problem.reason
+    assert "precision=bf16" in finding.problem.fix
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "override"),
+    [
+        ("gather", "zero_optimization.stage3_gather_16bit_weights_on_model_save", "stage=3"),
+        ("client_optimizer", "zero_force_ds_cpu_optimizer", ""),
+    ],
+)
+def test_fragment_of_the_guide_that_says_nothing_alone_is_named(name: str, key: str, override: str) -> None:
+    file = GUIDE / f"{name}.json"
+    assert [each.problem.key for each in import_files([file]).findings] == [key]
+    assert not override or import_files([file], [override]).findings == ()

@@ -1,0 +1,162 @@
+"""TrainingArguments and accelerate's configurations become what those libraries make of them."""
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.support.equivalence import ONE_GPU, differences
+from tests.support.importing import GUIDE, named, unnamed, written
+from tests.support.planning import plan_of
+from zpipe.commands.import_ import import_
+from zpipe.importing.importer import import_files
+from zpipe.importing.reading import read
+from zpipe.importing.settling import WARMUP_NUM_STEPS
+from zpipe.importing.writing import command_line
+
+ARGUMENTS = """
+output_dir: out
+deepspeed: zero3.json
+bf16: true
+learning_rate: 3e-4
+per_device_train_batch_size: 2
+gradient_accumulation_steps: 4
+max_grad_norm: 0.3
+max_steps: 50
+warmup_steps: 5
+save_strategy: no
+lr_scheduler_type: cosine
+report_to: wandb
+gradient_checkpointing: true
+"""
+
+
+def test_training_arguments_fill_the_autos_of_their_json(tmp_path: Path) -> None:
+    written(tmp_path, read(GUIDE / "notebook.json")[0], "zero3.json")
+    arguments = written(
+        tmp_path,
+        ARGUMENTS,
+        "arguments.yaml",
+    )
+    imported = import_files([arguments])
+    assert imported.findings == ()
+    plan = plan_of(*imported.overrides, hardware=ONE_GPU)
+    original = read(GUIDE / "notebook.json")[0]
+    assert unnamed(differences(original, plan), imported) == {}
+    assert plan.ds_config["bf16"]["enabled"] is True
+    assert plan.ds_config["train_batch_size"] == 8
+    assert plan.ds_config["gradient_clipping"] == 0.3
+    assert plan.ds_config["scheduler"]["params"]["warmup_max_lr"] == 3e-4
+    assert plan.experiment.checkpoint.save_strategy == "no"
+    assert {"report_to", "lr_scheduler_type", "output_dir"} <= named(imported)
+
+
+def test_arguments_that_contradict_their_json_are_named(tmp_path: Path) -> None:
+    config = {"zero_optimization": {"stage": 1}, "gradient_accumulation_steps": 8}
+    arguments = written(
+        tmp_path,
+        {"gradient_accumulation_steps": 4, "learning_rat": 1e-4, "seed": 1, "deepspeed": config},
+        "args.json",
+    )
+    keys = {each.problem.key: each.problem for each in import_files([arguments]).findings}
+    assert "contradicts gradient_accumulation_steps=4" in keys["gradient_accumulation_steps"].reason
+    assert keys["learning_rat"].fix == "learning_rate"
+
+
+def test_defaults_of_training_arguments_are_the_installed_ones() -> None:
+    import dataclasses
+
+    from transformers import TrainingArguments
+
+    from zpipe.importing.training import DEFAULTS
+
+    installed = {field.name: field.default for field in dataclasses.fields(TrainingArguments)}
+    assert {name: getattr(installed[name], "value", installed[name]) for name in DEFAULTS} == DEFAULTS
+
+
+def test_defaults_of_deepspeed_that_the_import_writes_out_are_the_installed_ones() -> None:
+    import inspect
+
+    from deepspeed.runtime import lr_schedules
+    from deepspeed.runtime.config import ADAM_W_MODE_DEFAULT
+
+    for kind in ("WarmupLR", "WarmupDecayLR", "WarmupCosineLR"):
+        taken = inspect.signature(getattr(lr_schedules, kind)).parameters
+        assert taken["warmup_num_steps"].default == WARMUP_NUM_STEPS
+    assert ADAM_W_MODE_DEFAULT is True
+
+
+ACCELERATE = """
+compute_environment: LOCAL_MACHINE
+debug: false
+deepspeed_config:
+  gradient_accumulation_steps: 4
+  gradient_clipping: 0.7
+  offload_optimizer_device: cpu
+  offload_param_device: none
+  zero3_init_flag: true
+  zero3_save_16bit_model: true
+  zero_stage: 3
+distributed_type: DEEPSPEED
+downcast_bf16: 'no'
+machine_rank: 0
+main_training_function: main
+mixed_precision: bf16
+num_machines: 1
+num_processes: 4
+use_cpu: false
+"""
+
+
+def test_accelerate_configuration_becomes_what_its_plugin_makes_of_it(tmp_path: Path) -> None:
+    from accelerate.utils import DeepSpeedPlugin
+
+    imported = import_files([written(tmp_path, ACCELERATE, "accelerate.yaml")])
+    assert imported.findings == ()
+    overrides = [each for each in imported.overrides if not each.startswith("launcher.nproc_per_node")]
+    plan = plan_of(*overrides, hardware=ONE_GPU)
+    plugin = DeepSpeedPlugin(
+        zero_stage=3,
+        gradient_accumulation_steps=4,
+        gradient_clipping=0.7,
+        offload_optimizer_device="cpu",
+        offload_param_device="none",
+        zero3_save_16bit_model=True,
+    )
+    theirs = {**plugin.deepspeed_config, "bf16": {"enabled": True}}
+    theirs["zero_optimization"].pop("offload_param")
+    theirs["zero_optimization"]["offload_optimizer"].pop("nvme_path")
+    different = unnamed(differences(theirs, plan), imported)
+    assert different.keys() <= {"steps_per_print"}
+    assert "launcher.nproc_per_node=4" in imported.overrides
+
+
+def test_accelerate_configuration_may_name_a_json_beside_it(tmp_path: Path) -> None:
+    written(tmp_path, {"zero_optimization": {"stage": 2}}, "zero.json")
+    plugin = {"deepspeed_config_file": "zero.json", "zero_stag": 1}
+    text = json.dumps({"distributed_type": "DEEPSPEED", "num_processes": 1, "deepspeed_config": plugin})
+    imported = import_files([written(tmp_path, text, "a.yaml")])
+    assert [each.problem.key for each in imported.findings] == ["deepspeed_config.zero_stag"]
+    assert imported.options["stage"] == "2"
+
+
+def test_texts_and_mappings_reach_the_experiment_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ZPIPE_RECIPE_FOLDER", raising=False)
+    arguments = {
+        "gradient_checkpointing_kwargs": {"use_reentrant": False},
+        "lr_scheduler_type": "cosine_with_min_lr",
+        "lr_scheduler_kwargs": {"min_lr": 1e-6},
+        "run_name": 'it\'s "mine", ${x} [1] \\',
+        "warmup_ratio": 0.1,
+    }
+    file, recipe = written(tmp_path, arguments, "arguments.json"), tmp_path / "mine.yaml"
+    assert import_([str(file), "--recipe", str(recipe)]) == 0
+    by_line = plan_of(*shlex.split(command_line(import_files([file]).overrides))).experiment
+    assert by_line == plan_of(f"recipe={recipe}").experiment
+    assert by_line.tracking.run_name == arguments["run_name"]
+    assert by_line.train.gradient_checkpointing_kwargs == {"use_reentrant": False}
+    assert by_line.scheduler.lr_scheduler_kwargs == {"min_lr": 1e-6}
+    assert by_line.train.warmup_steps == 0.1
