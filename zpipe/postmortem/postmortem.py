@@ -17,7 +17,7 @@ from zpipe.postmortem.words import MEANING
 from zpipe.problems import Problem
 from zpipe.redact import redact
 from zpipe.report import number
-from zpipe.supervise.classify import root_death, root_error
+from zpipe.supervise.causes import root_death, root_error
 from zpipe.supervise.evidence import Evidence
 
 TRACEBACK_LINES = 30

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from zpipe.launchers.deaths import Death
 from zpipe.outcome import Ending
+from zpipe.supervise.causes import error_of_type, root_death, root_error
 from zpipe.supervise.evidence import Evidence, RankError, Silence
 from zpipe.supervise.samples import Sample
 
@@ -17,15 +18,6 @@ DISK_IS_FULL = 1 << 20
 """Bytes: with less, nothing of use can be written."""
 LOOKED_BACK = 15
 """Samples before the end, a second each, in which memory or disk must have run out to explain it."""
-SIGNAL_SECONDS = 1.0
-"""The launcher tells the time of a death to the second."""
-
-_CONSEQUENCE = re.compile(
-    r"closed by peer|reset by peer|Broken pipe|gloo/transport|remote process|ncclRemoteError|"
-    r"communicator was aborted|TCPStore|recvValue failed|Connection refused",
-    re.IGNORECASE,
-)
-"""What a rank says when another one went away under it."""
 
 _COLLECTIVE_TIMEOUT = re.compile(
     r"Watchdog caught collective operation timeout|Timed out waiting \d+ ?ms|wait timeout after \d+ ?ms"
@@ -107,7 +99,7 @@ def _hung(evidence: Evidence) -> Verdict | None:
 
 
 def _operator_build(evidence: Evidence) -> Verdict | None:
-    error = _of_type(evidence, "OperatorBuildError")
+    error = error_of_type(evidence, "OperatorBuildError")
     if error is None:
         return None
     lines = [line.strip() for line in error.message.splitlines() if line.strip()]
@@ -118,7 +110,7 @@ def _operator_build(evidence: Evidence) -> Verdict | None:
 
 def _loss_scale(evidence: Evidence) -> Verdict | None:
     """All ranks see it at the same step, so no rank is named."""
-    error = _of_type(evidence, "LossScaleStuckError")
+    error = error_of_type(evidence, "LossScaleStuckError")
     if error is not None:
         return Verdict("loss_scale_stuck", error.message)
     error = root_error(evidence)
@@ -129,7 +121,7 @@ def _loss_scale(evidence: Evidence) -> Verdict | None:
 
 def _nonfinite(evidence: Evidence) -> Verdict | None:
     """A loss that is no number explains a loss scale that fell to its minimum, and not the reverse."""
-    error = _of_type(evidence, "NonFiniteLossError")
+    error = error_of_type(evidence, "NonFiniteLossError")
     if error is not None:
         return Verdict("nonfinite_loss", error.message)
     stuck, loss = _loss_scale(evidence), evidence.heard.loss
@@ -156,7 +148,7 @@ def _host_memory(evidence: Evidence) -> Verdict | None:
         )
     killed = death is not None and death.exit_code == -signal.SIGKILL
     killed = killed or (error is not None and _WORKER_KILLED.search(error.message) is not None)
-    if killed and was_short_of_memory(evidence):
+    if killed and _was_short_of_memory(evidence):
         rank = death.rank if death is not None else error.rank if error is not None else None
         return Verdict(
             "host_out_of_memory",
@@ -241,30 +233,7 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-def root_error(evidence: Evidence) -> RankError | None:
-    """The first exception that was not another rank's fault; None if a rank had died before."""
-    causes = [error for error in evidence.errors if not _CONSEQUENCE.search(error.message)]
-    first = next(iter(causes), None)
-    death = _first_kill(evidence)
-    if death is not None and (first is None or first.time > death.time + SIGNAL_SECONDS):
-        return None
-    return first or next(iter(evidence.errors), None)
-
-
-def root_death(evidence: Evidence) -> Death | None:
-    """The first death that no exception explains."""
-    if root_error(evidence) is not None:
-        return None
-    return _first_kill(evidence) or next(iter(evidence.deaths), None)
-
-
-def _first_kill(evidence: Evidence) -> Death | None:
-    """The first rank that a signal ended; SIGTERM is the launcher's own, sent to the ranks that are left."""
-    fatal = (death for death in evidence.deaths if death.exit_code < 0 and -death.exit_code != signal.SIGTERM)
-    return next(fatal, None)
-
-
-def was_short_of_memory(evidence: Evidence) -> bool:
+def _was_short_of_memory(evidence: Evidence) -> bool:
     """Whether the kernel killed for memory at the end, or memory was all but used up."""
     last = evidence.samples[-LOOKED_BACK:]
     if not last:
@@ -277,10 +246,6 @@ def _lacks_host_memory(error: RankError) -> bool:
     said = f"{error.type}: {error.message}"
     pinned = "out of memory" in error.message and _PINNED_MEMORY.search(error.traceback)
     return bool(_HOST_MEMORY.search(said) or pinned)
-
-
-def _of_type(evidence: Evidence, name: str) -> RankError | None:
-    return next((error for error in evidence.errors if error.type == name), None)
 
 
 def _where(evidence: Evidence) -> str:
