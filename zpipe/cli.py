@@ -1,6 +1,7 @@
 """The command line: which verb, and only then the imports that it needs."""
 
 import gc
+import os
 import sys
 from collections.abc import Callable
 
@@ -40,7 +41,8 @@ Hydra's own flags work as Hydra documents them: --cfg job|hydra|all, --info, -m/
 Exit codes: 0 finished, 2 refused input, 3 this machine lacks something, 4 a Python error,
 5 a sweep with points that did not finish, 6 MLflow incomplete, 10 GPU out of memory,
 11 host out of memory, 12 loss not finite, 13 loss scale stuck, 14 hang, 15 a rank died,
-16 disk full, 17 an operator that does not compile, 130 Ctrl-C, 143 SIGTERM or preempted
+16 disk full, 17 an operator that does not compile, 130 Ctrl-C,
+141 output not read to its end, 143 SIGTERM or preempted
 """
 
 
@@ -49,7 +51,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     verb = arguments[0] if arguments and arguments[0] in VERBS else ""
     try:
-        return VERBS[verb](arguments[1:] if verb else arguments)
+        code = VERBS[verb](arguments[1:] if verb else arguments)
+        sys.stdout.flush()
+        return code
     except Refusal as refusal:
         from zpipe.report import print_problems
 
@@ -57,6 +61,14 @@ def main(argv: list[str] | None = None) -> int:
         return Exit.REFUSED
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
+    except BrokenPipeError:
+        _forget_stdout()
+        return Exit.PIPE_CLOSED
+
+
+def _forget_stdout() -> None:
+    """Nobody reads any more (`zpipe plan | head`): Python's last flush must not complain about it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(arguments: list[str]) -> int:
@@ -68,6 +80,8 @@ def _run(arguments: list[str]) -> int:
 
 
 def _plan(arguments: list[str]) -> int:
+    if "--help" in arguments or "-h" in arguments:
+        return _help(arguments)
     gc.disable()  # a plan is made in half a second, a third of which would go into looking for garbage
     from zpipe.commands.plan import plan
 

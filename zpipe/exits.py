@@ -36,5 +36,7 @@ class Exit(IntEnum):
     """An operator of DeepSpeed could not be compiled."""
     INTERRUPTED = 130
     """Ctrl-C, by the shell's convention 128 + SIGINT."""
+    PIPE_CLOSED = 141
+    """Nobody read the output to its end, by the shell's convention 128 + SIGPIPE."""
     TERMINATED = 143
     """SIGTERM or preemption, by the shell's convention 128 + SIGTERM."""

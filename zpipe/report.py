@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
@@ -51,9 +51,20 @@ def print_problems(problems: Iterable["Problem"], title: str = "", stream: TextI
     print(f"{heading}\n", file=out)
     for index, problem in enumerate(listed, start=1):
         mark = f"{index:>3}. "
-        lines = clean(str(problem)).splitlines()
+        lines = clean(str(without_secrets(problem))).splitlines()
         print(mark + f"\n{' ' * len(mark)}".join(lines), file=out)
     out.flush()
+
+
+def without_secrets(problem: "Problem") -> "Problem":
+    """The problem with `***` for a secret that was typed, wherever it is repeated."""
+    from zpipe.redact import redact_override, redact_tree
+
+    safe = redact_tree(problem.value, problem.key)
+    texts = {name: getattr(problem, name) for name in ("reason", "allowed", "fix")}
+    if safe != problem.value:
+        texts = {name: text.replace(str(problem.value), str(safe)) for name, text in texts.items()}
+    return replace(problem, key=redact_override(problem.key), value=safe, **texts)
 
 
 def print_summary(plan: "Plan", progress: HasFacts, outcome: "Outcome", stream: TextIO | None = None) -> None:

@@ -34,7 +34,15 @@ def test_what_only_the_user_can_decide_is_not_mended(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["nothing.json"], ["zero1.txt"], [], ["stage=3"], [str(GUIDE / "zero1.json"), "--recipe", "x.txt"]],
+    [
+        ["nothing.json"],
+        ["zero1.txt"],
+        [],
+        ["stage=3"],
+        [str(GUIDE / "zero1.json"), "--recipe", "x.txt"],
+        [str(GUIDE / "zero1.json"), "hydra.run.dir=x"],
+        [str(GUIDE / "zero1.json"), "~scheduler"],
+    ],
 )
 def test_request_that_cannot_be_met_is_refused(arguments: list[str]) -> None:
     with pytest.raises((Refusal, SystemExit)):
@@ -51,3 +59,8 @@ def test_a_recipe_is_never_overwritten(tmp_path: Path) -> None:
 def test_a_missing_file_is_a_message_with_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["import", "nothing.json"]) == 2
     assert "no such file" in capsys.readouterr().err
+
+
+def test_texts_that_are_no_yaml_are_taken_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert import_([str(GUIDE / "zero1.json"), "tracking.run_name=@home"]) == 0
+    assert "@home" in capsys.readouterr().out

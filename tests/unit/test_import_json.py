@@ -194,6 +194,20 @@ def test_bad_key_is_named_with_its_reason(
     assert fix in problem.fix + problem.allowed
 
 
+@pytest.mark.parametrize("enabled", [True, "true", "True", 1, "on"])
+def test_a_format_is_on_for_all_that_deepspeed_reads_as_true(enabled: Any, tmp_path: Path) -> None:
+    config = {"zero_optimization": {"stage": 2}, "bf16": {"enabled": enabled}}
+    imported = import_files([written(tmp_path, config)])
+    assert imported.findings == ()
+    assert imported.options["precision"] == "bf16"
+
+
+def test_a_format_that_is_neither_on_nor_off_is_named(tmp_path: Path) -> None:
+    config = {"zero_optimization": {"stage": 2}, "bf16": {"enabled": "perhaps"}}
+    (finding,) = import_files([written(tmp_path, config)]).findings
+    assert (finding.problem.key, finding.problem.allowed) == ("bf16.enabled", "true, false or auto")
+
+
 @pytest.mark.parametrize(
     ("text", "place"),
     [

@@ -160,3 +160,15 @@ def test_texts_and_mappings_reach_the_experiment_as_they_are(
     assert by_line.train.gradient_checkpointing_kwargs == {"use_reentrant": False}
     assert by_line.scheduler.lr_scheduler_kwargs == {"min_lr": 1e-6}
     assert by_line.train.warmup_steps == 0.1
+
+
+def test_a_ratio_counts_beside_the_zero_steps_of_a_dump(tmp_path: Path) -> None:
+    file = written(tmp_path, {"warmup_ratio": 0.1, "warmup_steps": 0, "seed": 1}, "arguments.json")
+    assert "train.warmup_steps=0.1" in import_files([file]).overrides
+
+
+def test_without_optim_the_import_takes_what_transformers_takes(tmp_path: Path) -> None:
+    from transformers import TrainingArguments
+
+    file = written(tmp_path, {"learning_rate": 1e-4, "seed": 1}, "arguments.json")
+    assert import_files([file]).options["optimizer"] == TrainingArguments.default_optim

@@ -1,6 +1,6 @@
 """What users type reaches Hydra in the form that Hydra takes, and misspelt names are refused."""
 
-from pathlib import Path
+import shlex
 
 import pytest
 
@@ -17,7 +17,6 @@ from zpipe.problems import Refusal
         ("stage=2,3", "stage='2','3'"),
         ("stage=choice(0,3)", "stage='0','3'"),
         ("stage=range(1,4)", "stage='1','2','3'"),
-        ("stage=shuffle(choice(1,2))", "stage=shuffle('1','2')"),
         ("offload=none,cpu", "offload='none','cpu'"),
         ("stage.reduce_bucket_size=5e7,2e8,5e8", "stage.reduce_bucket_size=5e7,2e8,5e8"),
         ("train.learning_rate=interval(1e-5,1e-3)", "train.learning_rate=interval(1e-5,1e-3)"),
@@ -47,6 +46,19 @@ def test_a_chosen_option_is_left_alone() -> None:
     assert rewrite(["model=tiny", "model.name_or_path=/m"])[0] == "model='tiny'"
 
 
+@pytest.mark.parametrize("value", ["glob(*)", "shuffle(2,3)", "shuffle(range(1,4))", "choice(1,2)"])
+def test_whole_numbers_are_options_in_every_kind_of_sweep(value: str) -> None:
+    (rewritten,) = rewrite([f"stage={value}"])
+    options = rewritten.removeprefix("stage=").split(",")
+    expected = {"glob(*)": "0123", "shuffle(2,3)": "23", "shuffle(range(1,4))": "123", "choice(1,2)": "12"}
+    assert sorted(options) == [f"'{option}'" for option in expected[value]]
+
+
+def test_a_sweep_cannot_leave_a_group_out() -> None:
+    with pytest.raises(Refusal, match="zeropp=null: a sweep cannot leave a group out"):
+        rewrite(["zeropp=null,hpz"])
+
+
 @pytest.mark.parametrize(
     ("typed", "key", "fix"),
     [
@@ -59,6 +71,7 @@ def test_a_chosen_option_is_left_alone() -> None:
         ("train.save_steps=10", "train.save_steps", "checkpoint.save_steps=10"),
         ("train.warmup_ratio=0.1", "train.warmup_ratio", ""),
         ("recipe=zero3_nvm", "recipe", "recipe=zero3_nvme"),
+        ("launcher.envs.A=1", "launcher.envs.A", "launcher.env.A=1"),
     ],
 )
 def test_unknown_name_is_refused_with_the_nearest(typed: str, key: str, fix: str) -> None:
@@ -95,46 +108,35 @@ def test_wrong_value_is_refused_by_its_key(typed: str, key: str) -> None:
     assert problem.fix.startswith(f"{key}=")
 
 
-def test_a_fix_for_a_wrong_value_is_accepted() -> None:
-    (problem,) = problems_of("train.adam_beta1=1.5")
-    assert problems_of(problem.fix) == []
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "train.adam_beta1=1.5",
+        "train.learning_rate=inf",
+        "tracking.experiment=5",
+        "stage.leaf_module.classes=Foo",
+        "train.seed=x",
+        "train.gradient_checkpointing=3",
+    ],
+)
+def test_a_fix_for_a_wrong_value_is_accepted(typed: str) -> None:
+    (problem,) = problems_of(typed)
+    assert problem.fix
+    assert "not a valid value" not in {each.reason for each in problems_of(*shlex.split(problem.fix))}
+
+
+@pytest.mark.parametrize("typed", ["train=null", "train.gradient_checkpointing_kwargs=1"])
+def test_nothing_is_proposed_where_only_the_user_knows(typed: str) -> None:
+    (problem,) = problems_of(typed)
+    assert problem.fix == ""
+    assert problem.allowed
+
+
+def test_several_values_without_m_are_told_of_sweeps() -> None:
+    (problem,) = problems_of("stage=2,3")
+    assert (problem.key, problem.value, problem.fix) == ("stage", "2,3", "-m stage=2,3")
 
 
 def test_numbers_in_exponent_form_are_whole_numbers() -> None:
     plan = plan_of("stage.reduce_bucket_size=5e7")
     assert plan.ds_config["zero_optimization"]["reduce_bucket_size"] == 50_000_000
-
-
-def test_recipe_from_any_folder_is_composed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("ZPIPE_RECIPE_FOLDER", raising=False)
-    recipe = tmp_path / "my recipe.yaml"
-    recipe.write_text('defaults:\n  - override /stage: "3"\ntrain:\n  max_steps: 7\n')
-    plan = plan_of(f"recipe={recipe}")
-    assert plan.experiment.stage.stage == 3
-    assert plan.experiment.train.max_steps == 7
-
-
-def test_overrides_win_over_the_recipe() -> None:
-    plan = plan_of("recipe=zero3_nvme", "offload=none", "train.max_steps=9")
-    assert plan.experiment.offload.offload_param.device == "none"
-    assert plan.experiment.train.max_steps == 9
-
-
-def test_no_recipe_can_be_asked_for() -> None:
-    assert plan_of("recipe=null").ds_config == plan_of().ds_config
-
-
-def test_recipe_with_an_unknown_key_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("ZPIPE_RECIPE_FOLDER", raising=False)
-    recipe = tmp_path / "typo.yaml"
-    recipe.write_text("train:\n  max_stepps: 7\n")
-    (problem,) = problems_of(f"recipe={recipe}")
-    assert "max_stepps" in str(problem)
-
-
-def test_recipe_that_names_python_objects_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("ZPIPE_RECIPE_FOLDER", raising=False)
-    recipe = tmp_path / "evil.yaml"
-    recipe.write_text("hydra:\n  callbacks:\n    x:\n      _target_: os.system\n")
-    (problem,) = problems_of(f"recipe={recipe}")
-    assert "_target_" in problem.reason

@@ -1,12 +1,15 @@
 """`zpipe plan` and `zpipe diff`, as a user types them."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from tests.support.planning import plan_of
+from tests.support.process import environment
 from zpipe.cli import main
 from zpipe.explain import explain, shown
 from zpipe.plan import Plan, write_plan
@@ -189,3 +192,31 @@ def test_values_are_shown_as_yaml_and_json_have_them() -> None:
         "auto",
         '[1, "a"]',
     ]
+
+
+def test_help_is_offered(capsys: Captured) -> None:
+    assert "--explain [KEY]" in printed(capsys, "--help")
+
+
+def test_a_closed_pipe_is_no_error_of_zpipes() -> None:
+    shell = 'set -o pipefail; "$0" -m zpipe plan --format json | true'
+    done = subprocess.run(
+        ["bash", "-c", shell, sys.executable], env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode in (0, 141)  # 0 where the whole plan was written before the reader went away
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("override", "secret"),
+    [
+        ("launcher.envs.HF_TOKEN=battery-staple", "battery-staple"),
+        ("launcher.env.HF_TOKEN=battery{staple", "battery{staple"),
+        ("tracking.urii=https://me:battery@host", "battery"),
+    ],
+)
+def test_a_refusal_repeats_no_secret(override: str, secret: str, capsys: Captured) -> None:
+    assert main(["plan", override]) == 2
+    said = capsys.readouterr().err
+    assert "***" in said
+    assert secret not in said

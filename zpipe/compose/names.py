@@ -55,8 +55,10 @@ def is_open_mapping(key: str) -> bool:
 def check_option(group: str, option: str) -> Problem | None:
     """A problem if the group has no such option."""
     options = config_groups()[group]
-    if option in options or option == "null":
+    if option in options:
         return None
+    if option == "null":
+        return Problem(group, option, "a sweep cannot leave a group out", ", ".join(options))
     gone = removed_optimizer(option) if group == "optimizer" else None
     if gone is not None:
         return Problem(group, option, gone.reason, ", ".join(options), gone.instead)
@@ -126,6 +128,9 @@ def _unknown(key: str, value: str) -> Problem:
     if near:
         fix = " or ".join(f"{parent}.{sibling}={value}" for sibling in near)
         return Problem(key, value, "no such key", _few(siblings), fix)
+    free = nearest(parent, OPEN_MAPPINGS, most=1)
+    if free:
+        return Problem(key, value, "no such key", f"{free[0]}.NAME", f"{free[0]}.{name}={value}")
     others = nearest(key, known_keys())
     allowed = _few(siblings) or ", ".join(config_groups())
     return _by_last_part(name, value) or Problem(

@@ -7,6 +7,7 @@ that Hydra understands.
 """
 
 import os
+import random
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from hydra.core.override_parser.types import (
 from hydra.errors import HydraException
 
 from zpipe.compose.names import OPEN_MAPPINGS, check_key, check_option, is_open_mapping
-from zpipe.compose.sources import GROUP as RECIPE
+from zpipe.compose.recipes import RECIPE
 from zpipe.compose.sources import RECIPE_FOLDER
 from zpipe.problems import Problem, refuse_if_any
 from zpipe.resources import config_groups
@@ -57,9 +58,7 @@ def as_typed(override: str) -> str:
 def _implied_options(typed: list[str]) -> list[str]:
     keys = {text.partition("=")[0].lstrip("+") for text in typed}
     return [
-        f"{group}={option}"
-        for key, (group, option) in IMPLIED.items()
-        if key in keys and group not in keys and RECIPE not in keys
+        f"{group}={option}" for key, (group, option) in IMPLIED.items() if key in keys and group not in keys
     ]
 
 
@@ -90,20 +89,16 @@ def _misspelt(text: str) -> Problem | None:
 
 
 def _group_choice(text: str, override: Override) -> _Rewritten:
-    value = override.value()
+    group, value = override.key_or_group, override.value()
     if value is None:
-        return _Rewritten(f"~{override.key_or_group}")  # Hydra takes no null for an option
-    if isinstance(value, Glob | IntervalSweep):
+        return _Rewritten(f"~{group}")  # Hydra takes no null for an option
+    if isinstance(value, IntervalSweep):
         return _Rewritten(text)
-    options = [_plain(option) for option in _elements(value)]
-    problems = tuple(
-        problem for option in options if (problem := check_option(override.key_or_group, option)) is not None
-    )
+    options = [_plain(option) for option in _elements(value, group)]
+    problems = tuple(problem for option in options if (problem := check_option(group, option)) is not None)
     quoted = ",".join(f"'{option}'" for option in options)
     if isinstance(value, list):
         quoted = f"[{quoted}]"
-    elif isinstance(value, ChoiceSweep | RangeSweep) and value.shuffle:
-        quoted = f"shuffle({quoted})"
     return _Rewritten(f"{override.get_key_element()}={quoted}", problems)
 
 
@@ -118,15 +113,20 @@ def _value(text: str, override: Override) -> _Rewritten:
     return _Rewritten(text)
 
 
-def _elements(value: Any) -> list[Any]:
-    if isinstance(value, RangeSweep):
-        return list(value.range())
-    if isinstance(value, ChoiceSweep):
-        return list(value.list)
-    return list(value) if isinstance(value, list) else [value]
+def _elements(value: Any, group: str) -> list[Any]:
+    if isinstance(value, Glob):
+        return list(value.filter(list(config_groups()[group])))
+    if not isinstance(value, ChoiceSweep | RangeSweep):
+        return list(value) if isinstance(value, list) else [value]
+    elements = list(value.range() if isinstance(value, RangeSweep) else value.list)
+    if value.shuffle:
+        random.shuffle(elements)  # Hydra would shuffle the quoted options into unquoted ones
+    return elements
 
 
 def _plain(value: Any) -> str:
+    if value is None:
+        return "null"
     if isinstance(value, QuotedString):
         return value.text
     if isinstance(value, float) and value.is_integer():

@@ -9,13 +9,12 @@ from hydra.core.object_type import ObjectType
 from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
-from zpipe.problems import Problem, Refusal
+from zpipe.compose.recipes import RECIPE, read_recipe
 from zpipe.resources import RECIPES
 from zpipe.schema.experiment import defaults
 
-GROUP = "recipe"
 RECIPE_FOLDER = "ZPIPE_RECIPE_FOLDER"
 """Environment variable with the folder of a user's own recipe; it also reaches Hydra's launchers."""
 
@@ -39,14 +38,14 @@ class RecipeSource(ConfigSource):
         return Path(self.path).is_dir()
 
     def is_group(self, config_path: str) -> bool:
-        return config_path.strip("/") in ("", GROUP)
+        return config_path.strip("/") in ("", RECIPE)
 
     def is_config(self, config_path: str) -> bool:
         return self._file(config_path) is not None
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
         if config_path.strip("/") == "":
-            return [] if results_filter == ObjectType.CONFIG else [GROUP]
+            return [] if results_filter == ObjectType.CONFIG else [RECIPE]
         if results_filter == ObjectType.GROUP:
             return []
         return sorted(file.stem for file in Path(self.path).glob("*.yaml"))
@@ -54,19 +53,17 @@ class RecipeSource(ConfigSource):
     def load_config(self, config_path: str) -> ConfigResult:
         file = self._file(config_path)
         assert file is not None, config_path
-        config = OmegaConf.load(file)
-        _check_recipe(config, file)
         return ConfigResult(
             provider=self.provider,
             path=f"recipe://{self.path}",
-            config=config,
+            config=read_recipe(file),
             header={"package": "_global_"},
         )
 
     def _file(self, config_path: str) -> Path | None:
         group, _, name = config_path.strip("/").partition("/")
         file = Path(self.path) / f"{name.removesuffix('.yaml')}.yaml"
-        return file if group == GROUP and name and file.is_file() else None
+        return file if group == RECIPE and name and file.is_file() else None
 
 
 class ZpipeSearchPath(SearchPathPlugin):
@@ -76,19 +73,3 @@ class ZpipeSearchPath(SearchPathPlugin):
         own = os.environ.get(RECIPE_FOLDER)
         for folder in filter(None, [own, str(RECIPES)]):
             search_path.append(provider="zpipe", path=f"recipe://{folder}")
-
-
-def _check_recipe(config: object, file: Path) -> None:
-    if not isinstance(config, DictConfig):
-        raise Refusal([Problem("recipe", str(file), "a recipe is a mapping of groups and keys")])
-    if "_target_" in OmegaConf.to_yaml(config):
-        raise Refusal(
-            [
-                Problem(
-                    "recipe",
-                    str(file),
-                    "a recipe may not name Python objects (_target_)",
-                    fix="choose among Hydra's plugins on the command line, e.g. hydra/launcher=joblib",
-                )
-            ]
-        )

@@ -29,10 +29,10 @@ from zpipe.compose.compose import (
     plain,
     provenance_of,
     to_experiment,
-    validated,
 )
 from zpipe.compose.layers import Recording, RecordingLoader, sets_a_value
 from zpipe.compose.overrides import as_typed
+from zpipe.compose.validation import validated
 from zpipe.problems import Problem, Refusal
 from zpipe.provenance import Provenance
 from zpipe.resources import config_groups

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from zpipe.importing.found import Found, brief, whole
 from zpipe.problems import Problem, nearest
 from zpipe.schema.json_names import homes
@@ -153,7 +155,7 @@ def _is_off(key: str, block: Mapping[str, Any], found: Found) -> bool:
     """Whether the block does nothing; its settings are then named and left out."""
     switch = SWITCHES.get(key)
     if key in ("fp16", "bf16"):
-        found.formats[key] = block.get("enabled", False)
+        found.formats[key] = _truth(f"{key}.enabled", block.get("enabled", False), found)
     if switch is None or block.get(switch) not in (None, False, "none"):
         return False
     rest = [name for name, value in block.items() if name != switch and value is not None]
@@ -163,6 +165,17 @@ def _is_off(key: str, block: Mapping[str, Any], found: Found) -> bool:
     if rest:
         found.note(key, block, f"it is off ({switch}: {_json(block.get(switch))}): its settings are left out")
     return True
+
+
+def _truth(key: str, value: Any, found: Found) -> Any:
+    """True, false or auto, from all that DeepSpeed's own models read as such: 1, "true", "on" …"""
+    if value == "auto":
+        return value
+    try:
+        return TypeAdapter(bool).validate_python(value)
+    except ValidationError:
+        found.refuse(Problem(key, brief(value), "no truth value", "true, false or auto"), "false")
+        return False
 
 
 def _json(value: Any) -> str:

@@ -9,8 +9,9 @@ from typing import Any
 import yaml
 
 from zpipe import checks
-from zpipe.compose.compose import compose_once, validated
+from zpipe.compose.compose import compose_once
 from zpipe.compose.overrides import IMPLIED, rewrite
+from zpipe.compose.validation import validated
 from zpipe.facts.facts import gather
 from zpipe.facts.hardware import Gpu, Hardware
 from zpipe.importing.accelerate import (
@@ -73,14 +74,25 @@ def _with_overrides(given: Sequence[str]) -> Found:
     rewrite(given)
     found = Found()
     for text in given:
-        key, _, value = text.lstrip("+").partition("=")
+        key, equals, value = text.lstrip("+").partition("=")
+        if not equals or key.startswith(("~", "hydra")):
+            reason = "an import takes options and values alone"
+            raise Refusal([Problem(text, "", reason, "GROUP=OPTION and GROUP.KEY=VALUE")])
         if key in config_groups():
             found.options[key] = value.strip("'\"")
         else:
-            found.values[key] = yaml.safe_load(value)
+            found.values[key] = _value(value)
             found.sources[key] = key
     found.fixed = frozenset({*found.options, *found.values})
     return found
+
+
+def _value(text: str) -> Any:
+    """What YAML reads in an override's value; text that is no YAML, such as @home, is itself."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
 
 
 def _read_by_kind(file: Path, content: dict[str, Any], found: Found) -> None:

@@ -90,7 +90,7 @@ def _optimizer(found: Found) -> None:
     elif asked is not None:
         _choose_by("optim", str(asked), "optimizer", found)
     elif found.options.get("offload", "none") == "none":
-        found.choose("optimizer", "adamw_torch")
+        found.choose("optimizer", "adamw_torch_fused")
     else:
         reason = "not given: under offload accelerate puts DeepSpeed's CPU Adam in; optimizer=adamw says so"
         found.note("optimizer", "", reason)

@@ -56,7 +56,7 @@ def _modern(arguments: Mapping[str, Any], found: Found) -> dict[str, Any]:
     for old, new in OLD_NAMES.items():
         if not modern.get(old):
             modern.pop(old, None)
-        elif new not in arguments:
+        elif not arguments.get(new):
             modern[new] = modern.pop(old)
             found.note(old, modern[new], f"an old name: carried over as {new}")
     return modern

@@ -11,7 +11,13 @@ class Group(BaseModel):
     """A frozen block of settings that knows each of its keys and refuses any other."""
 
     # Validators are built on first use: planning needs the experiment's and the plan's, and starts sooner.
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), defer_build=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        protected_namespaces=(),
+        defer_build=True,
+        allow_inf_nan=False,
+    )
 
 
 def _whole(value: Any) -> Any:

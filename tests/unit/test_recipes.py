@@ -1,0 +1,93 @@
+"""Recipes: found anywhere, forgiving where YAML is, and refused by file and place where they are wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.planning import plan_of, problems_of
+
+
+@pytest.fixture(autouse=True)
+def no_folder_of_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ZPIPE_RECIPE_FOLDER", raising=False)
+
+
+def written(folder: Path, text: str) -> str:
+    """The override that chooses a recipe with this text."""
+    file = folder / "mine.yaml"
+    file.write_bytes(text.encode("latin-1"))
+    return f"recipe={file}"
+
+
+def test_recipe_from_any_folder_is_composed(tmp_path: Path) -> None:
+    recipe = tmp_path / "my recipe.yaml"
+    recipe.write_text('defaults:\n  - override /stage: "3"\ntrain:\n  max_steps: 7\n')
+    plan = plan_of(f"recipe={recipe}")
+    assert plan.experiment.stage.stage == 3
+    assert plan.experiment.train.max_steps == 7
+
+
+def test_overrides_win_over_the_recipe() -> None:
+    plan = plan_of("recipe=zero3_nvme", "offload=none", "train.max_steps=9")
+    assert plan.experiment.offload.offload_param.device == "none"
+    assert plan.experiment.train.max_steps == 9
+
+
+def test_no_recipe_can_be_asked_for() -> None:
+    assert plan_of("recipe=null").ds_config == plan_of().ds_config
+
+
+def test_recipe_with_an_unknown_key_is_refused(tmp_path: Path) -> None:
+    recipe = tmp_path / "typo.yaml"
+    recipe.write_text("train:\n  max_stepps: 7\n")
+    (problem,) = problems_of(f"recipe={recipe}")
+    assert "max_stepps" in str(problem)
+
+
+def test_recipe_that_names_python_objects_is_refused(tmp_path: Path) -> None:
+    recipe = tmp_path / "evil.yaml"
+    recipe.write_text("hydra:\n  callbacks:\n    x:\n      _target_: os.system\n")
+    (problem,) = problems_of(f"recipe={recipe}")
+    assert "_target_" in problem.reason
+
+
+def test_an_option_may_be_written_as_a_number(tmp_path: Path) -> None:
+    recipe = written(tmp_path, "defaults:\n  - override /stage: 3\n")
+    assert plan_of(recipe).experiment.stage.stage == 3
+
+
+def test_an_empty_recipe_changes_nothing(tmp_path: Path) -> None:
+    assert plan_of(written(tmp_path, "")).ds_config == plan_of().ds_config
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("train: [\n", "mine.yaml, line 2, column 1: no valid YAML"),
+        ("train:\n\tseed: 1\n", "mine.yaml, line 2, column 1: no valid YAML"),
+        ("train: {seed: 1}\ntrain: {seed: 2}\n", "found duplicate key train"),
+        ("\xff\xfe", "no valid YAML"),
+        ("- a\n", "a recipe is a mapping"),
+        ("defaults: 5\n", "a list of lines like"),
+        ("defaults: [5]\n", "a list of lines like"),
+        ("stage: 3\n", '"- override /stage: 3"'),
+        ("optimizer: adamw\n", '"- override /optimizer: adamw"'),
+        ('defaults:\n  - override /stage: "9"\n', "allowed: 0, 1, 2, 3"),
+        ("train: null\n", "a mapping of keys"),
+        ("train.seed: 5\n", "train: {seed: 5}"),
+    ],
+)
+def test_a_faulty_recipe_is_refused_with_its_place(text: str, said: str, tmp_path: Path) -> None:
+    (problem,) = problems_of(written(tmp_path, text))
+    assert said in str(problem)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "train: {max_steps: 7}\n", "defaults: [override /data: python_stdlib]\n"]
+)
+def test_a_typed_path_of_data_is_what_is_trained_on(text: str, tmp_path: Path) -> None:
+    recipe = written(tmp_path, text)
+    data = tmp_path / "train.txt"
+    data.write_text("some text\n")
+    experiment = plan_of(recipe, f"data.path={data}").experiment
+    assert (experiment.data.source, experiment.data.path) == ("files", str(data))
