@@ -84,6 +84,27 @@ def test_adam_decays_in_the_gradient_and_adamw_beside_it() -> None:
     assert "adam_w_mode" not in plan_of("optimizer=adamw").ds_config["optimizer"]["params"]
 
 
+def test_adam_that_decays_beside_the_gradient_is_pytorchs_adamw() -> None:
+    assert plan_of("optimizer=adam").engine.optimizer == "Adam"
+    assert plan_of("optimizer=adam", "optimizer.params.adam_w_mode=true").engine.optimizer == "AdamW"
+
+
+def test_the_range_test_starts_at_the_learning_rate() -> None:
+    params = plan_of("scheduler=lr_range_test", "train.learning_rate=3e-4").ds_config["scheduler"]["params"]
+    assert params["lr_range_test_min_lr"] == 3e-4
+
+
+@pytest.mark.parametrize(("precision", "tf32"), [("fp32", False), ("tf32", True), ("bf16", None)])
+def test_tf32_is_as_the_precision_says(precision: str, tf32: bool | None) -> None:
+    plan = plan_of(f"precision={precision}", "compile=torch", hardware=gpus(H200))
+    assert plan.training_arguments.get("tf32") is tf32
+
+
+def test_arguments_of_transformers_optimizers_reach_it() -> None:
+    plan = plan_of("optimizer.type=null", "optimizer.optim=sgd", "optimizer.optim_args='momentum=0.9'")
+    assert plan.training_arguments["optim_args"] == "momentum=0.9"
+
+
 def test_first_run_on_a_cpu_builds_no_operator() -> None:
     assert plan_of().operators == []
     assert plan_of("stage=3", "offload=cpu").operators == ["cpu_adam"]

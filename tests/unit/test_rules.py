@@ -122,6 +122,8 @@ NOTICED = [
     (["optimizer=adafactor"], "warning", "optimizer", CPU),
     (["optimizer=lamb"], "warning", "optimizer", ONE_GPU),
     (["scheduler=one_cycle"], "warning", "train.warmup_steps", CPU),
+    (["scheduler=one_cycle"], "warning", "scheduler.params.cycle_momentum", CPU),
+    (["scheduler=warmup", "train.warmup_steps=0"], "info", "train.warmup_steps", CPU),
     (["train.max_steps=9"], "warning", "train.warmup_steps", CPU),
     (["profiler=wall_clock"], "advice", "profiler.wall_clock_breakdown", CPU),
 ]

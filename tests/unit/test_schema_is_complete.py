@@ -2,6 +2,9 @@
 
 import dataclasses
 import inspect
+import sys
+from typing import Any, get_args
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -14,10 +17,12 @@ from zpipe.schema.json_names import homes
 from zpipe.schema.optimizer import (
     ADAM_COMMON,
     DEEPSPEED_TYPES,
+    OPTIM_ARGS,
     OWN_PARAMS,
     SHARED_PARAMS,
     TORCH_TYPES,
     TRANSFORMERS_PARAMS,
+    Optimizer,
 )
 from zpipe.schema.removed import KEYS as REMOVED
 from zpipe.schema.scheduler import KWARGS_OF, PARAMS_OF
@@ -149,6 +154,45 @@ def test_shared_parameters_of_transformers_optimizers_are_the_installed_ones(opt
     _, taken = Trainer.get_optimizer_cls_and_kwargs(TrainingArguments(optim=optim, use_cpu=True))
     shared = TRANSFORMERS_PARAMS.get(optim, ADAM_COMMON)
     assert {"betas", "eps"} & set(taken) == {"betas", "eps"} & shared
+
+
+class Asked(dict[str, str]):
+    """Notes each name that is looked for, and has none of them."""
+
+    def __init__(self) -> None:
+        super().__init__(any="1")
+        self.names: set[str] = set()
+
+    def __contains__(self, name: object) -> bool:
+        self.names.add(str(name))
+        return False
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.names.add(name)
+        return default
+
+    pop = get
+
+
+OPTIMS = get_args(get_args(Optimizer.model_fields["optim"].annotation)[0])
+
+
+@pytest.mark.parametrize("optim", OPTIMS)
+def test_arguments_of_transformers_optimizers_are_the_installed_ones(
+    optim: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import TrainingArguments, trainer_optimizer
+
+    for module in ("bitsandbytes", "schedulefree", "torch_optimi"):
+        monkeypatch.setattr(trainer_optimizer, f"is_{module}_available", lambda *_: True)
+    for module in ("bitsandbytes", "bitsandbytes.optim", "schedulefree", "optimi"):
+        monkeypatch.setitem(sys.modules, module, MagicMock())
+    asked = Asked()
+    context = trainer_optimizer.OptimizerContext(
+        TrainingArguments(optim=optim, use_cpu=True), None, {"lr": 1.0}, {}, asked
+    )
+    trainer_optimizer._OPTIMIZER_HANDLERS[optim](context)
+    assert asked.names - {"weight_decay"} == set(OPTIM_ARGS.get(optim, {}))
 
 
 def test_parameters_of_deepspeeds_schedulers_are_the_installed_ones() -> None:

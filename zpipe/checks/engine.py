@@ -59,7 +59,7 @@ def saved_activations_move_to_another_memory(experiment: Experiment, facts: Fact
 
 def deepcompile_needs_compilation(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     """accelerate calls engine.compile with torch_compile only; without it DeepCompile does nothing."""
-    if experiment.compile.deepcompile and not experiment.train.torch_compile:
+    if experiment.compile.deepcompile and not experiment.train.is_compiled:
         yield Problem(
             "compile.deepcompile",
             True,
@@ -122,13 +122,14 @@ def deepcompile_offloads_one_thing(experiment: Experiment, facts: Facts) -> Iter
 
 def liger_and_compile_do_not_mix(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     """Seen on an H200: an illegal memory access under transformers' Trainer."""
-    if experiment.train.use_liger_kernel and experiment.train.torch_compile:
+    if experiment.train.use_liger_kernel and experiment.train.is_compiled:
         yield Problem(
             "train.torch_compile",
             True,
             "together with train.use_liger_kernel it ended in an illegal memory access on an H200",
             "one of the two",
-            "train.torch_compile=false, or train.use_liger_kernel=false",
+            "train.torch_compile=false train.torch_compile_backend=null train.torch_compile_mode=null, "
+            "or train.use_liger_kernel=false",
         )
 
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 
+from zpipe.checks import transformers_optimizer
 from zpipe.facts.facts import Facts
 from zpipe.facts.implementation import UNTESTED, implementation, uses_torch_adam
 from zpipe.plan import Notice
 from zpipe.problems import Problem
 from zpipe.schema.experiment import Experiment
-from zpipe.schema.optimizer import ADAM_COMMON, OWN_PARAMS, SHARED_PARAMS, TRANSFORMERS_PARAMS
+from zpipe.schema.optimizer import OWN_PARAMS, shared_params_of
 from zpipe.schema.train import Train
 
 TRAIN_KEYS = {
@@ -85,9 +86,7 @@ def shared_params_reach_the_optimizer(experiment: Experiment, facts: Facts) -> I
     """Betas for SGD, epsilon for Lion: they go nowhere, but not in silence."""
     optimizer, train = experiment.optimizer, experiment.train
     kind = optimizer.type or optimizer.optim
-    taken = (
-        SHARED_PARAMS[optimizer.type] if optimizer.type else TRANSFORMERS_PARAMS.get(kind or "", ADAM_COMMON)
-    )
+    taken = shared_params_of(optimizer)
     for param, names in TRAIN_KEYS.items():
         for name in names if param not in taken else ():
             value, default = getattr(train, name), Train.model_fields[name].default
@@ -122,20 +121,10 @@ def optimizer_runs_on_the_device(experiment: Experiment, facts: Facts) -> Iterat
 
 
 def optimizer_can_be_offloaded(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """accelerate replaces transformers' optimizers by DeepSpeed's CPU Adam without a word
-    (accelerate/utils/deepspeed.py, map_pytorch_optim_to_deepspeed); fused LAMB cannot update host memory."""
+    """Fused LAMB cannot update host memory, and PyTorch's Adam is slow at it."""
     optimizer = experiment.optimizer
     if experiment.offload.offload_optimizer.device == "none":
         return
-    forced = experiment.deepspeed.zero_force_ds_cpu_optimizer
-    if optimizer.optim is not None and forced is not False:
-        yield Problem(
-            "optimizer.optim",
-            optimizer.optim,
-            "under offload accelerate replaces it by DeepSpeed's CPU Adam, in silence",
-            "DeepSpeed's optimizers under offload",
-            "optimizer=adamw, or offload=none, or deepspeed.zero_force_ds_cpu_optimizer=false",
-        )
     if optimizer.type == "Lamb":
         yield Problem(
             "optimizer.type",
@@ -165,6 +154,15 @@ def swapped_states_are_adams(experiment: Experiment, facts: Facts) -> Iterator[P
             "AdamW, Adam",
             "optimizer=adamw, or offload=cpu_optimizer",
         )
+
+
+def adamw_decays_apart(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """For type AdamW DeepSpeed does not look at adam_w_mode (engine.py, _configure_basic_optimizer)."""
+    optimizer = experiment.optimizer
+    if optimizer.type == "AdamW" and optimizer.params.adam_w_mode is False:
+        key = "optimizer.params.adam_w_mode"
+        reason = "DeepSpeed's AdamW decays the weights apart from the gradient whatever it says"
+        yield Problem(key, False, reason, "null or true; Adam takes false", f"{key}=null, or optimizer=adam")
 
 
 def mup_needs_a_model_made_for_it(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
@@ -215,31 +213,12 @@ def untested_optimizers_are_allowed(experiment: Experiment, facts: Facts) -> Ite
         yield Problem(key, False, reason, "null or true", f"{key}=null, or optimizer=adamw, or stage=0")
 
 
-def forcing_has_something_to_force(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """zero_force_ds_cpu_optimizer is read for a client's optimizer under offload, and nowhere else."""
-    forced = experiment.deepspeed.zero_force_ds_cpu_optimizer
-    offloaded = experiment.offload.offload_optimizer.device != "none"
-    if forced is not None and not (offloaded and experiment.optimizer.optim is not None):
-        key = "deepspeed.zero_force_ds_cpu_optimizer"
-        reason = "acts under offload with an optimizer of transformers' only"
-        yield Problem(key, forced, reason, "null", f"{key}=null")
-
-
 def moments_have_one_format(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     """bf16_optimizer_states overrides fp32_optimizer_states with a log line (engine.py)."""
     if experiment.precision.bf16.bf16_optimizer_states and experiment.optimizer.params.fp32_optimizer_states:
         key = "optimizer.params.fp32_optimizer_states"
         reason = "precision.bf16.bf16_optimizer_states=true overrides it"
         yield Problem(key, True, reason, "null", f"{key}=null, or precision.bf16.bf16_optimizer_states=null")
-
-
-def optim_args_have_their_optimizer(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """TrainingArguments.optim_args goes to transformers' optimizer only."""
-    optimizer = experiment.optimizer
-    if optimizer.optim_args is not None and optimizer.optim is None:
-        key = "optimizer.optim_args"
-        reason = f"goes to optimizers of transformers' only, and {optimizer.type} is DeepSpeed's"
-        yield Problem(key, optimizer.optim_args, reason, "null", f"{key}=null")
 
 
 def legacy_fusion_is_for_fp16_without_zero(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
@@ -276,13 +255,13 @@ ERRORS = (
     optimizer_runs_on_the_device,
     optimizer_can_be_offloaded,
     swapped_states_are_adams,
+    adamw_decays_apart,
     mup_needs_a_model_made_for_it,
     muon_at_stage_3_reduces_whole_gradients,
     lamb_scales_dynamically,
     untested_optimizers_are_allowed,
-    forcing_has_something_to_force,
     moments_have_one_format,
-    optim_args_have_their_optimizer,
     legacy_fusion_is_for_fp16_without_zero,
+    *transformers_optimizer.ERRORS,
 )
 NOTICES = (warn_of_flat_partitions,)

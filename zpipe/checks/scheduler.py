@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 
+from zpipe.checks import transformers_scheduler
 from zpipe.facts.facts import Facts
 from zpipe.plan import Notice
 from zpipe.problems import Problem, nearest
 from zpipe.schema.experiment import Experiment
-from zpipe.schema.optimizer import SHARED_PARAMS
+from zpipe.schema.optimizer import shared_params_of
 from zpipe.schema.scheduler import KWARGS_OF, PARAMS_OF
+from zpipe.schema.train import Train
 
 
 def exactly_one_scheduler(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
@@ -87,10 +89,9 @@ def decay_needs_steps(experiment: Experiment, facts: Facts) -> Iterator[Problem]
 
 def momentum_cycles_where_there_is_one(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     """Without betas DeepSpeed turns cycle_momentum off with a log line (lr_schedules.py)."""
-    params, kind = experiment.scheduler.params, experiment.optimizer.type
-    has_betas = kind is not None and "betas" in SHARED_PARAMS[kind]
+    params, kind = experiment.scheduler.params, experiment.optimizer.type or experiment.optimizer.optim
     asked = params.cycle_momentum or params.cycle_min_mom is not None or params.cycle_max_mom is not None
-    if experiment.scheduler.type == "OneCycle" and asked and not has_betas:
+    if experiment.scheduler.type == "OneCycle" and asked and not _has_betas(experiment):
         yield Problem(
             "scheduler.params.cycle_momentum",
             params.cycle_momentum,
@@ -110,6 +111,56 @@ def cycled_momentum_is_cycled(experiment: Experiment, facts: Facts) -> Iterator[
             key = f"scheduler.params.{name}"
             reason = "acts with cycle_momentum=true only"
             yield Problem(key, value, reason, "null", f"{key}=null, or scheduler.params.cycle_momentum=true")
+
+
+def _has_betas(experiment: Experiment) -> bool:
+    """Muon has betas for its Adam half, but not where OneCycle looks for them."""
+    optimizer = experiment.optimizer
+    return optimizer.type != "Muon" and "betas" in shared_params_of(optimizer)
+
+
+def _cycles_momentum(experiment: Experiment) -> bool:
+    """DeepSpeed's default is true."""
+    scheduler = experiment.scheduler
+    cycles = scheduler.type == "OneCycle" and scheduler.params.cycle_momentum is not False
+    return cycles and _has_betas(experiment)
+
+
+def cycled_betas_are_onecycles(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """OneCycle overwrites both betas at each step (lr_schedules.py, _initialize_momentum)."""
+    if not _cycles_momentum(experiment):
+        return
+    keep = "scheduler.params.cycle_momentum=false"
+    for name in ("cycle_min_mom", "cycle_max_mom", "decay_mom_rate"):
+        keep += f" scheduler.params.{name}=null"
+    for name in ("adam_beta1", "adam_beta2"):
+        value, default = getattr(experiment.train, name), Train.model_fields[name].default
+        if value != default:
+            key = f"train.{name}"
+            reason = "OneCycle replaces Adam's betas while scheduler.params.cycle_momentum is not false"
+            yield Problem(key, value, reason, f"{default}", f"{keep}, or {key}={default}")
+
+
+def warn_of_cycled_betas(experiment: Experiment, facts: Facts) -> Iterator[Notice]:
+    """What DeepSpeed does by default."""
+    params = experiment.scheduler.params
+    if _cycles_momentum(experiment):
+        low = 0.8 if params.cycle_min_mom is None else params.cycle_min_mom
+        high = 0.9 if params.cycle_max_mom is None else params.cycle_max_mom
+        text = (
+            f"OneCycle moves Adam's first beta between {low:g} and {high:g} and holds the second at 0.99; "
+            "scheduler.params.cycle_momentum=false leaves them as train.adam_beta1 and adam_beta2 say"
+        )
+        yield Notice(level="warning", key="scheduler.params.cycle_momentum", text=text)
+
+
+def say_that_two_steps_are_the_least(experiment: Experiment, facts: Facts) -> Iterator[Notice]:
+    """max(2, warmup_num_steps) (lr_schedules.py)."""
+    kind, given = experiment.scheduler.type or "", experiment.train.warmup_steps
+    of_share = facts.total_steps is not None and given * facts.total_steps <= 1
+    if kind.startswith("Warmup") and (given in (0, 1) or (given < 1 and of_share)):
+        text = f"DeepSpeed's {kind} warms up over 2 steps at least"
+        yield Notice(level="info", key="train.warmup_steps", text=text)
 
 
 NO_WARMUP = ("OneCycle", "LRRangeTest", "constant")
@@ -143,5 +194,12 @@ ERRORS = (
     decay_needs_steps,
     momentum_cycles_where_there_is_one,
     cycled_momentum_is_cycled,
+    cycled_betas_are_onecycles,
+    *transformers_scheduler.ERRORS,
 )
-NOTICES = (warn_of_unused_warmup, warn_of_an_endless_warmup)
+NOTICES = (
+    warn_of_unused_warmup,
+    warn_of_an_endless_warmup,
+    warn_of_cycled_betas,
+    say_that_two_steps_are_the_least,
+)

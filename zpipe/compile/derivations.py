@@ -83,6 +83,7 @@ RULES: Mapping[str, Rule] = {
     "scheduler.params.total_num_steps": Rule("the steps of the run", ("train.max_steps",)),
     "scheduler.params.warmup_min_lr": Rule("warmup starts at zero", ("scheduler.type",)),
     "scheduler.params.warmup_max_lr": _PEAK,
+    "scheduler.params.lr_range_test_min_lr": Rule("the test starts there", ("train.learning_rate",)),
     "scheduler.params.cycle_max_lr": _PEAK,
     "scheduler.params.cycle_min_lr": Rule("a tenth of cycle_max_lr", ("train.learning_rate",)),
     "scheduler.params": Rule("none that differ from DeepSpeed's defaults", ("scheduler.type",)),

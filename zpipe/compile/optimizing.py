@@ -49,6 +49,7 @@ def scheduler_block(experiment: Experiment, facts: Facts) -> Json:
         "warmup_max_lr": train.learning_rate,
         "warmup_num_steps": _warmup_steps(train.warmup_steps, facts.total_steps),
         "total_num_steps": facts.total_steps or "auto",
+        "lr_range_test_min_lr": train.learning_rate,
         "cycle_max_lr": train.learning_rate,
         "cycle_min_lr": chosen.get("cycle_max_lr", train.learning_rate) / 10,
     }

@@ -30,8 +30,9 @@ def training_arguments(experiment: Experiment, facts: Facts, run_dir: Path) -> d
         dataloader_pin_memory=experiment.train.dataloader_pin_memory and facts.device == "cuda",
         logging_strategy="steps",
     )
-    if facts.dtype == "tf32":
-        arguments["tf32"] = True
+    if facts.dtype in ("fp32", "tf32"):
+        # Left open, transformers would turn TF32 on wherever PyTorch compiles the model.
+        arguments["tf32"] = facts.dtype == "tf32"
     arguments.update(_optimizer_and_scheduler(experiment))
     arguments.update(_checkpoint(experiment))
     return arguments
@@ -41,6 +42,8 @@ def _optimizer_and_scheduler(experiment: Experiment) -> dict[str, Any]:
     arguments: dict[str, Any] = {}
     if experiment.optimizer.optim is not None:
         arguments["optim"] = experiment.optimizer.optim
+    if experiment.optimizer.optim_args is not None:
+        arguments["optim_args"] = experiment.optimizer.optim_args
     if experiment.scheduler.lr_scheduler_type is not None:
         arguments["lr_scheduler_type"] = experiment.scheduler.lr_scheduler_type
     if experiment.scheduler.lr_scheduler_kwargs:

@@ -47,5 +47,8 @@ def optimizer_class(experiment: Experiment, facts: Facts) -> str | None:
     kind = experiment.optimizer.type
     if kind is None:
         return None
-    name: str = CLASSES.get(kind, {}).get(implementation(experiment, facts), kind)
+    runs = implementation(experiment, facts)
+    if kind == "Adam" and runs == "torch" and experiment.optimizer.params.adam_w_mode:
+        return "AdamW"
+    name: str = CLASSES.get(kind, {}).get(runs, kind)
     return name

@@ -38,7 +38,7 @@ class OptimizerParams(Group):
     bias_correction: bool | None = None
     """Correct the bias of young averages (Adam, AdamW, Lamb)."""
     amsgrad: bool | None = None
-    """The AMSGrad variant (torch's Adam and AdamW, CPU Adam)."""
+    """The AMSGrad variant (torch's Adam and AdamW)."""
     set_grad_none: bool | None = None
     """Free gradients instead of zeroing them (fused Adam and Lion on a GPU)."""
     foreach: bool | None = None
@@ -154,6 +154,29 @@ TRANSFORMERS_PARAMS: dict[str, frozenset[str]] = {
     **dict.fromkeys(("lion_32bit", "lion_8bit"), COMMON_PARAMS | {"betas"}),
 }
 """The same of transformers' optimizers (transformers/trainer_optimizer.py); those not named take all four."""
+
+
+def shared_params_of(optimizer: Optimizer) -> frozenset[str]:
+    """Of lr, betas, eps and weight_decay, those that the chosen optimizer takes, whoever's it is."""
+    if optimizer.type is not None:
+        return SHARED_PARAMS[optimizer.type]
+    return TRANSFORMERS_PARAMS.get(optimizer.optim or "", ADAM_COMMON)
+
+
+ArgKind = Literal["number", "truth", "true"]
+
+OPTIM_ARGS: dict[str, dict[str, ArgKind]] = {
+    "sgd": {"momentum": "number", "dampening": "number", "nesterov": "truth"},
+    "adagrad": {"lr_decay": "number", "eps": "number"},
+    "rmsprop": {"momentum": "number", "alpha": "number", "eps": "number", "centered": "truth"},
+    "schedule_free_adamw": {"weight_lr_power": "number", "r": "number"},
+    "stable_adamw": {"max_lr": "number", "kahan_sum": "true", "decouple_lr": "true"},
+}
+"""Names in optim_args that transformers' optimizers act on, and what they are; those not named take none.
+
+weight_decay is read, and then replaced by train.weight_decay; "true": any text at all turns it on.
+A test holds them against the installed transformers/trainer_optimizer.py.
+"""
 
 ADAM_PARAMS = frozenset(
     {

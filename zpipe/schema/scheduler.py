@@ -32,7 +32,7 @@ class SchedulerParams(Group):
     cos_min_ratio: Rate | None = None
     """Share of the learning rate at the end (WarmupCosineLR)."""
     lr_range_test_min_lr: Rate | None = None
-    """First learning rate (LRRangeTest)."""
+    """First learning rate; null means train.learning_rate (LRRangeTest)."""
     lr_range_test_step_size: Positive | None = None
     """Steps between two rates (LRRangeTest)."""
     lr_range_test_step_rate: Rate | None = None
@@ -56,7 +56,7 @@ class SchedulerParams(Group):
     decay_lr_rate: Rate | None = None
     """Decay of the rate after the cycle (OneCycle)."""
     cycle_momentum: bool | None = None
-    """Cycle the momentum against the rate (OneCycle)."""
+    """Cycle Adam's first beta against the rate, and hold the second at 0.99; null means true (OneCycle)."""
     cycle_min_mom: Rate | None = None
     """Smallest momentum (OneCycle)."""
     cycle_max_mom: Rate | None = None
@@ -122,3 +122,10 @@ KWARGS_OF: dict[str, frozenset[str]] = {
     ),
 }
 """lr_scheduler_kwargs of transformers' schedulers; a test holds them against the installed functions."""
+
+KWARGS_THAT_MAY_BE_NULL = frozenset(
+    {"min_lr", "min_lr_rate", "warmup_lr_rate", "timescale", "num_stable_steps"}
+)
+SHAPES = ("linear", "cosine", "1-sqrt")
+KWARGS_OF_SHAPE = frozenset({"warmup_type", "decay_type"})
+"""These two are one of SHAPES; every other of lr_scheduler_kwargs is a number."""

@@ -53,7 +53,8 @@ class Train(Group):
     dataloader_num_workers: Whole = 0
     dataloader_pin_memory: bool = True
     dataloader_persistent_workers: bool = False
-    dataloader_prefetch_factor: Whole | None = None
+    dataloader_prefetch_factor: Annotated[Count, Field(ge=1)] | None = None
+    """Batches that each worker of the data loader has ready; 0 would train on none."""
     train_sampling_strategy: Literal["random", "sequential"] = "random"
     label_smoothing_factor: Annotated[Number, Field(ge=0, lt=1)] = 0.0
     neftune_noise_alpha: NonNegative | None = None
@@ -67,3 +68,12 @@ class Train(Group):
     ignore_data_skip: bool = False
     ddp_timeout: Annotated[Count, Field(ge=1)] = 1800
     """Seconds until a stuck collective ends the run."""
+
+    @property
+    def is_compiled(self) -> bool:
+        """A backend or a mode switches compilation on too (transformers/training_args.py, __post_init__)."""
+        return (
+            self.torch_compile
+            or self.torch_compile_backend is not None
+            or self.torch_compile_mode is not None
+        )

@@ -1,0 +1,109 @@
+"""transformers' optimizers: their arguments, and what happens to them under offload.
+
+Upstream: transformers/trainer_optimizer.py.
+"""
+
+from collections.abc import Iterator
+
+from zpipe.facts.facts import Facts
+from zpipe.problems import Problem
+from zpipe.schema.experiment import Experiment
+from zpipe.schema.optimizer import OPTIM_ARGS, ArgKind
+
+KEY = "optimizer.optim_args"
+
+
+def optim_args_have_their_optimizer(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """TrainingArguments.optim_args goes to transformers' optimizer only."""
+    optimizer = experiment.optimizer
+    if optimizer.optim_args is not None and optimizer.optim is None:
+        reason = f"goes to optimizers of transformers' only, and {optimizer.type} is DeepSpeed's"
+        yield Problem(KEY, optimizer.optim_args, reason, "null", f"{KEY}=null")
+
+
+def optim_args_are_read(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """A name that the optimizer does not read is ignored; text that is no `name=value` raises."""
+    optimizer = experiment.optimizer
+    if not optimizer.optim_args or optimizer.optim is None:
+        return
+    known = OPTIM_ARGS.get(optimizer.optim, {})
+    for mapping in optimizer.optim_args.replace(" ", "").split(","):
+        reason = _why_not(mapping, optimizer.optim, known)
+        if reason:
+            allowed = ", ".join(f"{name}={ALLOWED[kind]}" for name, kind in known.items()) or "null"
+            yield Problem(KEY, optimizer.optim_args, reason, allowed, f"{KEY}=null")
+
+
+ALLOWED: dict[ArgKind, str] = {"number": "NUMBER", "truth": "true or false", "true": "true"}
+
+
+def _why_not(mapping: str, optim: str, known: dict[str, ArgKind]) -> str:
+    name, equals, value = mapping.partition("=")
+    if not equals or "=" in value:
+        return f"{mapping!r} is not name=value"
+    if name == "weight_decay":
+        return "train.weight_decay takes its place"
+    if name not in known:
+        return f"{optim} reads no {name}"
+    return "" if _is_of(known[name], value) else f"{name} is {ALLOWED[known[name]]}, not {value}"
+
+
+def _is_of(kind: ArgKind, value: str) -> bool:
+    if kind != "number":
+        return value.lower() == "true" or (kind == "truth" and value.lower() == "false")
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True
+
+
+def optim_can_be_offloaded(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """accelerate replaces transformers' optimizers by DeepSpeed's CPU Adam without a word
+    (accelerate/utils/deepspeed.py, map_pytorch_optim_to_deepspeed)."""
+    optimizer = experiment.optimizer
+    forced = experiment.deepspeed.zero_force_ds_cpu_optimizer
+    offloaded = experiment.offload.offload_optimizer.device != "none"
+    if offloaded and optimizer.optim is not None and forced is not False:
+        yield Problem(
+            "optimizer.optim",
+            optimizer.optim,
+            "under offload accelerate replaces it by DeepSpeed's CPU Adam, in silence",
+            "DeepSpeed's optimizers under offload",
+            "optimizer=adamw, or offload=none, or deepspeed.zero_force_ds_cpu_optimizer=false",
+        )
+
+
+def forcing_has_something_to_force(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """zero_force_ds_cpu_optimizer is read for a client's optimizer under offload, and nowhere else."""
+    forced = experiment.deepspeed.zero_force_ds_cpu_optimizer
+    offloaded = experiment.offload.offload_optimizer.device != "none"
+    if forced is not None and not (offloaded and experiment.optimizer.optim is not None):
+        key = "deepspeed.zero_force_ds_cpu_optimizer"
+        reason = "acts under offload with an optimizer of transformers' only"
+        yield Problem(key, forced, reason, "null", f"{key}=null")
+
+
+def swapped_optim_is_adamw(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """The swapper registers the two moments of Adam (swap_tensor/partitioned_optimizer_swapper.py)."""
+    optim = experiment.optimizer.optim
+    if experiment.offload.offload_optimizer.device != "nvme" or optim is None:
+        return
+    if optim not in ("adamw_torch", "adamw_torch_fused"):
+        back = "deepspeed.zero_force_ds_cpu_optimizer=null"
+        yield Problem(
+            "optimizer.optim",
+            optim,
+            "with states on nvme zpipe has only seen Adam and AdamW train rightly",
+            "adamw_torch, adamw_torch_fused",
+            f"optimizer=adamw {back}, or optimizer=adamw_torch",
+        )
+
+
+ERRORS = (
+    optim_args_have_their_optimizer,
+    optim_args_are_read,
+    optim_can_be_offloaded,
+    forcing_has_something_to_force,
+    swapped_optim_is_adamw,
+)
