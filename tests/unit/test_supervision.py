@@ -142,19 +142,30 @@ def test_silence_counts_only_where_somebody_should_speak() -> None:
     for phase, seconds, too_long in (
         ("operators", 10_000, False),
         ("model", 10_000, False),
-        ("train", 9, False),
-        ("train", 11, True),
+        ("train", 10_000, False),
+        ("evaluate", 9, False),
         ("evaluate", 11, True),
+        ("save", 11, True),
         ("done", 10_000, False),
     ):
         watch.hear({"event": "phase", "name": phase})
         now += seconds
         assert watch.is_too_long is too_long, phase
+
+
+def test_in_training_silence_counts_from_the_first_sign_of_the_running_engine() -> None:
+    now = 0.0
+    watch = SilenceWatch(10.0, clock=lambda: now)
     watch.hear({"event": "phase", "name": "train"})
-    now += 9
-    watch.hear({"event": "step", "step": 1})
-    now += 9
+    watch.hear({"event": "notice", "text": "the engine starts"})
+    now += 10_000
     assert not watch.is_too_long
+    for step in (0, 0, 1):
+        watch.hear({"event": "step", "step": step})
+        now += 9
+        assert not watch.is_too_long
+    now += 1
+    assert watch.is_too_long
 
 
 def test_without_a_timeout_silence_is_never_too_long() -> None:

@@ -1,8 +1,10 @@
 """Whether the workers still show signs of life.
 
-Only while rank 0 says something at least once a second when all is well: while it trains, evaluates and
-saves. What comes before may rightly be silent for as long as a compiler, a tokenizer, a download or a
-disk takes, and has time limits of its own.
+Only while rank 0 has something to say when all is well: after each micro-batch and each batch of an
+evaluation (at most once a second), and once a model is saved. What comes before may rightly be silent for
+as long as a compiler, a tokenizer, a download or a disk takes, and has time limits of its own. So may the
+start of DeepSpeed's engine, which opens the phase `train`: there the first step that is told,
+step 0, begins the watch.
 """
 
 import time
@@ -21,11 +23,16 @@ class SilenceWatch:
         self._clock = clock
         self._heard = clock()
         self._watching = False
+        self._starting = False
 
     def hear(self, event: Event) -> None:
         self._heard = self._clock()
         if event["event"] == "phase":
-            self._watching = event["name"] in WATCHED_PHASES
+            self._starting = event["name"] == "train"
+            self._watching = event["name"] in WATCHED_PHASES and not self._starting
+        elif event["event"] == "step" and self._starting:
+            self._starting = False
+            self._watching = True
 
     @property
     def seconds(self) -> float:

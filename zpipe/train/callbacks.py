@@ -24,7 +24,6 @@ class EventCallback(TrainerCallback):
         self.trainer: Any = None
         """Set once the Trainer exists; its `model_wrapped` is the engine while training."""
         self.final_loss: float | None = None
-        self.evaluated_at: int | None = None
         self.steady = Stopwatch()
         self._plan = plan
         self._reporter = reporter
@@ -40,11 +39,16 @@ class EventCallback(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         check_engine(self.trainer, self._plan, self._reporter)
         keep_scaling(self.trainer.model_wrapped)
+        self._tell_progress(state.global_step, state.max_steps)
         self._window.restart()
         self.steady.restart()
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._loss_scale.begin(self.trainer.model_wrapped)
+
+    def on_substep_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        # A sign of life after each micro-batch: a step of many says nothing else for long.
+        self._tell_progress(state.global_step, state.max_steps)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         step = state.global_step
@@ -80,7 +84,6 @@ class EventCallback(TrainerCallback):
         self._tell_progress(state.global_step, state.max_steps)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.evaluated_at = state.global_step
         self._leave_out()
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:

@@ -22,7 +22,7 @@ from zpipe.train.ranks import Rank, Reporter
 from zpipe.train.sources import local_source, problem, read, read_hub
 from zpipe.train.tokens import CHAT_TEMPLATE, Encoder, Ids
 
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2
 """Raised whenever the same input would be packed otherwise, so that no old file is taken for new."""
 
 ROWS_AT_A_TIME = 256

@@ -8,7 +8,9 @@ import numpy as np
 
 from zpipe.problems import Refusal
 from zpipe.schema.surroundings import Data
+from zpipe.train.blame import raise_if_machine
 from zpipe.train.sources import problem
+from zpipe.train.spans import Piece, Span, encode_spans
 from zpipe.train.tokens import Encoder, Ids
 
 IGNORED = -100
@@ -71,31 +73,30 @@ def _from_text(rows: list[Any], first: int, data: Data, encoder: Encoder) -> lis
 def _from_pairs(rows: list[Any], first: int, data: Data, encoder: Encoder) -> list[Document]:
     prompts = [_text(row[0], "prompt", first + at, data) for at, row in enumerate(rows)]
     completions = [_text(row[1], "completion", first + at, data) for at, row in enumerate(rows)]
-    pairs = zip(encoder(prompts), encoder(completions), strict=True)
     on_prompts = not data.completion_only
+    pairs = zip(prompts, completions, strict=True)
+    rendered = [[(prompt, on_prompts), (completion, True)] for prompt, completion in pairs]
     # An empty completion would teach nothing but to stop.
-    return [_document([(p, on_prompts), (c, True)], encoder) for p, c in pairs if len(c)]
+    return [_document(pieces, encoder) for pieces in encode_spans(rendered, encoder) if len(pieces[1][0])]
 
 
 def _from_messages(rows: list[Any], first: int, data: Data, encoder: Encoder) -> list[Document]:
-    found = []
+    rendered = []
     for at, (messages,) in enumerate(rows):
         if not messages:
             continue
         try:
-            spans = _spans(_checked(messages), encoder, data.completion_only)
+            rendered.append(_spans(_checked(messages), encoder, data.completion_only))
         except Refusal:
             raise
         except Exception as error:
+            raise_if_machine(error)
             raise problem(
                 data.path,
                 f"row {first + at} is no conversation that the chat template can render: {error}",
                 allowed="messages: a list of {role, content}",
             ) from error
-        ids = encoder([text for text, _ in spans])
-        pieces = [(piece, learned) for piece, (_, learned) in zip(ids, spans, strict=True)]
-        found.append(_document(pieces, encoder, rendered=True))
-    return found
+    return [_document(pieces, encoder, rendered=True) for pieces in encode_spans(rendered, encoder)]
 
 
 def _text(value: Any, column: str, row: int, data: Data) -> str:
@@ -122,7 +123,7 @@ def _checked(messages: Any) -> list[dict[str, Any]]:
     return list(messages)
 
 
-def _spans(messages: list[dict[str, Any]], encoder: Encoder, completion_only: bool) -> list[tuple[str, bool]]:
+def _spans(messages: list[dict[str, Any]], encoder: Encoder, completion_only: bool) -> list[Span]:
     """The rendered conversation in pieces, each with whether it is to be learned.
 
     A reply begins where the template would let the model begin it, so the ids before it are the
@@ -131,7 +132,7 @@ def _spans(messages: list[dict[str, Any]], encoder: Encoder, completion_only: bo
     whole = encoder.render(messages)
     if not completion_only:
         return [(whole, True)]
-    pieces: list[tuple[str, bool]] = []
+    pieces: list[Span] = []
     done = 0
     for at, message in enumerate(messages):
         if message["role"] != "assistant":
@@ -169,7 +170,7 @@ def _shared(one: str, other: str) -> int:
     return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
-def _document(pieces: list[tuple[Ids, bool]], encoder: Encoder, rendered: bool = False) -> Document:
+def _document(pieces: list[Piece], encoder: Encoder, rendered: bool = False) -> Document:
     """Joins pieces and ends them with eos, which is learned if what it ends is.
 
     A rendered conversation brings its own start, and often its own end.

@@ -12,7 +12,8 @@ import torch
 
 from zpipe.plan import Plan
 from zpipe.problems import Problem, Refusal
-from zpipe.train.tokens import hub_error
+from zpipe.train.blame import raise_if_machine
+from zpipe.train.tokens import folder_or_id, hub_error
 
 
 def load_model(plan: Plan, tokenizer: Any, device: torch.device) -> Any:
@@ -61,12 +62,13 @@ def _pretrained(plan: Plan) -> Any:
     name = plan.experiment.model.name_or_path or plan.model.name
     try:
         return AutoModelForCausalLM.from_pretrained(
-            name,
+            folder_or_id(name),
             dtype=training_dtype(plan.ds_config),
             trust_remote_code=plan.experiment.model.trust_remote_code,
             **_attention(plan),
         )
     except (OSError, ValueError) as error:
+        raise_if_machine(error)
         raise Refusal(
             [
                 Problem(

@@ -3,6 +3,7 @@
 Whatever is wrong with the user's data is found here and refused with its place.
 """
 
+import glob
 import json
 import re
 import sysconfig
@@ -13,6 +14,7 @@ from typing import Any
 
 from zpipe.problems import Problem, Refusal, nearest
 from zpipe.schema.surroundings import Data
+from zpipe.train.blame import raise_if_machine
 from zpipe.train.tokens import first_line, hub_error
 
 READERS = {
@@ -23,7 +25,9 @@ READERS = {
     ".txt": "text",
     ".text": "text",
 }
-"""The builder of `datasets` for each suffix. A text file is one example."""
+"""The builder of `datasets` for each suffix."""
+
+TEXT_COLUMNS = ("text", "prompt", "completion")
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 STDLIB_BYTES = 8_000_000
@@ -38,8 +42,8 @@ class Source:
     files: tuple[Path, ...]
 
     def stamp(self) -> list[list[Any]]:
-        """Changes whenever a file does: path, size in bytes, time of change in ns."""
-        stats = ((file, file.stat()) for file in self.files)
+        """Changes whenever a file does: whole path, size in bytes, time of change in ns."""
+        stats = ((file.resolve(), file.stat()) for file in self.files)
         return [[str(file), stat.st_size, stat.st_mtime_ns] for file, stat in stats]
 
 
@@ -73,15 +77,16 @@ def read(source: Source, data: Data) -> Any:
     if source.reader == "stdlib":
         texts = [file.read_text(errors="replace") for file in source.files]
         return datasets.Dataset.from_dict({"text": texts})
-    whole_files = {"sample_by": "document"} if source.reader == "text" else {}
-    files = [str(file) for file in source.files]
+    files = [_exactly(file, data) for file in source.files]
     try:
-        rows = datasets.load_dataset(source.reader, data_files=files, split="train", **whole_files)
+        options = _options(source)
+        rows = datasets.load_dataset(source.reader, data_files=files, split="train", **options)
     except Exception as error:
+        raise_if_machine(error)
         raise _unreadable(source, data, error) from error
     if len(rows) == 0:
         raise problem(data.path, "it holds no examples")
-    return rows
+    return _dates_as_written(rows, source) if source.reader == "json" else rows
 
 
 def read_hub(data: Data) -> Any:
@@ -91,6 +96,7 @@ def read_hub(data: Data) -> Any:
     try:
         return datasets.load_dataset(data.path, split=data.split)
     except Exception as error:
+        raise_if_machine(error)
         raise problem(
             data.path,
             "it is no file or folder here, and the hub's data set of that name cannot be loaded "
@@ -98,6 +104,49 @@ def read_hub(data: Data) -> Any:
             allowed="a .jsonl, .json, .csv, .parquet or .txt file, a folder of such, or a hub id online",
             fix="data.path=/path/to/train.jsonl",
         ) from error
+
+
+def _exactly(file: Path, data: Data) -> str:
+    """The pattern that means this file alone: `datasets` takes every name for one."""
+    if "::" in str(file):
+        raise problem(
+            data.path,
+            f"{file} has :: in its path, which the library that reads it takes for a file in an archive",
+            allowed="a path without ::",
+            fix="data.path=/another/path/train.jsonl",
+        )
+    return glob.escape(str(file))
+
+
+def _options(source: Source) -> dict[str, Any]:
+    """A text file is one example; cells of a CSV are texts as they stand, be it None, NA, 12 or true."""
+    if source.reader == "text":
+        return {"sample_by": "document"}
+    if source.reader != "csv":
+        return {}
+    import datasets
+    import pandas as pd  # type: ignore[import-untyped]
+
+    with_cells = next(file for file in source.files if file.stat().st_size)
+    texts = {name: datasets.Value("string") for name in pd.read_csv(with_cells, nrows=0).columns}
+    return {"features": datasets.Features(texts), "keep_default_na": False}
+
+
+def _dates_as_written(rows: Any, source: Source) -> Any:
+    """Texts of which all look like dates are read as times: puts back what stands in the files."""
+    for name in TEXT_COLUMNS:
+        if str(getattr(rows.features.get(name), "dtype", "")).startswith("timestamp"):
+            texts = [row.get(name) for file in source.files for row in _json_rows(file)]
+            written = f"{name} as written"
+            rows = rows.add_column(written, texts).remove_columns(name).rename_column(written, name)
+    return rows
+
+
+def _json_rows(file: Path) -> list[dict[str, Any]]:
+    text = file.read_text(encoding="utf-8")
+    if _is_one_value(file):
+        return list(json.loads(text))
+    return [json.loads(line) for line in text.split("\n") if line.strip()]
 
 
 def _folder(path: Path, given: str) -> Source:

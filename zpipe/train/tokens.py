@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from zpipe.plan import Plan
 from zpipe.problems import Problem, Refusal
+from zpipe.train.blame import raise_if_machine
 
 Ids = NDArray[np.int32]
 
@@ -38,9 +40,10 @@ def load_tokenizer(plan: Plan) -> Any:
 
     try:
         return AutoTokenizer.from_pretrained(
-            plan.model.tokenizer, trust_remote_code=plan.experiment.model.trust_remote_code
+            folder_or_id(plan.model.tokenizer), trust_remote_code=plan.experiment.model.trust_remote_code
         )
     except (OSError, ValueError) as error:
+        raise_if_machine(error)
         key = "model.tokenizer" if plan.experiment.model.tokenizer else "model.name_or_path"
         raise Refusal(
             [
@@ -53,6 +56,11 @@ def load_tokenizer(plan: Plan) -> Any:
                 )
             ]
         ) from error
+
+
+def folder_or_id(name: str) -> str:
+    """The name as from_pretrained takes it, which knows no `~`."""
+    return str(Path(name).expanduser()) if name.startswith("~") else name
 
 
 def first_line(error: BaseException) -> str:
@@ -98,6 +106,21 @@ class Encoder:
             return [_byte_ids(text) for text in texts]
         encoded = self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)
         return [np.asarray(ids, dtype=np.int32) for ids in encoded["input_ids"]]
+
+    def located(self, texts: list[str]) -> list[tuple[Ids, Ids]]:
+        """The ids of each text, and where in it each begins and ends; only fast tokenizers know."""
+        encoded = self.tokenizer(
+            texts,
+            add_special_tokens=False,
+            return_attention_mask=False,
+            return_offsets_mapping=True,
+            verbose=False,
+        )
+        pairs = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+        return [
+            (np.asarray(ids, dtype=np.int32), np.asarray(places, dtype=np.int32).reshape(-1, 2))
+            for ids, places in pairs
+        ]
 
     def render(self, messages: list[dict[str, Any]], open_reply: bool = False) -> str:
         """The text of a conversation; `open_reply` adds what stands before an assistant's reply."""

@@ -69,11 +69,12 @@ class Run:
         }
 
     def evaluate(self) -> None:
-        """Measures the loss on the held-out sequences, unless the last step already did."""
-        if self._callback.evaluated_at != self._trainer.state.global_step:
+        """Measures the model's loss on the held-out sequences, unless that was done while it was trained."""
+        step = step_of_the_model(self._trainer.state, self._trainer.args)
+        if step not in eval_losses(self._trainer.state):
             self._trainer.evaluate()
-        losses = [entry["eval_loss"] for entry in self._trainer.state.log_history if "eval_loss" in entry]
-        self._values["eval_loss"] = float(losses[-1])
+            step = self._trainer.state.global_step
+        self._values["eval_loss"] = eval_losses(self._trainer.state)[step]
 
     def save(self) -> None:
         """Writes the model and its tokenizer as from_pretrained reads them."""
@@ -95,6 +96,18 @@ class Run:
         steady = self._callback.steady_throughput()
         values |= {name.removeprefix("throughput/"): value for name, value in steady.items()}
         self._reporter.write("summary", values=values)
+
+
+def step_of_the_model(state: Any, arguments: Any) -> int:
+    """The step whose weights the model has at the end: the best checkpoint's where that was loaded."""
+    best = state.best_model_checkpoint if arguments.load_best_model_at_end else None
+    return int(best.rpartition("-")[2]) if best else int(state.global_step)
+
+
+def eval_losses(state: Any) -> dict[int, float]:
+    """The latest loss on the held-out sequences at each step that was evaluated."""
+    history = state.log_history
+    return {entry["step"]: float(entry["eval_loss"]) for entry in history if "eval_loss" in entry}
 
 
 def _in_this_release(arguments: dict[str, Any]) -> dict[str, Any]:

@@ -17,23 +17,31 @@ LET_RANK_0_SPEAK_SECONDS = 20.0
 
 
 def run(run_dir: Path) -> int:
-    """Trains the plan in `run_dir` as one rank; returns an `Exit` code and raises nothing.
+    """Trains the plan in `run_dir` as one rank; returns an `Exit` code.
 
-    Rank 0 tells what happens in events.jsonl. A rank that fails leaves `rank<R>.error.json`.
+    Rank 0 tells what happens in events.jsonl; OSError is raised only where that cannot be opened.
+    A rank that fails, or refuses what rank 0 takes, leaves `rank<R>.error.json`.
     """
     rank = Rank.from_environment()
     reporter = Reporter(run_dir, rank)
+    code = _ending(run_dir, rank, reporter)
+    try:
+        reporter.close()
+    except OSError as error:
+        return _failed(error, run_dir, rank, reporter) if code == Exit.FINISHED else code
+    return code
+
+
+def _ending(run_dir: Path, rank: Rank, reporter: Reporter) -> int:
     try:
         _train(read_plan(run_dir), rank, reporter)
         return Exit.FINISHED
     except Refusal as refusal:
-        return _refused(refusal, rank, reporter)
+        return _refused(refusal, run_dir, rank, reporter)
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except Exception as error:
         return _failed(error, run_dir, rank, reporter)
-    finally:
-        reporter.close()
 
 
 def leave_group() -> None:
@@ -136,11 +144,17 @@ def _check_precision(plan: Plan) -> None:
         )
 
 
-def _refused(refusal: Refusal, rank: Rank, reporter: Reporter) -> int:
+def _refused(refusal: Refusal, run_dir: Path, rank: Rank, reporter: Reporter) -> int:
+    """Rank 0 speaks for all; another that is still there after a while refuses what rank 0 took."""
     if not rank.leads:
         # The first rank to exit makes torchrun end the others: rank 0 must have spoken by then.
         time.sleep(LET_RANK_0_SPEAK_SECONDS)
-    reporter.write("refused", problems=[_as_json(problem) for problem in refusal.problems])
+        _leave_error(refusal, run_dir, rank)
+        return Exit.REFUSED
+    try:
+        reporter.write("refused", problems=[_as_json(problem) for problem in refusal.problems])
+    except OSError as error:
+        return _failed(error, run_dir, rank, reporter)
     return Exit.REFUSED
 
 
@@ -156,7 +170,14 @@ def _as_json(problem: Problem) -> dict[str, object]:
 
 
 def _failed(error: Exception, run_dir: Path, rank: Rank, reporter: Reporter) -> int:
-    """Leaves the traceback in the run folder and on stderr, as far as there is room for them."""
+    what = _leave_error(error, run_dir, rank)
+    with suppress(OSError):
+        reporter.write("failed", **what)
+    return Exit.FAILED
+
+
+def _leave_error(error: Exception, run_dir: Path, rank: Rank) -> dict[str, str]:
+    """Leaves the traceback in the run folder and on stderr, as far as there is room; returns the error."""
     give_up(run_dir)
     text = redact("".join(traceback.format_exception(error)))
     what = {"type": type(error).__name__, "message": redact(str(error))}
@@ -164,7 +185,5 @@ def _failed(error: Exception, run_dir: Path, rank: Rank, reporter: Reporter) -> 
     with suppress(OSError):
         write_json(run_dir / f"rank{rank.index}.error.json", told)
     with suppress(OSError):
-        reporter.write("failed", **what)
-    with suppress(OSError):
         print(text, file=sys.stderr, flush=True)
-    return Exit.FAILED
+    return what
