@@ -146,6 +146,7 @@ def test_texts_and_mappings_reach_the_experiment_as_they_are(
 ) -> None:
     monkeypatch.delenv("ZPIPE_RECIPE_FOLDER", raising=False)
     arguments = {
+        "gradient_checkpointing": True,
         "gradient_checkpointing_kwargs": {"use_reentrant": False},
         "lr_scheduler_type": "cosine_with_min_lr",
         "lr_scheduler_kwargs": {"min_lr": 1e-6},

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from pydantic import ConfigDict
+
 from zpipe.events import append_line
 from zpipe.outcome import Outcome, read_outcome
 from zpipe.redact import redact_override
@@ -25,7 +27,9 @@ _SURROUNDINGS = ("tracking.", "launcher.env.", "hydra.", "hydra/")
 
 
 class Attempt(Group):
-    """One point, tried once."""
+    """One point, tried once. Its objective may be no number: so may a loss."""
+
+    model_config = ConfigDict(allow_inf_nan=True)
 
     folder: str
     """Run folder, below the sweep folder."""
