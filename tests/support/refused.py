@@ -494,6 +494,7 @@ REFUSED: list[Row] = [
     (["model=pretrained"], "model.name_or_path", CPU),
     (["data.max_length=4096"], "data.max_length", CPU),
     (["data=files"], "data.path", CPU),
+    (["data=python_stdlib", "data.path=train.jsonl"], "data.path", CPU),
     (["data.path=/no/such/file.jsonl"], "data.path", CPU),
     (["model.name_or_path=/no/such/model"], "model.name_or_path", CPU),
 ]

@@ -44,6 +44,14 @@ def sequences_fit_the_model(experiment: Experiment, facts: Facts) -> Iterator[Pr
         )
 
 
+def a_given_path_is_read(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """The standard library needs no path: one that is given would be left out of the training."""
+    data = experiment.data
+    if data.source == "python_stdlib" and data.path is not None:
+        reason = "data.source=python_stdlib trains on Python's standard library and would ignore it"
+        yield Problem("data.path", data.path, reason, "null with data=python_stdlib", "data=files")
+
+
 def data_is_there(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     """A path that is missing, empty or of an unknown kind is refused before anything starts."""
     data = experiment.data
@@ -80,4 +88,4 @@ def _neighbours(path: Path) -> str:
     return " or ".join(f"data.path={folder / name}" for name in files[:3])
 
 
-ERRORS = (one_source_of_weights, sequences_fit_the_model, data_is_there)
+ERRORS = (one_source_of_weights, sequences_fit_the_model, a_given_path_is_read, data_is_there)
