@@ -33,7 +33,7 @@ def one_source_of_weights(experiment: Experiment, facts: Facts) -> Iterator[Prob
 
 def sequences_fit_the_model(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     """Positions beyond what the model was built for give nonsense or an index error."""
-    longest = facts.model.config.get("max_position_embeddings")
+    longest = facts.model.config.get("max_position_embeddings") or facts.model.config.get("n_positions")
     if longest is not None and experiment.data.max_length > int(longest):
         yield Problem(
             "data.max_length",
