@@ -16,6 +16,7 @@ BLOCK = 4096
 """Bytes; O_DIRECT reads and writes whole blocks at aligned addresses."""
 LEAST_ROOM = 16 * 2**20
 """Bytes on the disk of the run folder without which a run need not start."""
+CUDA_OPERATORS = ("fused_adam", "fused_lion", "fused_lamb")
 WORKER_PACKAGES = ("torch", "transformers", "accelerate", "deepspeed", "datasets")
 
 
@@ -57,12 +58,14 @@ def _compilers(plan: Plan) -> Iterator[Problem]:
         yield Problem("c++", "not found", f"DeepSpeed builds {wanted} with it", fix="apt-get install g++")
     if shutil.which("ninja", path=path) is None:
         yield Problem("ninja", "not found", f"DeepSpeed builds {wanted} with it", fix="pip install ninja")
-    if "fused_adam" in plan.operators and shutil.which("nvcc", path=f"{path}:/usr/local/cuda/bin") is None:
+    kernels = [name for name in plan.operators if name in CUDA_OPERATORS and plan.launch.device == "cuda"]
+    if kernels and shutil.which("nvcc", path=f"{path}:/usr/local/cuda/bin") is None:
+        without = "optimizer.params.torch_adam=true" if kernels == ["fused_adam"] else "optimizer=adamw_torch"
         yield Problem(
             "nvcc",
             "not found",
-            "DeepSpeed builds fused_adam with CUDA's compiler",
-            fix="optimizer.params.torch_adam=true, or install the CUDA toolkit of PyTorch's version",
+            f"DeepSpeed builds {', '.join(kernels)} with CUDA's compiler",
+            fix=f"{without}, or install the CUDA toolkit of PyTorch's version",
         )
 
 

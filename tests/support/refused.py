@@ -572,8 +572,17 @@ REFUSED: list[Row] = [
     ),
     (["model=tiny", "model.name_or_path=Qwen/Qwen2.5-0.5B"], "model.config", CPU),
     (["model=pretrained"], "model.name_or_path", CPU),
+    *(
+        ([f"model.config.{name}={value}"], f"model.config.{name}", CPU)
+        for name, value in {
+            "hidden_size": "abc",
+            "num_attention_heads": 0,
+            "max_position_embeddings": "abc",
+        }.items()
+    ),
     (["data.max_length=4096"], "data.max_length", CPU),
     (["data=files"], "data.path", CPU),
+    (["data=python_stdlib", "data.path=train.jsonl"], "data.path", CPU),
     (["data.path=/no/such/file.jsonl"], "data.path", CPU),
     (["model.name_or_path=/no/such/model"], "model.name_or_path", CPU),
 ]

@@ -33,6 +33,14 @@ def test_the_fix_of_a_rule_compiles(overrides: list[str], key: str, hardware: Ha
         assert key not in [left.key for left in problems_of(*mended, hardware=hardware)], fix
 
 
+def test_a_path_beside_the_standard_library_is_read_once_the_source_is_files(tmp_path: Path) -> None:
+    file = tmp_path / "train.txt"
+    file.write_text("one example")
+    (problem,) = problems_of("data=python_stdlib", f"data.path={file}")
+    assert problem.key == "data.path"
+    assert problems_of(problem.fix, f"data.path={file}") == []
+
+
 def _replace(overrides: list[str], fixes: list[str]) -> list[str]:
     fixed = {fix.partition("=")[0] for fix in fixes}
     return [override for override in overrides if override.partition("=")[0] not in fixed] + fixes

@@ -33,7 +33,7 @@ def one_source_of_weights(experiment: Experiment, facts: Facts) -> Iterator[Prob
 
 def sequences_fit_the_model(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     """Positions beyond what the model was built for give nonsense or an index error."""
-    longest = facts.model.config.get("max_position_embeddings")
+    longest = facts.model.config.get("max_position_embeddings") or facts.model.config.get("n_positions")
     if longest is not None and experiment.data.max_length > int(longest):
         yield Problem(
             "data.max_length",
@@ -42,6 +42,14 @@ def sequences_fit_the_model(experiment: Experiment, facts: Facts) -> Iterator[Pr
             f"up to {longest}",
             f"data.max_length={longest}",
         )
+
+
+def a_given_path_is_read(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """The standard library needs no path: one that is given would be left out of the training."""
+    data = experiment.data
+    if data.source == "python_stdlib" and data.path is not None:
+        reason = "data.source=python_stdlib trains on Python's standard library and would ignore it"
+        yield Problem("data.path", data.path, reason, "null with data=python_stdlib", "data=files")
 
 
 def data_is_there(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
@@ -80,4 +88,4 @@ def _neighbours(path: Path) -> str:
     return " or ".join(f"data.path={folder / name}" for name in files[:3])
 
 
-ERRORS = (one_source_of_weights, sequences_fit_the_model, data_is_there)
+ERRORS = (one_source_of_weights, sequences_fit_the_model, a_given_path_is_read, data_is_there)

@@ -65,11 +65,12 @@ def nothing_is_fetched_ahead(experiment: Experiment, facts: Facts) -> Iterator[P
 def fast_init_reads_whole_units(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     """On partitions that end inside a unit of transfer, fast_init loads wrong weights without a message."""
     block = experiment.offload.offload_optimizer
-    if block.device == "nvme" and block.fast_init and not partitions_are_aligned(facts):
+    if block.device == "nvme" and block.fast_init and not partitions_are_aligned(experiment, facts):
         yield Problem(
             "offload.offload_optimizer.fast_init",
             True,
-            "partitions of this model do not fill blocks of 1 KiB, and DeepSpeed would load wrong weights",
+            "partitions of this model do not fill blocks of 1 KiB for each of aio.intra_op_parallelism, and "
+            "DeepSpeed would load wrong weights",
             "false for this model and world size",
             "offload.offload_optimizer.fast_init=false",
         )

@@ -62,7 +62,6 @@ def compile_plan(
         swap_dir=swap_dir,
         unresolved=unresolved(config),
         notices=[*checks.notices(experiment, facts), *_say_what_was_decided(facts)],
-        expected_files=_expected_files(experiment, facts),
         provenance=provenance.model_copy(update={"ds_config": derivations(config, experiment)}),
     )
 
@@ -83,19 +82,6 @@ def _say_what_was_decided(facts: Facts) -> list[Notice]:
         return []
     text = f"{facts.model.name} starts from random weights"
     return [Notice(level="info", key="model", text=text)]
-
-
-def _expected_files(experiment: Experiment, facts: Facts) -> list[str]:
-    files = ["plan.json", "ds_config.json", "config.yaml", "events.jsonl"]
-    if facts.total_steps is not None and experiment.checkpoint.save_strategy == "steps":
-        steps = range(
-            experiment.checkpoint.save_steps, facts.total_steps + 1, experiment.checkpoint.save_steps
-        )
-        kept = list(steps)[-(experiment.checkpoint.save_total_limit or len(steps) or 1) :]
-        files += [f"checkpoint-{step}" for step in kept]
-    if experiment.checkpoint.save_final_model:
-        files += ["model/config.json", "model/*.safetensors"]
-    return files
 
 
 def _versions() -> dict[str, str]:

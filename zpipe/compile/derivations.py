@@ -57,6 +57,10 @@ RULES: Mapping[str, Rule] = {
     "zero_optimization.stage3_max_reuse_distance": Rule(
         "0 where parameters are swapped, because kept parameters hold buffers; otherwise 1e9", (_PARAMETERS,)
     ),
+    "zero_optimization.stage3_gather_16bit_weights_on_model_save": Rule(
+        "true where AutoTP splits layers: read at every stage when the shards are saved",
+        ("deepspeed.tensor_parallel.autotp_size",),
+    ),
     "zero_optimization.offload_optimizer.pin_memory": _BOTH,
     "zero_optimization.offload_param.pin_memory": _BOTH,
     "zero_optimization.offload_optimizer.nvme_path": _OWN_FOLDER,

@@ -4,12 +4,12 @@ import json
 import math
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from zpipe.plan import ModelFacts
-from zpipe.problems import Problem, Refusal
+from zpipe.problems import Problem, Refusal, refuse_if_any
 from zpipe.schema.surroundings import Model
 
 BYTES_TOKENIZER = "bytes"
@@ -18,13 +18,31 @@ DENSE_DECODERS = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 SHAPE_KEYS = frozenset(
     {"hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size"}
 )
-"""Keys that the formula reads; one that is left to transformers' default cannot be known here."""
+"""Keys that the formula needs; one that is left to transformers' default cannot be known here."""
+EXAMPLES = {
+    "hidden_size": 128,
+    "intermediate_size": 512,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "head_dim": 32,
+    "vocab_size": 1024,
+    "max_position_embeddings": 2048,
+    "n_embd": 128,
+    "n_positions": 2048,
+}
+"""Sizes that are read here, each with a value that is one."""
+MAY_BE_NULL = frozenset({"num_key_value_heads", "head_dim", "max_position_embeddings"})
+KEY_VALUE_HEADS = {"mistral": 8, "qwen2": 32, "qwen3": 32}
+HEAD_DIM = {"qwen3": 128}
+"""transformers' defaults where they do not follow from the number of heads (configuration_*.py)."""
 
 
 def model_facts(model: Model) -> ModelFacts:
     """Reads the configuration; raises Refusal when a local folder is none of a model."""
     if model.name_or_path is None:
         name = f"{model.config.get('model_type')} architecture"
+        refuse_if_any(_bad_sizes(model.config, None))
         return _facts(name, True, model.config, model.tokenizer or BYTES_TOKENIZER, None)
     folder = local_folder(model.name_or_path)
     config = _read_config(folder) if folder else {}
@@ -67,26 +85,56 @@ def _facts(
     )
 
 
+def _bad_sizes(config: Mapping[str, Any], folder: Path | None) -> Iterator[Problem]:
+    """Sizes that are no whole number above 0; some may be null."""
+    dense = config.get("model_type") in DENSE_DECODERS
+    read = EXAMPLES if dense else {"hidden_size", "max_position_embeddings", "n_embd", "n_positions"}
+    for name in [each for each in EXAMPLES if each in read and each in config]:
+        value = config[name]
+        if _is_size(value) or (value is None and name in MAY_BE_NULL):
+            continue
+        reason = "a whole number above 0 is needed"
+        if folder is not None:
+            yield _model_problem(str(folder), f"in config.json {name} is {json.dumps(value)}: {reason}")
+        else:
+            key = f"model.config.{name}"
+            yield Problem(key, value, reason, "1 or more", f"{key}={EXAMPLES[name]}")
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
 def _hidden_size(config: Mapping[str, Any]) -> int | None:
     """By transformers' own order (transformers/integrations/deepspeed.py, trainer_config_finalize)."""
-    for block in (config, config.get("text_config") or {}):
-        if "hidden_size" in block:
-            return int(block["hidden_size"])
-        if "hidden_sizes" in block:
-            return max(int(size) for size in block["hidden_sizes"])
+    inner = config.get("text_config")
+    for block in (config, inner if isinstance(inner, Mapping) else {}):
+        for name in ("hidden_size", "n_embd"):
+            if _is_size(block.get(name)):
+                return int(block[name])
+        sizes = block.get("hidden_sizes")
+        if isinstance(sizes, list | tuple) and sizes and all(map(_is_size, sizes)):
+            return int(max(sizes))
     return None
 
 
 def _dense_decoder(config: Mapping[str, Any]) -> list[int]:
     hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
-    head_dim = int(config.get("head_dim") or hidden // heads)
-    query, key_value = heads * head_dim, int(config.get("num_key_value_heads") or heads) * head_dim
-    feed_forward = hidden * int(config["intermediate_size"])
+    kind, inner = config["model_type"], int(config["intermediate_size"])
+    head_dim = int(config.get("head_dim", HEAD_DIM.get(kind)) or hidden // heads)
+    key_value_heads = config.get("num_key_value_heads", KEY_VALUE_HEADS.get(kind)) or heads
+    query, key_value = heads * head_dim, int(key_value_heads) * head_dim
+    feed_forward = hidden * inner
     block = [hidden * query, hidden * key_value, hidden * key_value, query * hidden]
     block += [feed_forward] * 3 + [hidden] * 2
-    if config["model_type"] == "qwen2":
+    biased = kind in ("llama", "qwen3") and bool(config.get("attention_bias"))
+    if kind == "qwen2" or biased:
         block += [query, key_value, key_value]
-    if config["model_type"] == "qwen3":
+    if biased:
+        block += [hidden]
+    if kind == "llama" and config.get("mlp_bias"):
+        block += [inner, inner, hidden]
+    if kind == "qwen3":
         block += [head_dim] * 2
     embedding = int(config["vocab_size"]) * hidden
     heads_of_model = [] if config.get("tie_word_embeddings") else [embedding]
@@ -97,11 +145,23 @@ def _numels_from_safetensors(folder: Path) -> list[int] | None:
     """From the JSON header that opens each file: 8 bytes of length, little-endian, then the JSON."""
     numels: list[int] = []
     for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(length))
-        numels += [math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__"]
+        try:
+            numels += _shapes_of(path)
+        except (ValueError, KeyError, TypeError, AttributeError, struct.error):
+            reason = (
+                f"{path.name} is no safetensors file: was it downloaded whole, or is it a pointer of git-lfs?"
+            )
+            raise Refusal([_model_problem(str(folder), reason)]) from None
     return numels or None
+
+
+def _shapes_of(path: Path) -> list[int]:
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        if length > path.stat().st_size:
+            raise ValueError("the header is longer than the file")
+        header = json.loads(file.read(length))
+    return [math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__"]
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -109,7 +169,10 @@ def _read_config(folder: Path) -> dict[str, Any]:
         config = json.loads((folder / "config.json").read_text())
     except ValueError as error:
         raise Refusal([_model_problem(str(folder), f"config.json is not JSON: {error}")]) from None
-    return dict(config)
+    if not isinstance(config, dict):
+        raise Refusal([_model_problem(str(folder), "config.json holds no mapping of names to values")])
+    refuse_if_any(_bad_sizes(config, folder))
+    return config
 
 
 def _cached_snapshot(repository: str) -> Path | None:

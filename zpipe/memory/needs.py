@@ -54,10 +54,11 @@ def greatest_persistence_threshold(experiment: Experiment, facts: Facts) -> int:
     return maximum_persistence_threshold(facts.world_size, _element_bytes(facts), _block_size(experiment))
 
 
-def partitions_are_aligned(facts: Facts) -> bool:
+def partitions_are_aligned(experiment: Experiment, facts: Facts) -> bool:
     """Whether each partition fills whole units of transfer."""
     partitions = [partition_numel(numel, facts.world_size) for numel in facts.parameter_numels or ()]
-    return all(aligned_numel(numel, _element_bytes(facts)) == numel for numel in partitions)
+    threads = experiment.offload.aio.intra_op_parallelism or 1
+    return all(aligned_numel(numel, _element_bytes(facts), threads) == numel for numel in partitions)
 
 
 def pinned_bytes(experiment: Experiment, facts: Facts) -> int | None:
