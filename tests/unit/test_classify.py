@@ -52,6 +52,12 @@ BY_EVIDENCE: list[tuple[str, int | None, Evidence]] = [
     ("interrupted", None, Evidence(heard(), returncode=1, stopped_by=signal.SIGINT, in_batch_job=True)),
     ("terminated", None, Evidence(heard(), returncode=1, stopped_by=signal.SIGTERM)),
     ("preempted", None, Evidence(heard(), returncode=1, stopped_by=signal.SIGTERM, in_batch_job=True)),
+    ("terminated", None, Evidence(heard(), returncode=1, stopped_by=signal.SIGHUP)),
+    (
+        "gpu_out_of_memory",
+        0,
+        Evidence(heard(), returncode=1, errors=(error("DistBackendError", "Failed to CUDA calloc 6 bytes"),)),
+    ),
     ("preempted", None, Evidence(heard(), returncode=1, stopped_by=signal.SIGUSR1)),
     ("preempted", None, Evidence(heard(), returncode=1, deaths=(killed(signal.SIGUSR1),))),
     ("terminated", None, Evidence(heard(), returncode=None)),

@@ -23,7 +23,7 @@ _COLLECTIVE_TIMEOUT = re.compile(
     r"Watchdog caught collective operation timeout|Timed out waiting \d+ ?ms|wait timeout after \d+ ?ms"
 )
 _GPU_MEMORY = re.compile(
-    r"CUDA out of memory|CUDA error: out of memory|HIP out of memory|CUBLAS_STATUS_ALLOC_FAILED"
+    r"CUDA out of memory|CUDA error: out of memory|Cuda failure 2 'out of memory'|Failed to CUDA calloc|HIP out of memory|CUBLAS_STATUS_ALLOC_FAILED"
 )
 _HOST_MEMORY = re.compile(
     r"DefaultCPUAllocator: (can't allocate|not enough) memory|Cannot allocate memory|std::bad_alloc|"
@@ -79,8 +79,8 @@ def _stopped(evidence: Evidence) -> Verdict | None:
     number = evidence.stopped_by
     if number == signal.SIGINT:
         return Verdict("interrupted", f"Ctrl-C {_where(evidence)}")
-    if number == signal.SIGTERM and not evidence.in_batch_job:
-        return Verdict("terminated", f"SIGTERM {_where(evidence)}")
+    if number in (signal.SIGTERM, signal.SIGHUP) and not evidence.in_batch_job:
+        return Verdict("terminated", f"{signal.Signals(number).name} {_where(evidence)}")
     if number is None and not any(-death.exit_code == signal.SIGUSR1 for death in evidence.deaths):
         return None
     name = signal.Signals(number or signal.SIGUSR1).name
