@@ -23,7 +23,8 @@ _COLLECTIVE_TIMEOUT = re.compile(
     r"Watchdog caught collective operation timeout|Timed out waiting \d+ ?ms|wait timeout after \d+ ?ms"
 )
 _GPU_MEMORY = re.compile(
-    r"CUDA out of memory|CUDA error: out of memory|Cuda failure 2 'out of memory'|Failed to CUDA calloc|HIP out of memory|CUBLAS_STATUS_ALLOC_FAILED"
+    r"CUDA out of memory|CUDA error: out of memory|Cuda failure 2 'out of memory'|"
+    r"Failed to CUDA calloc|HIP out of memory|CUBLAS_STATUS_ALLOC_FAILED"
 )
 _HOST_MEMORY = re.compile(
     r"DefaultCPUAllocator: (can't allocate|not enough) memory|Cannot allocate memory|std::bad_alloc|"
@@ -95,7 +96,19 @@ def _hung(evidence: Evidence) -> Verdict | None:
     error = root_error(evidence)
     if error is not None and _COLLECTIVE_TIMEOUT.search(error.message):
         return Verdict("hang", f"a collective timed out {_where(evidence)}: {error.line}", error.rank)
-    return None
+    return _watchdog_abort(evidence)
+
+
+def _watchdog_abort(evidence: Evidence) -> Verdict | None:
+    """NCCL's watchdog ends the process itself, and says why on standard error alone."""
+    death = root_death(evidence)
+    if death is None or death.exit_code != -signal.SIGABRT:
+        return None
+    lines = evidence.lines.get(death.rank, ())
+    line = next((line for line in lines if _COLLECTIVE_TIMEOUT.search(line)), None)
+    if line is None:
+        return None
+    return Verdict("hang", f"a collective timed out {_where(evidence)}: {line.strip()}", death.rank)
 
 
 def _operator_build(evidence: Evidence) -> Verdict | None:
