@@ -74,7 +74,8 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._live is not None:
-            self._live.stop()
+            with tolerant(self._stream):
+                self._live.stop()
             self._live = None
 
     def handle(self, event: "Event") -> None:
@@ -200,7 +201,8 @@ class Progress:
         if self._live is not None and self._console is not None:
             from rich.text import Text
 
-            self._console.print(Text(clean(text)), soft_wrap=True)
+            with tolerant(self._stream):
+                self._console.print(Text(clean(text)), soft_wrap=True)
         else:
             with tolerant(self._stream):
                 print(clean(text), file=self._stream, flush=True)

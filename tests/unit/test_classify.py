@@ -52,6 +52,22 @@ BY_EVIDENCE: list[tuple[str, int | None, Evidence]] = [
     ("interrupted", None, Evidence(heard(), returncode=1, stopped_by=signal.SIGINT, in_batch_job=True)),
     ("terminated", None, Evidence(heard(), returncode=1, stopped_by=signal.SIGTERM)),
     ("preempted", None, Evidence(heard(), returncode=1, stopped_by=signal.SIGTERM, in_batch_job=True)),
+    ("terminated", None, Evidence(heard(), returncode=1, stopped_by=signal.SIGHUP)),
+    (
+        "hang",
+        1,
+        Evidence(
+            heard(),
+            returncode=1,
+            deaths=(killed(signal.SIGABRT),),
+            lines={1: ("[rank1]: Watchdog caught collective operation timeout: WorkNCCL", "x")},
+        ),
+    ),
+    (
+        "gpu_out_of_memory",
+        0,
+        Evidence(heard(), returncode=1, errors=(error("DistBackendError", "Failed to CUDA calloc 6 bytes"),)),
+    ),
     ("preempted", None, Evidence(heard(), returncode=1, stopped_by=signal.SIGUSR1)),
     ("preempted", None, Evidence(heard(), returncode=1, deaths=(killed(signal.SIGUSR1),))),
     ("terminated", None, Evidence(heard(), returncode=None)),

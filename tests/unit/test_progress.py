@@ -202,3 +202,11 @@ def test_a_full_disk_under_the_output_or_a_reader_who_left_does_not_end_the_run(
         progress = Progress(make_plan(tmp_path), stream=full, is_terminal=False)
         for text in ("one", "two"):
             progress.handle({"event": "notice", "text": text})
+
+
+def test_a_terminal_that_went_away_does_not_end_the_run(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        progress = Progress(make_plan(tmp_path), stream=full, is_terminal=True)
+        with progress:
+            for text in ("one", "two"):
+                progress.handle({"time": 1.0, "event": "notice", "text": text})

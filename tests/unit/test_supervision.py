@@ -185,6 +185,19 @@ def test_signals_are_noted_and_the_old_handlers_come_back() -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_a_lost_terminal_is_noted_unless_it_is_to_be_ignored() -> None:
+    with signals_noted() as caught:
+        os.kill(os.getpid(), signal.SIGHUP)
+    assert caught.number == signal.SIGHUP
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with signals_noted() as caught:
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert caught.number is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_signal_can_interrupt_the_work_of_this_thread() -> None:
     with signals_noted(interrupt=True) as caught, pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGUSR1)

@@ -16,11 +16,6 @@ def log_files(run_dir: Path) -> list[Path]:
     return [*ranks, *sorted(logs.glob("*/attempt_*/*/stdout.log")), *logs.glob("launcher.log")]
 
 
-def last_lines(run_dir: Path, count: int) -> list[str]:
-    """The last lines of the first log that has any."""
-    return next((lines for path in log_files(run_dir) if (lines := tail(path, count))), [])
-
-
 def rank_lines(run_dir: Path, rank: int, count: int) -> list[str]:
     """The last lines of a rank's standard error, or of its standard output if that is all it wrote."""
     for name in ("stderr.log", "stdout.log"):

@@ -84,7 +84,7 @@ class SweepRun:
 
     def _find(self, client: "MlflowClient", experiment_id: str) -> str | None:
         """The run of an earlier attempt whose id was not noted."""
-        condition = f"tags.`{SWEEP_TAG}` = {json.dumps(str(self.folder))}"
+        condition = f"tags.`{SWEEP_TAG}` = {json.dumps(str(self.folder), ensure_ascii=False)}"
         found = client.search_runs([experiment_id], condition, max_results=1)
         return str(found[0].info.run_id) if found else None
 

@@ -23,7 +23,8 @@ _COLLECTIVE_TIMEOUT = re.compile(
     r"Watchdog caught collective operation timeout|Timed out waiting \d+ ?ms|wait timeout after \d+ ?ms"
 )
 _GPU_MEMORY = re.compile(
-    r"CUDA out of memory|CUDA error: out of memory|HIP out of memory|CUBLAS_STATUS_ALLOC_FAILED"
+    r"CUDA out of memory|CUDA error: out of memory|Cuda failure 2 'out of memory'|"
+    r"Failed to CUDA calloc|HIP out of memory|CUBLAS_STATUS_ALLOC_FAILED"
 )
 _HOST_MEMORY = re.compile(
     r"DefaultCPUAllocator: (can't allocate|not enough) memory|Cannot allocate memory|std::bad_alloc|"
@@ -79,8 +80,8 @@ def _stopped(evidence: Evidence) -> Verdict | None:
     number = evidence.stopped_by
     if number == signal.SIGINT:
         return Verdict("interrupted", f"Ctrl-C {_where(evidence)}")
-    if number == signal.SIGTERM and not evidence.in_batch_job:
-        return Verdict("terminated", f"SIGTERM {_where(evidence)}")
+    if number in (signal.SIGTERM, signal.SIGHUP) and not evidence.in_batch_job:
+        return Verdict("terminated", f"{signal.Signals(number).name} {_where(evidence)}")
     if number is None and not any(-death.exit_code == signal.SIGUSR1 for death in evidence.deaths):
         return None
     name = signal.Signals(number or signal.SIGUSR1).name
@@ -95,7 +96,19 @@ def _hung(evidence: Evidence) -> Verdict | None:
     error = root_error(evidence)
     if error is not None and _COLLECTIVE_TIMEOUT.search(error.message):
         return Verdict("hang", f"a collective timed out {_where(evidence)}: {error.line}", error.rank)
-    return None
+    return _watchdog_abort(evidence)
+
+
+def _watchdog_abort(evidence: Evidence) -> Verdict | None:
+    """NCCL's watchdog ends the process itself, and says why on standard error alone."""
+    death = root_death(evidence)
+    if death is None or death.exit_code != -signal.SIGABRT:
+        return None
+    lines = evidence.lines.get(death.rank, ())
+    line = next((line for line in lines if _COLLECTIVE_TIMEOUT.search(line)), None)
+    if line is None:
+        return None
+    return Verdict("hang", f"a collective timed out {_where(evidence)}: {line.strip()}", death.rank)
 
 
 def _operator_build(evidence: Evidence) -> Verdict | None:

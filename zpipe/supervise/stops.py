@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 SCHEDULERS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "OAR_JOB_ID", "FLUX_JOB_ID")
 """Variables that a batch scheduler sets in its jobs."""
@@ -38,12 +38,18 @@ def signals_noted(interrupt: bool = False) -> Iterator[Caught]:
         if interrupt:
             raise KeyboardInterrupt
 
-    previous = {number: signal.signal(number, note) for number in SIGNALS}
+    heeded = (number for number in SIGNALS if number != signal.SIGHUP or not _is_ignored(number))
+    previous = {number: signal.signal(number, note) for number in heeded}
     try:
         yield caught
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _is_ignored(number: signal.Signals) -> bool:
+    """As nohup has it."""
+    return signal.getsignal(number) is signal.SIG_IGN
 
 
 def in_batch_job(environment: Mapping[str, str] = os.environ) -> bool:

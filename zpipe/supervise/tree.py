@@ -82,11 +82,7 @@ class ProcessTree:
         psutil.wait_procs(others, timeout=GRACE_SECONDS)
 
     def _alive(self) -> list[psutil.Process]:
-        return [
-            process
-            for process in self._known.values()
-            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-        ]
+        return [process for process in self._known.values() if _is_alive(process)]
 
     def _note_ranks(self, children: list[psutil.Process]) -> None:
         """Parents come before their children, so a rank's data loaders are never taken for the rank."""
@@ -96,6 +92,13 @@ class ProcessTree:
             rank = _rank_of(child)
             if rank is not None:
                 self._ranks.setdefault(rank, child)
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # it went between the two questions
+        return False
 
 
 def _rank_of(process: psutil.Process) -> int | None:

@@ -97,21 +97,25 @@ def close_sweep(folder: Path, uri: str | None, stopped: Exit | None = None) -> E
     is_complete = bool(points) and open_points == 0 and definition.whole
     files = write_report(folder, points)
     print_sweep([as_row(folder, point) for point in points])
+    is_recorded = True
     if uri is not None:
         status: Status = "FINISHED" if is_complete else "KILLED" if stopped is not None else "FAILED"
-        _close_in_mlflow(folder, uri, definition, status, files)
+        is_recorded = _close_in_mlflow(folder, uri, definition, status, files)
     if points:
         _say(f"report:  {folder / FILE_NAME}", sys.stdout)
     if not is_complete:
         _say(f"run what is missing:  zpipe sweep resume {folder}", sys.stdout)
     if stopped is not None:
         return stopped
-    return Exit.FINISHED if is_complete else Exit.SWEEP_INCOMPLETE
+    if not is_complete:
+        return Exit.SWEEP_INCOMPLETE
+    return Exit.FINISHED if is_recorded else Exit.RECORD_INCOMPLETE
 
 
 def _close_in_mlflow(
     folder: Path, uri: str, definition: Definition, status: Status, files: list[Path]
-) -> None:
+) -> bool:
+    """Whether MLflow took it."""
     points = ledger.points(folder)
     family: dict[str, str | None] = {point.mlflow_run_id: None for point in points if point.mlflow_run_id}
     for old, new in ledger.superseded(folder):
@@ -128,6 +132,8 @@ def _close_in_mlflow(
     except Exception as error:
         _say(f"MLflow is incomplete: {redact(str(error), uri)}")
         _say(f"bring it up to date:  zpipe record {folder}")
+        return False
+    return True
 
 
 def _sweep_run(folder: Path, uri: str, definition: Definition) -> "SweepRun":
