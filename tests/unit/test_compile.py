@@ -160,3 +160,13 @@ def test_secrets_stay_out_of_the_run_folder(tmp_path: Path) -> None:
     assert "hf_verysecret" not in written
     assert "hf_verysecret" in plan.launch.env.values(), "the workers get it"
     assert read_plan(tmp_path).launch.env["OMP_NUM_THREADS"] == "7"
+
+
+def test_gathering_in_sequence_compiles_the_bucket_that_deepspeed_makes_of_it() -> None:
+    zero = plan_of("stage=3", "stage.stage3_allgather_sequential=true").ds_config["zero_optimization"]
+    assert zero["stage3_prefetch_bucket_size"] == 1
+
+
+def test_stage_1_that_reads_one_key_alone_is_told() -> None:
+    plan = plan_of("stage=1", "precision=bf16", "precision.data_types.grad_accum_dtype=fp32")
+    assert [notice.level for notice in plan.notices if "BF16_Optimizer" in notice.text] == ["warning"]

@@ -88,6 +88,15 @@ def scaling_happens_after_the_reduction(experiment: Experiment, facts: Facts) ->
         )
 
 
+def predividing_excludes_prescaling(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """The factor is read where gradients are scaled after the reduction (engine.py, allreduce_bucket)."""
+    block, key = experiment.deepspeed, "deepspeed.gradient_predivide_factor"
+    if block.prescale_gradients and block.gradient_predivide_factor is not None:
+        reason = "DeepSpeed ignores it with deepspeed.prescale_gradients=true"
+        fix = f"{key}=null, or deepspeed.prescale_gradients=null"
+        yield Problem(key, block.gradient_predivide_factor, reason, "null", fix)
+
+
 def _not_with_reduce_scatter(name: str, value: object, stage: int) -> Problem:
     key = f"deepspeed.{name}"
     reason = f"DeepSpeed asserts against it at stage {stage} with reduce-scatter"
@@ -137,6 +146,7 @@ ERRORS = (
     secrets_stay_in_the_environment,
     sums_are_supported,
     scaling_happens_after_the_reduction,
+    predividing_excludes_prescaling,
     tensor_parallel_groups_fit,
     tensor_parallel_keys_act,
 )

@@ -57,69 +57,6 @@ def saved_activations_move_to_another_memory(experiment: Experiment, facts: Fact
         yield Problem(key, True, "needs a CUDA GPU: on a CPU DeepSpeed loses the activations", "null", fix)
 
 
-def deepcompile_needs_compilation(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """accelerate calls engine.compile with torch_compile only; without it DeepCompile does nothing."""
-    if experiment.compile.deepcompile and not experiment.train.is_compiled:
-        yield Problem(
-            "compile.deepcompile",
-            True,
-            "does nothing unless the engine is compiled",
-            "true with train.torch_compile",
-            "train.torch_compile=true, or compile=none compile.deepcompile=null",
-        )
-
-
-def compile_keys_act(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """Everything else in the block belongs to DeepCompile."""
-    if experiment.compile.deepcompile:
-        return
-    for name, value in experiment.compile.model_dump(exclude_none=True, exclude={"deepcompile"}).items():
-        key = f"compile.{name}"
-        yield Problem(
-            key, value, "acts under DeepCompile only", "null", f"{key}=null, or compile=deepcompile"
-        )
-
-
-def deepcompile_has_what_it_needs(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """DeepCompile schedules CUDA streams of a ZeRO engine through inductor or eager (engine.py, compile)."""
-    if not experiment.compile.deepcompile:
-        return
-    drop = "compile=torch compile.deepcompile=null"
-    if facts.device == "cpu":
-        yield Problem("compile.deepcompile", True, "needs a CUDA GPU", "null on a CPU", drop)
-    if experiment.stage.stage == 0:
-        yield Problem(
-            "compile.deepcompile", True, "acts at stages 1 to 3", "null at stage 0", f"stage=2, or {drop}"
-        )
-    backend = experiment.train.torch_compile_backend
-    if backend not in (None, "inductor", "eager"):
-        reason = "DeepCompile knows inductor and eager"
-        yield Problem(
-            "train.torch_compile_backend",
-            backend,
-            reason,
-            "inductor, eager",
-            "train.torch_compile_backend=inductor",
-        )
-    if experiment.deepspeed.managed_gradient_accumulation is False:
-        key = "deepspeed.managed_gradient_accumulation"
-        yield Problem(key, False, "not supported with DeepCompile", "null", f"{key}=null, or {drop}")
-
-
-def deepcompile_offloads_one_thing(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """The three passes replace the same part of the schedule (deepspeed/compile/config.py)."""
-    names = ("offload_parameters", "offload_opt_states", "offload_activation")
-    chosen = [name for name in names if getattr(experiment.compile, name)]
-    if len(chosen) > 1:
-        yield Problem(
-            f"compile.{chosen[0]}",
-            True,
-            f"excludes {', '.join(f'compile.{name}' for name in chosen[1:])}",
-            f"one of {', '.join(names)}",
-            " ".join(f"compile.{name}=null" for name in chosen[1:]),
-        )
-
-
 def liger_and_compile_do_not_mix(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     """Seen on an H200: an illegal memory access under transformers' Trainer."""
     if experiment.train.use_liger_kernel and experiment.train.is_compiled:
@@ -193,10 +130,6 @@ ERRORS = (
     checkpointing_keys_act,
     contiguous_checkpoints_are_counted,
     saved_activations_move_to_another_memory,
-    deepcompile_needs_compilation,
-    compile_keys_act,
-    deepcompile_has_what_it_needs,
-    deepcompile_offloads_one_thing,
     liger_and_compile_do_not_mix,
     profilers_are_on,
     profiled_step_is_reached,

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from zpipe.facts.facts import BF16_CAPABILITY, Facts
+from zpipe.facts.implementation import runs_bf16_optimizer
 from zpipe.plan import Notice
 from zpipe.problems import Problem
 from zpipe.schema.base import Group
@@ -148,20 +149,18 @@ def bf16_masters_need_a_zero_stage(experiment: Experiment, facts: Facts) -> Iter
 def stage_3_checks_gradients_anyway(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     """check_grad_overflow acts at stages 1 and 2: in runs at stage 3 steps were skipped all the same."""
     check = experiment.precision.bf16.check_grad_overflow
-    if check is False and experiment.stage.stage in (0, 3):
+    anyway = experiment.stage.stage in (0, 3) or runs_bf16_optimizer(experiment, facts.dtype)
+    if check is False and anyway:
         key = "precision.bf16.check_grad_overflow"
-        reason = f"has no effect at stage {experiment.stage.stage}: DeepSpeed checks gradients anyway"
+        with_ = "" if experiment.stage.stage != 1 else " with fp32 accumulation"
+        reason = f"has no effect at stage {experiment.stage.stage}{with_}: DeepSpeed checks gradients anyway"
         yield Problem(key, False, reason, "null", f"{key}=null, or stage=2")
 
 
 def immediate_update_has_its_optimizer(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     """Read by BF16_Optimizer alone: stage 1, fp32 accumulation, no offload (engine.py)."""
     value = experiment.precision.bf16.immediate_grad_update
-    accumulates = experiment.precision.data_types.grad_accum_dtype == "fp32"
-    runs = (
-        experiment.stage.stage == 1 and accumulates and experiment.offload.offload_optimizer.device == "none"
-    )
-    if value is not None and not runs:
+    if value is not None and not runs_bf16_optimizer(experiment, facts.dtype):
         key = "precision.bf16.immediate_grad_update"
         reason = "acts at stage 1 with fp32 accumulation only"
         fix = f"{key}=null, or stage=1 precision.data_types.grad_accum_dtype=fp32 offload=none"

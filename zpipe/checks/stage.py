@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from zpipe.facts.facts import Facts
+from zpipe.facts.implementation import runs_bf16_optimizer
 from zpipe.plan import Notice
 from zpipe.problems import Problem
 from zpipe.schema.experiment import Experiment
@@ -171,6 +172,31 @@ def weights_must_be_gathered_to_be_saved(experiment: Experiment, facts: Facts) -
         )
 
 
+def gathering_in_sequence_fetches_nothing_ahead(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """DeepSpeed sets the prefetch bucket to 1 then (engine.py), and under nvme nothing may be prefetched."""
+    stage, key = experiment.stage, "stage.stage3_allgather_sequential"
+    if stage.stage != 3 or not stage.stage3_allgather_sequential:
+        return
+    if experiment.offload.offload_param.device == "nvme":
+        reason = "it fetches ahead, for which no number of buffers is enough with parameters on nvme"
+        yield Problem(key, True, reason, "null", f"{key}=null")
+    elif stage.stage3_prefetch_bucket_size not in (1, "auto", None):
+        bucket = "stage.stage3_prefetch_bucket_size"
+        reason = f"DeepSpeed makes it 1 with {key}=true"
+        fix = f"{bucket}=1, or {key}=null"
+        yield Problem(bucket, stage.stage3_prefetch_bucket_size, reason, "1 or auto", fix)
+
+
+def warn_of_bf16_optimizer(experiment: Experiment, facts: Facts) -> Iterator[Notice]:
+    """It reduces in one buffer after the backward pass, and knows no buckets (bf16_optimizer.py)."""
+    if runs_bf16_optimizer(experiment, facts.dtype):
+        text = (
+            "at stage 1 with bf16 this is DeepSpeed's BF16_Optimizer: of the keys under stage it reads "
+            "allgather_bucket_size alone"
+        )
+        yield Notice(level="warning", key="precision.data_types.grad_accum_dtype", text=text)
+
+
 def advise_smaller_buckets_on_one_gpu(experiment: Experiment, facts: Facts) -> Iterator[Notice]:
     """The DeepSpeed guide's advice for a single GPU."""
     if facts.world_size > 1 or facts.device == "cpu" or experiment.stage.stage not in (1, 2):
@@ -207,5 +233,6 @@ ERRORS = (
     quantised_weights_and_autocast_exclude_each_other,
     zenflow_stays_out,
     leaf_modules_are_fetched_at_stage_3,
+    gathering_in_sequence_fetches_nothing_ahead,
 )
-NOTICES = (advise_smaller_buckets_on_one_gpu, advise_round_robin)
+NOTICES = (warn_of_bf16_optimizer, advise_smaller_buckets_on_one_gpu, advise_round_robin)

@@ -43,8 +43,9 @@ RULES: Mapping[str, Rule] = {
         "hidden_size x hidden_size, transformers' formula for auto", _MODEL
     ),
     "zero_optimization.stage3_prefetch_bucket_size": Rule(
-        "0.9 x hidden_size x hidden_size, transformers' formula for auto; 0 where parameters are swapped",
-        (*_MODEL, _PARAMETERS),
+        "0.9 x hidden_size x hidden_size, transformers' formula for auto; 0 where parameters are swapped, "
+        "1 where they are gathered in sequence",
+        (*_MODEL, _PARAMETERS, "stage.stage3_allgather_sequential"),
     ),
     "zero_optimization.stage3_param_persistence_threshold": Rule(
         "10 x hidden_size, transformers' formula for auto; less where parameters are swapped",

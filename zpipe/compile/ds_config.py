@@ -114,6 +114,8 @@ def _zero(experiment: Experiment, facts: Facts, swap_dir: str | None) -> Json:
     block = given(stage, "leaf_module", "zenflow")
     block.update(_offload(experiment, swap_dir))
     resolve_for_swapping(block, experiment, facts)
+    if stage.stage3_allgather_sequential and block.get("stage3_prefetch_bucket_size") == "auto":
+        block["stage3_prefetch_bucket_size"] = 1  # what DeepSpeed makes of it then
     for name, formula in HIDDEN_SIZE_FORMULAS.items():
         if block.get(name) == "auto" and facts.model.hidden_size is not None:
             block[name] = formula(facts.model.hidden_size)

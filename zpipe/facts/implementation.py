@@ -22,6 +22,13 @@ CLASSES: dict[str, dict[Implementation, str]] = {
 """Class names; a type that is missing here is a class of its own name in torch.optim."""
 
 
+def runs_bf16_optimizer(experiment: Experiment, dtype: str) -> bool:
+    """Whether stage 1 takes DeepSpeed's BF16_Optimizer (engine.py, _do_optimizer_sanity_check)."""
+    accumulates = experiment.precision.data_types.grad_accum_dtype == "fp32"
+    on_the_device = experiment.offload.offload_optimizer.device == "none"
+    return experiment.stage.stage == 1 and dtype == "bf16" and accumulates and on_the_device
+
+
 def uses_torch_adam(experiment: Experiment, facts: Facts) -> bool:
     """Whether PyTorch's Adam serves, which needs no operator to be built."""
     optimizer = experiment.optimizer

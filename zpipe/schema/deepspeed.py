@@ -143,7 +143,7 @@ class DeepSpeed(Group):
     prescale_gradients: bool | None = None
     """Scale gradients before the reduction, not after it."""
     gradient_predivide_factor: Annotated[Number, Field(gt=0)] | None = None
-    """Factor by which gradients are divided before the reduction, under prescale_gradients."""
+    """Factor by which gradients are divided before the reduction, without prescale_gradients."""
     gradient_allreduce_op: Literal["mean", "sum"] | None = None
     """What the reduction of gradients computes."""
     zero_allow_untested_optimizer: bool | None = None

@@ -1,0 +1,19 @@
+"""The launcher's settings against the machine."""
+
+from collections.abc import Iterator
+
+from zpipe.facts.facts import Facts
+from zpipe.problems import Problem
+from zpipe.schema.experiment import Experiment
+
+
+def gpus_are_chosen_for_zpipe_itself(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """The plan counts the GPUs that zpipe sees, and its workers must see the same."""
+    name = "CUDA_VISIBLE_DEVICES"
+    value, key = experiment.launcher.env.get(name), f"launcher.env.{name}"
+    if value is not None:
+        reason = f"the plan counts the GPUs that zpipe sees: start it as `{name}={value} zpipe …`"
+        yield Problem(key, value, reason, "a variable of zpipe's own environment", f"~{key}")
+
+
+ERRORS = (gpus_are_chosen_for_zpipe_itself,)
