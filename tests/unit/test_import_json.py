@@ -267,3 +267,14 @@ def test_odd_values_end_in_messages(value: Any, tmp_path: Path) -> None:
     ]
     for file in files:
         import_files([file], mend=True)
+
+
+def test_a_range_test_begins_where_deepspeed_would_begin_it(tmp_path: Path) -> None:
+    config = {
+        "zero_optimization": {"stage": 1},
+        "optimizer": {"type": "AdamW", "params": {"lr": 3e-4}},
+        "scheduler": {"type": "LRRangeTest", "params": {"lr_range_test_step_size": 10}},
+    }
+    overrides = import_files([written(tmp_path, config)]).overrides
+    params = plan_of(*overrides, hardware=ONE_GPU).ds_config["scheduler"]["params"]
+    assert params["lr_range_test_min_lr"] == 1e-3

@@ -12,7 +12,7 @@ from tests.support.planning import plan_of
 from zpipe.commands.import_ import import_
 from zpipe.importing.importer import import_files
 from zpipe.importing.reading import read
-from zpipe.importing.settling import WARMUP_NUM_STEPS
+from zpipe.importing.settling import LR_RANGE_TEST_MIN_LR, WARMUP_NUM_STEPS
 from zpipe.importing.writing import command_line
 
 ARGUMENTS = """
@@ -84,6 +84,8 @@ def test_defaults_of_deepspeed_that_the_import_writes_out_are_the_installed_ones
     for kind in ("WarmupLR", "WarmupDecayLR", "WarmupCosineLR"):
         taken = inspect.signature(getattr(lr_schedules, kind)).parameters
         assert taken["warmup_num_steps"].default == WARMUP_NUM_STEPS
+    range_test = inspect.signature(lr_schedules.LRRangeTest).parameters
+    assert range_test["lr_range_test_min_lr"].default == LR_RANGE_TEST_MIN_LR
     assert ADAM_W_MODE_DEFAULT is True
 
 

@@ -21,6 +21,8 @@ OFFLOADS: dict[tuple[str, str], str] = {
 }
 """Option of the group `offload` by the devices of optimizer and parameters."""
 
+LR_RANGE_TEST_MIN_LR = 1e-3
+"""Where DeepSpeed begins the range test if the JSON does not say; zpipe begins at train.learning_rate."""
 WARMUP_NUM_STEPS = 1000
 """DeepSpeed's default of what zpipe would work out otherwise (deepspeed/runtime/lr_schedules.py)."""
 
@@ -133,6 +135,9 @@ def _scheduler(found: Found) -> None:
     key = "scheduler.params.warmup_num_steps"
     if str(kind).startswith("Warmup") and key not in found.present:
         found.put("train.warmup_steps", WARMUP_NUM_STEPS, key)
+    first = "scheduler.params.lr_range_test_min_lr"
+    if kind == "LRRangeTest" and first not in found.present:
+        found.put(first, LR_RANGE_TEST_MIN_LR, first)
 
 
 def _transformers_scheduler(kind: str, found: Found) -> None:
