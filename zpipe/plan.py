@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
+from pydantic import ValidationError
 
 from zpipe.problems import Problem, Refusal
 from zpipe.provenance import Provenance
@@ -156,9 +157,16 @@ def without_secrets(plan: Plan) -> Plan:
 
 
 def read_plan(path: Path) -> Plan:
-    """Reads a plan.json, or the one inside a run folder."""
+    """Reads a plan.json, or the one inside a run folder. Raises Refusal for what is none."""
     file = path / FILE_NAME if path.is_dir() else path
-    return Plan.model_validate_json(file.read_text())
+    try:
+        return Plan.model_validate_json(file.read_text())
+    except OSError:
+        reason = f"no {FILE_NAME} is there"
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = f"not a plan of this version of zpipe: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+    raise Refusal([Problem("plan", str(path), reason, f"a run folder, or a {FILE_NAME}")])
 
 
 def write_json(path: Path, value: Any) -> Path:

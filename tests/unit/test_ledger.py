@@ -89,6 +89,17 @@ def test_other_points_are_run_again_beside_the_first_attempt(ending: str, tmp_pa
     assert (tmp_path / "0-2" / ".hydra" / "overrides.yaml").read_text() == "- stage=2\n"
 
 
+def test_points_whose_folders_have_equal_last_names_are_two(tmp_path: Path) -> None:
+    write_definition(tmp_path, definition())
+
+    def run(folder: Path, definition: Definition) -> Outcome:
+        return Outcome(ending="finished", run_dir=str(folder))
+
+    for overrides in (STAGE_2, STAGE_3):
+        run_point(tmp_path, tmp_path / overrides[0] / "run", overrides, math.inf, run)
+    assert [each.folder for each in ledger.points(tmp_path)] == ["stage=2/run", "stage=3/run"]
+
+
 def test_a_sweeper_is_told_the_worst_of_a_point_without_figures(tmp_path: Path) -> None:
     write_definition(tmp_path, definition())
 

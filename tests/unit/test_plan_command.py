@@ -184,6 +184,21 @@ def test_what_is_no_plan_is_refused(content: str | None, tmp_path: Path, capsys:
     assert str(file) in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("verb", ["show", "report", "record"])
+def test_a_run_folder_of_another_version_is_refused(verb: str, tmp_path: Path, capsys: Captured) -> None:
+    (tmp_path / "plan.json").write_text("{}")
+    (tmp_path / "events.jsonl").touch()
+    assert main([verb, str(tmp_path)]) == 2
+    assert "not a plan of this version" in capsys.readouterr().err
+
+
+def test_a_damaged_sweep_is_refused(tmp_path: Path, capsys: Captured) -> None:
+    (tmp_path / "sweep.json").write_text('{"arguments": [')
+    for command in (["sweep", "report"], ["sweep", "resume"], ["record"]):
+        assert main([*command, str(tmp_path)]) == 2
+        assert "not a sweep of this version" in capsys.readouterr().err
+
+
 def test_values_are_shown_as_yaml_and_json_have_them() -> None:
     assert [shown(value) for value in (None, True, 1e-5, "auto", [1, "a"])] == [
         "null",

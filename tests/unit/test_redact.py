@@ -71,6 +71,16 @@ def test_secrets_of_this_process_are_hidden_wherever_they_occur() -> None:
     assert done.stdout == f"it said {HIDDEN} and user\n"
 
 
+@pytest.mark.parametrize("name", ["MYSQL_PWD", "DB_PASS", "AZURE_STORAGE_KEY", "WANDB_KEY", "GITHUB_PAT"])
+def test_variables_that_hold_secrets_by_custom_are_known(name: str) -> None:
+    assert redact_override(f"launcher.env.{name}=correct-horse") == f"launcher.env.{name}={HIDDEN}"
+
+
+@pytest.mark.parametrize("override", ["model.tokenizer=bytes", "compile=torch", "data.path=/a/pass/key.txt"])
+def test_what_only_sounds_like_one_stays(override: str) -> None:
+    assert redact_override(override) == override
+
+
 def test_trees_and_overrides() -> None:
     tree = {
         "overrides": ["launcher.env.HF_TOKEN=xyzzy12", "stage=2"],

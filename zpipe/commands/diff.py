@@ -5,14 +5,11 @@ from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from zpipe.compare import Difference, Side, differences
 from zpipe.exits import Exit
 from zpipe.explain import shown
 from zpipe.formats import FORMATS, Format, is_data, print_data
-from zpipe.plan import FILE_NAME, Plan, read_plan
-from zpipe.problems import Problem, Refusal
+from zpipe.plan import read_plan
 from zpipe.report import print_table
 
 
@@ -23,7 +20,7 @@ def diff(arguments: list[str]) -> int:
     parser.add_argument("b", metavar="RUN_B", help="the other one")
     parser.add_argument("--format", choices=FORMATS, default="text")
     options = parser.parse_args(arguments)
-    found = differences(_read(options.a), _read(options.b))
+    found = differences(read_plan(Path(options.a)), read_plan(Path(options.b)))
     print_differences(found, options.format)
     return Exit.FINISHED
 
@@ -43,22 +40,3 @@ def print_differences(found: list[Difference], form: Format) -> None:
 
 def _cell(side: Side) -> str:
     return f"{shown(side.value)}  ({side.source})" if side.source else shown(side.value)
-
-
-def _read(path: str) -> Plan:
-    try:
-        return read_plan(Path(path))
-    except OSError:
-        raise Refusal([_no_plan(path, f"no {FILE_NAME} is there")]) from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise Refusal(
-            [_no_plan(path, f"not a plan of this version of zpipe: {where}: {first['msg']}")]
-        ) from None
-
-
-def _no_plan(path: str, reason: str) -> Problem:
-    return Problem(
-        "diff", path, reason, "a run folder, or a plan.json", "zpipe diff outputs/DAY/A outputs/DAY/B"
-    )

@@ -1,9 +1,11 @@
 """What a sweep is: `sweep.json` in its folder, written before the first point and read by every point."""
 
-import json
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from zpipe.plan import write_json
+from zpipe.problems import Problem, Refusal
 from zpipe.redact import redact_override
 from zpipe.report import as_written
 from zpipe.schema.base import Group
@@ -40,9 +42,15 @@ class Definition(Group):
 
 
 def read_definition(folder: Path) -> Definition | None:
-    """The sweep of this folder, or None."""
+    """The sweep of this folder, or None. Raises Refusal for a file of another version, or a damaged one."""
     file = folder / FILE_NAME
-    return Definition.model_validate(json.loads(file.read_text())) if file.is_file() else None
+    if not file.is_file():
+        return None
+    try:
+        return Definition.model_validate_json(file.read_text())
+    except ValidationError as error:
+        reason = f"not a sweep of this version of zpipe: {error.errors()[0]['msg']}"
+        raise Refusal([Problem("sweep", str(file), reason)]) from None
 
 
 def write_definition(folder: Path, definition: Definition) -> None:

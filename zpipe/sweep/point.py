@@ -1,5 +1,6 @@
 """One point of a sweep, in whatever process Hydra's launcher runs it: answered from the ledger, or run."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +27,8 @@ def run_point(sweep_dir: Path, run_dir: Path, overrides: list[str], worst: float
     if known is not None:
         return ledger.objective_of(known, worst)
     folder = _unused(run_dir)
-    attempt = ledger.begun(folder.name, overrides, definition.session)
+    below = os.path.relpath(folder, sweep_dir)  # hydra.sweep.subdir may have several levels
+    attempt = ledger.begun(below, overrides, definition.session)
     ledger.note(sweep_dir, attempt)
     outcome = run(folder, definition)
     attempt = attempt.ended(outcome)
