@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -185,15 +186,15 @@ def test_signals_are_noted_and_the_old_handlers_come_back() -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_a_lost_terminal_is_noted_unless_it_is_to_be_ignored() -> None:
-    with signals_noted() as caught:
-        os.kill(os.getpid(), signal.SIGHUP)
-    assert caught.number == signal.SIGHUP
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+@pytest.mark.parametrize(
+    ("handler", "noted"), [(signal.SIG_DFL, signal.SIGHUP), (signal.SIG_IGN, None)], ids=["shell", "nohup"]
+)
+def test_a_lost_terminal_is_noted_unless_it_is_to_be_ignored(handler: Any, noted: int | None) -> None:
+    before = signal.signal(signal.SIGHUP, handler)
     try:
         with signals_noted() as caught:
             os.kill(os.getpid(), signal.SIGHUP)
-        assert caught.number is None
+        assert caught.number == noted
     finally:
         signal.signal(signal.SIGHUP, before)
 
