@@ -20,7 +20,7 @@ _SECRET_ARGUMENT = re.compile(
     r"([?&][\w-]*(?:password|passwd|pwd|token|secret|api_?key|access_?key)=)[^&\s\"']*", re.IGNORECASE
 )
 _NAMES = r"password|passwd|passphrase|secret|credential|api_?key|access_?key|private_?key"
-_SECRET_NAME = re.compile(rf"{_NAMES}|(^|[_.-])(token|pwd|pass|pat)$|_key$", re.IGNORECASE)
+_SECRET_NAME = re.compile(rf"{_NAMES}|(^|[_.-])token$|[_-](pwd|pass|pat|key)$", re.IGNORECASE)
 _ASSIGNED = re.compile(
     rf"((?:{_NAMES}|(?<![a-z])token)[\"']?\s*[=:]\s*[\"']?)(?!null\b|true\b|false\b)[^\s\"',;&{{\[\]}}]+",
     re.IGNORECASE,

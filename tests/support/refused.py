@@ -341,6 +341,7 @@ REFUSED: list[Row] = [
     (["compile=deepcompile"], "compile.deepcompile", CPU),
     (["compile=deepcompile", "stage=0"], "compile.deepcompile", ONE_GPU),
     (["compile=torch", "compile.free_activation=true"], "compile.free_activation", ONE_GPU),
+    (["data.path="], "data.path", CPU),
     (["launcher.env.CUDA_VISIBLE_DEVICES=0"], "launcher.env.CUDA_VISIBLE_DEVICES", FOUR_GPUS),
     (
         ["stage=1", "deepspeed.prescale_gradients=true", "deepspeed.gradient_predivide_factor=2"],

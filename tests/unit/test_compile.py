@@ -170,3 +170,11 @@ def test_gathering_in_sequence_compiles_the_bucket_that_deepspeed_makes_of_it() 
 def test_stage_1_that_reads_one_key_alone_is_told() -> None:
     plan = plan_of("stage=1", "precision=bf16", "precision.data_types.grad_accum_dtype=fp32")
     assert [notice.level for notice in plan.notices if "BF16_Optimizer" in notice.text] == ["warning"]
+
+
+def test_epochs_that_steps_overrule_are_told() -> None:
+    def warned(*overrides: str) -> list[str]:
+        return [each.key for each in plan_of(*overrides).notices if each.key == "train.num_train_epochs"]
+
+    assert warned("train.num_train_epochs=3") == ["train.num_train_epochs"]
+    assert warned("train.num_train_epochs=3", "train.max_steps=-1") == []

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from zpipe.redact import HIDDEN, redact, redact_override, redact_tree, remember_secrets
+from zpipe.redact import HIDDEN, redact, redact_override, redact_tree, remember_secrets, secrets_among
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +79,11 @@ def test_variables_that_hold_secrets_by_custom_are_known(name: str) -> None:
 @pytest.mark.parametrize("override", ["model.tokenizer=bytes", "compile=torch", "data.path=/a/pass/key.txt"])
 def test_what_only_sounds_like_one_stays(override: str) -> None:
     assert redact_override(override) == override
+
+
+@pytest.mark.parametrize("name", ["PWD", "OLDPWD", "PATH", "HOME", "PASS_THROUGH"])
+def test_folders_of_the_shell_are_no_secrets(name: str) -> None:
+    assert secrets_among({name: "/home/me/work"}) == set()
 
 
 def test_trees_and_overrides() -> None:

@@ -54,6 +54,7 @@ NOTICES: tuple[Advice, ...] = (
     *optimizer.NOTICES,
     *scheduler.NOTICES,
     *engine.NOTICES,
+    *training.NOTICES,
 )
 
 

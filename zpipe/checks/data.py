@@ -58,8 +58,9 @@ def data_is_there(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     if data.source != "files":
         return
     allowed = f"a {', '.join(SUFFIXES)} file, a folder of such, or a hub id such as org/name"
-    if data.path is None:
-        yield Problem("data.path", None, "not given", allowed, "data.path=train.jsonl, or data=python_stdlib")
+    if not data.path:
+        reason = "not given" if data.path is None else "it is empty"
+        yield Problem("data.path", data.path, reason, allowed, "data.path=train.jsonl, or data=python_stdlib")
         return
     path = Path(data.path).expanduser()
     if not path.exists():

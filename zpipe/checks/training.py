@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from zpipe.facts.facts import Facts
+from zpipe.plan import Notice
 from zpipe.problems import Problem
 from zpipe.schema.experiment import Experiment
 from zpipe.schema.surroundings import Checkpoint
@@ -151,6 +152,14 @@ def _ignored(key: str, value: Any, default: Any, switch: str) -> Iterator[Proble
         yield Problem(key, value, f"acts with {name} only", without, f"{switch}, or {drop}")
 
 
+def warn_of_epochs_without_effect(experiment: Experiment, facts: Facts) -> Iterator[Notice]:
+    """transformers lets max_steps decide."""
+    train, name = experiment.train, "num_train_epochs"
+    if train.max_steps > 0 and train.num_train_epochs != _default(Train, name):
+        text = f"train.max_steps={train.max_steps} decides; train.max_steps=-1 lets the epochs decide"
+        yield Notice(level="warning", key=f"train.{name}", text=text)
+
+
 ERRORS = (
     steps_or_epochs,
     evaluation_needs_held_out_data,
@@ -161,3 +170,4 @@ ERRORS = (
     workers_load_ahead,
     settings_have_their_switch_on,
 )
+NOTICES = (warn_of_epochs_without_effect,)
