@@ -209,6 +209,15 @@ def test_a_dead_rank_is_told_with_its_signal_its_place_and_its_last_line() -> No
     assert classify(evidence).reason == reason
 
 
+def test_an_error_that_announces_its_reason_is_told_with_it() -> None:
+    announced = error(
+        "ValidationError", "Class validation error:\n    hidden size (64) is no multiple of 3\n  more"
+    )
+    assert announced.line == "ValidationError: Class validation error: hidden size (64) is no multiple of 3"
+    assert error(message="first\nsecond").line == "ValueError: first"
+    assert error(message="").line == "ValueError: "
+
+
 def test_a_failed_build_is_told_by_the_compilers_first_error() -> None:
     evidence = Evidence(heard(), 1, errors=(error("OperatorBuildError", OPERATOR),))
     assert classify(evidence).reason == "cpu_adam could not be built: adam.cpp:3: error: no"

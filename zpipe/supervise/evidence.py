@@ -72,9 +72,10 @@ class RankError:
 
     @property
     def line(self) -> str:
-        """For people, in one line."""
-        first = next((line.strip() for line in self.message.splitlines() if line.strip()), "")
-        return f"{self.type}: {first}"
+        """For people, in one line: the first of the message, with the next where it only announces that."""
+        lines = [line.strip() for line in self.message.splitlines() if line.strip()]
+        said = lines[:2] if lines and lines[0].endswith(":") else lines[:1]
+        return f"{self.type}: {' '.join(said)}"
 
 
 @dataclass(frozen=True)
