@@ -278,3 +278,20 @@ def test_a_range_test_begins_where_deepspeed_would_begin_it(tmp_path: Path) -> N
     overrides = import_files([written(tmp_path, config)]).overrides
     params = plan_of(*overrides, hardware=ONE_GPU).ds_config["scheduler"]["params"]
     assert params["lr_range_test_min_lr"] == 1e-3
+
+
+def test_warmup_steps_of_the_json_are_those_of_the_training(tmp_path: Path) -> None:
+    config = {
+        "zero_optimization": {"stage": 2},
+        "optimizer": {"type": "AdamW", "params": {"lr": 3e-5}},
+        "scheduler": {
+            "type": "WarmupDecayLR",
+            "params": {"warmup_max_lr": 3e-5, "warmup_num_steps": 500, "total_num_steps": 2000},
+        },
+    }
+    imported = import_files([written(tmp_path, config)])
+    assert imported.findings == ()
+    params = plan_of(*imported.overrides, "train.max_steps=2000", hardware=ONE_GPU).ds_config["scheduler"][
+        "params"
+    ]
+    assert {name: params[name] for name in config["scheduler"]["params"]} == config["scheduler"]["params"]

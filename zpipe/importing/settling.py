@@ -135,6 +135,8 @@ def _scheduler(found: Found) -> None:
     key = "scheduler.params.warmup_num_steps"
     if str(kind).startswith("Warmup") and key not in found.present:
         found.put("train.warmup_steps", WARMUP_NUM_STEPS, key)
+    elif key in found.values and key not in found.fixed:  # transformers takes no other in the JSON
+        found.put("train.warmup_steps", found.values.pop(key), key)
     first = "scheduler.params.lr_range_test_min_lr"
     if kind == "LRRangeTest" and first not in found.present:
         found.put(first, LR_RANGE_TEST_MIN_LR, first)
