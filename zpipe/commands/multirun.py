@@ -5,7 +5,6 @@ from pathlib import Path
 
 from hydra._internal.utils import get_args_parser
 
-from zpipe.commands.run import hand_over
 from zpipe.compose.overrides import rewrite
 from zpipe.exits import Exit
 from zpipe.problems import Problem, Refusal
@@ -37,6 +36,8 @@ def resume(arguments: list[str], folder: Path) -> int:
 
 def _lead(arguments: list[str]) -> int:
     """Runs the points and closes the sweep, however it ends."""
+    from zpipe.compose.job import hand_over
+
     parsed = get_args_parser().parse_args(arguments)
     flags = [argument for argument in arguments if argument not in parsed.overrides]
     overrides = rewrite(parsed.overrides)

@@ -1,7 +1,5 @@
 """`zpipe [OVERRIDES]`: a run, or with -m a sweep."""
 
-import sys
-
 from hydra._internal.utils import get_args_parser
 
 from zpipe.compose.compose import compose_once
@@ -23,18 +21,10 @@ def run(arguments: list[str]) -> int:
     overrides = rewrite(parsed.overrides)
     if not only_prints:
         _check(overrides)
+    from zpipe.compose.job import hand_over, outcomes
+
     hand_over([argument for argument in arguments if argument not in parsed.overrides], overrides)
-    from zpipe.compose.job import outcomes
-
     return outcomes[-1].exit_code if outcomes else Exit.FINISHED
-
-
-def hand_over(flags: list[str], overrides: list[str]) -> None:
-    """Lets Hydra do what this command line says."""
-    from zpipe.compose.job import run_under_hydra
-
-    sys.argv = ["zpipe", *flags, *overrides]
-    run_under_hydra()
 
 
 def _check(overrides: list[str]) -> None:

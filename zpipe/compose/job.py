@@ -1,6 +1,7 @@
 """The function that Hydra calls for each run, in this process or in one that its launcher started."""
 
 import math
+import sys
 from pathlib import Path
 
 from hydra import main as hydra_main
@@ -24,9 +25,10 @@ outcomes: list[Outcome] = []
 """Of the runs in this process, oldest first."""
 
 
-def run_under_hydra() -> None:
-    """Hands sys.argv to Hydra, which composes and calls `_job` once, or once for each point of a sweep."""
+def hand_over(flags: list[str], overrides: list[str]) -> None:
+    """Lets Hydra do what this command line says: it calls `_job` once, or once for each point of a sweep."""
     register()
+    sys.argv = ["zpipe", *flags, *overrides]
     hydra_main(config_path=str(CONF), config_name="config", version_base="1.3")(_job)()
 
 
