@@ -90,6 +90,8 @@ class Plan(Group):
     unresolved: dict[str, str]
     """Dotted JSON keys left at `auto`, each with the reason."""
     notices: list[Notice]
+    expected_files: list[str]
+    """Relative to run_dir, what a finished run leaves behind."""
     provenance: Provenance = Provenance()
     """Where the values of the experiment and of the JSON came from."""
 

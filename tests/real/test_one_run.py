@@ -22,6 +22,12 @@ def test_loss_falls(small_run: Run) -> None:
     assert losses[-1] < 3.6
 
 
+def test_every_expected_file_is_there(small_run: Run) -> None:
+    plan = json.loads((small_run.folder / "plan.json").read_text())
+    for pattern in plan["expected_files"]:
+        assert list(small_run.folder.glob(pattern)), pattern
+
+
 def test_the_plan_of_a_run_says_where_its_values_came_from(small_run: Run) -> None:
     provenance = json.loads((small_run.folder / "plan.json").read_text())["provenance"]
     assert provenance["experiment"]["train.max_steps"][-1] == {"source": "train.max_steps=30", "value": 30}

@@ -42,6 +42,7 @@ def make_plan(run_dir: Path, **changes: Any) -> Plan:
         "swap_dir": None,
         "unresolved": {},
         "notices": [],
+        "expected_files": ["plan.json", "ds_config.json", "events.jsonl"],
     }
     plan = Plan(**{**fields, **changes})
     write_plan(plan)

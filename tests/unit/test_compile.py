@@ -178,3 +178,19 @@ def test_epochs_that_steps_overrule_are_told() -> None:
 
     assert warned("train.num_train_epochs=3") == ["train.num_train_epochs"]
     assert warned("train.num_train_epochs=3", "train.max_steps=-1") == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "kept"),
+    [
+        (["checkpoint.save_steps=3", "checkpoint.save_total_limit=2"], [6, 7]),
+        (["checkpoint.save_steps=3", "checkpoint.save_total_limit=null"], [3, 6, 7]),
+        (["checkpoint.save_steps=500"], [7]),
+        (["checkpoint=none"], []),
+    ],
+)
+def test_the_last_step_is_saved_and_expected_whatever_save_steps_are(
+    overrides: list[str], kept: list[int]
+) -> None:
+    expected = plan_of("train.max_steps=7", "train.warmup_steps=0", *overrides).expected_files
+    assert [name for name in expected if name.startswith("checkpoint")] == [f"checkpoint-{n}" for n in kept]

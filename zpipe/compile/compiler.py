@@ -62,6 +62,7 @@ def compile_plan(
         swap_dir=swap_dir,
         unresolved=unresolved(config),
         notices=[*checks.notices(experiment, facts), *_say_what_was_decided(facts)],
+        expected_files=_expected_files(experiment, facts),
         provenance=provenance.model_copy(update={"ds_config": derivations(config, experiment)}),
     )
 
@@ -82,6 +83,27 @@ def _say_what_was_decided(facts: Facts) -> list[Notice]:
         return []
     text = f"{facts.model.name} starts from random weights"
     return [Notice(level="info", key="model", text=text)]
+
+
+def _expected_files(experiment: Experiment, facts: Facts) -> list[str]:
+    files = ["plan.json", "ds_config.json", "config.yaml", "events.jsonl"]
+    files += [f"checkpoint-{step}" for step in _kept_checkpoints(experiment, facts)]
+    if experiment.checkpoint.save_final_model:
+        files += ["model/config.json", "model/*.safetensors"]
+    return files
+
+
+def _kept_checkpoints(experiment: Experiment, facts: Facts) -> list[int]:
+    """Every save_steps and the last (transformers/trainer_callback.py), as far as they are counted yet.
+
+    Where the best is kept too, it takes the place of one that nobody knows yet: the last alone is certain.
+    """
+    checkpoint, total = experiment.checkpoint, facts.total_steps
+    if total is None or checkpoint.save_strategy != "steps":
+        return []
+    steps = [*range(checkpoint.save_steps, total, checkpoint.save_steps), total]
+    limit = 1 if experiment.train.load_best_model_at_end else checkpoint.save_total_limit
+    return steps[-limit:] if limit else steps
 
 
 def _versions() -> dict[str, str]:
