@@ -1,14 +1,12 @@
 """A run whose zpipe was killed: judged afterwards, by what lies in its folder."""
 
-import shutil
 from pathlib import Path
 
 from zpipe.events import FILE_NAME as EVENTS_FILE
 from zpipe.events import EventReader
-from zpipe.launchers.logs import hide_secrets
 from zpipe.outcome import read_outcome
 from zpipe.plan import read_plan
-from zpipe.runner import conclude
+from zpipe.runner import conclude, tidy
 from zpipe.spare import give_up
 from zpipe.supervise.evidence import Heard, from_folder
 from zpipe.supervise.samples import KEPT, read_samples
@@ -27,9 +25,7 @@ def conclude_if_abandoned(run_dir: Path) -> None:
             return
         give_up(run_dir)
         plan = read_plan(run_dir).model_copy(update={"run_dir": str(run_dir)})
-        hide_secrets(run_dir)
-        if plan.swap_dir is not None:
-            shutil.rmtree(plan.swap_dir, ignore_errors=True)
+        tidy(plan)
         heard = Heard()
         for event in EventReader(run_dir).read_new():
             heard.hear(event)

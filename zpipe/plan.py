@@ -7,7 +7,7 @@ workers read. The dry run (`zpipe plan`) ends with it.
 import json
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import ValidationError
@@ -160,15 +160,25 @@ def without_secrets(plan: Plan) -> Plan:
 
 def read_plan(path: Path) -> Plan:
     """Reads a plan.json, or the one inside a run folder. Raises Refusal for what is none."""
-    file = path / FILE_NAME if path.is_dir() else path
+    return read_own(
+        Plan, path / FILE_NAME if path.is_dir() else path, "plan", f"a run folder, or a {FILE_NAME}"
+    )
+
+
+Own = TypeVar("Own", bound=Group)
+
+
+def read_own(kind: type[Own], file: Path, what: str, allowed: str) -> Own:
+    """A JSON file that zpipe wrote; raises Refusal where it is missing, damaged or another version's."""
     try:
-        return Plan.model_validate_json(file.read_text())
-    except OSError:
-        reason = f"no {FILE_NAME} is there"
+        return kind.model_validate_json(file.read_text())
+    except OSError as error:
+        reason = f"it cannot be read: {error.strerror}"
     except ValidationError as error:
         first = error.errors()[0]
-        reason = f"not a plan of this version of zpipe: {'.'.join(map(str, first['loc']))}: {first['msg']}"
-    raise Refusal([Problem("plan", str(path), reason, f"a run folder, or a {FILE_NAME}")])
+        where = ".".join(map(str, first["loc"]))
+        reason = f"not a {what} of this version of zpipe: {where}: {first['msg']}"
+    raise Refusal([Problem(what, str(file), reason, allowed)])
 
 
 def write_json(path: Path, value: Any) -> Path:

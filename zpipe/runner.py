@@ -69,9 +69,7 @@ def _train_and_record(plan: Plan, experiment: Experiment, parent_run_id: str | N
         recorder.start()
     with Progress(plan) as progress:
         evidence = supervise(plan, progress)
-    hide_secrets(plan.folder)
-    if plan.swap_dir is not None:
-        shutil.rmtree(plan.swap_dir, ignore_errors=True)
+    tidy(plan)
     outcome, postmortem = conclude(plan, evidence)
     if recorder is not None:
         status = None if outcome.ending == "refused" else outcome.mlflow_status
@@ -87,6 +85,13 @@ def _train_and_record(plan: Plan, experiment: Experiment, parent_run_id: str | N
         if postmortem is not None:
             print_postmortem(postmortem.path, [each.overrides for each in postmortem.suggestions])
     return outcome
+
+
+def tidy(plan: Plan) -> None:
+    """What a run that has ended must not leave behind: secrets in its logs, and its swap files."""
+    hide_secrets(plan.folder)
+    if plan.swap_dir is not None:
+        shutil.rmtree(plan.swap_dir, ignore_errors=True)
 
 
 def conclude(plan: Plan, evidence: Evidence) -> tuple[Outcome, PostMortem | None]:

@@ -94,8 +94,7 @@ def grad_norm_is_kept_where_it_is_used(experiment: Experiment, facts: Facts) -> 
     key = "stage.compute_grad_norm"
     if experiment.offload.offload_optimizer.device != "none":
         yield Problem(key, False, "DeepSpeed refuses it under optimizer offload", "null", f"{key}=null")
-    accumulates = experiment.precision.data_types.grad_accum_dtype == "fp32"
-    if stage.stage == 1 and facts.dtype == "bf16" and accumulates:
+    if runs_bf16_optimizer(experiment, facts.dtype):
         reason = "DeepSpeed refuses it at stage 1 with bf16 and fp32 accumulation"
         yield Problem(key, False, reason, "null", f"{key}=null, or stage=2")
 

@@ -89,9 +89,11 @@ def _bad_sizes(config: Mapping[str, Any], folder: Path | None) -> Iterator[Probl
     """Sizes that are no whole number above 0; some may be null."""
     dense = config.get("model_type") in DENSE_DECODERS
     read = EXAMPLES if dense else {"hidden_size", "max_position_embeddings", "n_embd", "n_positions"}
-    for name in [each for each in EXAMPLES if each in read and each in config]:
-        value = config[name]
-        if _is_size(value) or (value is None and name in MAY_BE_NULL):
+    for name in EXAMPLES:
+        value = config.get(name)
+        if name not in read or name not in config or _is_size(value):
+            continue
+        if value is None and name in MAY_BE_NULL:
             continue
         reason = "a whole number above 0 is needed"
         if folder is not None:

@@ -6,9 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from zpipe.events import Event, EventReader
+from zpipe.locks import held
 from zpipe.plan import Plan
 from zpipe.record.client import open_client
 from zpipe.record.reading import read_some
@@ -86,18 +85,10 @@ class Follower:
 @contextlib.contextmanager
 def claimed(run_dir: Path) -> Iterator[None]:
     """Makes sure that a run is recorded by one process at a time; the claim dies with its process."""
-    lock = FileLock(run_dir / _LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise RuntimeError("another process is recording this run") from None
-    except (OSError, NotImplementedError):  # where the file system knows no locks, nobody else is assumed
+    with held(run_dir / _LOCK) as is_ours:
+        if not is_ours:
+            raise RuntimeError("another process is recording this run")
         yield
-        return
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def shown(error: Exception, uri: str) -> str:

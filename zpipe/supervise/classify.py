@@ -104,11 +104,10 @@ def _watchdog_abort(evidence: Evidence) -> Verdict | None:
     death = root_death(evidence)
     if death is None or death.exit_code != -signal.SIGABRT:
         return None
-    lines = evidence.lines.get(death.rank, ())
-    line = next((line for line in lines if _COLLECTIVE_TIMEOUT.search(line)), None)
+    line = _line_of(evidence, death.rank, _COLLECTIVE_TIMEOUT)
     if line is None:
         return None
-    return Verdict("hang", f"a collective timed out {_where(evidence)}: {line.strip()}", death.rank)
+    return Verdict("hang", f"a collective timed out {_where(evidence)}: {line}", death.rank)
 
 
 def _operator_build(evidence: Evidence) -> Verdict | None:
@@ -175,10 +174,10 @@ def _abort_for_memory(evidence: Evidence, death: Death | None) -> Verdict | None
     """C++ code ends the process when it gets no memory, and says so on standard error alone."""
     if death is None or death.signal_name is None:
         return None
-    line = next((line for line in evidence.lines.get(death.rank, ()) if _HOST_MEMORY.search(line)), None)
+    line = _line_of(evidence, death.rank, _HOST_MEMORY)
     if line is None:
         return None
-    reason = f"rank {death.rank} ended by {death.signal_name} {_where(evidence)}: {line.strip()}"
+    reason = f"rank {death.rank} ended by {death.signal_name} {_where(evidence)}: {line}"
     return Verdict("host_out_of_memory", reason, death.rank)
 
 
@@ -259,6 +258,12 @@ def _lacks_host_memory(error: RankError) -> bool:
     said = f"{error.type}: {error.message}"
     pinned = "out of memory" in error.message and _PINNED_MEMORY.search(error.traceback)
     return bool(_HOST_MEMORY.search(said) or pinned)
+
+
+def _line_of(evidence: Evidence, rank: int, pattern: re.Pattern[str]) -> str | None:
+    """The first of a rank's last lines that says so."""
+    lines = evidence.lines.get(rank, ())
+    return next((line.strip() for line in lines if pattern.search(line)), None)
 
 
 def _where(evidence: Evidence) -> str:

@@ -5,16 +5,16 @@ import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import psutil
-from filelock import FileLock, Timeout
 
 from zpipe.events import Event, EventReader
+from zpipe.locks import held
 from zpipe.plan import Plan
 from zpipe.spare import give_up, set_aside
 from zpipe.supervise.evidence import Evidence, Heard, Silence, from_folder
@@ -35,25 +35,9 @@ def make_ready(plan: Plan) -> None:
     set_aside(plan.folder)
 
 
-@contextmanager
-def supervised(run_dir: Path) -> Iterator[bool]:
-    """Claims the supervision of a run; yields False if another process has it.
-
-    Where the file system knows no locks, nobody else is assumed.
-    """
-    lock = FileLock(run_dir / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        yield False
-        return
-    except (OSError, NotImplementedError):
-        yield True
-        return
-    try:
-        yield True
-    finally:
-        lock.release()
+def supervised(run_dir: Path) -> AbstractContextManager[bool]:
+    """Claims the supervision of a run; gives False if another process has it."""
+    return held(run_dir / LOCK)
 
 
 class Sink(Protocol):

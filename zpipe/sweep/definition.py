@@ -2,10 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from zpipe.plan import write_json
-from zpipe.problems import Problem, Refusal
+from zpipe.plan import read_own, write_json
 from zpipe.redact import redact_override
 from zpipe.report import as_written
 from zpipe.schema.base import Group
@@ -44,13 +41,7 @@ class Definition(Group):
 def read_definition(folder: Path) -> Definition | None:
     """The sweep of this folder, or None. Raises Refusal for a file of another version, or a damaged one."""
     file = folder / FILE_NAME
-    if not file.is_file():
-        return None
-    try:
-        return Definition.model_validate_json(file.read_text())
-    except ValidationError as error:
-        reason = f"not a sweep of this version of zpipe: {error.errors()[0]['msg']}"
-        raise Refusal([Problem("sweep", str(file), reason)]) from None
+    return read_own(Definition, file, "sweep", "the folder of a sweep") if file.is_file() else None
 
 
 def write_definition(folder: Path, definition: Definition) -> None:

@@ -44,15 +44,12 @@ def _grown(spans: list[Span], encoder: Encoder) -> list[Piece]:
     pieces: list[Piece] = []
     before, done = "", np.empty(0, np.int32)
     for text, learned in spans:
-        before += text
-        (whole,) = encoder([before])
+        (whole,) = encoder([before + text])
         if whole[: len(done)].tolist() != done.tolist():
+            before, done = "", done[:0]
             (whole,) = encoder([text])
-            pieces.append((whole, learned))
-            before, done = text, whole
-            continue
         pieces.append((whole[len(done) :], learned))
-        done = whole
+        before, done = before + text, whole
     return pieces
 
 

@@ -104,23 +104,21 @@ class Encoder:
         if self.as_bytes:
             # A thousand times faster than the Python tokenizer.
             return [_byte_ids(text) for text in texts]
-        encoded = self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)
-        return [np.asarray(ids, dtype=np.int32) for ids in encoded["input_ids"]]
+        return [np.asarray(ids, dtype=np.int32) for ids in self._encoded(texts)["input_ids"]]
 
     def located(self, texts: list[str]) -> list[tuple[Ids, Ids]]:
         """The ids of each text, and where in it each begins and ends; only fast tokenizers know."""
-        encoded = self.tokenizer(
-            texts,
-            add_special_tokens=False,
-            return_attention_mask=False,
-            return_offsets_mapping=True,
-            verbose=False,
-        )
+        encoded = self._encoded(texts, return_offsets_mapping=True)
         pairs = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
         return [
             (np.asarray(ids, dtype=np.int32), np.asarray(places, dtype=np.int32).reshape(-1, 2))
             for ids, places in pairs
         ]
+
+    def _encoded(self, texts: list[str], **more: bool) -> Any:
+        return self.tokenizer(
+            texts, add_special_tokens=False, return_attention_mask=False, verbose=False, **more
+        )
 
     def render(self, messages: list[dict[str, Any]], open_reply: bool = False) -> str:
         """The text of a conversation; `open_reply` adds what stands before an assistant's reply."""
