@@ -1,0 +1,8 @@
+"""For every rule a bad command line, in modules by what it is about."""
+
+from tests.support.refused import basics, engine, optimizing, zero
+from tests.support.refused.rows import FOUR_GPUS, OLD_GPU, ONE_GPU, Row, command
+
+__all__ = ["FOUR_GPUS", "OLD_GPU", "ONE_GPU", "REFUSED", "Row", "command"]
+
+REFUSED: list[Row] = [*basics.ROWS, *optimizing.ROWS, *engine.ROWS, *zero.ROWS]

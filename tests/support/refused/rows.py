@@ -1,0 +1,17 @@
+"""A row: a bad command line, the key that must be named, and the machine that it is planned for."""
+
+from tests.support.planning import CPU, H200, V100, gpus
+from zpipe.facts.hardware import Hardware
+
+Row = tuple[list[str], str, Hardware]
+
+ONE_GPU = gpus(H200)
+OLD_GPU = gpus(V100)
+FOUR_GPUS = gpus(H200, H200, H200, H200)
+MACHINES = {CPU: "no GPU", ONE_GPU: "one H200", OLD_GPU: "one V100", FOUR_GPUS: "four H200"}
+
+
+def command(row: Row) -> str:
+    """The row as a person would type it, with the machine as a comment."""
+    overrides, _, hardware = row
+    return f"zpipe plan {' '.join(overrides)}   # {MACHINES[hardware]}"
