@@ -17,10 +17,10 @@ from pathlib import Path
 import mlflow.store.tracking.sqlalchemy_store  # noqa: F401 - before the fork
 
 from tests.support.plans import make_plan
-from zpipe.events import EventWriter
 from zpipe.record.client import open_client
-from zpipe.record.recorder import record_run
+from zpipe.record.recorder_thread import record_run
 from zpipe.record.store import default_uri
+from zpipe.runfolder.event_file import EventWriter
 
 ROOT = Path("outputs") / "benchmarks" / "first_use"
 STEPS = 50

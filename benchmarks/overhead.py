@@ -16,7 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from zpipe.facts.hardware import detect
+from zpipe.machine.hardware import detect
 
 ROOT = Path("outputs") / "benchmarks" / "overhead"
 SIZES = {

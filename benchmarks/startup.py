@@ -17,7 +17,8 @@ from pathlib import Path
 
 HEAVY = ("torch", "transformers", "deepspeed", "mlflow")
 BLOCKED = (
-    "import sys; sys.modules.update(dict.fromkeys({names!r})); from zpipe.cli import main; sys.exit(main())"
+    "import sys; sys.modules.update(dict.fromkeys({names!r}));"
+    "from zpipe.cli.main import main; sys.exit(main())"
 )
 BASE = "accelerate launch --help"
 

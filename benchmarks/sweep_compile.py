@@ -13,8 +13,8 @@ from zpipe.compile.compiler import compile_plan
 from zpipe.compose.compose import Composed, compose_once
 from zpipe.compose.overrides import rewrite
 from zpipe.compose.sweep import Point, sweep_of
-from zpipe.facts.hardware import Hardware, detect
-from zpipe.plan import Plan
+from zpipe.machine.hardware import Hardware, detect
+from zpipe.plan.plan import Plan
 
 POINTS = 1000
 

@@ -66,13 +66,13 @@ def train(steps: int, logging_steps: int, folder: Path) -> dict[str, Times]:
     from transformers import Trainer
     from transformers.integrations import MLflowCallback
 
-    import zpipe.train.trainer as trainer_module
+    import zpipe.train.trainers.causal_lm as trainer_module
     from zpipe.compile.compiler import compile_plan
     from zpipe.compose.compose import compose_once
     from zpipe.compose.overrides import rewrite
-    from zpipe.facts.hardware import detect
-    from zpipe.inprocess import run_worker
-    from zpipe.plan import write_plan
+    from zpipe.launchers.worker_here import run_worker
+    from zpipe.machine.hardware import detect
+    from zpipe.plan.plan import write_plan
     from zpipe.train.callbacks import EventCallback
 
     times: dict[str, Times] = {"zpipe": defaultdict(list), "MLflowCallback": defaultdict(list)}

@@ -25,7 +25,7 @@ def needs(tool: str, found: bool) -> None:
 @pytest.fixture(scope="session")
 def libaio() -> None:
     """Marks a test that reads and writes swap files."""
-    from zpipe.preflight import links_against
+    from zpipe.machine.probes import links_against
 
     needs("libaio-dev", links_against("aio"))
 

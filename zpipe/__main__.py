@@ -2,7 +2,7 @@
 
 import sys
 
-from zpipe.cli import main
+from zpipe.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.process import SMALL, Run, environment, zpipe
-from zpipe.plan import Plan
+from zpipe.plan.plan import Plan
 
 pytestmark = pytest.mark.real
 

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from tests.support.planning import H200, gpus
-from zpipe.importing.settling import WARMUP_NUM_STEPS
-from zpipe.plan import Plan
+from zpipe.converters.resolve import WARMUP_NUM_STEPS
+from zpipe.plan.plan import Plan
 from zpipe.schema.json_names import leaves
 
 BLOCKS = {

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from zpipe.importing.importer import Imported
+from zpipe.converters.importer import Imported
 
 GUIDE = Path(__file__).resolve().parents[1] / "inputs" / "guide"
 """The JSON fragments of the DeepSpeed guide, as they stand there."""

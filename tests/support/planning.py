@@ -6,8 +6,8 @@ from zpipe.compile.compiler import compile_plan
 from zpipe.compose.compose import Composed, compose_once, composing
 from zpipe.compose.overrides import rewrite
 from zpipe.compose.sweep import Base, Composer, Point
-from zpipe.facts.hardware import Gpu, Hardware
-from zpipe.plan import Plan
+from zpipe.machine.hardware import Gpu, Hardware
+from zpipe.plan.plan import Plan
 from zpipe.problems import Problem, Refusal
 from zpipe.schema.experiment import Experiment
 

@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from zpipe.events import EventReader
+from zpipe.runfolder.event_file import EventReader
 
 Series = dict[str, list[tuple[int, float]]]
 LARGEST = 1.7976931348623157e308

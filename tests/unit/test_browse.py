@@ -6,15 +6,15 @@ import pytest
 
 from tests.support.plans import make_plan
 from tests.support.store import put_store
-from zpipe.commands.runs import runs
-from zpipe.commands.show import show
-from zpipe.events import EventWriter
-from zpipe.outcome import Outcome, write_outcome
-from zpipe.plan import Plan
+from zpipe.cli.runs import runs
+from zpipe.cli.show import show
+from zpipe.plan.plan import Plan
 from zpipe.problems import Refusal
-from zpipe.record.recorder import RecorderThread
+from zpipe.record.recorder_thread import RecorderThread
 from zpipe.record.store import default_uri
 from zpipe.record.sweeps import SweepRun
+from zpipe.runfolder.event_file import EventWriter
+from zpipe.runfolder.outcome import Outcome, write_outcome
 
 
 def make_run(base: Path, name: str, loss: float, parent: str | None = None) -> Plan:

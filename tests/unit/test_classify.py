@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from zpipe.launchers.deaths import Death
-from zpipe.outcome import EXIT_OF, Outcome
-from zpipe.supervise.classify import classify
-from zpipe.supervise.evidence import Evidence, Heard, RankError, Silence
-from zpipe.supervise.samples import Sample
+from zpipe.diagnose.classify import classify
+from zpipe.diagnose.evidence import Evidence, Heard, RankError, Silence
+from zpipe.launchers.rank_exits import Death
+from zpipe.machine.samples import Sample
+from zpipe.runfolder.outcome import EXIT_OF, Outcome
 
 GIB = 2**30
 

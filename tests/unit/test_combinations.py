@@ -16,8 +16,8 @@ from tests.support.deepspeed_keys import blocks, top_level_keys
 from tests.support.options import experiment_of
 from tests.support.planning import CPU, H200, V100, gpus
 from zpipe.compile.compiler import compile_plan
-from zpipe.facts.hardware import Hardware
-from zpipe.plan import Plan
+from zpipe.machine.hardware import Hardware
+from zpipe.plan.plan import Plan
 from zpipe.problems import Problem, Refusal
 from zpipe.resources import config_groups
 from zpipe.schema.base import Group

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.planning import CPU, H200, V100, gpus, plan_of
-from zpipe.plan import Plan, read_plan, write_plan
+from zpipe.plan.plan import Plan, read_plan, write_plan
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.planning import CPU, H200, gpus, plan_of, problems_of
 from tests.support.refused import REFUSED, Row, command
-from zpipe.facts.hardware import Hardware
+from zpipe.machine.hardware import Hardware
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 CASES: dict[str, tuple[list[str], Hardware]] = {

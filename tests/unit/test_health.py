@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from zpipe.events import EventReader, EventWriter
 from zpipe.record.health import HEALTH_COLUMNS, health_rows
+from zpipe.runfolder.event_file import EventReader, EventWriter
 from zpipe.schema.precision import Precision
 from zpipe.train.health import LossScaleStuckError, NonFiniteLossError, PrecisionHealth
-from zpipe.train.meters import Skip
+from zpipe.train.metrics import Skip
 
 
 def health(is_fp16: bool, **keys: Any) -> PrecisionHealth:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.importing import GUIDE, written
-from zpipe.cli import main
-from zpipe.commands.import_ import import_
+from zpipe.cli.import_ import import_
+from zpipe.cli.main import main
 from zpipe.problems import Refusal
 
 

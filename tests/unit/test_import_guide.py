@@ -5,8 +5,8 @@ import pytest
 from tests.support.equivalence import ONE_GPU, differences
 from tests.support.importing import GUIDE, unnamed
 from tests.support.planning import plan_of
-from zpipe.importing.importer import import_files
-from zpipe.importing.reading import read
+from zpipe.converters.importer import import_files
+from zpipe.converters.reading import read
 
 CLEAN = ("zero1", "zero3", "notebook", "optimizer", "fp16", "fp32", "bf16", "batch", "accumulation")
 CLEAN += ("clipping", "communication", "checkpoint", "untested")

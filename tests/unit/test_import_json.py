@@ -9,8 +9,8 @@ import pytest
 from tests.support.equivalence import ONE_GPU, differences
 from tests.support.importing import unnamed, written
 from tests.support.planning import plan_of
-from zpipe.commands.import_ import import_
-from zpipe.importing.importer import import_files
+from zpipe.cli.import_ import import_
+from zpipe.converters.importer import import_files
 from zpipe.problems import Refusal
 
 ZERO3 = {

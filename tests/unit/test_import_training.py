@@ -9,11 +9,11 @@ import pytest
 from tests.support.equivalence import ONE_GPU, differences
 from tests.support.importing import GUIDE, named, unnamed, written
 from tests.support.planning import plan_of
-from zpipe.commands.import_ import import_
-from zpipe.importing.importer import import_files
-from zpipe.importing.reading import read
-from zpipe.importing.settling import LR_RANGE_TEST_MIN_LR, WARMUP_NUM_STEPS
-from zpipe.importing.writing import command_line
+from zpipe.cli.import_ import import_
+from zpipe.converters.importer import import_files
+from zpipe.converters.reading import read
+from zpipe.converters.resolve import LR_RANGE_TEST_MIN_LR, WARMUP_NUM_STEPS
+from zpipe.converters.writing import command_line
 
 ARGUMENTS = """
 output_dir: out
@@ -69,7 +69,7 @@ def test_defaults_of_training_arguments_are_the_installed_ones() -> None:
 
     from transformers import TrainingArguments
 
-    from zpipe.importing.training import DEFAULTS
+    from zpipe.converters.training_arguments import DEFAULTS
 
     installed = {field.name: field.default for field in dataclasses.fields(TrainingArguments)}
     assert {name: getattr(installed[name], "value", installed[name]) for name in DEFAULTS} == DEFAULTS

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from zpipe.exits import Exit
-from zpipe.outcome import Outcome
+from zpipe.runfolder.outcome import Outcome
 from zpipe.sweep import ledger
 from zpipe.sweep.definition import Definition, read_definition, write_definition
 from zpipe.sweep.ledger import Attempt, begun, note

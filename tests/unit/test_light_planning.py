@@ -19,7 +19,7 @@ def run_python(code: str, cwd: Path, *arguments: str) -> subprocess.CompletedPro
 
 def test_plan_needs_none_of_the_heavy_packages(tmp_path: Path) -> None:
     block = f"import sys; sys.modules.update(dict.fromkeys({HEAVY!r}))"
-    code = f"{block}; from zpipe.cli import main; sys.exit(main())"
+    code = f"{block}; from zpipe.cli.main import main; sys.exit(main())"
     folder = tmp_path / "run"
     done = run_python(code, tmp_path, "plan", "stage=3", "offload=nvme", f"hydra.run.dir={folder}")
     assert done.returncode == 0, done.stderr
@@ -32,7 +32,7 @@ def test_plan_help_and_import_import_none_of_them(tmp_path: Path) -> None:
     planning = ["plan", "stage=3", f"hydra.run.dir={tmp_path / 'run'}"]
     for arguments in (["--help"], planning, ["import", str(guide)]):
         code = (
-            "import sys; from zpipe.cli import main; main();"
+            "import sys; from zpipe.cli.main import main; main();"
             f"heavy = [name for name in {HEAVY!r} if name in sys.modules]; sys.exit(','.join(heavy) or 0)"
         )
         done = run_python(code, tmp_path, *arguments)
@@ -48,7 +48,7 @@ def test_explanations_sweeps_and_diffs_import_none_of_them(tmp_path: Path) -> No
         ["diff", run, run],
     ]
     code = (
-        f"import sys; from zpipe.cli import main; code = max(main(call) for call in {calls!r});"
+        f"import sys; from zpipe.cli.main import main; code = max(main(call) for call in {calls!r});"
         f"heavy = [name for name in {HEAVY!r} if name in sys.modules]; sys.exit(','.join(heavy) or code)"
     )
     done = run_python(code, tmp_path)
@@ -56,7 +56,7 @@ def test_explanations_sweeps_and_diffs_import_none_of_them(tmp_path: Path) -> No
 
 
 def test_help_lists_every_group_and_option(tmp_path: Path) -> None:
-    done = run_python("from zpipe.cli import main; main()", tmp_path, "--help")
+    done = run_python("from zpipe.cli.main import main; main()", tmp_path, "--help")
     for folder in (REPOSITORY / "conf").iterdir():
         if folder.is_dir():
             assert folder.name in done.stdout
@@ -65,7 +65,7 @@ def test_help_lists_every_group_and_option(tmp_path: Path) -> None:
 
 
 def test_hydras_own_flags_print_and_run_nothing(tmp_path: Path) -> None:
-    code = "import sys; from zpipe.cli import main; sys.exit(main())"
+    code = "import sys; from zpipe.cli.main import main; sys.exit(main())"
     config = run_python(code, tmp_path, "--cfg", "job", "stage=3")
     assert config.returncode == 0, config.stderr
     assert "stage3_max_live_parameters: 1000000000" in config.stdout

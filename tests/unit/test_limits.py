@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from tests.support.plans import make_plan
 from tests.support.store import put_store
-from zpipe.events import EventWriter
 from zpipe.record.client import open_client
 from zpipe.record.limits import METRIC_NAMES, WHOLE_VALUES, requests_of, safe_name
-from zpipe.record.recorder import record_run
+from zpipe.record.recorder_thread import record_run
 from zpipe.record.store import default_uri
 from zpipe.redact import HIDDEN
+from zpipe.runfolder.event_file import EventWriter
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ import yaml
 
 from tests.support.planning import plan_of
 from tests.support.process import environment
-from zpipe.cli import main
-from zpipe.explain import explain, shown
-from zpipe.plan import Plan, write_plan
+from zpipe.cli.main import main
+from zpipe.explain.explain import explain, shown
+from zpipe.plan.plan import Plan, write_plan
 from zpipe.problems import Refusal
 from zpipe.schema.json_names import leaves
 

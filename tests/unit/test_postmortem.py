@@ -8,19 +8,19 @@ import pytest
 from tests.support.planning import CPU, GIB, H200, V100, gpus, plan_of
 from zpipe.compile.compiler import compile_plan
 from zpipe.compose.names import check_key
-from zpipe.facts.hardware import Hardware
-from zpipe.launchers.deaths import Death
-from zpipe.outcome import EXIT_OF, Ending, Outcome
-from zpipe.plan import Plan
-from zpipe.postmortem.advice import advise, command_with
-from zpipe.postmortem.changes import changed
-from zpipe.postmortem.curve import draw
-from zpipe.postmortem.ladders import LADDERS, Situation
-from zpipe.postmortem.postmortem import write_postmortem
-from zpipe.postmortem.words import MEANING
+from zpipe.diagnose.advice import advise, command_with
+from zpipe.diagnose.changes import changed
+from zpipe.diagnose.curve import draw
+from zpipe.diagnose.descriptions import MEANING
+from zpipe.diagnose.evidence import Evidence, Heard, RankError
+from zpipe.diagnose.postmortem import write_postmortem
+from zpipe.diagnose.remedies import LADDERS, Situation
+from zpipe.launchers.rank_exits import Death
+from zpipe.machine.hardware import Hardware
+from zpipe.machine.samples import Sample
+from zpipe.plan.plan import Plan
 from zpipe.resources import config_groups
-from zpipe.supervise.evidence import Evidence, Heard, RankError
-from zpipe.supervise.samples import Sample
+from zpipe.runfolder.outcome import EXIT_OF, Ending, Outcome
 
 ONE, FOUR, OLD = gpus(H200), gpus(H200, H200, H200, H200), gpus(V100)
 RUN = Path("/runs/one")

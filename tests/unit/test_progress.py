@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from tests.support.plans import make_plan
-from zpipe.outcome import Outcome
 from zpipe.problems import Problem
-from zpipe.progress import Progress
 from zpipe.record.store import default_uri
 from zpipe.record.ui import ui_command
-from zpipe.report import Facts, clean, duration, number, print_problems, print_summary, print_sweep
+from zpipe.runfolder.outcome import Outcome
+from zpipe.terminal.live import Progress
+from zpipe.terminal.summary import Facts, clean, duration, number, print_problems, print_summary, print_sweep
 
 
 class Clock:
@@ -175,7 +175,8 @@ def test_problems_are_a_numbered_list_on_stderr(capsys: pytest.CaptureFixture[st
 
 
 def test_neither_rich_nor_mlflow_nor_torch_is_imported_before_it_is_needed() -> None:
-    code = "import sys, zpipe.progress; sys.exit(any(n in sys.modules for n in ('rich', 'mlflow', 'torch')))"
+    heavy = ("rich", "mlflow", "torch")
+    code = f"import sys, zpipe.terminal.live; sys.exit(any(name in sys.modules for name in {heavy}))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

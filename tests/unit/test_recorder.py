@@ -13,15 +13,15 @@ from filelock import FileLock
 
 from tests.support.plans import make_plan
 from tests.support.store import put_store
-from zpipe.events import EventWriter
-from zpipe.plan import Plan, read_plan, write_json
+from zpipe.plan.plan import Plan, read_plan, write_json
 from zpipe.record.client import open_client
 from zpipe.record.facts import PARENT_ENV
 from zpipe.record.limits import safe_name
-from zpipe.record.recorder import RecorderThread, record_run
+from zpipe.record.recorder_thread import RecorderThread, record_run
 from zpipe.record.state import StateFile
 from zpipe.record.store import default_uri
 from zpipe.record.sweeps import SweepRun
+from zpipe.runfolder.event_file import EventWriter
 
 SECONDS = 60.0
 

@@ -8,7 +8,7 @@ from tests.support.planning import CPU, experiment_of, plan_of, problems_of
 from tests.support.refused import FOUR_GPUS, ONE_GPU, REFUSED
 from zpipe import checks
 from zpipe.facts.facts import gather
-from zpipe.facts.hardware import Hardware
+from zpipe.machine.hardware import Hardware
 from zpipe.problems import Refusal
 
 

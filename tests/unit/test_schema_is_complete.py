@@ -11,7 +11,6 @@ import pytest
 from tests.support.deepspeed_keys import DEPRECATED, blocks, top_level_keys
 from zpipe.checks.optimizer import NEEDS
 from zpipe.schema import stage
-from zpipe.schema.elsewhere import DECIDED, NOT_OFFERED, OWNED
 from zpipe.schema.experiment import Experiment, defaults
 from zpipe.schema.json_names import homes
 from zpipe.schema.optimizer import (
@@ -27,6 +26,7 @@ from zpipe.schema.optimizer import (
 from zpipe.schema.removed import KEYS as REMOVED
 from zpipe.schema.scheduler import KWARGS_OF, PARAMS_OF
 from zpipe.schema.train import Train
+from zpipe.schema.training_arguments import DECIDED, NOT_OFFERED, OWNED
 
 BLOCKS = sorted(
     [

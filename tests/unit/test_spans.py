@@ -8,7 +8,7 @@ import transformers
 
 from tests.unit.test_data import CONVERSATION, document, learned
 from zpipe.train.formats import IGNORED
-from zpipe.train.spans import encode_spans
+from zpipe.train.loss_mask import encode_spans
 from zpipe.train.tokens import Encoder
 
 LETTERS = "▁ \nabcdefghijklmnopqrstuvwxyz0123456789+=<>|_/"

@@ -12,10 +12,9 @@ import pytest
 
 from tests.support.plans import make_plan
 from tests.support.store import put_store
-from zpipe.events import EventWriter
 from zpipe.problems import Refusal
 from zpipe.record.client import open_client
-from zpipe.record.recorder import record_run
+from zpipe.record.recorder_thread import record_run
 from zpipe.record.revisions import installed_schema, store_revision
 from zpipe.record.store import (
     artifact_root,
@@ -27,6 +26,7 @@ from zpipe.record.store import (
     sqlite_file,
 )
 from zpipe.redact import redact, redact_uri
+from zpipe.runfolder.event_file import EventWriter
 
 AT_ONCE = 32
 STEPS = 20
@@ -91,7 +91,7 @@ def test_the_check_does_not_import_mlflow(base: Path) -> None:
     code = (
         "import sys; from zpipe.record.store import *;"
         f"assert check_store({default_uri(base)!r}) == []; prepare_store({default_uri(base)!r});"
-        "import zpipe.record.recorder, zpipe.record.ui;"
+        "import zpipe.record.recorder_thread, zpipe.record.ui;"
         "sys.exit(any(name in sys.modules for name in ('mlflow', 'torch', 'sqlalchemy')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -12,11 +12,11 @@ from typing import Any
 import psutil
 import pytest
 
-from zpipe.launchers.deaths import parse_deaths
 from zpipe.launchers.logs import rank_lines, tail
-from zpipe.spare import give_up, set_aside
-from zpipe.supervise.hostmemory import HostMemoryReader
-from zpipe.supervise.samples import Sample, Sampler, read_samples, says_more
+from zpipe.launchers.rank_exits import parse_deaths
+from zpipe.machine.host_memory import HostMemoryReader
+from zpipe.machine.samples import Sample, Sampler, read_samples, says_more
+from zpipe.runfolder.disk_reserve import give_up, set_aside
 from zpipe.supervise.silence import SilenceWatch
 from zpipe.supervise.stops import in_batch_job, signals_noted
 from zpipe.supervise.tree import ProcessTree

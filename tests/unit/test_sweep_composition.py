@@ -12,8 +12,8 @@ from tests.support.planning import CPU
 from zpipe.compile.compiler import compile_plan
 from zpipe.compose.compose import Composed, compose_once
 from zpipe.compose.overrides import rewrite
+from zpipe.compose.points import plan_sweep
 from zpipe.compose.sweep import Point, sweep_of
-from zpipe.planning import plan_sweep
 from zpipe.problems import Problem, Refusal
 
 SWEPT = (

@@ -10,12 +10,12 @@ from filelock import FileLock
 
 from tests.support.plans import make_plan
 from tests.support.store import Store, put_store
-from zpipe.events import EventWriter
 from zpipe.exits import Exit
-from zpipe.outcome import Outcome
 from zpipe.problems import Refusal
-from zpipe.record.recorder import record_run
+from zpipe.record.recorder_thread import record_run
 from zpipe.record.store import default_uri
+from zpipe.runfolder.event_file import EventWriter
+from zpipe.runfolder.outcome import Outcome
 from zpipe.sweep import ledger
 from zpipe.sweep.definition import Definition, read_definition, write_definition
 from zpipe.sweep.recording import record_sweep

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from zpipe.checks import transformers_optimizer
 from zpipe.facts.facts import Facts
 from zpipe.facts.implementation import UNTESTED, implementation, uses_torch_adam
-from zpipe.plan import Notice
+from zpipe.plan.plan import Notice
 from zpipe.problems import Problem
 from zpipe.schema.experiment import Experiment
 from zpipe.schema.optimizer import OWN_PARAMS, shared_params_of

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from zpipe.facts.facts import BF16_CAPABILITY, Facts
 from zpipe.facts.implementation import runs_bf16_optimizer
-from zpipe.plan import Notice
+from zpipe.plan.plan import Notice
 from zpipe.problems import Problem
 from zpipe.schema.base import Group
 from zpipe.schema.experiment import Experiment

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from zpipe.facts.facts import Facts
 from zpipe.facts.implementation import runs_bf16_optimizer
-from zpipe.plan import Notice
+from zpipe.plan.plan import Notice
 from zpipe.problems import Problem
 from zpipe.schema.experiment import Experiment
 from zpipe.schema.stage import keys_without_effect

@@ -12,7 +12,7 @@ from zpipe.memory.needs import (
     pinned_bytes,
     swappable_parameters,
 )
-from zpipe.plan import Notice
+from zpipe.plan.plan import Notice
 from zpipe.problems import Problem
 from zpipe.schema.experiment import Experiment
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from zpipe.facts.facts import Facts
-from zpipe.plan import Notice
+from zpipe.plan.plan import Notice
 from zpipe.problems import Problem
 from zpipe.schema.experiment import Experiment
 from zpipe.schema.surroundings import Checkpoint

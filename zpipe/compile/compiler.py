@@ -13,10 +13,10 @@ from zpipe.compile.launch import launch_of
 from zpipe.compile.operators import operators_of
 from zpipe.compile.training_arguments import training_arguments
 from zpipe.facts.facts import Facts, gather
-from zpipe.facts.hardware import Hardware
-from zpipe.plan import Notice, Plan
+from zpipe.machine.hardware import Hardware
+from zpipe.plan.plan import Notice, Plan
+from zpipe.plan.provenance import Provenance
 from zpipe.problems import refuse_if_any
-from zpipe.provenance import Provenance
 from zpipe.schema.experiment import Experiment
 
 PACKAGES = (

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from zpipe.facts.facts import Facts
 from zpipe.launchers import argv_of
-from zpipe.plan import Launch
+from zpipe.plan.plan import Launch
 from zpipe.schema.experiment import Experiment
 
 

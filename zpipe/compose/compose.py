@@ -18,12 +18,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from zpipe.compose.chains import Chains
-from zpipe.compose.layers import NO_EXPERIMENT, Recording, RecordingLoader
+from zpipe.compose.recording_loader import NO_EXPERIMENT, Recording, RecordingLoader
 from zpipe.compose.sources import register
 from zpipe.compose.validation import validated
+from zpipe.compose.value_history import Chains
+from zpipe.plan.provenance import Provenance
 from zpipe.problems import Problem, Refusal
-from zpipe.provenance import Provenance
 from zpipe.resources import CONF
 from zpipe.schema.experiment import Experiment
 

@@ -10,16 +10,16 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from zpipe.compose.compose import provenance_under_hydra, to_experiment
-from zpipe.compose.hidden import hide_secrets
 from zpipe.compose.overrides import as_typed
+from zpipe.compose.redact_hydra import hide_secrets
 from zpipe.compose.sources import register
-from zpipe.outcome import Outcome
 from zpipe.problems import Refusal
-from zpipe.report import print_problems
 from zpipe.resources import CONF
-from zpipe.runner import run_experiment
+from zpipe.run.runner import run_experiment
+from zpipe.runfolder.outcome import Outcome
 from zpipe.sweep.definition import Definition
 from zpipe.sweep.point import run_point
+from zpipe.terminal.summary import print_problems
 
 outcomes: list[Outcome] = []
 """Of the runs in this process, oldest first."""

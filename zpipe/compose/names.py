@@ -6,10 +6,10 @@ from typing import Any
 
 from zpipe.problems import Problem, nearest, one_edit_apart
 from zpipe.resources import config_groups
-from zpipe.schema.elsewhere import DECIDED, NOT_OFFERED, OWNED
 from zpipe.schema.experiment import defaults
 from zpipe.schema.json_names import homes
 from zpipe.schema.removed import removed_key, removed_optimizer
+from zpipe.schema.training_arguments import DECIDED, NOT_OFFERED, OWNED
 
 OPEN_MAPPINGS = frozenset(
     {

@@ -20,7 +20,6 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from zpipe.compose.chains import Chains
 from zpipe.compose.compose import (
     Composed,
     blocks_of,
@@ -30,11 +29,12 @@ from zpipe.compose.compose import (
     provenance_of,
     to_experiment,
 )
-from zpipe.compose.layers import Recording, RecordingLoader, sets_a_value
 from zpipe.compose.overrides import as_typed
+from zpipe.compose.recording_loader import Recording, RecordingLoader, sets_a_value
 from zpipe.compose.validation import validated
+from zpipe.compose.value_history import Chains
+from zpipe.plan.provenance import Provenance
 from zpipe.problems import Problem, Refusal
-from zpipe.provenance import Provenance
 from zpipe.resources import config_groups
 from zpipe.schema.experiment import Experiment
 

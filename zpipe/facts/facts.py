@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from zpipe.facts.hardware import Hardware
 from zpipe.facts.model import local_folder, model_facts, parameter_numels
-from zpipe.plan import ModelFacts
+from zpipe.machine.hardware import Hardware
+from zpipe.plan.plan import ModelFacts
 from zpipe.schema.batch import Batch
 from zpipe.schema.experiment import Experiment
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from zpipe.plan import ModelFacts
+from zpipe.plan.plan import ModelFacts
 from zpipe.problems import Problem, Refusal, refuse_if_any
 from zpipe.schema.surroundings import Model
 

@@ -1,4 +1,4 @@
-"""No process of its own: the worker runs where zpipe runs (zpipe/inprocess.py)."""
+"""No process of its own: the worker runs where zpipe runs (zpipe/launchers/worker_here.py)."""
 
 from pathlib import Path
 

@@ -6,15 +6,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from zpipe.events import Event, EventReader
-from zpipe.locks import held
-from zpipe.plan import Plan
+from zpipe.plan.plan import Plan
 from zpipe.record.client import open_client
 from zpipe.record.reading import read_some
+from zpipe.record.recorder import Recorder, is_accepted
 from zpipe.record.state import StateFile, Status
 from zpipe.record.store import ensure_experiment, prepare_store
-from zpipe.record.writer import Recorder, is_accepted
 from zpipe.redact import redact
+from zpipe.runfolder.event_file import Event, EventReader
+from zpipe.runfolder.lock import held
 
 _EVENTS_A_BATCH = 500
 _LOCK = ".record.lock"

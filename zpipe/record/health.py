@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from zpipe.events import Event
+from zpipe.runfolder.event_file import Event
 
 HEALTH_TABLE = "precision_events.json"
 HEALTH_COLUMNS = ("step", "event", "loss", "grad_norm", "scale_before", "scale_after", "skipped_total")

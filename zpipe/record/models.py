@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zpipe.events import Event
+from zpipe.runfolder.event_file import Event
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from zpipe.events import Event
 from zpipe.record.limits import safe_name
 from zpipe.record.reading import decode
+from zpipe.runfolder.event_file import Event
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric

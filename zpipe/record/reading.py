@@ -5,7 +5,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from zpipe.events import Event, EventReader
+from zpipe.runfolder.event_file import Event, EventReader
 
 
 def read_some(reader: EventReader, most: int) -> list[Event]:

@@ -1,210 +1,203 @@
-"""Follows the event file of a run and keeps MLflow up to date, without ever holding up anything else."""
+"""Events to MLflow. Everything here can be repeated: the same events twice leave the same store."""
 
-import contextlib
-import random
-import threading
+import json
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from zpipe.events import EventReader
-from zpipe.outcome import POSTMORTEM, read_outcome
-from zpipe.plan import Plan, read_plan
-from zpipe.problems import Problem, Refusal
-from zpipe.record.client import is_passing
-from zpipe.record.follower import Follower, RecordResult, claimed, shown
-from zpipe.record.reading import read_all, read_some
-from zpipe.record.state import StateFile, Status, read_state
-from zpipe.record.store import resolve_uri, sqlite_file
-from zpipe.record.writer import Recorder, ended_as, is_accepted, last_word
-from zpipe.redact import HIDDEN, redact_uri
+import yaml
 
-__all__ = ["RecordResult", "Recorder", "RecorderThread", "record_run"]
+from zpipe.plan.plan import FILE_NAME as PLAN_FILE
+from zpipe.plan.plan import Plan, without_secrets
+from zpipe.record import facts
+from zpipe.record.artifacts import log_redacted
+from zpipe.record.health import HEALTH_COLUMNS, HEALTH_TABLE, health_rows
+from zpipe.record.limits import (
+    METRIC_NAMES,
+    PARAM_LENGTH,
+    TAG_LENGTH,
+    WHOLE_VALUES,
+    param_value,
+    requests_of,
+    safe_name,
+    tag_value,
+    too_long,
+)
+from zpipe.record.models import mark_removed, record_model
+from zpipe.record.points import metrics_of, milliseconds, renamed
+from zpipe.record.reading import read_all
+from zpipe.record.state import StateFile, Status
+from zpipe.redact import redact
+from zpipe.runfolder.event_file import FILE_NAME as EVENTS_FILE
+from zpipe.runfolder.event_file import Event
 
-_LONGEST_WAIT = 30.0
-_LAST_CHANCE = 15.0
-"""How long the end of a run waits for a store that was out of reach already."""
-_FILE_SECONDS = 90.0
-"""How long other processes may keep a store in a file busy."""
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_ACCEPTED = frozenset({"step", "metrics", "overflow", "nonfinite", "checkpoint", "model", "summary"})
 
 
-class RecorderThread:
-    """Records a run while it goes on.
+def is_accepted(events: Iterable[Event]) -> bool:
+    """Whether these events show that the worker took its inputs: it reached the model, or went beyond."""
+    return any(
+        event["event"] in _ACCEPTED or (event["event"] == "phase" and event.get("name") == "model")
+        for event in events
+    )
 
-    `uri` is the store, by default the plan's; `base` the folder that the user works in, by default the
-    current one.
-    """
+
+class Recorder:
+    """Writes one run to one store. Methods raise what MLflow raises; calling them again is safe."""
 
     def __init__(
         self,
         plan: Plan,
-        uri: str | None = None,
-        parent_run_id: str | None = None,
-        base: Path | None = None,
-        poll_seconds: float = 1.0,
+        client: "MlflowClient",
+        experiment_id: str,
+        state: StateFile,
+        parent_run_id: str | None,
     ) -> None:
-        base = base or Path.cwd()
-        self.uri = resolve_uri(uri or plan.experiment.tracking.uri, base)
         self._plan = plan
-        self._enabled = plan.experiment.tracking.enabled
-        self._poll = poll_seconds
-        self._state = StateFile(plan.folder, redact_uri(self.uri))
+        self._client = client
+        self._experiment_id = experiment_id
+        self._state = state
         self._parent_run_id = parent_run_id
-        self._follower = Follower(plan, self.uri, base, self._state, parent_run_id)
-        self._thread = threading.Thread(target=self._run, name="zpipe-recorder", daemon=True)
-        self._ending = threading.Event()
-        self._status: Status = "KILLED"
-        self._files: tuple[str, ...] = ()
-        self._tags: dict[str, str] = {}
-        self._deadline = float("inf")
-        self._done = False
-        self._error: str | None = None
+        self._opened = False
 
     @property
     def run_id(self) -> str | None:
-        """The MLflow run, as soon as there is one."""
         return self._state.now.run_id
 
-    @property
-    def error(self) -> str | None:
-        """Why MLflow is behind at the moment, or None."""
-        return self._error
+    def record(self, events: list[Event], offset: int) -> None:
+        """Records the events that end at this byte offset, and then notes the offset."""
+        self._send(self._open(events), events)
+        self._state.update(offset=offset)
 
-    def start(self) -> None:
-        """Begins to follow the events. The run folder must exist."""
-        if self._enabled:
-            self._state.update(uri=redact_uri(self.uri), status=None, parent_run_id=self._parent_run_id)
-            self._thread.start()
-
-    def finish(
+    def close(
         self,
-        status: Status | None,
-        timeout: float = 60.0,
+        events: list[Event],
+        offset: int,
+        status: Status,
+        end_time: int,
         files: Iterable[str] = (),
         tags: Mapping[str, str] | None = None,
-    ) -> RecordResult:
-        """Records the rest and closes the run. Returns after `timeout` seconds in any case.
+    ) -> str:
+        """Records what is left and ends the run at `end_time` (milliseconds); returns the run's id.
 
-        To be called once the worker has ended, with None if it refused its input. `files` are further
-        artifacts, relative to the run folder; `tags` are set on the run.
+        `files` are further artifacts, relative to the run folder; those that do not exist are left out.
+        `tags` are set on the run.
         """
-        status = status or "FAILED"
-        if not self._enabled:
-            return RecordResult(True, None)
-        if self._thread.ident is None:
-            self.start()
-        if self._error is not None:
-            timeout = min(timeout, _LAST_CHANCE)
-        self._status, self._files, self._tags = status, tuple(files), dict(tags or {})
-        with contextlib.suppress(OSError):  # on a full disk the run is closed all the same
-            self._state.update(status=status)
-        self._deadline = time.monotonic() + timeout
-        self._ending.set()
-        self._thread.join(timeout)
-        if self._done:
-            return RecordResult(True, self.run_id)
-        return RecordResult(False, self.run_id, self._error or f"MLflow did not answer within {timeout:g} s")
+        run_id = self._open(events)
+        self._send(run_id, events)
+        self._log_health_table(run_id)
+        self._log_names(run_id)
+        self._tag(run_id, tags or {})
+        mark_removed(self._client, self._experiment_id, run_id)
+        for name in (EVENTS_FILE, *files):
+            if (self._plan.folder / name).is_file():
+                log_redacted(self._client, run_id, self._plan.folder / name)
+        self._client.set_terminated(run_id, status, end_time=end_time)
+        self._state.update(offset=offset, status=status, closed=True)
+        return run_id
 
-    def _run(self) -> None:
-        try:
-            with claimed(self._plan.folder):
-                self._follow()
-        except Exception as error:
-            self._error = shown(error, self.uri)
+    def _open(self, events: list[Event]) -> str:
+        """The id of the run, created and described on the first call."""
+        run_id = self.run_id or self._find_unnoted() or self._create(events)
+        if not self._opened:
+            self._state.update(run_id=run_id, experiment_id=self._experiment_id, opening=False)
+            if not self._state.now.described:
+                self._describe(run_id)
+            if self._state.now.closed:
+                self._client.update_run(run_id, status="RUNNING")
+                self._state.update(closed=False)
+            self._opened = True
+        return run_id
 
-    def _follow(self) -> None:
-        wait = self._poll
-        while time.monotonic() < self._deadline:
-            ending = self._ending.is_set()
-            try:
-                self._step(ending)
-                if ending:
-                    return
-                self._error, wait = None, self._poll
-            except Exception as error:
-                self._error = shown(error, self.uri)
-                if not is_passing(error):
-                    self._give_up()
-                    return
-                wait = self._poll if ending else min(2 * wait, _LONGEST_WAIT)
-            if ending:
-                time.sleep(wait)
-            else:
-                self._ending.wait(wait)
+    def _find_unnoted(self) -> str | None:
+        """A run that an earlier attempt created without living to note its id."""
+        if not self._state.now.opening or '"' in self._plan.run_dir:
+            return None
+        condition = f'tags.`{facts.RUN_DIR_TAG}` = "{self._plan.run_dir}"'
+        found = self._client.search_runs([self._experiment_id], condition, max_results=1)
+        return str(found[0].info.run_id) if found else None
 
-    def _step(self, ending: bool) -> None:
-        if ending:
-            self._follower.close(self._status, None, self._files, self._tags)
-            self._done = True
-        else:
-            self._follower.catch_up()
+    def _create(self, events: list[Event]) -> str:
+        self._state.update(opening=True)
+        start = milliseconds(events[0]) if events else int(time.time() * 1000)
+        given = facts.tags(self._plan, self._parent_run_id)
+        tags = {safe_name(key): tag_value(value) for key, value in given.items()}
+        name = facts.run_name(self._plan)
+        run = self._client.create_run(self._experiment_id, start_time=start, tags=tags, run_name=name)
+        return str(run.info.run_id)
 
-    def _give_up(self) -> None:
-        """MLflow will not take these events; the run is still closed when the training ends."""
-        self._ending.wait()
-        with contextlib.suppress(Exception):  # the error to report is the one that came first
-            self._follower.end_run(self._status)
+    def _describe(self, run_id: str) -> None:
+        from mlflow.entities import Param
 
+        whole = facts.params(self._plan)
+        params = [Param(key, param_value(value)) for key, value in whole.items()]
+        self._client.log_batch(run_id, params=params, synchronous=True)
+        plan = without_secrets(self._plan)
+        experiment = plan.experiment.model_dump(mode="json")
+        texts = {
+            "ds_config.json": json.dumps(plan.ds_config, indent=2),
+            PLAN_FILE: json.dumps(plan.model_dump(mode="json"), indent=2, ensure_ascii=False),
+            "config.yaml": yaml.safe_dump(experiment, sort_keys=False, allow_unicode=True),
+        }
+        tags = facts.tags(self._plan, self._parent_run_id)
+        cut = {**too_long(whole, PARAM_LENGTH), **too_long(tags, TAG_LENGTH)}
+        if cut:
+            texts[WHOLE_VALUES] = json.dumps(cut, indent=2, ensure_ascii=False)
+        for name, text in texts.items():
+            self._client.log_text(run_id, redact(text, self._plan.experiment.tracking.uri), name)
+        self._state.update(described=True)
 
-def record_run(run_dir: Path, base: Path | None = None, uri: str | None = None) -> RecordResult:
-    """Brings MLflow up to date with a run that has ended, and closes the run there.
+    def _send(self, run_id: str, events: list[Event]) -> None:
+        for portion in requests_of(metrics_of(events)):
+            # Only a synchronous call tells that they arrived.
+            self._client.log_batch(run_id, metrics=portion, synchronous=True)
+        for event in events:
+            if event["event"] in ("checkpoint", "model"):
+                record_model(self._client, self._experiment_id, run_id, self._plan.folder, event)
+            elif event["event"] == "difference":
+                text = f"planned {event['planned']}, runs {event['real']}"
+                self._tag(run_id, {f"zpipe.differs.{event['key']}": text})
+            elif event["event"] == "failed":
+                self._tag(run_id, {"zpipe.error": f"{event.get('type')}: {event.get('message')}"})
 
-    Doing it again changes nothing. A run that is still being recorded is left alone. `uri` is needed where
-    the store has a password, which a run folder never holds; Refusal says so.
-    """
-    run_dir, base = run_dir.absolute(), base or Path.cwd()
-    plan = read_plan(run_dir).model_copy(update={"run_dir": str(run_dir)})
-    uri = resolve_uri(uri, base) if uri is not None else _uri_of(plan, run_dir, base)
-    state = StateFile(run_dir, redact_uri(uri))
-    try:
-        with claimed(run_dir):
-            _record_claimed(plan, uri, base, state)
-            return RecordResult(True, state.now.run_id)
-    except Exception as error:
-        return RecordResult(False, state.now.run_id, shown(error, uri))
+    def _log_names(self, run_id: str) -> None:
+        names = renamed(read_all(self._plan.folder))
+        if names:
+            self._client.log_text(run_id, json.dumps(names, indent=2, ensure_ascii=False), METRIC_NAMES)
 
+    def _tag(self, run_id: str, tags: Mapping[str, str]) -> None:
+        for name, value in tags.items():
+            text = tag_value(redact(value, self._plan.experiment.tracking.uri))
+            self._client.set_tag(run_id, safe_name(name), text, synchronous=True)
 
-def _record_claimed(plan: Plan, uri: str, base: Path, state: StateFile) -> None:
-    """Tries again for a while where a file is locked, and not at all where a server is down."""
-    deadline = time.monotonic() + (_FILE_SECONDS if sqlite_file(uri) is not None else 0)
-    while True:
-        try:
-            state.read_again()
-            if not state.now.closed or read_some(EventReader(plan.folder, state.now.offset), 1):
-                follower = Follower(plan, uri, base, state, state.now.parent_run_id)
-                outcome = read_outcome(plan.folder)
-                status = outcome.mlflow_status if outcome else state.now.status or ended_as(plan.folder)
-                tags = outcome.tags if outcome else {}
-                follower.close(status, last_word(plan.folder), (POSTMORTEM,), tags)
-            return
-        except Exception as error:
-            if not is_passing(error) or time.monotonic() > deadline:
-                raise
-            time.sleep(random.uniform(0.2, 1.5))  # noqa: S311 - so that processes do not meet again
-
-
-def has_begun(run_dir: Path) -> bool:
-    """Whether there is something to record: the worker took its inputs, or MLflow has a run of it."""
-    state = read_state(run_dir)
-    is_known = state is not None and (state.run_id is not None or state.opening)
-    return is_known or is_accepted(read_all(run_dir))
+    def _log_health_table(self, run_id: str) -> None:
+        """Writes what was not finite in the format of mlflow.log_table, tag included."""
+        rows = health_rows(read_all(self._plan.folder))
+        if rows:
+            table = json.dumps({"columns": list(HEALTH_COLUMNS), "data": rows})
+            self._client.log_text(run_id, table, HEALTH_TABLE)
+            tables = [{"path": HEALTH_TABLE, "type": "table"}]
+            self._client.set_tag(run_id, "mlflow.loggedArtifacts", json.dumps(tables), synchronous=True)
 
 
-def is_being_recorded(run_dir: Path) -> bool:
-    """Whether a living process records this run."""
-    try:
-        with claimed(run_dir):
-            return False
-    except RuntimeError:
-        return True
+def ended_as(run_dir: Path) -> Status:
+    """How a run ended whose supervisor did not live to say so, judged by its events."""
+    status: Status = "KILLED"
+    for event in read_all(run_dir):
+        if event["event"] in ("refused", "failed"):
+            status = "FAILED"
+        elif event["event"] == "phase":
+            status = "FINISHED" if event.get("name") == "done" else "KILLED"
+    return status
 
 
-def _uri_of(plan: Plan, run_dir: Path, base: Path) -> str:
-    state = read_state(run_dir)
-    uri = state.uri if state is not None and state.uri else resolve_uri(plan.experiment.tracking.uri, base)
-    if HIDDEN in uri:
-        reason = "the store's password is kept in no file"
-        raise Refusal(
-            [Problem("--uri", uri, reason, fix="give the URI again: zpipe record RUN_FOLDER --uri URI")]
-        )
-    return uri
+def last_word(run_dir: Path) -> int | None:
+    """Milliseconds at which the run last said anything; None if it never did."""
+    last: Event | None = None
+    for event in read_all(run_dir):
+        last = event
+    return milliseconds(last) if last else None

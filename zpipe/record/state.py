@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from zpipe.plan import write_json
+from zpipe.plan.plan import write_json
 
 FILE_NAME = "record.json"
 

@@ -1,7 +1,7 @@
 """TrainingArguments' names that no other group owns.
 
 Upstream: transformers/training_args.py. Those that another group owns, and those that make no sense
-under zpipe, are listed in `zpipe.schema.elsewhere`.
+under zpipe, are listed in `zpipe.schema.training_arguments`.
 """
 
 from typing import Annotated, Any, Literal

@@ -10,7 +10,7 @@ step 0, begins the watch.
 import time
 from collections.abc import Callable
 
-from zpipe.events import Event
+from zpipe.runfolder.event_file import Event
 
 WATCHED_PHASES = frozenset({"train", "evaluate", "save"})
 

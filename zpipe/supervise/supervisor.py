@@ -13,12 +13,12 @@ from typing import Protocol
 
 import psutil
 
-from zpipe.events import Event, EventReader
-from zpipe.locks import held
-from zpipe.plan import Plan
-from zpipe.spare import give_up, set_aside
-from zpipe.supervise.evidence import Evidence, Heard, Silence, from_folder
-from zpipe.supervise.samples import Sampler
+from zpipe.diagnose.evidence import Evidence, Heard, Silence, from_folder
+from zpipe.machine.samples import Sampler
+from zpipe.plan.plan import Plan
+from zpipe.runfolder.disk_reserve import give_up, set_aside
+from zpipe.runfolder.event_file import Event, EventReader
+from zpipe.runfolder.lock import held
 from zpipe.supervise.silence import SilenceWatch
 from zpipe.supervise.stops import in_batch_job, signals_noted
 from zpipe.supervise.tree import ProcessTree
@@ -136,7 +136,7 @@ class _Watch:
 
     def here(self) -> _End:
         """The worker in this process; the events are followed from a thread."""
-        from zpipe.inprocess import run_worker
+        from zpipe.launchers.worker_here import run_worker
 
         over = threading.Event()
 

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from zpipe.plan import read_own, write_json
+from zpipe.plan.plan import read_own, write_json
 from zpipe.redact import redact_override
-from zpipe.report import as_written
 from zpipe.schema.base import Group
+from zpipe.terminal.summary import as_written
 
 FILE_NAME = "sweep.json"
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from pydantic import ConfigDict
 
-from zpipe.events import append_line
-from zpipe.outcome import Outcome, read_outcome
 from zpipe.redact import redact_override
+from zpipe.runfolder.event_file import append_line
+from zpipe.runfolder.outcome import Outcome, read_outcome
 from zpipe.schema.base import Group
 
 FILE_NAME = "ledger.jsonl"

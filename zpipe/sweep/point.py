@@ -5,8 +5,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from zpipe.outcome import Outcome
-from zpipe.plan import FILE_NAME as PLAN_FILE
+from zpipe.plan.plan import FILE_NAME as PLAN_FILE
+from zpipe.runfolder.outcome import Outcome
 from zpipe.sweep import ledger
 from zpipe.sweep.definition import Definition, read_definition
 from zpipe.sweep.session import PointStopped, current

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from zpipe.exits import Exit
-from zpipe.plan import FILE_NAME as PLAN_FILE
+from zpipe.plan.plan import FILE_NAME as PLAN_FILE
 from zpipe.sweep import ledger
 from zpipe.sweep.definition import read_definition
 from zpipe.sweep.session import close_sweep
@@ -11,8 +11,8 @@ from zpipe.sweep.session import close_sweep
 
 def record_sweep(folder: Path, uri: str | None = None) -> Exit:
     """Brings MLflow up to date with every point and closes the sweep's run. Again changes nothing."""
-    from zpipe.abandoned import conclude_if_abandoned
-    from zpipe.record.recorder import has_begun, record_run
+    from zpipe.record.recorder_thread import has_begun, record_run
+    from zpipe.run.recover import conclude_if_abandoned
 
     definition = read_definition(folder)
     assert definition is not None

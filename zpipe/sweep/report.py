@@ -7,8 +7,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from zpipe.events import encode_numbers
-from zpipe.plan import write_json, write_text
+from zpipe.plan.plan import write_json, write_text
+from zpipe.runfolder.event_file import encode_numbers
 from zpipe.sweep.definition import read_definition
 from zpipe.sweep.figures import Spot, Survey, short, survey
 from zpipe.sweep.ledger import SETTLED, Attempt

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import psutil
 
-from zpipe.plan import FILE_NAME as PLAN_FILE
+from zpipe.plan.plan import FILE_NAME as PLAN_FILE
 from zpipe.problems import Problem, Refusal, refuse_if_any
 from zpipe.redact import HIDDEN
 from zpipe.sweep import ledger
@@ -59,7 +59,7 @@ def _arguments(definition: Definition, more: list[str]) -> list[str]:
 
 def _still_running(folder: Path) -> list[Problem]:
     """Points whose workers or whose recorder live."""
-    from zpipe.record.recorder import is_being_recorded
+    from zpipe.record.recorder_thread import is_being_recorded
 
     commands = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
     alive = {argument for command in commands for argument in command}
@@ -83,9 +83,9 @@ def _set_aside(folder: Path, attempt: ledger.Attempt, definition: Definition, ar
     run_dir = folder / attempt.folder
     if definition.uri is None or not (run_dir / PLAN_FILE).is_file():
         return
-    from zpipe.abandoned import conclude_if_abandoned
-    from zpipe.record.recorder import has_begun, record_run
+    from zpipe.record.recorder_thread import has_begun, record_run
     from zpipe.record.sweeps import release_run
+    from zpipe.run.recover import conclude_if_abandoned
 
     if not has_begun(run_dir):
         return

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from zpipe.exits import Exit
-from zpipe.train.parent import end_with_parent
+from zpipe.train.parent_watch import end_with_parent
 from zpipe.train.worker import leave_group, run
 
 if __name__ == "__main__":

@@ -8,10 +8,10 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from zpipe.plan import Plan
+from zpipe.plan.plan import Plan
 from zpipe.train.engine import check_engine
 from zpipe.train.health import PrecisionHealth, keep_scaling
-from zpipe.train.meters import WARM_UP_STEPS, LossScale, Skip, Stopwatch, Throughput, read_memory
+from zpipe.train.metrics import WARM_UP_STEPS, LossScale, Skip, Stopwatch, Throughput, read_memory
 from zpipe.train.ranks import Reporter
 
 STEP_EVENT_SECONDS = 1.0

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from zpipe.plan import Plan, write_json
+from zpipe.plan.plan import Plan, write_json
 from zpipe.schema.surroundings import Data
 from zpipe.train.formats import COLUMNS, IGNORED, Document, choose_layout, documents
 from zpipe.train.ranks import Rank, Reporter

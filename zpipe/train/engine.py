@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from zpipe.plan import Plan
+from zpipe.plan.plan import Plan
+from zpipe.train.engine_settings import MISSING, parsed, running
 from zpipe.train.ranks import Reporter
-from zpipe.train.readings import MISSING, parsed, running
 
 COSMETIC = (
     "wall_clock_breakdown",

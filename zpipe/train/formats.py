@@ -8,9 +8,9 @@ import numpy as np
 
 from zpipe.problems import Refusal
 from zpipe.schema.surroundings import Data
-from zpipe.train.blame import raise_if_machine
+from zpipe.train.loss_mask import Piece, Span, encode_spans
+from zpipe.train.machine_errors import raise_if_machine
 from zpipe.train.sources import problem
-from zpipe.train.spans import Piece, Span, encode_spans
 from zpipe.train.tokens import Encoder, Ids
 
 IGNORED = -100

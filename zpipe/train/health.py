@@ -8,7 +8,7 @@ import math
 from typing import Any
 
 from zpipe.schema.precision import Precision
-from zpipe.train.meters import Skip
+from zpipe.train.metrics import Skip
 
 
 class NonFiniteLossError(RuntimeError):

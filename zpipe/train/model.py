@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from zpipe.plan import Plan
+from zpipe.plan.plan import Plan
 from zpipe.problems import Problem, Refusal
-from zpipe.train.blame import raise_if_machine
+from zpipe.train.machine_errors import raise_if_machine
 from zpipe.train.tokens import folder_or_id, hub_error
 
 

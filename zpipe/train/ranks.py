@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zpipe.events import EventWriter, Kind
+from zpipe.runfolder.event_file import EventWriter, Kind
 
 
 @dataclass(frozen=True)

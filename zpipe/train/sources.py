@@ -14,7 +14,7 @@ from typing import Any
 
 from zpipe.problems import Problem, Refusal, nearest
 from zpipe.schema.surroundings import Data
-from zpipe.train.blame import raise_if_machine
+from zpipe.train.machine_errors import raise_if_machine
 from zpipe.train.tokens import first_line, hub_error
 
 READERS = {

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zpipe.plan import Plan
+from zpipe.plan.plan import Plan
 from zpipe.problems import Problem, Refusal
-from zpipe.train.blame import raise_if_machine
+from zpipe.train.machine_errors import raise_if_machine
 
 Ids = NDArray[np.int32]
 

@@ -7,10 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from zpipe.exits import Exit
-from zpipe.plan import Plan, read_plan, write_json
+from zpipe.plan.plan import Plan, read_plan, write_json
 from zpipe.problems import Problem, Refusal
 from zpipe.redact import redact
-from zpipe.spare import give_up
+from zpipe.runfolder.disk_reserve import give_up
 from zpipe.train.ranks import Rank, Reporter
 
 LET_RANK_0_SPEAK_SECONDS = 20.0
@@ -77,7 +77,7 @@ def _train(plan: Plan, rank: Rank, reporter: Reporter) -> None:
         leave_out_shm_comm()
 
     reporter.phase("model", plan.model.name)
-    from zpipe.train.trainer import Run
+    from zpipe.train.trainers.causal_lm import Run
 
     training = Run(plan, tokenizer, sequences, rank, reporter)
 

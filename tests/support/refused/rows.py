@@ -1,7 +1,7 @@
 """A row: a bad command line, the key that must be named, and the machine that it is planned for."""
 
 from tests.support.planning import CPU, H200, V100, gpus
-from zpipe.facts.hardware import Hardware
+from zpipe.machine.hardware import Hardware
 
 Row = tuple[list[str], str, Hardware]
 

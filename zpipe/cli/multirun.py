@@ -1,0 +1,81 @@
+"""`zpipe -m [OVERRIDES]`: a sweep, led by this process from its first point to its report."""
+
+import secrets
+from pathlib import Path
+
+from hydra._internal.utils import get_args_parser
+
+from zpipe.compose.overrides import rewrite
+from zpipe.exits import Exit
+from zpipe.problems import Problem, Refusal
+from zpipe.sweep.definition import FILE_NAME
+from zpipe.sweep.session import PointStopped, Session, begin
+
+_FOLDER = "hydra.sweep.dir="
+
+
+def start(arguments: list[str]) -> int:
+    """A new sweep. Raises Refusal if its folder holds one already; starts none where no point can run."""
+    given = [text.removeprefix(_FOLDER) for text in arguments if text.startswith(_FOLDER)]
+    for folder in given:
+        if (Path(folder) / FILE_NAME).exists():
+            reason = "this folder already holds a sweep"
+            raise Refusal(
+                [Problem("hydra.sweep.dir", folder, reason, "a new folder", f"zpipe sweep resume {folder}")]
+            )
+    if not _some_point_can_run(rewrite(get_args_parser().parse_args(arguments).overrides)):
+        return Exit.REFUSED
+    return _lead([*arguments, *_seed(arguments)])
+
+
+def resume(arguments: list[str], folder: Path) -> int:
+    """The sweep of this folder once more; its ledger answers for the points that are settled."""
+    others = [text for text in arguments if not text.startswith(_FOLDER)]
+    return _lead([*others, f"{_FOLDER}{folder}"])
+
+
+def _lead(arguments: list[str]) -> int:
+    """Runs the points and closes the sweep, however it ends."""
+    from zpipe.compose.job import hand_over
+
+    parsed = get_args_parser().parse_args(arguments)
+    flags = [argument for argument in arguments if argument not in parsed.overrides]
+    overrides = rewrite(parsed.overrides)
+    session = begin(arguments)
+    try:
+        hand_over(flags, overrides)
+    except KeyboardInterrupt:
+        return _close(session, Exit.INTERRUPTED)
+    except PointStopped as stop:
+        return _close(session, stop.exit_code)
+    except SystemExit:  # Hydra has told of an error of its launcher or sweeper
+        _close(session, whole=False)
+        raise
+    return _close(session, whole=True)
+
+
+def _close(session: Session, stopped: Exit | None = None, whole: bool = False) -> int:
+    return session.close(stopped, whole) if session.leads else stopped or Exit.FINISHED
+
+
+def _seed(arguments: list[str]) -> list[str]:
+    """A seed for optuna's sampler where none is given: a resumed sweep asks for the same points again."""
+    names = [text.partition("=")[0] for text in arguments]
+    is_seeded = "hydra.sweeper.sampler.seed" in names or "hydra/sweeper/sampler=grid" in arguments
+    if "hydra/sweeper=optuna" not in arguments or is_seeded:
+        return []
+    return [f"hydra.sweeper.sampler.seed={secrets.randbelow(1 << 31)}"]
+
+
+def _some_point_can_run(overrides: list[str]) -> bool:
+    """Says up front which points of a sweep are refused; they fail alone, the others run."""
+    from zpipe.cli.plan_points import print_refused
+    from zpipe.compose.points import plan_sweep
+    from zpipe.compose.sweep import Unlistable
+
+    try:
+        planned = plan_sweep(overrides)
+    except Unlistable:
+        return True
+    print_refused(planned)
+    return any(each.plan is not None for each in planned)

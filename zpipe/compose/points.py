@@ -1,0 +1,34 @@
+"""Overrides of a sweep → the plan of every point, or why it is refused. Nothing is written or spawned."""
+
+from dataclasses import dataclass
+
+from zpipe.compile.compiler import compile_plan
+from zpipe.compose.sweep import Point, Sweep, sweep_of
+from zpipe.machine.hardware import Hardware, detect
+from zpipe.plan.plan import Plan
+from zpipe.problems import Problem, Refusal
+
+
+@dataclass(frozen=True)
+class PlannedPoint:
+    """One point of a sweep: its plan, or why it is refused."""
+
+    point: Point
+    plan: Plan | None
+    problems: tuple[Problem, ...] = ()
+
+
+def plan_sweep(overrides: list[str]) -> list[PlannedPoint]:
+    """Every point of rewritten overrides, in Hydra's order. Raises Refusal if they cannot be listed."""
+    hardware = detect()
+    with sweep_of(overrides) as sweep:
+        return [_planned(sweep, point, hardware) for point in sweep.points]
+
+
+def _planned(sweep: Sweep, point: Point, hardware: Hardware) -> PlannedPoint:
+    try:
+        composed = sweep.compose(point)
+        plan = compile_plan(composed.experiment, point.folder, point.command, hardware, composed.provenance)
+    except Refusal as refusal:
+        return PlannedPoint(point, None, refusal.problems)
+    return PlannedPoint(point, plan)

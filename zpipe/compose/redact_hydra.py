@@ -1,0 +1,17 @@
+"""Takes the secrets out of what Hydra itself writes: its record of a composition, and of a sweep."""
+
+from pathlib import Path
+
+import yaml
+
+from zpipe.plan.plan import write_text
+from zpipe.redact import redact, redact_tree
+
+
+def hide_secrets(folder: Path) -> None:
+    """Rewrites the YAML files of a folder that have secrets in them; the others stay as they are."""
+    for file in folder.glob("*.yaml"):
+        text = file.read_text()
+        if redact(text) != text:
+            safe = redact_tree(yaml.safe_load(text))
+            write_text(file, yaml.safe_dump(safe, sort_keys=False, allow_unicode=True))

@@ -1,0 +1,79 @@
+"""The values that each key was given in turn, by OmegaConf's rules of merging."""
+
+from collections.abc import Iterable
+
+from hydra.core.override_parser.types import Override
+
+from zpipe.compose.overrides import as_typed
+from zpipe.compose.recording_loader import Layer
+from zpipe.plan.provenance import DEFAULT, Origin
+from zpipe.schema.json_names import leaves
+
+Chain = tuple[Origin, ...]
+
+
+class Chains:
+    """For each dotted key what set it, oldest first. Copying is cheap: chains are values."""
+
+    def __init__(self, before: "Chains | None" = None) -> None:
+        self.by_key: dict[str, Chain] = {} if before is None else dict(before.by_key)
+        self._mappings: set[str] = set() if before is None else set(before._mappings)
+        """Every key that others are below."""
+
+    def with_layers(self, layers: Iterable[Layer]) -> "Chains":
+        chains = Chains(self)
+        for layer in layers:
+            for key, value in leaves(layer.values):
+                chains._give(key, Origin(source=layer.source, value=value))
+        return chains
+
+    def with_overrides(self, overrides: Iterable[Override]) -> "Chains":
+        chains = Chains(self)
+        for override in overrides:
+            key, source = override.key_or_group, as_typed(override.input_line or "")
+            if override.is_delete():
+                chains._delete(key, source)
+                continue
+            value = override.value()
+            given = leaves(value, f"{key}.") if isinstance(value, dict) and value else [(key, value)]
+            for leaf, part in given:
+                chains._give(leaf, Origin(source=source, value=part))
+        return chains
+
+    def said(self) -> dict[str, list[Origin]]:
+        """The chains of the keys that something else than the schema has set."""
+        return {key: list(chain) for key, chain in self.by_key.items() if chain[-1].source != DEFAULT}
+
+    def _give(self, key: str, origin: Origin) -> None:
+        before = self.by_key.get(key)
+        if before is not None:
+            self.by_key[key] = (*before, origin)
+            return
+        if key in self._mappings:
+            if origin.value == {}:
+                return  # an empty mapping adds nothing to a mapping
+            self._forget(key)
+        self.by_key[key] = (*self._replaced_above(key), origin)
+
+    def _replaced_above(self, key: str) -> Chain:
+        """A plain value in whose place a mapping with this key comes; an empty mapping is no loss."""
+        replaced: Chain = ()
+        above = key.rpartition(".")[0]
+        while above and above not in self._mappings:
+            self._mappings.add(above)
+            replaced = self.by_key.pop(above, replaced)
+            above = above.rpartition(".")[0]
+        return tuple(origin for origin in replaced if origin.value != {})
+
+    def _delete(self, key: str, source: str) -> None:
+        self._forget(key)
+        above = key.rpartition(".")[0]
+        if above and not any(other.startswith(f"{above}.") for other in self.by_key):
+            self._mappings.discard(above)
+            self.by_key[above] = (Origin(source=source, value={}),)
+
+    def _forget(self, key: str) -> None:
+        """Drops the key with everything below it."""
+        gone = {other for other in (*self.by_key, *self._mappings) if f"{other}.".startswith(f"{key}.")}
+        self.by_key = {other: chain for other, chain in self.by_key.items() if other not in gone}
+        self._mappings -= gone

@@ -1,0 +1,78 @@
+"""Advice that holds: of what the ladders propose, only what compiles and changes the plan."""
+
+import shlex
+from collections.abc import Iterable
+
+from pydantic import ValidationError
+
+from zpipe.compile.compiler import compile_plan
+from zpipe.diagnose.changes import changed
+from zpipe.diagnose.remedies import LADDERS, Situation, Suggestion
+from zpipe.machine.hardware import Hardware
+from zpipe.plan.plan import Plan
+from zpipe.problems import Refusal
+from zpipe.runfolder.outcome import Ending
+from zpipe.schema.experiment import Experiment
+from zpipe.schema.precision import Precision
+from zpipe.schema.stage import keys_without_effect
+
+
+def advise(ending: Ending, situation: Situation, hardware: Hardware) -> list[Suggestion]:
+    """Overrides to try, best first, each of which compiles on this hardware; none after a finished run."""
+    ladder = LADDERS.get(ending)
+    proposals = ladder(situation) if ladder else ()
+    sound = (_sound(proposal, situation.plan, hardware) for proposal in proposals)
+    return [suggestion for suggestion in sound if suggestion is not None]
+
+
+def _sound(proposal: Suggestion, plan: Plan, hardware: Hardware) -> Suggestion | None:
+    """The proposal, completed; None if it is set already, or if the schema or a rule refuses it."""
+    try:
+        suggestion = _complete(proposal, plan.experiment)
+        experiment = changed(plan.experiment, suggestion.overrides)
+        compiled = compile_plan(experiment, plan.folder, [], hardware)
+    except (Refusal, ValidationError):
+        return None
+    differs = (
+        compiled.ds_config != plan.ds_config
+        or compiled.training_arguments != plan.training_arguments
+        or experiment.launcher != plan.experiment.launcher
+        or experiment.data != plan.experiment.data
+        or experiment.model != plan.experiment.model
+    )
+    return suggestion if differs else None
+
+
+def _complete(proposal: Suggestion, given: Experiment) -> Suggestion:
+    """Leaves out what is set already, and takes back what the new stage or format would ignore."""
+    overrides = [each for each in proposal.overrides if changed(given, [each]) != given]
+    experiment = changed(given, overrides)
+    groups = {override.partition("=")[0] for override in overrides}
+    if "stage" in groups:
+        overrides += [f"stage.{name}=null" for name in keys_without_effect(experiment.stage)]
+    if "precision" in groups:
+        overrides += _settings_of_other_formats(experiment.precision)
+    return Suggestion(tuple(overrides), proposal.why)
+
+
+def _settings_of_other_formats(precision: Precision) -> list[str]:
+    blocks = {"fp16": precision.fp16, "bf16": precision.bf16}
+    return [
+        f"precision.{format_}.{name}=null"
+        for format_, block in blocks.items()
+        if precision.dtype not in (format_, "auto")
+        for name in block.model_dump(exclude_none=True)
+    ]
+
+
+def command_with(plan: Plan, overrides: Iterable[str]) -> list[str]:
+    """The overrides of the run with these in the place of what they replace, for a new folder."""
+    added = list(overrides)
+    replaced = {override.partition("=")[0] for override in added} | {"hydra.run.dir", "hydra.sweep.dir"}
+    kept = [each for each in plan.command if each.partition("=")[0].lstrip("+~") not in replaced]
+    return kept + added
+
+
+def command_line(plan: Plan, overrides: Iterable[str]) -> str:
+    """The same as a line for a shell."""
+    return shlex.join(["zpipe", *command_with(plan, overrides)])

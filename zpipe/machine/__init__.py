@@ -1,0 +1,1 @@
+"""What this machine has and lacks: GPUs, cores, memory, compilers. Never imports torch."""

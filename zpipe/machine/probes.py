@@ -1,0 +1,112 @@
+"""What the plan needs of this machine and cannot install: looked for before anything is spawned."""
+
+import importlib.util
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from zpipe.plan.plan import Plan
+from zpipe.problems import Problem
+
+BLOCK = 4096
+"""Bytes; O_DIRECT reads and writes whole blocks at aligned addresses."""
+LEAST_ROOM = 16 * 2**20
+"""Bytes on the disk of the run folder without which a run need not start."""
+CUDA_OPERATORS = ("fused_adam", "fused_lion", "fused_lamb")
+WORKER_PACKAGES = ("torch", "transformers", "accelerate", "deepspeed", "datasets")
+
+
+def lacks(plan: Plan) -> list[Problem]:
+    """Everything that this machine lacks for the plan."""
+    return [*_packages(), *_compilers(plan), *_libaio(plan), *_direct_io(plan)]
+
+
+def unwritable(run_dir: Path) -> list[Problem]:
+    """Whether the run folder cannot be made, or not be filled. Looks without writing anything."""
+    there = next(folder for folder in (run_dir, *run_dir.parents) if folder.exists())
+    allowed, fix = "a folder on a disk with room", "hydra.run.dir=/path/to/run"
+    if not there.is_dir():
+        return [Problem("hydra.run.dir", str(run_dir), f"{there} is a file", allowed, fix)]
+    # access(2) also knows of file systems that are mounted read-only, and of folders made immutable.
+    if not os.access(there, os.W_OK | os.X_OK):
+        return [Problem("hydra.run.dir", str(run_dir), f"{there} cannot be written to", allowed, fix)]
+    free = shutil.disk_usage(there).free
+    if free < LEAST_ROOM:
+        reason = f"the disk of {there} has {free / 2**20:.1f} MiB left"
+        return [Problem("hydra.run.dir", str(run_dir), reason, allowed, fix)]
+    return []
+
+
+def _packages() -> Iterator[Problem]:
+    for package in WORKER_PACKAGES:
+        if importlib.util.find_spec(package) is None:
+            yield Problem(package, "not installed", "training needs it", fix=f"pip install {package}")
+
+
+def _compilers(plan: Plan) -> Iterator[Problem]:
+    """DeepSpeed builds its operators on first use, and checks for ninja even when they are there."""
+    if not plan.operators:
+        return
+    wanted = ", ".join(plan.operators)
+    path = plan.launch.env["PATH"]
+    compiler = os.environ.get("CXX", "c++")
+    if shutil.which(shlex.split(compiler)[0], path=path) is None:
+        yield Problem("c++", "not found", f"DeepSpeed builds {wanted} with it", fix="apt-get install g++")
+    if shutil.which("ninja", path=path) is None:
+        yield Problem("ninja", "not found", f"DeepSpeed builds {wanted} with it", fix="pip install ninja")
+    kernels = [name for name in plan.operators if name in CUDA_OPERATORS and plan.launch.device == "cuda"]
+    if kernels and shutil.which("nvcc", path=f"{path}:/usr/local/cuda/bin") is None:
+        without = "optimizer.params.torch_adam=true" if kernels == ["fused_adam"] else "optimizer=adamw_torch"
+        yield Problem(
+            "nvcc",
+            "not found",
+            f"DeepSpeed builds {', '.join(kernels)} with CUDA's compiler",
+            fix=f"{without}, or install the CUDA toolkit of PyTorch's version",
+        )
+
+
+def _libaio(plan: Plan) -> Iterator[Problem]:
+    """DeepSpeed itself links a program against libaio before every use of async_io."""
+    if "async_io" not in plan.operators or shutil.which("cc") is None or links_against("aio"):
+        return
+    yield Problem(
+        "libaio",
+        "not found",
+        "nvme offload reads and writes files through it; a program that links -laio does not build",
+        fix="apt-get install libaio-dev; if it is elsewhere, set CFLAGS=-I… and LDFLAGS=-L…; or offload=cpu",
+    )
+
+
+def links_against(library: str) -> bool:
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "probe.c"
+        source.write_text("int io_submit(void); int main(void) { return io_submit(); }\n")
+        flags = [*shlex.split(os.environ.get("CFLAGS", "")), *shlex.split(os.environ.get("LDFLAGS", ""))]
+        argv = ["cc", str(source), *flags, f"-l{library}", "-o", str(Path(folder) / "probe")]
+        return subprocess.run(argv, capture_output=True, check=False).returncode == 0
+
+
+def _direct_io(plan: Plan) -> Iterator[Problem]:
+    """The swap folder must be writable and on a file system with O_DIRECT, which tmpfs may lack."""
+    if plan.swap_dir is None:
+        return
+    folder = Path(plan.swap_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f"probe-{os.getpid()}"
+        try:
+            os.close(os.open(probe, os.O_CREAT | os.O_RDWR | getattr(os, "O_DIRECT", 0), 0o600))
+        finally:
+            probe.unlink(missing_ok=True)
+    except OSError as error:
+        yield Problem(
+            "offload.nvme_path",
+            str(folder),
+            f"cannot hold swap files: {error.strerror}",
+            "a writable folder on a file system with O_DIRECT (ext4, xfs)",
+            "offload.nvme_path=/path/on/the/nvme",
+        )

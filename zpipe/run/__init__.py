@@ -1,0 +1,1 @@
+"""One run from its plan to its outcome, and the outcome of a run whose zpipe was killed."""

@@ -1,0 +1,1 @@
+"""The run folder: its paths, its files and who may write them."""

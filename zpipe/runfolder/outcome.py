@@ -1,0 +1,115 @@
+"""How one run ended, as a value that is also a file: result.json in the run folder."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from zpipe.exits import Exit
+from zpipe.plan.plan import write_json
+from zpipe.schema.base import Group
+
+FILE_NAME = "result.json"
+POSTMORTEM = "postmortem.md"
+"""Beside it, after a run that did not finish."""
+
+Ending = Literal[
+    "finished",
+    "refused",
+    "environment",
+    "operator_build",
+    "gpu_out_of_memory",
+    "host_out_of_memory",
+    "nonfinite_loss",
+    "loss_scale_stuck",
+    "hang",
+    "rank_died",
+    "disk_full",
+    "failed",
+    "preempted",
+    "interrupted",
+    "terminated",
+]
+
+EXIT_OF: dict[Ending, Exit] = {
+    "finished": Exit.FINISHED,
+    "refused": Exit.REFUSED,
+    "environment": Exit.ENVIRONMENT,
+    "operator_build": Exit.OPERATOR_BUILD,
+    "gpu_out_of_memory": Exit.GPU_OUT_OF_MEMORY,
+    "host_out_of_memory": Exit.HOST_OUT_OF_MEMORY,
+    "nonfinite_loss": Exit.NONFINITE_LOSS,
+    "loss_scale_stuck": Exit.LOSS_SCALE_STUCK,
+    "hang": Exit.HANG,
+    "rank_died": Exit.RANK_DIED,
+    "disk_full": Exit.DISK_FULL,
+    "failed": Exit.FAILED,
+    "preempted": Exit.TERMINATED,
+    "interrupted": Exit.INTERRUPTED,
+    "terminated": Exit.TERMINATED,
+}
+
+STOPPED: frozenset[Ending] = frozenset({"preempted", "interrupted", "terminated"})
+"""Endings that came from outside and say nothing about the run itself."""
+
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+
+
+class Outcome(Group):
+    """The end of one run."""
+
+    ending: Ending
+    reason: str = ""
+    """One line for people; empty when it finished."""
+    failed_rank: int | None = None
+    """The rank that failed first, where one did."""
+    run_dir: str
+    summary: dict[str, Any] = {}
+    """The last figures of the run, in MLflow's metric names."""
+    mlflow_run_id: str | None = None
+    record_error: str | None = None
+    """Why MLflow could not be brought up to date."""
+
+    @property
+    def exit_code(self) -> Exit:
+        if self.ending == "finished" and self.record_error is not None:
+            return Exit.RECORD_INCOMPLETE
+        return EXIT_OF[self.ending]
+
+    @property
+    def mlflow_status(self) -> Status:
+        """What the run is closed as in MLflow."""
+        if self.ending == "finished":
+            return "FINISHED"
+        return "KILLED" if self.ending in STOPPED else "FAILED"
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The ending as tags of the MLflow run."""
+        given = {
+            "zpipe.ending": self.ending,
+            "zpipe.exit_code": str(int(EXIT_OF[self.ending])),
+            "zpipe.reason": self.reason,
+            "zpipe.failed_rank": "" if self.failed_rank is None else str(self.failed_rank),
+        }
+        return {name: value for name, value in given.items() if value}
+
+    @property
+    def objective(self) -> float:
+        """What a sweeper minimises: the evaluation loss, otherwise the training loss; NaN without either."""
+        for name in ("eval_loss", "train_loss"):
+            if name in self.summary:
+                return float(self.summary[name])
+        return float("nan")
+
+
+def write_outcome(outcome: Outcome) -> None:
+    """Writes result.json into the run folder, if that exists."""
+    folder = Path(outcome.run_dir)
+    if folder.is_dir():
+        write_json(folder / FILE_NAME, outcome.model_dump(mode="json"))
+
+
+def read_outcome(run_dir: Path) -> Outcome | None:
+    """The outcome of a run folder; null while there is none."""
+    file = run_dir / FILE_NAME
+    return Outcome.model_validate(json.loads(file.read_text())) if file.is_file() else None

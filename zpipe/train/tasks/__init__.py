@@ -1,0 +1,1 @@
+"""What a worker does from start to end, one module for each task."""

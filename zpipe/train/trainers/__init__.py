@@ -1,0 +1,1 @@
+"""transformers' trainers over DeepSpeed, one module each."""

@@ -1,0 +1,127 @@
+"""The training itself: transformers' Trainer over DeepSpeed, from the plan's settings alone."""
+
+import copy
+import dataclasses
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import deepspeed
+import numpy as np
+import torch
+from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArguments
+from transformers.utils import logging as transformers_logging
+
+from zpipe.plan.plan import Plan
+from zpipe.train.callbacks import EventCallback, bytes_in
+from zpipe.train.data import Sequences
+from zpipe.train.metrics import peaks_over_ranks
+from zpipe.train.model import load_model
+from zpipe.train.ranks import Rank, Reporter
+from zpipe.train.verify_weights import check_saved_model
+
+MODEL_FOLDER = "model"
+
+
+class Run:
+    """One training run in this process. Every rank calls every method, in the same order."""
+
+    def __init__(
+        self, plan: Plan, tokenizer: Any, sequences: Sequences, rank: Rank, reporter: Reporter
+    ) -> None:
+        self._plan = plan
+        self._reporter = reporter
+        self._rank = rank
+        transformers_logging.disable_progress_bar()
+        # Before the model: while these live, transformers partitions a stage 3 model as it is made.
+        arguments = TrainingArguments(
+            **_in_this_release(plan.training_arguments), deepspeed=copy.deepcopy(plan.ds_config)
+        )
+        # Also before the model: zero.Init takes the world size for 1 as long as DeepSpeed's own
+        # communication is not up, and transformers brings it up on CUDA alone.
+        deepspeed.init_distributed(timeout=timedelta(seconds=arguments.ddp_timeout), verbose=False)
+        model = load_model(plan, tokenizer, arguments.device)
+        if plan.model.random_init:
+            reporter.notice("the model starts with random weights; nothing was pretrained")
+        self._tokenizer = tokenizer
+        self._callback = EventCallback(plan, reporter)
+        self._trainer = Trainer(
+            model=model,
+            args=arguments,
+            train_dataset=sequences.train,
+            eval_dataset=sequences.held_out,
+            data_collator=collate,
+            processing_class=tokenizer,
+            callbacks=[self._callback],
+        )
+        for noisy in (PrinterCallback, ProgressCallback):
+            self._trainer.remove_callback(noisy)
+        self._callback.trainer = self._trainer
+        self._values: dict[str, float] = {}
+
+    def train(self) -> None:
+        """Trains to the end of the plan."""
+        result = self._trainer.train()
+        self._values |= {
+            "train_loss": float(result.training_loss),
+            "steps": int(result.global_step),
+            "train_runtime_s": float(result.metrics["train_runtime"]),
+        }
+
+    def evaluate(self) -> None:
+        """Measures the model's loss on the held-out sequences, unless that was done while it was trained."""
+        step = step_of_the_model(self._trainer.state, self._trainer.args)
+        if step not in eval_losses(self._trainer.state):
+            self._trainer.evaluate()
+            step = self._trainer.state.global_step
+        self._values["eval_loss"] = eval_losses(self._trainer.state)[step]
+
+    def save(self) -> None:
+        """Writes the model and its tokenizer as from_pretrained reads them."""
+        folder = self._plan.folder / MODEL_FOLDER
+        self._trainer.save_model(str(folder))
+        if not self._rank.leads:
+            return
+        # A pickle of TrainingArguments: the plan says the same, and pickles are unsafe to pass on.
+        (folder / "training_args.bin").unlink(missing_ok=True)
+        check_saved_model(folder, self._trainer.model)
+        step = self._trainer.state.global_step
+        self._reporter.write("model", step=step, path=MODEL_FOLDER, bytes=bytes_in(folder))
+
+    def summarize(self) -> None:
+        """Says the last figures of the run; a collective, because peaks are of all ranks."""
+        values = {**self._values, **peaks_over_ranks()}
+        if self._callback.final_loss is not None:
+            values["final_loss"] = self._callback.final_loss
+        steady = self._callback.steady_throughput()
+        values |= {name.removeprefix("throughput/"): value for name, value in steady.items()}
+        self._reporter.write("summary", values=values)
+
+
+def step_of_the_model(state: Any, arguments: Any) -> int:
+    """The step whose weights the model has at the end: the best checkpoint's where that was loaded."""
+    best = state.best_model_checkpoint if arguments.load_best_model_at_end else None
+    return int(best.rpartition("-")[2]) if best else int(state.global_step)
+
+
+def eval_losses(state: Any) -> dict[int, float]:
+    """The latest loss on the held-out sequences at each step that was evaluated."""
+    history = state.log_history
+    return {entry["step"]: float(entry["eval_loss"]) for entry in history if "eval_loss" in entry}
+
+
+def _in_this_release(arguments: dict[str, Any]) -> dict[str, Any]:
+    """transformers 5.23 renamed gradient_checkpointing and warns of the old name; 5.17 knows only that."""
+    known = {field.name for field in dataclasses.fields(TrainingArguments)}
+    renamed = {
+        name: name.replace("gradient_", "activation_") for name in arguments if "checkpointing" in name
+    }
+    return {renamed[name] if renamed.get(name) in known else name: value for name, value in arguments.items()}
+
+
+def collate(rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    """Stacks packed sequences: all have one length, so there is nothing to pad or to mask."""
+    return {
+        name: torch.from_numpy(np.stack([row[name] for row in rows]).astype(np.int64))
+        for name in ("input_ids", "labels")
+    }
