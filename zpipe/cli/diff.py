@@ -9,8 +9,8 @@ from zpipe.cli.output import FORMATS, Format, is_data, print_data
 from zpipe.exits import Exit
 from zpipe.explain.compare import Difference, Side, differences
 from zpipe.explain.explain import shown
-from zpipe.plan.plan import read_plan
-from zpipe.terminal.summary import print_table
+from zpipe.runfolder.plan_file import read_plan
+from zpipe.terminal.console import print_table
 
 
 def diff(arguments: list[str]) -> int:

@@ -2,22 +2,19 @@
 
 from pathlib import Path
 
-from zpipe.plan.plan import FILE_NAME as PLAN_FILE
 from zpipe.problems import Problem, Refusal
 from zpipe.record.store import tracking_uri
+from zpipe.runfolder.folder import RunFolder
 
 
-def folder_of(argument: str, uri: str | None) -> Path:
+def folder_of(argument: str, uri: str | None) -> RunFolder:
     """The run folder that is meant. Raises Refusal if it is not on this machine."""
-    if is_run_folder(Path(argument)):
-        return Path(argument).absolute()
+    named = RunFolder(Path(argument).absolute())
+    if named.holds_run:
+        return named
     from zpipe.record.browse import find
 
     folder = find(tracking_uri(uri), argument).folder
-    if folder is None or not is_run_folder(folder):
+    if folder is None or not RunFolder(folder).holds_run:
         raise Refusal([Problem("RUN", argument, f"its run folder is not on this machine: {folder}")])
-    return folder
-
-
-def is_run_folder(path: Path) -> bool:
-    return (path / PLAN_FILE).is_file()
+    return RunFolder(folder)

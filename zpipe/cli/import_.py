@@ -9,9 +9,9 @@ from zpipe.converters.importer import Imported, import_files
 from zpipe.converters.result import Finding
 from zpipe.converters.writing import command_line, recipe_of
 from zpipe.exits import Exit
-from zpipe.plan.plan import write_text
 from zpipe.problems import Problem, Refusal
-from zpipe.terminal.summary import print_problems
+from zpipe.runfolder.atomic import write_text
+from zpipe.terminal.console import print_problems
 
 HINT = """
 Nothing was written. Mend the file, add an override that decides, or let --mend do what is proposed: it

@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except Refusal as refusal:
-        from zpipe.terminal.summary import print_problems
+        from zpipe.terminal.console import print_problems
 
         print_problems(refusal.problems)
         return Exit.REFUSED

@@ -15,7 +15,7 @@ _FOLDER = "hydra.sweep.dir="
 
 
 def start(arguments: list[str]) -> int:
-    """A new sweep. Raises Refusal if its folder holds one already; starts none where no point can run."""
+    """Starts a new sweep. Raises Refusal if its folder holds one already, or if every point is refused."""
     given = [text.removeprefix(_FOLDER) for text in arguments if text.startswith(_FOLDER)]
     for folder in given:
         if (Path(folder) / FILE_NAME).exists():
@@ -29,26 +29,25 @@ def start(arguments: list[str]) -> int:
 
 
 def resume(arguments: list[str], folder: Path) -> int:
-    """The sweep of this folder once more; its ledger answers for the points that are settled."""
+    """Runs the sweep of this folder again; the ledger provides the results of settled points."""
     others = [text for text in arguments if not text.startswith(_FOLDER)]
     return _lead([*others, f"{_FOLDER}{folder}"])
 
 
 def _lead(arguments: list[str]) -> int:
-    """Runs the points and closes the sweep, however it ends."""
+    """Runs the points, and closes the sweep however it ends."""
     from zpipe.compose.job import hand_over
 
     parsed = get_args_parser().parse_args(arguments)
-    flags = [argument for argument in arguments if argument not in parsed.overrides]
-    overrides = rewrite(parsed.overrides)
+    parsed.overrides = rewrite(parsed.overrides)
     session = begin(arguments)
     try:
-        hand_over(flags, overrides)
+        hand_over(parsed)
     except KeyboardInterrupt:
         return _close(session, Exit.INTERRUPTED)
     except PointStopped as stop:
         return _close(session, stop.exit_code)
-    except SystemExit:  # Hydra has told of an error of its launcher or sweeper
+    except SystemExit:  # Hydra has printed an error of its launcher or sweeper
         _close(session, whole=False)
         raise
     return _close(session, whole=True)
@@ -59,7 +58,7 @@ def _close(session: Session, stopped: Exit | None = None, whole: bool = False) -
 
 
 def _seed(arguments: list[str]) -> list[str]:
-    """A seed for optuna's sampler where none is given: a resumed sweep asks for the same points again."""
+    """A seed for optuna's sampler unless one is given, so that a resumed sweep asks for the same points."""
     names = [text.partition("=")[0] for text in arguments]
     is_seeded = "hydra.sweeper.sampler.seed" in names or "hydra/sweeper/sampler=grid" in arguments
     if "hydra/sweeper=optuna" not in arguments or is_seeded:
@@ -68,7 +67,7 @@ def _seed(arguments: list[str]) -> list[str]:
 
 
 def _some_point_can_run(overrides: list[str]) -> bool:
-    """Says up front which points of a sweep are refused; they fail alone, the others run."""
+    """Prints which points of a sweep will be refused; the other points run."""
     from zpipe.cli.plan_points import print_refused
     from zpipe.compose.points import plan_sweep
     from zpipe.compose.sweep import Unlistable

@@ -14,8 +14,9 @@ from zpipe.compose.overrides import rewrite
 from zpipe.exits import Exit
 from zpipe.machine.hardware import detect
 from zpipe.machine.probes import unwritable
-from zpipe.plan.plan import Plan, claim, without_secrets, write_plan
+from zpipe.plan.plan import Plan, without_secrets
 from zpipe.problems import Problem, Refusal, refuse_if_any
+from zpipe.runfolder.plan_file import folder_of, write_plan
 
 
 def plan(arguments: list[str]) -> int:
@@ -32,8 +33,8 @@ def plan(arguments: list[str]) -> int:
     if options.explain is not None:
         print_explanations(without_secrets(compiled), options.explain, options.format)
         return Exit.FINISHED
-    claim(compiled.folder)
-    refuse_if_any(unwritable(compiled.folder))
+    folder_of(compiled).claim()
+    refuse_if_any(unwritable(composed.run_dir))
     write_plan(compiled)
     print_plan(without_secrets(compiled), options.format)
     return Exit.FINISHED
@@ -75,7 +76,7 @@ def _with_key_attached(arguments: list[str]) -> list[str]:
 def print_explanations(compiled: Plan, key: str, form: Format) -> None:
     """One key gets all that is known about it, several get a line each. Raises Refusal for an unknown key."""
     from zpipe.explain.explain import COLUMNS, explain, page, rows
-    from zpipe.terminal.summary import print_table
+    from zpipe.terminal.console import print_table
 
     explanations = explain(compiled, key)
     if is_data(form):
@@ -91,7 +92,7 @@ def print_plan(compiled: Plan, form: Format) -> None:
     if is_data(form):
         print_data(compiled.model_dump(mode="json"), form)
     elif form == "table":
-        from zpipe.terminal.summary import print_table
+        from zpipe.terminal.console import print_table
 
         print_table(("", "plan"), _facts(compiled))
         print_explanations(compiled, "", form)
@@ -101,11 +102,12 @@ def print_plan(compiled: Plan, form: Format) -> None:
 
 def render(compiled: Plan) -> str:
     """The plan for people, top down."""
+    folder = folder_of(compiled)
     lines = [f"{title:<10} {text}" for title, text in _facts(compiled)]
     lines += [f"{'auto':<10} {key}: {reason}" for key, reason in compiled.unresolved.items()]
     lines += ["", "ds_config.json", json.dumps(compiled.ds_config, indent=2), "", "command"]
     lines += [f"  {shlex.join(compiled.launch.argv)}" if compiled.launch.argv else "  (in this process)", ""]
-    lines += ["written", *(f"  {compiled.folder / name}" for name in ("plan.json", "ds_config.json"))]
+    lines += ["written", f"  {folder.plan}", f"  {folder.ds_config}"]
     return "\n".join(lines) + "\n"
 
 

@@ -11,7 +11,7 @@ from zpipe.exits import Exit
 from zpipe.plan.plan import Plan, without_secrets
 from zpipe.problems import Problem
 from zpipe.redact import redact_override
-from zpipe.terminal.summary import print_problems, print_table
+from zpipe.terminal.console import print_problems, print_table
 
 _FEW = 8
 """Points that a problem names before it only counts them."""

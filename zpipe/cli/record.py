@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 
 from zpipe.exits import Exit
-from zpipe.plan.plan import FILE_NAME
 from zpipe.problems import Problem, Refusal
+from zpipe.runfolder.folder import RunFolder
 
 
 def record(arguments: list[str]) -> int:
@@ -17,14 +17,14 @@ def record(arguments: list[str]) -> int:
     folder: Path = options.folder.absolute()
     if (folder / "sweep.json").is_file():
         return _record_sweep(folder, options.uri)
-    if not (folder / FILE_NAME).is_file():
+    if not RunFolder(folder).holds_run:
         reason = "a run folder with a plan.json is expected"
         raise Refusal([Problem("record", str(options.folder), reason, "outputs/DAY/TIME")])
     return _record_run(folder, options.uri)
 
 
 def _record_run(folder: Path, uri: str | None) -> int:
-    from zpipe.record.recorder_thread import record_run
+    from zpipe.record.record_run import record_run
     from zpipe.run.recover import conclude_if_abandoned
 
     conclude_if_abandoned(folder)

@@ -16,7 +16,7 @@ def report(arguments: list[str]) -> int:
     parser.add_argument("--uri", help="MLflow store; outputs/mlflow.db unless given")
     options = parser.parse_args(arguments)
     folder = folder_of(options.run, options.uri)
-    path = options.output or Path(f"zpipe-report-{folder.name}.tar.gz")
+    path = options.output or Path(f"zpipe-report-{folder.path.name}.tar.gz")
     _check(path)
     from zpipe.diagnose.archive import write_archive
 

@@ -37,7 +37,7 @@ def print_runs(found: "list[Recorded]") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from zpipe.terminal.summary import clean, console
+    from zpipe.terminal.console import clean, console
 
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for heading in ("run", "name", "status", "ended", "stage", "offload"):
@@ -65,7 +65,7 @@ def offload_of(run: "Recorded") -> str:
 
 
 def _described(run: "Recorded") -> Iterator[str]:
-    from zpipe.terminal.summary import duration
+    from zpipe.terminal.units import duration
 
     yield run.ending.replace("_", " ")
     yield run.params.get("stage", "")

@@ -4,12 +4,14 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zpipe.cli.find_run import is_run_folder
 from zpipe.cli.runs import GPU_PEAK, HOST_PEAK, LOSSES, SPEEDS, offload_of, print_runs
 from zpipe.exits import Exit
-from zpipe.plan.plan import read_plan
 from zpipe.record.store import tracking_uri
-from zpipe.runfolder.outcome import POSTMORTEM, read_outcome
+from zpipe.runfolder.event_file import EventReader
+from zpipe.runfolder.folder import RunFolder
+from zpipe.runfolder.outcome import read_outcome
+from zpipe.runfolder.plan_file import read_plan_here
+from zpipe.runfolder.progress import RunProgress
 
 if TYPE_CHECKING:
     from zpipe.record.browse import Recorded
@@ -21,9 +23,9 @@ def show(arguments: list[str]) -> int:
     parser.add_argument("run", help="run folder, or the beginning of an MLflow run id")
     parser.add_argument("--uri", help="MLflow store; outputs/mlflow.db unless given")
     options = parser.parse_args(arguments)
-    folder = Path(options.run)
-    if is_run_folder(folder):
-        show_folder(folder.absolute())
+    folder = RunFolder(Path(options.run).absolute())
+    if folder.holds_run:
+        show_folder(folder)
         return Exit.FINISHED
     from zpipe.record.browse import find, recent
 
@@ -35,22 +37,17 @@ def show(arguments: list[str]) -> int:
     return Exit.FINISHED
 
 
-def show_folder(folder: Path) -> None:
-    """The run of this folder, whether or not MLflow has it."""
+def show_folder(folder: RunFolder) -> None:
+    """The run in this folder, whether or not MLflow has it."""
     from zpipe.record.state import read_state
-    from zpipe.runfolder.event_file import EventReader
-    from zpipe.terminal.live import Progress
-    from zpipe.terminal.summary import console, print_text, summary_table
+    from zpipe.terminal.console import console, print_text
+    from zpipe.terminal.summary import summary_table
 
-    plan = read_plan(folder).model_copy(update={"run_dir": str(folder)})
-    outcome, state = read_outcome(folder), read_state(folder)
-    with Path("/dev/null").open("w") as nowhere:
-        progress = Progress(plan, stream=nowhere, is_terminal=False)
-        for event in EventReader(folder).read_new():
-            progress.handle(event)
+    plan, outcome, state = read_plan_here(folder), read_outcome(folder), read_state(folder)
+    progress = RunProgress.of(EventReader(folder.attempt.events).read_new())
     out = console(None)
     if outcome is None:
-        print_text(out, "no result: the run goes on, or was killed", style="bold yellow")
+        print_text(out, "no result: the run is still running, or was killed", style="bold yellow")
     else:
         reason = f": {outcome.reason}" if outcome.reason else ""
         style = "bold" if outcome.ending == "finished" else "bold red"
@@ -58,16 +55,17 @@ def show_folder(folder: Path) -> None:
     print_text(out, f"zpipe {' '.join(plan.command)}\n", style="dim")
     summary = outcome.summary if outcome else {}
     run_id = outcome.mlflow_run_id if outcome else state.run_id if state else None
-    out.print(summary_table(plan, summary, progress.facts, run_id))
-    if (folder / POSTMORTEM).is_file():
-        print_text(out, f"\n{(folder / POSTMORTEM).read_text()}")
+    out.print(summary_table(plan, summary, progress, run_id))
+    if folder.attempt.postmortem.is_file():
+        print_text(out, f"\n{folder.attempt.postmortem.read_text()}")
 
 
 def _show_recorded(run: "Recorded") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from zpipe.terminal.summary import clean, console, duration, number, print_text
+    from zpipe.terminal.console import clean, console, print_text
+    from zpipe.terminal.units import duration, number
 
     out = console(None)
     ended = " ".join(filter(None, [run.status, run.ending.replace("_", " ")]))

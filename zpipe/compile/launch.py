@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from zpipe.facts.facts import Facts
-from zpipe.launchers import argv_of
+from zpipe.launchers import launcher_of
 from zpipe.plan.plan import Launch
 from zpipe.schema.experiment import Experiment
 
@@ -17,7 +17,7 @@ def launch_of(experiment: Experiment, facts: Facts, run_dir: Path) -> Launch:
         device=facts.device,
         nproc_per_node=facts.nproc_per_node,
         world_size=facts.world_size,
-        argv=argv_of(experiment.launcher.type, run_dir, facts.nproc_per_node),
+        argv=launcher_of(experiment.launcher.type).render(run_dir, facts.nproc_per_node),
         env=_environment(experiment, facts),
     )
 

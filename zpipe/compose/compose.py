@@ -32,27 +32,40 @@ _SEVERAL_VALUES = re.compile(r"Ambiguous value for argument '(.*)'\n")
 
 @dataclass(frozen=True)
 class Composed:
-    """One composed run that Hydra did not start: for the dry run and for checking before the start."""
+    """One composed run: the experiment, its run folder, and the source of each value."""
 
     experiment: Experiment
     run_dir: Path
     provenance: Provenance
 
 
-def compose_once(overrides: list[str]) -> Composed:
+@dataclass(frozen=True)
+class ComposedRun(Composed):
+    """One composed run with everything that Hydra needs to run it as a job."""
+
+    config: DictConfig
+    loader: RecordingLoader
+
+    @property
+    def is_multirun(self) -> bool:
+        """Whether the configuration itself asks for a multirun (hydra.mode)."""
+        return bool(self.config.hydra.mode == RunMode.MULTIRUN)
+
+
+def compose_once(overrides: list[str]) -> ComposedRun:
     """Composes rewritten overrides without running anything. Raises Refusal."""
     with composing() as loader:
         config = hydra_compose("config", overrides, return_hydra_config=True)
         HydraConfig.instance().set_config(config)
         run_dir = Path(config.hydra.run.dir).absolute()
-        return Composed(to_experiment(config), run_dir, provenance_of(loader.recording))
+        return ComposedRun(to_experiment(config), run_dir, provenance_of(loader.recording), config, loader)
 
 
 @contextmanager
 def composing() -> Iterator[RecordingLoader]:
-    """Hydra, ready to compose, with a loader that records. What Hydra refuses becomes a Refusal."""
+    """Hydra, ready to compose, with a recording loader. What Hydra refuses becomes a Refusal."""
     register()
-    initialized = initialize_config_dir(str(CONF), version_base="1.3")
+    initialized = initialize_config_dir(str(CONF), job_name="zpipe", version_base="1.3")
     with hydras_refusals(), redirect_stderr(io.StringIO()), initialized:
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
@@ -71,13 +84,13 @@ def hydras_refusals() -> Iterator[None]:
 
 
 def provenance_of(recording: Recording) -> Provenance:
-    """Where the values of a composition came from."""
+    """The sources of the values of a composition."""
     chains = Chains().with_layers(recording.layers).with_overrides(recording.values)
     return Provenance(options=recording.choices(), experiment=chains.said())
 
 
 def provenance_under_hydra(overrides: list[str]) -> Provenance:
-    """The same for the run that Hydra started in this process, which composed without recording."""
+    """The same for a point of a sweep, which Hydra composed without recording."""
     loader = RecordingLoader(GlobalHydra.instance().config_loader().get_search_path())
     loader.load_configuration("config", overrides, RunMode.RUN)
     return provenance_of(loader.recording)

@@ -1,76 +1,116 @@
-"""The function that Hydra calls for each run, in this process or in one that its launcher started."""
+"""Runs as Hydra jobs: a single run that zpipe composed, and the points of a sweep, composed by Hydra."""
 
+import argparse
 import math
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from hydra import main as hydra_main
+from hydra import version
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.utils import _run_hydra, get_args_parser
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from hydra.core.utils import run_job
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig, read_write
 
-from zpipe.compose.compose import provenance_under_hydra, to_experiment
+from zpipe.compile.compiler import compile_plan
+from zpipe.compose.compose import ComposedRun, provenance_under_hydra, to_experiment
 from zpipe.compose.overrides import as_typed
 from zpipe.compose.redact_hydra import hide_secrets
 from zpipe.compose.sources import register
-from zpipe.problems import Refusal
+from zpipe.machine.hardware import detect
+from zpipe.plan.plan import Plan
+from zpipe.plan.provenance import Origin, Provenance
+from zpipe.problems import Refusal, refuse_if_any
 from zpipe.resources import CONF
-from zpipe.run.runner import run_experiment
+from zpipe.run.runner import refuse, run_plan, start_problems
+from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.outcome import Outcome
+from zpipe.schema.experiment import Experiment
 from zpipe.sweep.definition import Definition
 from zpipe.sweep.point import run_point
-from zpipe.terminal.summary import print_problems
 
-outcomes: list[Outcome] = []
-"""Of the runs in this process, oldest first."""
+SWEEP_LABEL = "the sweep, after the values of its keys"
+"""The source of a run name that the user did not choose."""
 
 
-def hand_over(flags: list[str], overrides: list[str]) -> None:
-    """Lets Hydra do what this command line says: it calls `_job` once, or once for each point of a sweep."""
+def run_as_job(composed: ComposedRun, run: Callable[[], Outcome]) -> Outcome:
+    """Calls `run` once, as Hydra calls a job.
+
+    Hydra makes the run folder with its record of the composition, sets up logging and the environment of the
+    job, and calls its callbacks (hydra/_internal/hydra.py, Hydra.run).
+    """
+    config = composed.config
+    with read_write(config.hydra):
+        config.hydra.mode = RunMode.RUN
+        config.hydra.run.dir = str(composed.run_dir)
+
+    def task(_: DictConfig) -> Outcome:
+        hide_secrets(RunFolder(composed.run_dir).hydra)
+        return run()
+
+    callbacks = Callbacks(config)
+    callbacks.on_run_start(config=config, config_name="config")
+    job = run_job(
+        task_function=task,
+        config=config,
+        job_dir_key="hydra.run.dir",
+        job_subdir_key=None,
+        hydra_context=HydraContext(config_loader=composed.loader, callbacks=callbacks),
+    )
+    callbacks.on_run_end(config=config, config_name="config", job_return=job)
+    outcome: Outcome = job.return_value
+    return outcome
+
+
+def hand_over(arguments: argparse.Namespace) -> None:
+    """Lets Hydra do what its flags ask for: print something, or call `_point` for each point of a sweep."""
     register()
-    sys.argv = ["zpipe", *flags, *overrides]
-    hydra_main(config_path=str(CONF), config_name="config", version_base="1.3")(_job)()
+    version.setbase("1.3")
+    _run_hydra(arguments, get_args_parser(), _point, str(CONF), "config")
 
 
-def _job(config: DictConfig) -> float:
-    """One run; returns what a sweeper optimises. Never raises for a run that failed."""
+def _point(config: DictConfig) -> float:
+    """One point of a sweep; returns the value that a sweeper optimizes. A failed run raises nothing."""
     hydra = HydraConfig.get()
     run_dir = Path(hydra.runtime.output_dir)
     command = [as_typed(text) for text in hydra.overrides.task]
-    hide_secrets(run_dir / ".hydra")
-    if hydra.mode != RunMode.MULTIRUN:
-        return _run(config, run_dir, command).objective
+    hide_secrets(RunFolder(run_dir).hydra)
     sweep_dir = Path(hydra.sweep.dir).absolute()
     hide_secrets(sweep_dir)
 
     def run(folder: Path, definition: Definition) -> Outcome:
-        named = _named(config, definition.label(command))
-        return _run(named, folder, command, definition.mlflow_run_id)
+        return _run(config, folder, command, definition)
 
     return run_point(sweep_dir, run_dir, command, _worst(hydra.sweeper), run)
 
 
-def _run(config: DictConfig, run_dir: Path, command: list[str], parent: str | None = None) -> Outcome:
+def _run(config: DictConfig, run_dir: Path, command: list[str], definition: Definition) -> Outcome:
+    hydra, hardware = HydraConfig.get(), detect()
     try:
-        experiment = to_experiment(config)
-    except Refusal as refusal:
-        print_problems(refusal.problems)
-        outcome = Outcome(ending="refused", reason=str(refusal.problems[0]), run_dir=str(run_dir))
-    else:
-        hydra = HydraConfig.get()
         provenance = provenance_under_hydra([*hydra.overrides.hydra, *hydra.overrides.task])
-        outcome = run_experiment(experiment, run_dir, command, parent, provenance)
-    outcomes.append(outcome)
-    return outcome
+        experiment, provenance = _named(to_experiment(config), provenance, definition.label(command))
+        plan: Plan = compile_plan(experiment, run_dir, command, hardware, provenance)
+        refuse_if_any(start_problems(plan))
+    except Refusal as refusal:
+        return refuse(run_dir, refusal.problems)
+    return run_plan(plan, hardware, definition.mlflow_run_id)
 
 
-def _named(config: DictConfig, label: str) -> DictConfig:
-    """The configuration of a point whose run is called by what it differs in, unless the user named it."""
-    if config.tracking.run_name is not None or not label:
-        return config
-    return OmegaConf.merge(config, {"tracking": {"run_name": label}})  # type: ignore[return-value]
+def _named(experiment: Experiment, provenance: Provenance, label: str) -> tuple[Experiment, Provenance]:
+    """Names the run of a point after the values of its keys, unless the user named it."""
+    if experiment.tracking.run_name is not None or not label:
+        return experiment, provenance
+    key = "tracking.run_name"
+    tracking = experiment.tracking.model_copy(update={"run_name": label})
+    origins = [*provenance.experiment.get(key, []), Origin(source=SWEEP_LABEL, value=label)]
+    sources = {**provenance.experiment, key: origins}
+    return (
+        experiment.model_copy(update={"tracking": tracking}),
+        provenance.model_copy(update={"experiment": sources}),
+    )
 
 
 def _worst(sweeper: DictConfig) -> float:
-    """What a sweeper is told of a point without figures: NaN would end an optimisation."""
+    """The objective of a point without figures: NaN would end an optimization."""
     return -math.inf if "maximize" in str(sweeper.get("direction")).lower() else math.inf

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import yaml
 
-from zpipe.plan.plan import write_text
 from zpipe.redact import redact, redact_tree
+from zpipe.runfolder.atomic import write_text
 
 
 def hide_secrets(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Iterable
+from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -30,7 +31,7 @@ def _sound(proposal: Suggestion, plan: Plan, hardware: Hardware) -> Suggestion |
     try:
         suggestion = _complete(proposal, plan.experiment)
         experiment = changed(plan.experiment, suggestion.overrides)
-        compiled = compile_plan(experiment, plan.folder, [], hardware)
+        compiled = compile_plan(experiment, Path(plan.run_dir), [], hardware)
     except (Refusal, ValidationError):
         return None
     differs = (

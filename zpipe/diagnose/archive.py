@@ -9,54 +9,38 @@ from pathlib import Path
 from zpipe import __version__
 from zpipe.launchers.logs import log_files
 from zpipe.machine import describe as machine
-from zpipe.plan.plan import Plan, read_plan
+from zpipe.plan.plan import Plan
 from zpipe.redact import redact, redact_tree
+from zpipe.runfolder.folder import RunFolder
+from zpipe.runfolder.plan_file import read_plan
 
 LINES = 200
 """From the end of each log and of the event file."""
 _BYTES = 2_000_000
 """At most of any file: a log may consist of one endless line."""
-_FILES = (
-    "plan.json",
-    "ds_config.json",
-    "config.yaml",
-    "result.json",
-    "record.json",
-    "postmortem.md",
-    ".hydra/overrides.yaml",
-    ".hydra/hydra.yaml",
-    "zpipe.log",
-)
-_TAILS = ("events.jsonl", "samples.jsonl")
 
 
-def write_archive(run_dir: Path, path: Path, say: Callable[[str], None]) -> list[str]:
+def write_archive(folder: RunFolder, path: Path, say: Callable[[str], None]) -> list[str]:
     """Writes the .tar.gz and returns the names in it. `say` hears what takes time."""
-    run_dir = run_dir.absolute()
-    plan = read_plan(run_dir)
+    plan = read_plan(folder.path)
     root = path.name.removesuffix(".gz").removesuffix(".tar")
     names = []
     with tarfile.open(path, "x:gz") as archive:
-        for name, text in _texts(run_dir, plan, say):
+        for name, text in _texts(folder, plan, say):
             names.append(name)
             _add(archive, f"{root}/{name}", redact(text))
-        _add(archive, f"{root}/README.txt", _readme(run_dir, names))
+        _add(archive, f"{root}/README.txt", _readme(folder.path, names))
     return ["README.txt", *names]
 
 
-def _texts(run_dir: Path, plan: Plan, say: Callable[[str], None]) -> Iterator[tuple[str, str]]:
-    for name in _FILES:
-        if (run_dir / name).is_file():
-            yield name.removeprefix(".hydra/"), _tail(run_dir / name, None)
-    for name in _TAILS:
-        if (run_dir / name).is_file():
-            yield name, _tail(run_dir / name, LINES)
-    for file in sorted(run_dir.glob("rank*.error.json")):
+def _texts(folder: RunFolder, plan: Plan, say: Callable[[str], None]) -> Iterator[tuple[str, str]]:
+    attempt = folder.attempt
+    for file in filter(Path.is_file, (*folder.texts(), *attempt.rank_errors())):
         yield file.name, _tail(file, None)
-    for file in log_files(run_dir):
-        yield str(file.relative_to(run_dir)), _tail(file, LINES)
+    for file in filter(Path.is_file, (attempt.events, attempt.samples, *log_files(attempt))):
+        yield str(file.relative_to(folder.path)), _tail(file, LINES)
     yield "versions.txt", machine.versions()
-    yield "hardware.txt", machine.hardware(run_dir)
+    yield "hardware.txt", machine.hardware(folder.path)
     yield "environment.txt", machine.environment()
     say("asking DeepSpeed about its operators, which takes some seconds ...")
     yield "operators.txt", machine.operators(redact_tree(plan.launch.env))

@@ -66,14 +66,15 @@ def classify(evidence: Evidence) -> Verdict:
 
 
 def _refused(evidence: Evidence) -> Verdict | None:
-    problems = evidence.heard.refused
-    reasons = "; ".join(f"{problem['key']}: {problem['reason']}" for problem in problems)
-    return Verdict("refused", reasons) if problems else None
+    refused = evidence.progress.refused
+    if refused is None:
+        return None
+    return Verdict("refused", "; ".join(f"{each.key}: {each.reason}" for each in refused.listed()))
 
 
 def _finished(evidence: Evidence) -> Verdict | None:
     # Without a return code nobody saw the launcher end, but rank 0 had said that all was done.
-    return Verdict("finished") if evidence.heard.done and evidence.returncode in (0, None) else None
+    return Verdict("finished") if evidence.progress.done and evidence.returncode in (0, None) else None
 
 
 def _stopped(evidence: Evidence) -> Verdict | None:
@@ -136,7 +137,7 @@ def _nonfinite(evidence: Evidence) -> Verdict | None:
     error = error_of_type(evidence, "NonFiniteLossError")
     if error is not None:
         return Verdict("nonfinite_loss", error.message)
-    stuck, loss = _loss_scale(evidence), evidence.heard.loss
+    stuck, loss = _loss_scale(evidence), evidence.progress.loss
     if stuck is None or loss is None or math.isfinite(loss):
         return None
     return Verdict("nonfinite_loss", f"the loss was {loss} {_where(evidence)}; {stuck.reason}")
@@ -267,10 +268,10 @@ def _line_of(evidence: Evidence, rank: int, pattern: re.Pattern[str]) -> str | N
 
 
 def _where(evidence: Evidence) -> str:
-    heard = evidence.heard
-    if heard.phase in ("train", "evaluate", "save"):
-        return f"in phase {heard.phase} after step {heard.step}"
-    return f"in phase {heard.phase}" if heard.phase else "before the workers said anything"
+    progress = evidence.progress
+    if progress.phase in ("train", "evaluate", "save"):
+        return f"in phase {progress.phase} after step {progress.step}"
+    return f"in phase {progress.phase}" if progress.phase else "before the workers said anything"
 
 
 def _memory(samples: tuple[Sample, ...]) -> str:

@@ -8,17 +8,19 @@ from pathlib import Path
 from zpipe.diagnose.advice import advise, command_line
 from zpipe.diagnose.curve import draw
 from zpipe.diagnose.descriptions import MEANING
-from zpipe.diagnose.evidence import Evidence
+from zpipe.diagnose.evidence import SHOWN_LINES, Evidence
 from zpipe.diagnose.predictions import compare
 from zpipe.diagnose.remedies import Situation, Suggestion
 from zpipe.diagnose.root_cause import root_death, root_error
 from zpipe.machine.hardware import Hardware
-from zpipe.plan.plan import Plan, write_text
+from zpipe.plan.plan import Plan
 from zpipe.problems import Problem
 from zpipe.redact import redact
-from zpipe.runfolder.event_file import Event
-from zpipe.runfolder.outcome import POSTMORTEM, STOPPED, Outcome
-from zpipe.terminal.summary import number
+from zpipe.runfolder.atomic import write_text
+from zpipe.runfolder.events import NonFiniteLoss, Overflow
+from zpipe.runfolder.outcome import STOPPED, Outcome
+from zpipe.runfolder.plan_file import folder_of
+from zpipe.terminal.units import number
 
 TRACEBACK_LINES = 30
 EXPLAINED = STOPPED | {"nonfinite_loss", "loss_scale_stuck"}
@@ -40,13 +42,13 @@ def write_postmortem(
     """Writes the file; None for a run that finished or was refused. Never raises for want of room."""
     if outcome.ending not in MEANING:
         return None
-    heard = evidence.heard
-    situation = Situation(plan, heard.phase, heard.step, root_death(evidence))
+    progress = evidence.progress
+    situation = Situation(plan, progress.phase, progress.step, root_death(evidence))
     suggestions = tuple(advise(outcome.ending, situation, hardware))
     sections = [
         _head(plan, outcome, evidence),
         _problems(problems),
-        _block("Last signs", [_sign(event) for event in heard.unhealthy]),
+        _block("Last signs", [_sign(event) for event in progress.precision_events[-SHOWN_LINES:]]),
         *([] if outcome.ending in EXPLAINED else [_ranks(evidence), _exception(evidence), _logs(evidence)]),
         _block("Memory and disk", draw(evidence.samples)),
         _predictions(plan, evidence, hardware),
@@ -55,18 +57,18 @@ def write_postmortem(
     text = redact("\n\n".join(section for section in sections if section), plan.experiment.tracking.uri)
     path = None
     with suppress(OSError):
-        path = write_text(plan.folder / POSTMORTEM, text + "\n")
+        path = write_text(folder_of(plan).attempt.postmortem, text + "\n")
     return PostMortem(text, suggestions, path)
 
 
 def _head(plan: Plan, outcome: Outcome, evidence: Evidence) -> str:
-    heard = evidence.heard
+    progress = evidence.progress
     rows = {
         "reason": outcome.reason,
         "rank": "" if outcome.failed_rank is None else str(outcome.failed_rank),
-        "phase": heard.phase,
-        "last step": str(heard.step) if heard.step else "",
-        "checkpoints": ", ".join(heard.checkpoints),
+        "phase": progress.phase,
+        "last step": str(progress.step) if progress.step else "",
+        "checkpoints": ", ".join(each.path for each in progress.checkpoints),
         "exit code": str(int(outcome.exit_code)),
         "MLflow": "" if outcome.ending == "environment" else outcome.mlflow_status,
         "run folder": plan.run_dir,
@@ -81,14 +83,14 @@ def _problems(problems: Sequence[Problem]) -> str:
     return _block("What is missing", [line for problem in problems for line in str(problem).splitlines()])
 
 
-def _sign(event: Event) -> str:
+def _sign(event: Overflow | NonFiniteLoss) -> str:
     """A skipped step or a loss that is not finite, as a line."""
-    if event["event"] == "nonfinite":
-        norm = event.get("grad_norm")
-        return f"step {event['step']}: loss {event['loss']}" + (f", gradient norm {norm}" if norm else "")
-    before, after = event.get("scale_before"), event.get("scale_after")
+    if isinstance(event, NonFiniteLoss):
+        norm = "" if event.grad_norm is None else f", gradient norm {event.grad_norm}"
+        return f"step {event.step}: loss {event.loss}{norm}"
+    before, after = event.scale_before, event.scale_after
     scale = "" if before is None else f", loss scale {number(before)} -> {number(after)}"
-    return f"step {event['step']}: skipped, gradients not finite{scale}"
+    return f"step {event.step}: skipped, gradients not finite{scale}"
 
 
 def _ranks(evidence: Evidence) -> str:

@@ -1,18 +1,17 @@
-"""Plan → argv and environment of the worker processes. One module and one registry line a launcher."""
+"""Launchers start the worker processes of a plan. One module, one registry line and one option file each."""
 
-from collections.abc import Callable
 from importlib import import_module
-from pathlib import Path
+
+from zpipe.launchers.base import Launcher
 
 MODULES = {
     "torchrun": "zpipe.launchers.torchrun",
     "inprocess": "zpipe.launchers.inprocess",
 }
+"""Module of each launcher, imported on use; each has a class `LAUNCHER`."""
 
-Argv = Callable[[Path, int], list[str]]
 
-
-def argv_of(launcher: str, run_dir: Path, nproc_per_node: int) -> list[str]:
-    """The command that starts every worker of the run in `run_dir`."""
-    build: Argv = import_module(MODULES[launcher]).argv
-    return build(run_dir, nproc_per_node)
+def launcher_of(name: str) -> Launcher:
+    """The launcher of `launcher.type`."""
+    launcher: Launcher = import_module(MODULES[name]).LAUNCHER()
+    return launcher

@@ -1,9 +1,43 @@
-"""No process of its own: the worker runs where zpipe runs (zpipe/launchers/worker_here.py)."""
+"""No process of its own: the worker runs in the process of zpipe, for debuggers and notebooks."""
 
+import os
+import socket
+import uuid
 from pathlib import Path
+from typing import ClassVar
+
+from zpipe.launchers.base import Launcher
+from zpipe.plan.plan import Plan
 
 
-def argv(run_dir: Path, nproc_per_node: int) -> list[str]:
-    """Nothing is spawned."""
-    del run_dir, nproc_per_node
-    return []
+class InProcess(Launcher):
+    spawns: ClassVar[bool] = False
+
+    def render(self, run_dir: Path, nproc_per_node: int) -> list[str]:
+        del run_dir, nproc_per_node
+        return []
+
+    def run_here(self, plan: Plan) -> int:
+        """No agent sets the variables of the only rank, so this method does."""
+        os.environ.update(plan.launch.env)
+        os.environ.update(
+            RANK="0",
+            LOCAL_RANK="0",
+            WORLD_SIZE="1",
+            LOCAL_WORLD_SIZE="1",
+            MASTER_ADDR="127.0.0.1",
+            MASTER_PORT=str(_free_port()),
+            ZPIPE_LAUNCH_ID=uuid.uuid4().hex,
+        )
+        from zpipe.train.worker import run
+
+        return int(run(Path(plan.run_dir)))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+LAUNCHER = InProcess

@@ -4,30 +4,30 @@ from contextlib import suppress
 from pathlib import Path
 
 from zpipe.redact import redact
+from zpipe.runfolder.folder import Attempt
 
 _TAIL_BYTES = 1 << 16
 """Enough for any last lines; logs may have gigabytes."""
 
 
-def log_files(run_dir: Path) -> list[Path]:
+def log_files(attempt: Attempt) -> list[Path]:
     """Every log, the ranks' standard errors first."""
-    logs = run_dir / "logs"
-    ranks = sorted(logs.glob("*/attempt_*/*/stderr.log"))
-    return [*ranks, *sorted(logs.glob("*/attempt_*/*/stdout.log")), *logs.glob("launcher.log")]
+    launcher = [attempt.launcher_log] if attempt.launcher_log.is_file() else []
+    return [*attempt.rank_logs("stderr"), *attempt.rank_logs("stdout"), *launcher]
 
 
-def rank_lines(run_dir: Path, rank: int, count: int) -> list[str]:
+def rank_lines(attempt: Attempt, rank: int, count: int) -> list[str]:
     """The last lines of a rank's standard error, or of its standard output if that is all it wrote."""
-    for name in ("stderr.log", "stdout.log"):
-        for path in sorted((run_dir / "logs").glob(f"*/attempt_*/{rank}/{name}")):
+    for stream in ("stderr", "stdout"):
+        for path in attempt.rank_logs(stream, rank):
             if lines := tail(path, count):
                 return lines
     return []
 
 
-def launcher_lines(run_dir: Path, count: int) -> list[str]:
+def launcher_lines(attempt: Attempt, count: int) -> list[str]:
     """The last lines of the launcher itself."""
-    return tail(run_dir / "logs" / "launcher.log", count)
+    return tail(attempt.launcher_log, count)
 
 
 def tail(path: Path, count: int) -> list[str]:
@@ -41,9 +41,9 @@ def tail(path: Path, count: int) -> list[str]:
     return [redact(line.rstrip()) for line in [each for each in text.splitlines() if each.strip()][-count:]]
 
 
-def hide_secrets(run_dir: Path) -> None:
+def hide_secrets(attempt: Attempt) -> None:
     """Takes passwords and tokens out of the logs of a run that has ended, as far as the disk has room."""
-    for path in log_files(run_dir):
+    for path in log_files(attempt):
         with path.open(errors="surrogateescape", newline="") as log:
             if all(redact(line) == line for line in log):
                 continue

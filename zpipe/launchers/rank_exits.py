@@ -4,7 +4,8 @@ import re
 import signal
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
+
+from zpipe.runfolder.folder import Attempt
 
 _ELASTIC = re.compile(
     r"time\s+: (?P<time>\S+)\s+host\s+: .*\s+rank\s+: (?P<rank>\d+) \(local_rank: \d+\)\s+"
@@ -34,9 +35,9 @@ class Death:
             return f"signal {-self.exit_code}"
 
 
-def read_deaths(run_dir: Path) -> list[Death]:
+def read_deaths(attempt: Attempt) -> list[Death]:
     """Every rank that did not end with 0, the first one first; empty where the log says nothing."""
-    log = run_dir / "logs" / "launcher.log"
+    log = attempt.launcher_log
     if not log.is_file():
         return []
     return parse_deaths(log.read_text(errors="replace"))

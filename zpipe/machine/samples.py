@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from zpipe.machine.host_memory import HostMemoryReader
-
-FILE_NAME = "samples.jsonl"
+from zpipe.runfolder.folder import Attempt
 
 LOOK_SECONDS = 1.0
 WRITE_SECONDS = 60.0
@@ -46,9 +45,9 @@ class Sample:
 class Sampler:
     """Takes samples when asked often enough; never raises for want of a file or of room for one."""
 
-    def __init__(self, run_dir: Path, resident_bytes: Callable[[], int], with_gpus: bool) -> None:
+    def __init__(self, attempt: Attempt, resident_bytes: Callable[[], int], with_gpus: bool) -> None:
         self.kept: deque[Sample] = deque(maxlen=KEPT)
-        self._run_dir = run_dir
+        self._attempt = attempt
         self._resident_bytes = resident_bytes
         self._host = HostMemoryReader()
         self._gpus = _Gpus() if with_gpus else None
@@ -71,7 +70,7 @@ class Sampler:
             host_limit=host.limit,
             workers=self._resident_bytes(),
             oom_kills=host.oom_kills,
-            disk_free=free_bytes(self._run_dir),
+            disk_free=free_bytes(self._attempt.path),
             gpu_used=used,
             gpu_total=total,
         )
@@ -81,7 +80,7 @@ class Sampler:
 
     def _write(self, sample: Sample) -> None:
         # On a full disk the samples in memory have to do.
-        with suppress(OSError), (self._run_dir / FILE_NAME).open("a") as file:
+        with suppress(OSError), self._attempt.samples.open("a") as file:
             file.write(json.dumps(asdict(sample)) + "\n")
             self._written = sample
 
@@ -97,9 +96,9 @@ def says_more(sample: Sample, before: Sample) -> bool:
     return any(abs(now - then) >= CHANGE * whole for now, then, whole in pairs)
 
 
-def read_samples(run_dir: Path) -> list[Sample]:
+def read_samples(attempt: Attempt) -> list[Sample]:
     """The samples that were written; a torn last line is left out."""
-    file = run_dir / FILE_NAME
+    file = attempt.samples
     lines = file.read_text().splitlines() if file.is_file() else []
     return [sample for line in lines if (sample := _decode(line)) is not None]
 

@@ -4,21 +4,12 @@ It is written to `plan.json` in the run folder before anything is spawned, and i
 workers read. The dry run (`zpipe plan`) ends with it.
 """
 
-import json
-import os
-from pathlib import Path
-from typing import Any, Literal, TypeVar
-
-import yaml
-from pydantic import ValidationError
+from typing import Any, Literal
 
 from zpipe.plan.provenance import Provenance
-from zpipe.problems import Problem, Refusal
-from zpipe.redact import redact_environment, redact_override, redact_uri, remember_secrets
+from zpipe.redact import redact_environment, redact_override, redact_uri
 from zpipe.schema.base import Group
 from zpipe.schema.experiment import Experiment
-
-FILE_NAME = "plan.json"
 
 
 class Notice(Group):
@@ -96,10 +87,6 @@ class Plan(Group):
     """Where the values of the experiment and of the JSON came from."""
 
     @property
-    def folder(self) -> Path:
-        return Path(self.run_dir)
-
-    @property
     def tokens_per_step(self) -> int:
         """Tokens that all devices process in one optimizer step."""
         return self.sequences_per_pass * self.accumulation * self.experiment.data.max_length
@@ -114,30 +101,6 @@ class Plan(Group):
         """Different sequences that all devices process in one micro-batch; AutoTP's groups share theirs."""
         group = self.experiment.deepspeed.tensor_parallel.autotp_size or 1
         return self.experiment.batch.per_device_train_batch_size * (self.launch.world_size // max(1, group))
-
-
-def claim(run_dir: Path) -> None:
-    """Raises Refusal if the folder already holds a run or a plan."""
-    if (run_dir / FILE_NAME).exists():
-        reason = "this folder already holds a run, which would be overwritten"
-        raise Refusal(
-            [Problem("hydra.run.dir", str(run_dir), reason, "a new folder", "leave hydra.run.dir out")]
-        )
-
-
-def write_plan(plan: Plan) -> Path:
-    """Writes plan.json, ds_config.json and config.yaml into the run folder, each whole or not at all.
-
-    Secrets are left out: the parent has them in memory, and the workers get them through their environment.
-    """
-    remember_secrets(
-        {**plan.experiment.launcher.env, **plan.experiment.tracking.tags}, plan.experiment.tracking.uri
-    )
-    plan.folder.mkdir(parents=True, exist_ok=True)
-    plan = without_secrets(plan)
-    write_json(plan.folder / "ds_config.json", plan.ds_config)
-    write_text(plan.folder / "config.yaml", yaml.safe_dump(plan.experiment.model_dump(), sort_keys=False))
-    return write_json(plan.folder / FILE_NAME, plan.model_dump(mode="json"))
 
 
 def without_secrets(plan: Plan) -> Plan:
@@ -156,39 +119,3 @@ def without_secrets(plan: Plan) -> Plan:
             "provenance": plan.provenance.without_secrets(),
         }
     )
-
-
-def read_plan(path: Path) -> Plan:
-    """Reads a plan.json, or the one inside a run folder. Raises Refusal for what is none."""
-    return read_own(
-        Plan, path / FILE_NAME if path.is_dir() else path, "plan", f"a run folder, or a {FILE_NAME}"
-    )
-
-
-Own = TypeVar("Own", bound=Group)
-
-
-def read_own(kind: type[Own], file: Path, what: str, allowed: str) -> Own:
-    """A JSON file that zpipe wrote; raises Refusal where it is missing, damaged or another version's."""
-    try:
-        return kind.model_validate_json(file.read_text())
-    except OSError as error:
-        reason = f"it cannot be read: {error.strerror}"
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        reason = f"not a {what} of this version of zpipe: {where}: {first['msg']}"
-    raise Refusal([Problem(what, str(file), reason, allowed)])
-
-
-def write_json(path: Path, value: Any) -> Path:
-    """Writes JSON so that a reader sees the old file or the new one, never half of it."""
-    return write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> Path:
-    """Writes a text file so that a reader sees the old one or the new one, never half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    temporary.replace(path)
-    return path

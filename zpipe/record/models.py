@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zpipe.runfolder.event_file import Event
+from zpipe.runfolder.events import CheckpointSaved, ModelSaved
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -16,29 +16,32 @@ _REMOVED_TAG = "zpipe.removed"
 
 
 def record_model(
-    client: "MlflowClient", experiment_id: str, run_id: str, run_dir: Path, event: Event
+    client: "MlflowClient",
+    experiment_id: str,
+    run_id: str,
+    run_dir: Path,
+    event: CheckpointSaved | ModelSaved,
 ) -> None:
-    """Records one `checkpoint` or `model` event; doing it again changes nothing."""
+    """Records a checkpoint or the final model; doing it again changes nothing."""
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
-    step = int(event.get("step", 0))
-    name = f"checkpoint-{step}" if event["event"] == "checkpoint" else "model"
+    name = f"checkpoint-{event.step}" if isinstance(event, CheckpointSaved) else "model"
     model = _find(client, experiment_id, run_id, name)
     if model is None:
         tags = {
             _EXTERNAL_TAG: "true",
-            _PATH_TAG: str(run_dir / str(event["path"])),
-            "zpipe.step": str(step),
-            "zpipe.bytes": str(event.get("bytes", "")),
+            _PATH_TAG: str(run_dir / event.path),
+            "zpipe.step": str(event.step),
+            "zpipe.bytes": str(event.bytes),
         }
         model = client.create_logged_model(
-            experiment_id, name=name, source_run_id=run_id, tags=tags, model_type=str(event["event"])
+            experiment_id, name=name, source_run_id=run_id, tags=tags, model_type=event.event
         )
     if model.status != LoggedModelStatus.READY:
         _describe(client, model)
         client.finalize_logged_model(model.model_id, "READY")
     if model.model_id not in _outputs(client, run_id):
-        client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step)])
+        client.log_outputs(run_id, [LoggedModelOutput(model.model_id, event.step)])
 
 
 def mark_removed(client: "MlflowClient", experiment_id: str, run_id: str) -> None:

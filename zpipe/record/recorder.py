@@ -1,4 +1,4 @@
-"""Events to MLflow. Everything here can be repeated: the same events twice leave the same store."""
+"""Writes events to MLflow. Every operation can be repeated: the same events twice give the same store."""
 
 import json
 import time
@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from zpipe.plan.plan import FILE_NAME as PLAN_FILE
 from zpipe.plan.plan import Plan, without_secrets
 from zpipe.record import facts
 from zpipe.record.artifacts import log_redacted
-from zpipe.record.health import HEALTH_COLUMNS, HEALTH_TABLE, health_rows
 from zpipe.record.limits import (
     METRIC_NAMES,
     PARAM_LENGTH,
@@ -24,30 +22,29 @@ from zpipe.record.limits import (
     tag_value,
     too_long,
 )
+from zpipe.record.metrics import (
+    PRECISION_COLUMNS,
+    PRECISION_TABLE,
+    metrics_of,
+    milliseconds,
+    precision_rows,
+    renamed_metrics,
+)
 from zpipe.record.models import mark_removed, record_model
-from zpipe.record.points import metrics_of, milliseconds, renamed
-from zpipe.record.reading import read_all
 from zpipe.record.state import StateFile, Status
 from zpipe.redact import redact
-from zpipe.runfolder.event_file import FILE_NAME as EVENTS_FILE
-from zpipe.runfolder.event_file import Event
+from zpipe.runfolder.events import CheckpointSaved, Difference, Event, Failed, ModelSaved
+from zpipe.runfolder.folder import CONFIG_NAME, DS_CONFIG_NAME, PLAN_NAME
+from zpipe.runfolder.json_lines import with_named_numbers
+from zpipe.runfolder.plan_file import folder_of
+from zpipe.runfolder.progress import RunProgress
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-_ACCEPTED = frozenset({"step", "metrics", "overflow", "nonfinite", "checkpoint", "model", "summary"})
-
-
-def is_accepted(events: Iterable[Event]) -> bool:
-    """Whether these events show that the worker took its inputs: it reached the model, or went beyond."""
-    return any(
-        event["event"] in _ACCEPTED or (event["event"] == "phase" and event.get("name") == "model")
-        for event in events
-    )
-
 
 class Recorder:
-    """Writes one run to one store. Methods raise what MLflow raises; calling them again is safe."""
+    """Writes one run to one store. Methods raise MLflow's exceptions; calling them again is safe."""
 
     def __init__(
         self,
@@ -58,6 +55,7 @@ class Recorder:
         parent_run_id: str | None,
     ) -> None:
         self._plan = plan
+        self._folder = folder_of(plan)
         self._client = client
         self._experiment_id = experiment_id
         self._state = state
@@ -69,40 +67,41 @@ class Recorder:
         return self._state.now.run_id
 
     def record(self, events: list[Event], offset: int) -> None:
-        """Records the events that end at this byte offset, and then notes the offset."""
+        """Records the events that end at this byte offset, then stores the offset."""
         self._send(self._open(events), events)
         self._state.update(offset=offset)
 
     def close(
         self,
+        progress: RunProgress,
         events: list[Event],
         offset: int,
         status: Status,
         end_time: int,
-        files: Iterable[str] = (),
+        files: Iterable[Path] = (),
         tags: Mapping[str, str] | None = None,
     ) -> str:
-        """Records what is left and ends the run at `end_time` (milliseconds); returns the run's id.
+        """Records the remaining events and ends the run at `end_time` (milliseconds); returns the run's id.
 
-        `files` are further artifacts, relative to the run folder; those that do not exist are left out.
+        `progress` holds all events of the run. `files` are further artifacts; missing ones are skipped.
         `tags` are set on the run.
         """
         run_id = self._open(events)
         self._send(run_id, events)
-        self._log_health_table(run_id)
-        self._log_names(run_id)
+        self._log_precision_table(run_id, progress)
+        self._log_names(run_id, progress)
         self._tag(run_id, tags or {})
         mark_removed(self._client, self._experiment_id, run_id)
-        for name in (EVENTS_FILE, *files):
-            if (self._plan.folder / name).is_file():
-                log_redacted(self._client, run_id, self._plan.folder / name)
+        for file in (self._folder.attempt.events, *files):
+            if file.is_file():
+                log_redacted(self._client, run_id, file)
         self._client.set_terminated(run_id, status, end_time=end_time)
         self._state.update(offset=offset, status=status, closed=True)
         return run_id
 
     def _open(self, events: list[Event]) -> str:
         """The id of the run, created and described on the first call."""
-        run_id = self.run_id or self._find_unnoted() or self._create(events)
+        run_id = self.run_id or self._find_unstored() or self._create(events)
         if not self._opened:
             self._state.update(run_id=run_id, experiment_id=self._experiment_id, opening=False)
             if not self._state.now.described:
@@ -113,8 +112,8 @@ class Recorder:
             self._opened = True
         return run_id
 
-    def _find_unnoted(self) -> str | None:
-        """A run that an earlier attempt created without living to note its id."""
+    def _find_unstored(self) -> str | None:
+        """A run that an earlier process created, and was killed before it stored the id."""
         if not self._state.now.opening or '"' in self._plan.run_dir:
             return None
         condition = f'tags.`{facts.RUN_DIR_TAG}` = "{self._plan.run_dir}"'
@@ -123,7 +122,7 @@ class Recorder:
 
     def _create(self, events: list[Event]) -> str:
         self._state.update(opening=True)
-        start = milliseconds(events[0]) if events else int(time.time() * 1000)
+        start = milliseconds(events[0].time) if events else int(time.time() * 1000)
         given = facts.tags(self._plan, self._parent_run_id)
         tags = {safe_name(key): tag_value(value) for key, value in given.items()}
         name = facts.run_name(self._plan)
@@ -139,9 +138,9 @@ class Recorder:
         plan = without_secrets(self._plan)
         experiment = plan.experiment.model_dump(mode="json")
         texts = {
-            "ds_config.json": json.dumps(plan.ds_config, indent=2),
-            PLAN_FILE: json.dumps(plan.model_dump(mode="json"), indent=2, ensure_ascii=False),
-            "config.yaml": yaml.safe_dump(experiment, sort_keys=False, allow_unicode=True),
+            DS_CONFIG_NAME: json.dumps(plan.ds_config, indent=2),
+            PLAN_NAME: json.dumps(plan.model_dump(mode="json"), indent=2, ensure_ascii=False),
+            CONFIG_NAME: yaml.safe_dump(experiment, sort_keys=False, allow_unicode=True),
         }
         tags = facts.tags(self._plan, self._parent_run_id)
         cut = {**too_long(whole, PARAM_LENGTH), **too_long(tags, TAG_LENGTH)}
@@ -153,19 +152,22 @@ class Recorder:
 
     def _send(self, run_id: str, events: list[Event]) -> None:
         for portion in requests_of(metrics_of(events)):
-            # Only a synchronous call tells that they arrived.
+            # Only a synchronous call confirms that they arrived.
             self._client.log_batch(run_id, metrics=portion, synchronous=True)
         for event in events:
-            if event["event"] in ("checkpoint", "model"):
-                record_model(self._client, self._experiment_id, run_id, self._plan.folder, event)
-            elif event["event"] == "difference":
-                text = f"planned {event['planned']}, runs {event['real']}"
-                self._tag(run_id, {f"zpipe.differs.{event['key']}": text})
-            elif event["event"] == "failed":
-                self._tag(run_id, {"zpipe.error": f"{event.get('type')}: {event.get('message')}"})
+            match event:
+                case CheckpointSaved() | ModelSaved():
+                    record_model(self._client, self._experiment_id, run_id, self._folder.path, event)
+                case Difference():
+                    text = f"planned {event.planned}, runs {event.real}"
+                    self._tag(run_id, {f"zpipe.differs.{event.key}": text})
+                case Failed():
+                    self._tag(run_id, {"zpipe.error": f"{event.type}: {event.message}"})
+                case _:
+                    pass
 
-    def _log_names(self, run_id: str) -> None:
-        names = renamed(read_all(self._plan.folder))
+    def _log_names(self, run_id: str, progress: RunProgress) -> None:
+        names = renamed_metrics(progress)
         if names:
             self._client.log_text(run_id, json.dumps(names, indent=2, ensure_ascii=False), METRIC_NAMES)
 
@@ -174,30 +176,11 @@ class Recorder:
             text = tag_value(redact(value, self._plan.experiment.tracking.uri))
             self._client.set_tag(run_id, safe_name(name), text, synchronous=True)
 
-    def _log_health_table(self, run_id: str) -> None:
-        """Writes what was not finite in the format of mlflow.log_table, tag included."""
-        rows = health_rows(read_all(self._plan.folder))
+    def _log_precision_table(self, run_id: str, progress: RunProgress) -> None:
+        """Writes the events that were not finite in the format of mlflow.log_table, tag included."""
+        rows = with_named_numbers(precision_rows(progress.precision_events))
         if rows:
-            table = json.dumps({"columns": list(HEALTH_COLUMNS), "data": rows})
-            self._client.log_text(run_id, table, HEALTH_TABLE)
-            tables = [{"path": HEALTH_TABLE, "type": "table"}]
+            table = json.dumps({"columns": list(PRECISION_COLUMNS), "data": rows})
+            self._client.log_text(run_id, table, PRECISION_TABLE)
+            tables = [{"path": PRECISION_TABLE, "type": "table"}]
             self._client.set_tag(run_id, "mlflow.loggedArtifacts", json.dumps(tables), synchronous=True)
-
-
-def ended_as(run_dir: Path) -> Status:
-    """How a run ended whose supervisor did not live to say so, judged by its events."""
-    status: Status = "KILLED"
-    for event in read_all(run_dir):
-        if event["event"] in ("refused", "failed"):
-            status = "FAILED"
-        elif event["event"] == "phase":
-            status = "FINISHED" if event.get("name") == "done" else "KILLED"
-    return status
-
-
-def last_word(run_dir: Path) -> int | None:
-    """Milliseconds at which the run last said anything; None if it never did."""
-    last: Event | None = None
-    for event in read_all(run_dir):
-        last = event
-    return milliseconds(last) if last else None

@@ -1,23 +1,22 @@
-"""Room on the disk for the last words: a file that is given up when nothing else can be written.
+"""Reserves disk space so that errors can be written when the disk is full.
 
-On a full disk a worker could not say that the disk is full. The supervisor therefore sets some room
-aside, and whoever has to explain an end removes it first.
+The supervisor takes the reserve; whoever has to explain an end releases it first.
 """
 
 from contextlib import suppress
-from pathlib import Path
 
-FILE_NAME = ".spare"
+from zpipe.runfolder.folder import Attempt
+
 SIZE = 1 << 18
-"""Bytes: errors of several ranks, their logs, result.json and the post-mortem."""
+"""Bytes: enough for the errors of several ranks, their logs, result.json and the post-mortem."""
 
 
-def set_aside(run_dir: Path) -> None:
-    """Takes the room; raises OSError where there is none."""
-    (run_dir / FILE_NAME).write_bytes(b"\0" * SIZE)
+def take(attempt: Attempt) -> None:
+    """Raises OSError if the disk has no room for the reserve."""
+    attempt.disk_reserve.write_bytes(b"\0" * SIZE)
 
 
-def give_up(run_dir: Path) -> None:
-    """Frees the room; again is harmless."""
+def release(attempt: Attempt) -> None:
+    """Frees the reserve; doing it again is harmless."""
     with suppress(OSError):
-        (run_dir / FILE_NAME).unlink(missing_ok=True)
+        attempt.disk_reserve.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Who has a run folder to itself: a kernel lock, which dies with its process."""
+"""Exclusive use of a run folder by one process: a kernel lock, released when the process dies."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,9 +9,9 @@ from filelock import FileLock, Timeout
 
 @contextmanager
 def held(file: Path) -> Iterator[bool]:
-    """Holds the lock meanwhile, or yields False if another process has it.
+    """Holds the lock inside the block, or yields False if another process has it.
 
-    Where the file system knows no locks, nobody else is assumed.
+    On a file system without locks it yields True: no other process is assumed.
     """
     lock = FileLock(file)
     try:

@@ -5,12 +5,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from zpipe.exits import Exit
-from zpipe.plan.plan import write_json
+from zpipe.runfolder.atomic import write_json
+from zpipe.runfolder.folder import RunFolder
 from zpipe.schema.base import Group
-
-FILE_NAME = "result.json"
-POSTMORTEM = "postmortem.md"
-"""Beside it, after a run that did not finish."""
 
 Ending = Literal[
     "finished",
@@ -49,7 +46,7 @@ EXIT_OF: dict[Ending, Exit] = {
 }
 
 STOPPED: frozenset[Ending] = frozenset({"preempted", "interrupted", "terminated"})
-"""Endings that came from outside and say nothing about the run itself."""
+"""Endings caused from outside, which tell nothing about the run itself."""
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -59,7 +56,7 @@ class Outcome(Group):
 
     ending: Ending
     reason: str = ""
-    """One line for people; empty when it finished."""
+    """One line for people; empty for a finished run."""
     failed_rank: int | None = None
     """The rank that failed first, where one did."""
     run_dir: str
@@ -67,7 +64,7 @@ class Outcome(Group):
     """The last figures of the run, in MLflow's metric names."""
     mlflow_run_id: str | None = None
     record_error: str | None = None
-    """Why MLflow could not be brought up to date."""
+    """Why the record in MLflow is incomplete."""
 
     @property
     def exit_code(self) -> Exit:
@@ -77,7 +74,7 @@ class Outcome(Group):
 
     @property
     def mlflow_status(self) -> Status:
-        """What the run is closed as in MLflow."""
+        """The status of the run in MLflow."""
         if self.ending == "finished":
             return "FINISHED"
         return "KILLED" if self.ending in STOPPED else "FAILED"
@@ -103,13 +100,13 @@ class Outcome(Group):
 
 
 def write_outcome(outcome: Outcome) -> None:
-    """Writes result.json into the run folder, if that exists."""
-    folder = Path(outcome.run_dir)
-    if folder.is_dir():
-        write_json(folder / FILE_NAME, outcome.model_dump(mode="json"))
+    """Writes result.json into the run folder, if the folder exists."""
+    folder = RunFolder(Path(outcome.run_dir))
+    if folder.path.is_dir():
+        write_json(folder.attempt.result, outcome.model_dump(mode="json"))
 
 
-def read_outcome(run_dir: Path) -> Outcome | None:
-    """The outcome of a run folder; null while there is none."""
-    file = run_dir / FILE_NAME
+def read_outcome(folder: RunFolder) -> Outcome | None:
+    """The outcome of a run; None while there is none."""
+    file = folder.attempt.result
     return Outcome.model_validate(json.loads(file.read_text())) if file.is_file() else None

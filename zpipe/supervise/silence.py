@@ -10,34 +10,34 @@ step 0, begins the watch.
 import time
 from collections.abc import Callable
 
-from zpipe.runfolder.event_file import Event
+from zpipe.runfolder.events import Event, PhaseStarted, StepReached
 
 WATCHED_PHASES = frozenset({"train", "evaluate", "save"})
 
 
 class SilenceWatch:
-    """Hears every event; `clock` is for tests: a monotonic time in seconds."""
+    """Receives every event; `clock` is for tests: a monotonic time in seconds."""
 
     def __init__(self, timeout: float | None, clock: Callable[[], float] = time.monotonic) -> None:
         self._timeout = timeout
         self._clock = clock
-        self._heard = clock()
+        self._last = clock()
         self._watching = False
         self._starting = False
 
-    def hear(self, event: Event) -> None:
-        self._heard = self._clock()
-        if event["event"] == "phase":
-            self._starting = event["name"] == "train"
-            self._watching = event["name"] in WATCHED_PHASES and not self._starting
-        elif event["event"] == "step" and self._starting:
+    def update(self, event: Event) -> None:
+        self._last = self._clock()
+        if isinstance(event, PhaseStarted):
+            self._starting = event.name == "train"
+            self._watching = event.name in WATCHED_PHASES and not self._starting
+        elif isinstance(event, StepReached) and self._starting:
             self._starting = False
             self._watching = True
 
     @property
     def seconds(self) -> float:
         """Since the last event, where silence counts; otherwise 0."""
-        return self._clock() - self._heard if self._watching else 0.0
+        return self._clock() - self._last if self._watching else 0.0
 
     @property
     def is_too_long(self) -> bool:

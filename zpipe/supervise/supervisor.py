@@ -1,49 +1,34 @@
-"""Starts the workers of a plan, follows what they say, and ends their whole process tree, always."""
+"""Starts the workers of a plan, follows their events, and always ends their whole process tree."""
 
-import os
-import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import psutil
 
-from zpipe.diagnose.evidence import Evidence, Heard, Silence, from_folder
+from zpipe.diagnose.evidence import Evidence, Silence, from_folder
+from zpipe.launchers import launcher_of
 from zpipe.machine.samples import Sampler
 from zpipe.plan.plan import Plan
-from zpipe.runfolder.disk_reserve import give_up, set_aside
-from zpipe.runfolder.event_file import Event, EventReader
-from zpipe.runfolder.lock import held
+from zpipe.runfolder import disk_reserve
+from zpipe.runfolder.event_file import EventReader
+from zpipe.runfolder.events import Event
+from zpipe.runfolder.folder import RunFolder
+from zpipe.runfolder.plan_file import folder_of
+from zpipe.runfolder.progress import RunProgress
 from zpipe.supervise.silence import SilenceWatch
 from zpipe.supervise.stops import in_batch_job, signals_noted
 from zpipe.supervise.tree import ProcessTree
 
 POLL_SECONDS = 0.1
-LOCK = ".supervised.lock"
-"""Held while a supervisor lives; the kernel lets go of it when the process dies."""
 
 
-def make_ready(plan: Plan) -> None:
-    """Makes what a supervisor needs in the run folder; raises OSError where there is no room for it."""
-    if plan.launch.argv:
-        (plan.folder / "logs").mkdir(exist_ok=True)
-    set_aside(plan.folder)
+class Display(Protocol):
+    """Shows each event, after the progress of the run was updated with it."""
 
-
-def supervised(run_dir: Path) -> AbstractContextManager[bool]:
-    """Claims the supervision of a run; gives False if another process has it."""
-    return held(run_dir / LOCK)
-
-
-class Sink(Protocol):
-    """Somebody who wants to hear every event."""
-
-    def handle(self, event: Event) -> None: ...
+    def update(self, event: Event) -> None: ...
 
 
 @dataclass
@@ -55,30 +40,32 @@ class _End:
     silence: Silence | None = None
 
 
-def supervise(plan: Plan, sink: Sink) -> Evidence:
-    """Runs the workers to their end. Blocks; every event goes to the sink in order.
+def make_ready(plan: Plan) -> None:
+    """Creates what a supervisor needs in the run folder. Raises OSError if there is no room for it."""
+    attempt = folder_of(plan).attempt
+    if plan.launch.argv:
+        attempt.logs.mkdir(exist_ok=True)
+    disk_reserve.take(attempt)
+
+
+def supervise(plan: Plan, progress: RunProgress, display: Display) -> Evidence:
+    """Runs the workers to their end. Blocks; every event updates `progress` and the display, in order.
 
     The run folder must be ready (`make_ready`).
     """
-    heard = Heard()
+    folder = folder_of(plan)
     silence = SilenceWatch(plan.experiment.launcher.hang_timeout_s)
-
-    def hear(event: Event) -> None:
-        heard.hear(event)
-        silence.hear(event)
-        sink.handle(event)
-
-    follower = _Follower(plan.folder, hear)
-    with supervised(plan.folder):
+    follower = _Follower(folder, progress, silence, display)
+    with folder.supervision():
         try:
             watch = _Watch(plan, follower, silence)
-            end = watch.spawned() if plan.launch.argv else watch.here()
+            end = watch.spawned() if launcher_of(plan.launch.launcher).spawns else watch.here()
             watch.sampler.look()
         finally:
-            give_up(plan.folder)
+            disk_reserve.release(folder.attempt)
     return from_folder(
-        plan.folder,
-        heard,
+        folder,
+        progress,
         tuple(watch.sampler.kept),
         returncode=end.returncode,
         stopped_by=end.stopped_by,
@@ -88,13 +75,18 @@ def supervise(plan: Plan, sink: Sink) -> Evidence:
 
 
 class _Follower:
-    def __init__(self, run_dir: Path, handle: Callable[[Event], None]) -> None:
-        self._reader = EventReader(run_dir)
-        self._handle = handle
+    """Reads new events and passes each to everything that depends on it."""
+
+    def __init__(
+        self, folder: RunFolder, progress: RunProgress, silence: SilenceWatch, display: Display
+    ) -> None:
+        self._reader = EventReader(folder.attempt.events)
+        self._updated = (progress, silence, display)
 
     def catch_up(self) -> None:
         for event in self._reader.read_new():
-            self._handle(event)
+            for each in self._updated:
+                each.update(event)
 
 
 class _Watch:
@@ -102,23 +94,17 @@ class _Watch:
 
     def __init__(self, plan: Plan, follower: _Follower, silence: SilenceWatch) -> None:
         self._plan = plan
+        self._launcher = launcher_of(plan.launch.launcher)
         self._follower = follower
         self._silence = silence
         self._tree: ProcessTree | None = None
-        self.sampler = Sampler(plan.folder, self._resident_bytes, with_gpus=plan.launch.device == "cuda")
+        attempt = folder_of(plan).attempt
+        self.sampler = Sampler(attempt, self._resident_bytes, with_gpus=plan.launch.device == "cuda")
 
     def spawned(self) -> _End:
-        """The workers as processes of their own."""
-        log_file = self._plan.folder / "logs" / "launcher.log"
-        with log_file.open("wb") as log, signals_noted() as caught:
-            process = subprocess.Popen(
-                self._plan.launch.argv,
-                env={**os.environ, **self._plan.launch.env, **_launch_identity()},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        """The workers in processes of their own."""
+        with signals_noted() as caught:
+            process = self._launcher.start(self._plan, _launch_identity())
             tree = self._tree = ProcessTree(process.pid)
             silence = None
             try:
@@ -127,7 +113,7 @@ class _Watch:
                     if caught.number is not None:
                         tree.end(patience=lambda: caught.count < 2)
                     elif self._silence.is_too_long:
-                        silence = self._give_up_on(tree)
+                        silence = self._end_hung(tree)
                     time.sleep(POLL_SECONDS)
             finally:
                 tree.end(patience=lambda: False)
@@ -135,9 +121,7 @@ class _Watch:
             return _End(process.wait(), caught.number, silence)
 
     def here(self) -> _End:
-        """The worker in this process; the events are followed from a thread."""
-        from zpipe.launchers.worker_here import run_worker
-
+        """The worker in this process; a thread follows its events."""
         over = threading.Event()
 
         def follow() -> None:
@@ -149,7 +133,7 @@ class _Watch:
         thread.start()
         with signals_noted(interrupt=True) as caught:
             try:
-                returncode = run_worker(self._plan)
+                returncode = self._launcher.run_here(self._plan)
             except KeyboardInterrupt:
                 returncode = 1
             finally:
@@ -163,8 +147,8 @@ class _Watch:
         tree.look()
         self.sampler.tick()
 
-    def _give_up_on(self, tree: ProcessTree) -> Silence:
-        """Notes what every rank is doing, and ends them: what hangs does not heed SIGTERM."""
+    def _end_hung(self, tree: ProcessTree) -> Silence:
+        """Records the state of every rank and kills them: a hung process ignores SIGTERM."""
         silence = Silence(self._silence.seconds, tree.rank_states())
         tree.write_stacks()
         tree.end(patience=lambda: False)
@@ -177,6 +161,6 @@ class _Watch:
 
 
 def _launch_identity() -> dict[str, str]:
-    """What tells this launch from an earlier one in the same folder, and whom the workers belong to."""
+    """Variables that identify this launch, and the parent process that the workers depend on."""
     parent = psutil.Process()
     return {"ZPIPE_LAUNCH_ID": uuid.uuid4().hex, "ZPIPE_PARENT": f"{parent.pid}:{parent.create_time()!r}"}

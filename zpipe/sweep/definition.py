@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from zpipe.plan.plan import read_own, write_json
 from zpipe.redact import redact_override
+from zpipe.runfolder.atomic import read_model, write_json
 from zpipe.schema.base import Group
-from zpipe.terminal.summary import as_written
+from zpipe.terminal.units import as_written
 
 FILE_NAME = "sweep.json"
 
@@ -41,7 +41,7 @@ class Definition(Group):
 def read_definition(folder: Path) -> Definition | None:
     """The sweep of this folder, or None. Raises Refusal for a file of another version, or a damaged one."""
     file = folder / FILE_NAME
-    return read_own(Definition, file, "sweep", "the folder of a sweep") if file.is_file() else None
+    return read_model(Definition, file, "sweep", "the folder of a sweep") if file.is_file() else None
 
 
 def write_definition(folder: Path, definition: Definition) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zpipe.sweep.ledger import Attempt
-from zpipe.terminal.summary import as_written
+from zpipe.terminal.units import as_written
 
 GPU_MEMORY = "memory/peak_reserved_gib"
 HOST_MEMORY = ("memory/host_peak_all_ranks_gib", "memory/host_peak_gib")

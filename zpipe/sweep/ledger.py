@@ -13,7 +13,8 @@ from typing import Any
 from pydantic import ConfigDict
 
 from zpipe.redact import redact_override
-from zpipe.runfolder.event_file import append_line
+from zpipe.runfolder.folder import RunFolder
+from zpipe.runfolder.json_lines import append_line
 from zpipe.runfolder.outcome import Outcome, read_outcome
 from zpipe.schema.base import Group
 
@@ -82,7 +83,7 @@ def begun(folder: str, overrides: Iterable[str], session: int) -> Attempt:
 
 def as_it_ended(run_dir: Path, attempt: Attempt) -> Attempt:
     """The attempt with its end, which its workers may have come to though zpipe was killed."""
-    outcome = read_outcome(run_dir)
+    outcome = read_outcome(RunFolder(run_dir))
     return attempt if outcome is None or attempt.ending != UNFINISHED else attempt.ended(outcome)
 
 

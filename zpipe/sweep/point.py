@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from zpipe.plan.plan import FILE_NAME as PLAN_FILE
+from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.outcome import Outcome
 from zpipe.sweep import ledger
 from zpipe.sweep.definition import Definition, read_definition
@@ -41,9 +41,9 @@ def run_point(sweep_dir: Path, run_dir: Path, overrides: list[str], worst: float
 def _unused(run_dir: Path) -> Path:
     """The folder, or one beside it with Hydra's record of the composition if an earlier attempt has it."""
     folder, number = run_dir, 1
-    while (folder / PLAN_FILE).exists():
+    while RunFolder(folder).plan.exists():
         number += 1
         folder = run_dir.with_name(f"{run_dir.name}-{number}")
     if folder != run_dir:
-        shutil.copytree(run_dir / ".hydra", folder / ".hydra", dirs_exist_ok=True)
+        shutil.copytree(RunFolder(run_dir).hydra, RunFolder(folder).hydra, dirs_exist_ok=True)
     return folder

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from zpipe.exits import Exit
-from zpipe.plan.plan import FILE_NAME as PLAN_FILE
+from zpipe.runfolder.folder import RunFolder
 from zpipe.sweep import ledger
 from zpipe.sweep.definition import read_definition
 from zpipe.sweep.session import close_sweep
@@ -11,7 +11,7 @@ from zpipe.sweep.session import close_sweep
 
 def record_sweep(folder: Path, uri: str | None = None) -> Exit:
     """Brings MLflow up to date with every point and closes the sweep's run. Again changes nothing."""
-    from zpipe.record.recorder_thread import has_begun, record_run
+    from zpipe.record.record_run import has_begun, record_run
     from zpipe.run.recover import conclude_if_abandoned
 
     definition = read_definition(folder)
@@ -22,7 +22,7 @@ def record_sweep(folder: Path, uri: str | None = None) -> Exit:
     is_whole = True
     for attempt in ledger.attempts(folder):
         run_dir = folder / attempt.folder
-        if not (run_dir / PLAN_FILE).is_file() or not has_begun(run_dir):
+        if not RunFolder(run_dir).holds_run or not has_begun(RunFolder(run_dir)):
             continue
         conclude_if_abandoned(run_dir)
         result = record_run(run_dir, Path(definition.cwd), uri)

@@ -7,8 +7,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from zpipe.plan.plan import write_json, write_text
-from zpipe.runfolder.event_file import encode_numbers
+from zpipe.runfolder.atomic import write_json, write_text
+from zpipe.runfolder.json_lines import with_named_numbers
 from zpipe.sweep.definition import read_definition
 from zpipe.sweep.figures import Spot, Survey, short, survey
 from zpipe.sweep.ledger import SETTLED, Attempt
@@ -24,7 +24,7 @@ def write_report(folder: Path, points: list[Attempt]) -> list[Path]:
     A picture that cannot be drawn is said and leaves the rest.
     """
     rows = [as_row(folder, point) for point in points]
-    files = [write_json(folder / POINTS, encode_numbers(rows))]
+    files = [write_json(folder / POINTS, with_named_numbers(rows))]
     if not points:
         return files
     found = survey(points)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import psutil
 
-from zpipe.plan.plan import FILE_NAME as PLAN_FILE
 from zpipe.problems import Problem, Refusal, refuse_if_any
 from zpipe.redact import HIDDEN
+from zpipe.runfolder.folder import RunFolder
 from zpipe.sweep import ledger
 from zpipe.sweep.definition import FILE_NAME, Definition, read_definition, write_definition
 
@@ -59,7 +59,7 @@ def _arguments(definition: Definition, more: list[str]) -> list[str]:
 
 def _still_running(folder: Path) -> list[Problem]:
     """Points whose workers or whose recorder live."""
-    from zpipe.record.recorder_thread import is_being_recorded
+    from zpipe.record.record_run import is_being_recorded
 
     commands = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
     alive = {argument for command in commands for argument in command}
@@ -69,7 +69,7 @@ def _still_running(folder: Path) -> list[Problem]:
         if (
             not attempt.is_settled
             and run_dir.is_dir()
-            and (str(run_dir) in alive or is_being_recorded(run_dir))
+            and (str(run_dir) in alive or is_being_recorded(RunFolder(run_dir)))
         ):
             reason = "this point is still being run"
             problems.append(
@@ -81,13 +81,13 @@ def _still_running(folder: Path) -> list[Problem]:
 def _set_aside(folder: Path, attempt: ledger.Attempt, definition: Definition, arguments: list[str]) -> None:
     """Closes the run of an attempt truthfully in MLflow and takes it from under the sweep."""
     run_dir = folder / attempt.folder
-    if definition.uri is None or not (run_dir / PLAN_FILE).is_file():
+    if definition.uri is None or not RunFolder(run_dir).holds_run:
         return
-    from zpipe.record.recorder_thread import has_begun, record_run
+    from zpipe.record.record_run import has_begun, record_run
     from zpipe.record.sweeps import release_run
     from zpipe.run.recover import conclude_if_abandoned
 
-    if not has_begun(run_dir):
+    if not has_begun(RunFolder(run_dir)):
         return
     uri = given_uri(definition, arguments)
     conclude_if_abandoned(run_dir)

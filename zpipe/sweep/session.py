@@ -11,7 +11,7 @@ from zpipe.record.store import tracking_uri
 from zpipe.redact import redact, redact_uri
 from zpipe.sweep import ledger
 from zpipe.sweep.definition import Definition, read_definition, write_definition
-from zpipe.terminal.summary import print_sweep
+from zpipe.terminal.sweep_table import print_sweep
 
 if TYPE_CHECKING:
     from zpipe.record.sweeps import SweepRun

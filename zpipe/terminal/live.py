@@ -1,14 +1,30 @@
 """The run on the terminal: one live line, or plain lines where there is no terminal."""
 
-import math
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TextIO
+from typing import TYPE_CHECKING, Self, TextIO
 
-from zpipe.terminal.summary import Facts, clean, duration, number, tolerant
+from zpipe.runfolder.events import (
+    CheckpointSaved,
+    Difference,
+    Event,
+    Failed,
+    Metrics,
+    ModelSaved,
+    NonFiniteLoss,
+    Notice,
+    OperatorBuild,
+    Overflow,
+    PhaseStarted,
+    StepReached,
+)
+from zpipe.terminal.console import clean, tolerant
+from zpipe.terminal.summary import planned_steps
+from zpipe.terminal.units import duration, number, size
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,41 +32,42 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from zpipe.plan.plan import Plan
-    from zpipe.runfolder.event_file import Event
-
+    from zpipe.runfolder.progress import RunProgress
 
 _REFRESHES_A_SECOND = 4
 
 
 @dataclass
 class _Wait:
-    """Something that takes its time, and when it began (seconds of the clock)."""
+    """Something that takes time, and when it began (seconds of the clock)."""
 
     text: str
     began: float
 
 
-class Progress:
-    """Shows the events that it is given; a context manager.
+class LiveDisplay:
+    """Shows each event of a run, and its progress; a context manager.
 
-    `clock` is for tests: a monotonic time in seconds.
+    The caller updates `progress` before the display. `clock` is for tests: a monotonic time in seconds.
     """
 
     def __init__(
         self,
         plan: "Plan",
+        progress: "RunProgress",
         stream: TextIO | None = None,
         is_terminal: bool | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        max_steps = plan.experiment.train.max_steps
-        self.facts = Facts(steps=max_steps if max_steps > 0 else None)
         self._plan = plan
+        self._folder = Path(plan.run_dir)
+        self._progress = progress
         self._stream = stream or sys.stdout
         self._is_live = self._stream.isatty() if is_terminal is None else is_terminal
         self._clock = clock
         self._wait: _Wait | None = _Wait("starting the workers", clock())
         self._first_step: tuple[int, float] | None = None
+        self._last_step = 0
         self._last_step_at = clock()
         self._console: Console | None = None
         self._live: Live | None = None
@@ -78,99 +95,94 @@ class Progress:
                 self._live.stop()
             self._live = None
 
-    def handle(self, event: "Event") -> None:
-        """Takes one event; unknown kinds are left to others."""
-        action = _ACTIONS.get(event["event"])
-        if action is not None:
-            action(self, event)
+    def update(self, event: Event) -> None:
+        """Shows one event."""
+        match event:
+            case PhaseStarted():
+                self._show_phase(event)
+            case OperatorBuild():
+                self._show_operator(event)
+            case StepReached() | Metrics():
+                self._reach(event.step)
+        for line in self._lines(event):
+            self._print(line)
 
     def line(self) -> str:
-        """The live line: what is waited for, or how the training goes."""
+        """The live line: what the run is waiting for, or how the training is going."""
         if self._wait is not None:
             return f"{self._wait.text}: {duration(self._clock() - self._wait.began)}"
         return self._training_line()
 
-    def _phase(self, event: "Event") -> None:
-        name, detail = str(event["name"]), str(event.get("detail") or "")
-        text = f"{name} ({detail})" if detail else name
-        self._wait = None if name == "train" else _Wait(text, self._clock())
+    def _lines(self, event: Event) -> list[str]:
+        """What stays on the terminal of an event that needs no more than a line."""
+        match event:
+            case Notice():
+                return [f"notice: {event.text}"]
+            case Difference():
+                return [f"warning: {event.key}: planned {event.planned}, DeepSpeed runs {event.real}"]
+            case Metrics() if not self._is_live:
+                return self._metrics(event)
+            case Overflow():
+                return [_overflow(event)]
+            case NonFiniteLoss():
+                return [f"step {event.step}: the loss is {event.loss}"]
+            case CheckpointSaved():
+                return [f"checkpoint: {self._folder / event.path} ({size(event.bytes)})"]
+            case ModelSaved():
+                return [f"model: {self._folder / event.path} ({size(event.bytes)})"]
+            case Failed():
+                first, *_ = event.message.splitlines() or [""]
+                return [f"failed: {event.type}: {first}"]
+            case _:
+                return []
+
+    def _metrics(self, event: Metrics) -> list[str]:
+        lines = [self._training_line()] if "loss" in event.values else []
+        if "eval_loss" in event.values:
+            lines.append(f"{self._position()}  eval_loss {event.values['eval_loss']:.4f}")
+        return lines
+
+    def _show_phase(self, event: PhaseStarted) -> None:
+        text = f"{event.name} ({event.detail})" if event.detail else event.name
+        self._wait = None if event.name == "train" else _Wait(text, self._clock())
         self._last_step_at = self._clock()
         if not self._is_live:
-            self._say(text)
+            self._print(text)
 
-    def _notice(self, event: "Event") -> None:
-        self._say(f"notice: {event['text']}")
-
-    def _difference(self, event: "Event") -> None:
-        self._say(f"warning: {event['key']}: planned {event['planned']}, DeepSpeed runs {event['real']}")
-
-    def _operator(self, event: "Event") -> None:
-        name, seconds = event["name"], float(event.get("seconds") or 0)
-        if event["state"] == "building":
-            text = f"building DeepSpeed operator {name}, about {duration(seconds)}, once per machine"
+    def _show_operator(self, event: OperatorBuild) -> None:
+        if event.state == "building":
+            text = (
+                f"building DeepSpeed operator {event.name}, about {duration(event.seconds)}, once per machine"
+            )
             self._wait = _Wait(text, self._clock())
             if not self._is_live:
-                self._say(text)
-        elif event["state"] == "built":
+                self._print(text)
+        elif event.state == "built":
             self._wait = _Wait("operators", self._clock())
-            self._say(f"built DeepSpeed operator {name} in {duration(seconds)}")
-
-    def _step(self, event: "Event") -> None:
-        self.facts.steps = event.get("of") or self.facts.steps
-        self._reach(int(event["step"]))
-
-    def _metrics(self, event: "Event") -> None:
-        values = {key: float(value) for key, value in event["values"].items() if _is_number(value)}
-        self.facts.values |= values
-        self._reach(int(event["step"]))
-        if self._is_live:
-            return
-        if "loss" in values:
-            self._say(self._training_line())
-        if "eval_loss" in values:
-            self._say(f"{self._position()}  eval_loss {values['eval_loss']:.4f}")
-
-    def _overflow(self, event: "Event") -> None:
-        self.facts.overflows += 1
-        before, after = event.get("scale_before"), event.get("scale_after")
-        scale = "" if before is None else f", loss scale {number(before)} -> {number(after)}"
-        total = event.get("skipped_total")
-        self._say(f"step {event['step']}: gradients not finite, step skipped{scale} ({total} skipped so far)")
-
-    def _nonfinite(self, event: "Event") -> None:
-        self._say(f"step {event['step']}: the loss is {event['loss']}")
-
-    def _checkpoint(self, event: "Event") -> None:
-        path = self._plan.folder / event["path"]
-        self.facts.checkpoints.append(path)
-        self._say(f"checkpoint: {path} ({_size(event.get('bytes'))})")
-
-    def _model(self, event: "Event") -> None:
-        self.facts.model = self._plan.folder / event["path"]
-        self._say(f"model: {self.facts.model} ({_size(event.get('bytes'))})")
-
-    def _failed(self, event: "Event") -> None:
-        first, *_ = str(event.get("message")).splitlines() or [""]
-        self._say(f"failed: {event.get('type')}: {first}")
+            self._print(f"built DeepSpeed operator {event.name} in {duration(event.seconds)}")
 
     def _reach(self, step: int) -> None:
         now = self._clock()
-        # The first step is slow (kernels are chosen, buffers made) and would spoil the estimate.
+        # The first step is slow (kernels are selected, buffers allocated) and would distort the estimate.
         if self._first_step is None and step >= 1:
             self._first_step = (step, now)
-        if step > self.facts.step:
-            self.facts.step, self._last_step_at = step, now
+        if step > self._last_step:
+            self._last_step, self._last_step_at = step, now
+
+    @property
+    def _steps(self) -> int | None:
+        return self._progress.steps or planned_steps(self._plan)
 
     def _position(self) -> str:
-        of = "" if self.facts.steps is None else f"/{self.facts.steps}"
-        return f"step {self.facts.step}{of}"
+        of = "" if self._steps is None else f"/{self._steps}"
+        return f"step {self._progress.step}{of}"
 
     def _training_line(self) -> str:
-        """The most wanted first: a narrow terminal cuts the end off."""
+        """The most important first: a narrow terminal cuts the end off."""
         return "  ".join(part for part in (self._position(), self._eta(), *self._figures()) if part)
 
     def _figures(self) -> list[str]:
-        values = self.facts.values
+        values = self._progress.values
         parts = []
         if "loss" in values:
             parts.append(f"loss {values['loss']:.4f}")
@@ -186,25 +198,24 @@ class Progress:
         return parts
 
     def _eta(self) -> str:
-        """What is left, at the pace since the first step; empty until there is a pace."""
-        if self._first_step is None or self.facts.steps is None:
+        """The remaining time at the pace since the first step; empty until there is a pace."""
+        if self._first_step is None or self._steps is None:
             return ""
         first, began = self._first_step
-        if self.facts.step <= first or self.facts.step >= self.facts.steps:
+        if self._last_step <= first or self._last_step >= self._steps:
             return ""
-        pace = (self._last_step_at - began) / (self.facts.step - first)
-        left = pace * (self.facts.steps - self.facts.step) - (self._clock() - self._last_step_at)
+        pace = (self._last_step_at - began) / (self._last_step - first)
+        left = pace * (self._steps - self._last_step) - (self._clock() - self._last_step_at)
         return f"{duration(max(0.0, left))} left"
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         """Prints a line that stays; never as rich's markup, because paths and messages may look like it."""
-        if self._live is not None and self._console is not None:
-            from rich.text import Text
+        with tolerant(self._stream):
+            if self._live is not None and self._console is not None:
+                from rich.text import Text
 
-            with tolerant(self._stream):
                 self._console.print(Text(clean(text)), soft_wrap=True)
-        else:
-            with tolerant(self._stream):
+            else:
                 print(clean(text), file=self._stream, flush=True)
 
     def _renderable(self) -> "Text":
@@ -213,29 +224,9 @@ class Progress:
         return Text(clean(self.line()), no_wrap=True, overflow="ellipsis")
 
 
-_ACTIONS: dict[str, Callable[[Progress, "Event"], None]] = {
-    "phase": Progress._phase,
-    "notice": Progress._notice,
-    "difference": Progress._difference,
-    "operator": Progress._operator,
-    "step": Progress._step,
-    "metrics": Progress._metrics,
-    "overflow": Progress._overflow,
-    "nonfinite": Progress._nonfinite,
-    "checkpoint": Progress._checkpoint,
-    "model": Progress._model,
-    "failed": Progress._failed,
-}
-
-
-def _is_number(value: Any) -> bool:
-    """Whether an event's value is a number, as JSON or as the name of one that JSON lacks."""
-    return value in ("nan", "inf", "-inf") if isinstance(value, str) else isinstance(value, int | float)
-
-
-def _size(size: Any) -> str:
-    """Bytes for people."""
-    if not isinstance(size, int) or size <= 0:
-        return "size unknown"
-    power = min(int(math.log(size, 1024)), 4)
-    return f"{size / 1024**power:.{1 if power else 0}f} {('bytes', 'KiB', 'MiB', 'GiB', 'TiB')[power]}"
+def _overflow(event: Overflow) -> str:
+    before, after = event.scale_before, event.scale_after
+    scale = "" if before is None else f", loss scale {number(before)} -> {number(after)}"
+    return (
+        f"step {event.step}: gradients not finite, step skipped{scale} ({event.skipped_total} skipped so far)"
+    )

@@ -1,4 +1,4 @@
-"""Tells the parent what the Trainer does, at next to no cost per step."""
+"""Reports what the Trainer does as events, at almost no cost per step."""
 
 import gc
 import math
@@ -9,16 +9,18 @@ from typing import Any
 from transformers import TrainerCallback
 
 from zpipe.plan.plan import Plan
+from zpipe.runfolder.event_file import Reporter
+from zpipe.runfolder.events import CheckpointSaved, Metrics, NonFiniteLoss, Overflow, StepReached
+from zpipe.runfolder.plan_file import folder_of
 from zpipe.train.engine import check_engine
 from zpipe.train.health import PrecisionHealth, keep_scaling
 from zpipe.train.metrics import WARM_UP_STEPS, LossScale, Skip, Stopwatch, Throughput, read_memory
-from zpipe.train.ranks import Reporter
 
 STEP_EVENT_SECONDS = 1.0
 
 
 class EventCallback(TrainerCallback):
-    """Writes events on rank 0; on the others it only keeps the figures that a summary needs."""
+    """Reports events on rank 0; on the other ranks it only keeps the figures that the summary needs."""
 
     def __init__(self, plan: Plan, reporter: Reporter) -> None:
         self.trainer: Any = None
@@ -26,6 +28,7 @@ class EventCallback(TrainerCallback):
         self.final_loss: float | None = None
         self.steady = Stopwatch()
         self._plan = plan
+        self._folder = folder_of(plan)
         self._reporter = reporter
         self._sequences = plan.sequences_per_pass
         self._throughput = Throughput(plan.experiment.data.max_length, plan.launch.world_size)
@@ -34,12 +37,12 @@ class EventCallback(TrainerCallback):
         self._loss_scale = LossScale(is_fp16)
         self._health = PrecisionHealth(plan.experiment.precision, is_fp16)
         self._last_step_event = 0.0
-        self._told_step = 0
+        self._reported_step = 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         check_engine(self.trainer, self._plan, self._reporter)
         keep_scaling(self.trainer.model_wrapped)
-        self._tell_progress(state.global_step, state.max_steps)
+        self._report_step(state.global_step, state.max_steps)
         self._window.restart()
         self.steady.restart()
 
@@ -47,8 +50,8 @@ class EventCallback(TrainerCallback):
         self._loss_scale.begin(self.trainer.model_wrapped)
 
     def on_substep_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        # A sign of life after each micro-batch: a step of many says nothing else for long.
-        self._tell_progress(state.global_step, state.max_steps)
+        # A heartbeat after each micro-batch: a step with many of them reports nothing else for long.
+        self._report_step(state.global_step, state.max_steps)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         step = state.global_step
@@ -58,15 +61,15 @@ class EventCallback(TrainerCallback):
         for watch in (self._window, self.steady):
             watch.add_step(self._sequences * micro_batches)
         if step == WARM_UP_STEPS and state.max_steps > WARM_UP_STEPS:
-            spare_the_collector()
+            freeze_gc()
             self.steady.restart()
         skip = self._loss_scale.end(self.trainer.model_wrapped)
         if skip is not None:
-            self._tell_skipped_step(step, skip)
-        # Otherwise on_log, which comes at this very step, says the same.
-        if self._loss_scale.changed and not control.should_log:
+            self._report_overflow(step, skip)
+        # At a step that is logged, on_log reports the scale.
+        elif self._loss_scale.changed and not control.should_log:
             self._metrics(step, self._loss_scale.values())
-        self._tell_progress(step, state.max_steps)
+        self._report_step(step, state.max_steps)
         self._health.after_step(skip)
 
     def on_log(
@@ -80,19 +83,20 @@ class EventCallback(TrainerCallback):
             self._check_loss(state.global_step, values)
 
     def on_prediction_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        # A sign of life: a long evaluation says nothing else.
-        self._tell_progress(state.global_step, state.max_steps)
+        # A heartbeat: a long evaluation reports nothing else.
+        self._report_step(state.global_step, state.max_steps)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._leave_out()
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        folder = self._plan.folder / f"checkpoint-{state.global_step}"
-        self._reporter.write("checkpoint", step=state.global_step, path=folder.name, bytes=bytes_in(folder))
+        step = state.global_step
+        folder = self._folder.checkpoint(step)
+        self._reporter.report(CheckpointSaved(step=step, path=folder.name, bytes=bytes_in(folder)))
         self._leave_out()
 
     def steady_throughput(self) -> dict[str, float]:
-        """Over the whole run without its first steps, evaluation and saving."""
+        """Throughput of the whole run without its first steps, evaluation and saving."""
         return self._throughput.read(self.steady)
 
     def _training_figures(self, loss: float) -> dict[str, float]:
@@ -109,42 +113,46 @@ class EventCallback(TrainerCallback):
         self.steady.leave_out()
 
     def _check_loss(self, step: int, values: dict[str, Any]) -> None:
-        """Says that a loss is not finite, and keeps it from spoiling all that follow."""
+        """Reports a loss that is not finite, and keeps it out of the losses that follow."""
         loss = values["loss"]
         if not math.isfinite(loss):
-            self._reporter.write("nonfinite", step=step, loss=loss, grad_norm=values.get("grad_norm"))
-            # transformers starts the next sum with `sum -= sum`, which leaves a NaN in it for ever.
+            norm = values.get("grad_norm")
+            self._reporter.report(NonFiniteLoss(step=step, loss=loss, grad_norm=norm))
+            # transformers resets the sum with `sum -= sum`, which keeps a NaN forever.
             running_sum = getattr(self.trainer, "_tr_loss", None)
             if running_sum is not None:
                 running_sum.zero_()
         self._health.after_log(step, loss)
 
-    def _tell_skipped_step(self, step: int, skip: Skip) -> None:
-        self._reporter.write(
-            "overflow",
-            step=step,
-            scale_before=skip.scale_before,
-            scale_after=skip.scale_after,
-            skipped_total=skip.skipped_total,
+    def _report_overflow(self, step: int, skip: Skip) -> None:
+        self._reporter.report(
+            Overflow(
+                step=step,
+                scale_before=skip.scale_before,
+                scale_after=skip.scale_after,
+                skipped_total=skip.skipped_total,
+            )
         )
 
-    def _tell_progress(self, step: int, steps: int) -> None:
+    def _report_step(self, step: int, steps: int) -> None:
         now = time.monotonic()
-        if now - self._last_step_event >= STEP_EVENT_SECONDS or (step == steps and self._told_step < step):
-            self._told_step = step
+        if now - self._last_step_event >= STEP_EVENT_SECONDS or (
+            step == steps and self._reported_step < step
+        ):
+            self._reported_step = step
             self._last_step_event = now
-            self._reporter.write("step", step=step, of=steps)
+            self._reporter.report(StepReached(step=step, of=steps))
 
     def _metrics(self, step: int, values: dict[str, Any]) -> None:
         if values:
-            self._reporter.write("metrics", step=step, values=values)
+            self._reporter.report(Metrics(step=step, values=values))
 
 
-def spare_the_collector() -> None:
-    """Takes what lives until the end out of Python's garbage collection.
+def freeze_gc() -> None:
+    """Excludes the objects that live until the end from Python's garbage collection.
 
-    Modules, model and engine are over a million objects: each full collection would halt the training for a
-    third of a second, and none of them would ever be freed.
+    Modules, model and engine are over a million objects: each full collection would stop the training for a
+    third of a second and free none of them.
     """
     gc.collect()
     gc.freeze()

@@ -15,10 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from zpipe.plan.plan import Plan, write_json
+from zpipe.plan.plan import Plan
+from zpipe.runfolder.atomic import write_json
+from zpipe.runfolder.event_file import Reporter
+from zpipe.runfolder.plan_file import folder_of
 from zpipe.schema.surroundings import Data
 from zpipe.train.formats import COLUMNS, IGNORED, Document, choose_layout, documents
-from zpipe.train.ranks import Rank, Reporter
+from zpipe.train.ranks import Rank
 from zpipe.train.sources import local_source, problem, read, read_hub
 from zpipe.train.tokens import CHAT_TEMPLATE, Encoder, Ids
 
@@ -202,7 +205,7 @@ def split(packed: Any, data: Data, seed: int) -> Sequences:
 
 
 def _marker(plan: Plan, rank: Rank) -> Path:
-    return plan.folder / f".data-{rank.launch_id}.json"
+    return folder_of(plan).attempt.data_marker(rank.launch_id)
 
 
 def _wait_for(marker: Path) -> Path:

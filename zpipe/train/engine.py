@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from zpipe.plan.plan import Plan
+from zpipe.runfolder import events
+from zpipe.runfolder.event_file import Reporter
 from zpipe.train.engine_settings import MISSING, parsed, running
-from zpipe.train.ranks import Reporter
 
 COSMETIC = (
     "wall_clock_breakdown",
@@ -41,6 +42,11 @@ class Difference:
     def is_serious(self) -> bool:
         return self.key.partition(".")[0] not in COSMETIC
 
+    def as_event(self) -> events.Difference:
+        return events.Difference(
+            key=self.key, planned=_shown(self.planned), real=_shown(self.real), serious=self.is_serious
+        )
+
     def __str__(self) -> str:
         real = "not read at all" if self.real is MISSING else f"runs with {_shown(self.real)}"
         return f"{self.key}: planned {_shown(self.planned)}, {real}"
@@ -53,13 +59,7 @@ def check_engine(trainer: Any, plan: Plan, reporter: Reporter) -> None:
     """
     found = list(differences(trainer, plan))
     for each in found:
-        reporter.write(
-            "difference",
-            key=each.key,
-            planned=_shown(each.planned),
-            real=_shown(each.real),
-            serious=each.is_serious,
-        )
+        reporter.report(each.as_event())
     strict = plan.experiment.strict
     fatal = [each for each in found if strict or (strict is None and each.is_serious)]
     if fatal:

@@ -148,13 +148,18 @@ class LossScale:
         return Skip(before, self.scale, self.skipped, before is not None and before <= self._lowest(engine))
 
     def values(self) -> dict[str, float]:
-        """As metrics; without fp16 only a count of skipped steps, once there are any."""
+        """As metrics; without fp16 only a count of skipped steps, once there are any.
+
+        Empty after a skipped step, whose overflow event carries them.
+        """
         self.changed = False
+        if self.last_was_skipped:
+            return {}
         if self.is_fp16 and self.scale is not None:
             return {
                 "fp16/loss_scale": self.scale,
                 "fp16/skipped_steps": float(self.skipped),
-                "fp16/overflow": float(self.last_was_skipped),
+                "fp16/overflow": 0.0,
             }
         return {"skipped_steps": float(self.skipped)} if self.skipped else {}
 

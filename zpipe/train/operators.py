@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from zpipe.train.ranks import Reporter
+from zpipe.runfolder.event_file import Reporter
+from zpipe.runfolder.events import OperatorBuild
 
 EXPECTED_SECONDS = {
     "async_io": 390,
@@ -107,9 +108,8 @@ def _told(name: str, wait: float, reporter: Reporter) -> Iterator[None]:
     """Says that an operator is being built once `wait` seconds have passed, and that it was."""
     expected = EXPECTED_SECONDS.get(name, 60)
     began = time.monotonic()
-    timer = threading.Timer(
-        wait, lambda: reporter.write("operator", name=name, state="building", seconds=expected)
-    )
+    building = OperatorBuild(name=name, state="building", seconds=expected)
+    timer = threading.Timer(wait, lambda: reporter.report(building))
     timer.start()
     try:
         yield
@@ -118,7 +118,7 @@ def _told(name: str, wait: float, reporter: Reporter) -> Iterator[None]:
     seconds = time.monotonic() - began
     if seconds > wait:
         timer.join()
-        reporter.write("operator", name=name, state="built", seconds=round(seconds, 1))
+        reporter.report(OperatorBuild(name=name, state="built", seconds=round(seconds, 1)))
 
 
 def build_folder(name: str) -> Path:
@@ -139,7 +139,7 @@ def clear_stale_lock(name: str, folder: Path, reporter: Reporter) -> None:
         idle = time.time() - _last_change(folder)
         if idle >= SETTLED_SECONDS and not _builders(folder):
             lock.unlink(missing_ok=True)
-            reporter.write("operator", name=name, state="stale_lock_cleared", seconds=round(idle))
+            reporter.report(OperatorBuild(name=name, state="stale_lock_cleared", seconds=round(idle)))
             reporter.notice(
                 f"a build of {name} that was killed had left {lock}: removed, or this run would have hung"
             )

@@ -1,11 +1,7 @@
-"""Which process of the launch this one is, and how it speaks to the parent."""
+"""The place of this process in the launch."""
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
-from zpipe.runfolder.event_file import EventWriter, Kind
 
 
 @dataclass(frozen=True)
@@ -31,26 +27,3 @@ class Rank:
             world_size=int(os.environ.get("WORLD_SIZE", "1")),
             launch_id=os.environ.get("ZPIPE_LAUNCH_ID", "0"),
         )
-
-
-class Reporter:
-    """Writes events on rank 0 and nothing elsewhere, so that callers need not ask who they are."""
-
-    def __init__(self, run_dir: Path, rank: Rank) -> None:
-        self._writer = EventWriter(run_dir) if rank.leads else None
-
-    def write(self, kind: Kind, **fields: Any) -> None:
-        if self._writer is not None:
-            self._writer.write(kind, **fields)
-
-    def phase(self, name: str, detail: str = "") -> None:
-        self.write("phase", name=name, detail=detail)
-
-    def notice(self, text: str) -> None:
-        self.write("notice", text=text)
-
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.sync()
-            self._writer.close()
-            self._writer = None

@@ -13,14 +13,15 @@ from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArg
 from transformers.utils import logging as transformers_logging
 
 from zpipe.plan.plan import Plan
+from zpipe.runfolder.event_file import Reporter
+from zpipe.runfolder.events import ModelSaved, Summary
+from zpipe.runfolder.plan_file import folder_of
 from zpipe.train.callbacks import EventCallback, bytes_in
 from zpipe.train.data import Sequences
 from zpipe.train.metrics import peaks_over_ranks
 from zpipe.train.model import load_model
-from zpipe.train.ranks import Rank, Reporter
+from zpipe.train.ranks import Rank
 from zpipe.train.verify_weights import check_saved_model
-
-MODEL_FOLDER = "model"
 
 
 class Run:
@@ -78,7 +79,7 @@ class Run:
 
     def save(self) -> None:
         """Writes the model and its tokenizer as from_pretrained reads them."""
-        folder = self._plan.folder / MODEL_FOLDER
+        folder = folder_of(self._plan).model
         self._trainer.save_model(str(folder))
         if not self._rank.leads:
             return
@@ -86,7 +87,7 @@ class Run:
         (folder / "training_args.bin").unlink(missing_ok=True)
         check_saved_model(folder, self._trainer.model)
         step = self._trainer.state.global_step
-        self._reporter.write("model", step=step, path=MODEL_FOLDER, bytes=bytes_in(folder))
+        self._reporter.report(ModelSaved(step=step, path=folder.name, bytes=bytes_in(folder)))
 
     def summarize(self) -> None:
         """Says the last figures of the run; a collective, because peaks are of all ranks."""
@@ -95,7 +96,7 @@ class Run:
             values["final_loss"] = self._callback.final_loss
         steady = self._callback.steady_throughput()
         values |= {name.removeprefix("throughput/"): value for name, value in steady.items()}
-        self._reporter.write("summary", values=values)
+        self._reporter.report(Summary(values=values))
 
 
 def step_of_the_model(state: Any, arguments: Any) -> int:

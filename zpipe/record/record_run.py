@@ -1,0 +1,93 @@
+"""Brings MLflow up to date with a run that has ended: `zpipe record`, and what a resumed sweep needs."""
+
+import random
+import time
+from pathlib import Path
+
+from zpipe.plan.plan import Plan
+from zpipe.problems import Problem, Refusal
+from zpipe.record.client import is_passing
+from zpipe.record.follower import Follower, RecordResult, claimed, shown
+from zpipe.record.metrics import milliseconds
+from zpipe.record.state import StateFile, read_state
+from zpipe.record.store import resolve_uri, sqlite_file
+from zpipe.redact import HIDDEN, redact_uri
+from zpipe.runfolder.event_file import EventReader
+from zpipe.runfolder.folder import RunFolder
+from zpipe.runfolder.outcome import read_outcome
+from zpipe.runfolder.plan_file import folder_of, read_plan_here
+from zpipe.runfolder.progress import RunProgress
+
+_FILE_SECONDS = 90.0
+"""How long to retry while other processes keep a sqlite store busy."""
+
+
+def record_run(run_dir: Path, base: Path | None = None, uri: str | None = None) -> RecordResult:
+    """Records the events that MLflow does not have and closes the run there.
+
+    Doing it again changes nothing. A run that is being recorded by another process is not touched. `uri` is
+    needed where the store has a password, which a run folder never holds; Refusal reports that.
+    """
+    folder, base = RunFolder(run_dir.absolute()), base or Path.cwd()
+    plan = read_plan_here(folder)
+    uri = resolve_uri(uri, base) if uri is not None else _uri_of(plan, folder, base)
+    state = StateFile(folder, redact_uri(uri))
+    try:
+        with claimed(folder):
+            _record_claimed(plan, uri, base, state)
+            return RecordResult(True, state.now.run_id)
+    except Exception as error:
+        return RecordResult(False, state.now.run_id, shown(error, uri))
+
+
+def has_begun(folder: RunFolder) -> bool:
+    """Whether there is something to record: the worker accepted its inputs, or MLflow has a run of it."""
+    state = read_state(folder)
+    is_known = state is not None and (state.run_id is not None or state.opening)
+    return is_known or RunProgress.of(EventReader(folder.attempt.events).read_new()).accepted
+
+
+def is_being_recorded(folder: RunFolder) -> bool:
+    """Whether a living process records this run."""
+    with folder.recording() as is_ours:
+        return not is_ours
+
+
+def _record_claimed(plan: Plan, uri: str, base: Path, state: StateFile) -> None:
+    """Retries for a while where a sqlite file is locked, and not at all where a server is down."""
+    deadline = time.monotonic() + (_FILE_SECONDS if sqlite_file(uri) is not None else 0)
+    while True:
+        try:
+            _record_once(plan, uri, base, state)
+            return
+        except Exception as error:
+            if not is_passing(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(random.uniform(0.2, 1.5))  # noqa: S311 - spreads the retries of several processes
+
+
+def _record_once(plan: Plan, uri: str, base: Path, state: StateFile) -> None:
+    state.read_again()
+    folder = folder_of(plan)
+    if state.now.closed and not any(EventReader(folder.attempt.events, state.now.offset).read_new()):
+        return
+    follower = Follower(plan, uri, base, state, state.now.parent_run_id)
+    follower.catch_up()
+    outcome, last = read_outcome(folder), follower.progress.last_time
+    follower.close(
+        status=outcome.mlflow_status if outcome else state.now.status,
+        end_time=None if last is None else milliseconds(last),
+        files=(folder.attempt.postmortem,),
+        tags=outcome.tags if outcome else {},
+    )
+
+
+def _uri_of(plan: Plan, folder: RunFolder, base: Path) -> str:
+    state = read_state(folder)
+    uri = state.uri if state is not None and state.uri else resolve_uri(plan.experiment.tracking.uri, base)
+    if HIDDEN in uri:
+        reason = "the password of the store is not kept in any file"
+        raise Refusal(
+            [Problem("--uri", uri, reason, fix="give the URI again: zpipe record RUN_FOLDER --uri URI")]
+        )
+    return uri

@@ -1,0 +1,149 @@
+"""RunFolder: owns every path of a run. No other module spells the name of a file in it."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from zpipe.problems import Problem, Refusal
+from zpipe.runfolder.lock import held
+
+PLAN_NAME = "plan.json"
+DS_CONFIG_NAME = "ds_config.json"
+CONFIG_NAME = "config.yaml"
+EVENTS_NAME = "events.jsonl"
+POSTMORTEM_NAME = "postmortem.md"
+MODEL_NAME = "model"
+HYDRA_NAME = ".hydra"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What one start of the workers writes. Today a run has a single attempt, in the run folder itself."""
+
+    path: Path
+
+    @property
+    def events(self) -> Path:
+        return self.path / EVENTS_NAME
+
+    @property
+    def samples(self) -> Path:
+        """Memory and disk usage over time."""
+        return self.path / "samples.jsonl"
+
+    @property
+    def result(self) -> Path:
+        return self.path / "result.json"
+
+    @property
+    def postmortem(self) -> Path:
+        return self.path / POSTMORTEM_NAME
+
+    @property
+    def disk_reserve(self) -> Path:
+        return self.path / ".spare"
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    @property
+    def launcher_log(self) -> Path:
+        return self.logs / "launcher.log"
+
+    def rank_error(self, rank: int) -> Path:
+        """The exception that ended a rank."""
+        return self.path / f"rank{rank}.error.json"
+
+    def rank_errors(self) -> list[Path]:
+        return sorted(self.path.glob("rank*.error.json"))
+
+    def rank_logs(self, stream: str, rank: int | None = None) -> list[Path]:
+        """Logs of one rank, or of all; `stream` is stderr or stdout."""
+        return sorted(self.logs.glob(f"*/attempt_*/{'*' if rank is None else rank}/{stream}.log"))
+
+    def data_marker(self, launch_id: str) -> Path:
+        """Written by rank 0 when the packed data is ready for the other ranks."""
+        return self.path / f".data-{launch_id}.json"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run: what belongs to the run here, what belongs to an attempt in `attempt`."""
+
+    path: Path
+
+    @cached_property
+    def attempt(self) -> Attempt:
+        """The attempt that is written to, or the last one."""
+        return Attempt(self.path)
+
+    @property
+    def plan(self) -> Path:
+        return self.path / PLAN_NAME
+
+    @property
+    def ds_config(self) -> Path:
+        return self.path / DS_CONFIG_NAME
+
+    @property
+    def config(self) -> Path:
+        """The experiment as YAML."""
+        return self.path / CONFIG_NAME
+
+    @property
+    def hydra(self) -> Path:
+        """Hydra's record of the composition."""
+        return self.path / HYDRA_NAME
+
+    @property
+    def model(self) -> Path:
+        """The final model."""
+        return self.path / MODEL_NAME
+
+    def checkpoint(self, step: int) -> Path:
+        return self.path / f"checkpoint-{step}"
+
+    @property
+    def record_state(self) -> Path:
+        """How much of the run MLflow has."""
+        return self.path / "record.json"
+
+    @property
+    def holds_run(self) -> bool:
+        """Whether there is a plan in the folder."""
+        return self.plan.is_file()
+
+    def claim(self) -> None:
+        """Raises Refusal if the folder already holds a run or a plan."""
+        if self.plan.exists():
+            reason = "this folder already holds a run, which would be overwritten"
+            raise Refusal(
+                [Problem("hydra.run.dir", str(self.path), reason, "a new folder", "leave hydra.run.dir out")]
+            )
+
+    def supervision(self) -> AbstractContextManager[bool]:
+        """Claims the supervision of the run; yields False if another process has it.
+
+        The kernel releases the lock when its process dies.
+        """
+        return held(self.path / ".supervised.lock")
+
+    def recording(self) -> AbstractContextManager[bool]:
+        """Claims the recording of the run; yields False if another process has it."""
+        return held(self.path / ".record.lock")
+
+    def texts(self) -> Iterator[Path]:
+        """The text files that describe the run and its end, without logs and events."""
+        attempt = self.attempt
+        names = (
+            self.plan,
+            self.ds_config,
+            self.config,
+            attempt.result,
+            self.record_state,
+            attempt.postmortem,
+        )
+        yield from (*names, self.hydra / "overrides.yaml", self.hydra / "hydra.yaml", self.path / "zpipe.log")

@@ -1,0 +1,101 @@
+"""The task `train`: from the plan to the trained model, phase by phase."""
+
+from pathlib import Path
+
+from zpipe.plan.plan import Plan
+from zpipe.problems import Problem, Refusal
+from zpipe.runfolder.event_file import Reporter
+from zpipe.train.ranks import Rank
+
+
+def train(plan: Plan, rank: Rank, reporter: Reporter) -> None:
+    """Trains, evaluates and saves as one rank. Raises Refusal for input that cannot be used."""
+    # Each module is imported when its phase begins: refused data should not wait for DeepSpeed.
+    reporter.phase("start", f"{rank.world_size} x {plan.launch.device}")
+    _check_model_folder(plan)
+    _select_device(plan, rank)
+    _check_dtype(plan)
+
+    reporter.phase("tokenizer", plan.model.tokenizer)
+    from zpipe.train.tokens import load_tokenizer
+
+    tokenizer = load_tokenizer(plan)
+
+    reporter.phase("data", plan.experiment.data.path or plan.experiment.data.source)
+    from zpipe.train.data import forget_marker, load_sequences
+
+    sequences = load_sequences(plan, tokenizer, rank, reporter)
+
+    reporter.phase("operators", ", ".join(plan.operators) or "none")
+    from zpipe.train.operators import ensure_operators, leave_out_shm_comm
+
+    ensure_operators(plan.operators, reporter)
+    if plan.launch.device == "cpu":
+        leave_out_shm_comm()
+
+    reporter.phase("model", plan.model.name)
+    from zpipe.train.trainers.causal_lm import Run
+
+    training = Run(plan, tokenizer, sequences, rank, reporter)
+
+    reporter.phase("train")
+    training.train()
+    if rank.leads:
+        forget_marker(plan, rank)
+    if sequences.held_out is not None:
+        reporter.phase("evaluate")
+        training.evaluate()
+    if plan.experiment.checkpoint.save_final_model:
+        reporter.phase("save")
+        training.save()
+    training.summarize()
+    reporter.phase("done")
+
+
+def _select_device(plan: Plan, rank: Rank) -> None:
+    """Makes the GPU of this rank the current one, before any call could initialize GPU 0 instead."""
+    if plan.launch.device == "cuda":
+        import torch
+
+        torch.cuda.set_device(rank.local_index)
+
+
+def _check_model_folder(plan: Plan) -> None:
+    """Refuses a model folder that does not exist; hub ids are left to transformers."""
+    name = plan.experiment.model.name_or_path
+    if name is None or not name.startswith(("/", ".", "~")) or Path(name).expanduser().is_dir():
+        return
+    raise Refusal(
+        [
+            Problem(
+                key="model.name_or_path",
+                value=name,
+                reason="no such folder",
+                allowed="a local folder with config.json and weights, or a hub id",
+                fix="model.name_or_path=/path/to/folder",
+            )
+        ]
+    )
+
+
+def _check_dtype(plan: Plan) -> None:
+    """Refuses fp16 and bf16 on a device that does not support them, before anything heavy is loaded."""
+    dtype = next((name for name in ("fp16", "bf16") if plan.ds_config.get(name, {}).get("enabled")), None)
+    if dtype is None or (dtype, plan.launch.device) == ("bf16", "cpu"):
+        return
+    from deepspeed.accelerator import get_accelerator
+
+    device = get_accelerator()
+    supported = device.is_fp16_supported() if dtype == "fp16" else device.is_bf16_supported()
+    if not supported:
+        raise Refusal(
+            [
+                Problem(
+                    key="precision",
+                    value=dtype,
+                    reason=f"DeepSpeed cannot train in {dtype} on this device ({device.device_name()})",
+                    allowed="fp32, bf16" if dtype == "fp16" else "fp32, fp16",
+                    fix="precision=bf16" if dtype == "fp16" else "precision=fp16",
+                )
+            ]
+        )
