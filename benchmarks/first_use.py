@@ -16,11 +16,11 @@ from pathlib import Path
 
 import mlflow.store.tracking.sqlalchemy_store  # noqa: F401 - before the fork
 
+from tests.support.events import EventWriter
 from tests.support.plans import make_plan
 from zpipe.record.client import open_client
-from zpipe.record.recorder_thread import record_run
+from zpipe.record.record_run import record_run
 from zpipe.record.store import default_uri
-from zpipe.runfolder.event_file import EventWriter
 
 ROOT = Path("outputs") / "benchmarks" / "first_use"
 STEPS = 50
@@ -35,7 +35,7 @@ def make_run(folder: Path) -> Path:
         writer.write("metrics", step=step, values={"loss": 5.0 - step / STEPS, "grad_norm": 1.0})
     writer.write("phase", name="done", detail="")
     writer.close()
-    return plan.folder
+    return Path(plan.run_dir)
 
 
 def record(folder: Path, base: Path, gate: Barrier) -> None:

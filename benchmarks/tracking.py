@@ -70,9 +70,9 @@ def train(steps: int, logging_steps: int, folder: Path) -> dict[str, Times]:
     from zpipe.compile.compiler import compile_plan
     from zpipe.compose.compose import compose_once
     from zpipe.compose.overrides import rewrite
-    from zpipe.launchers.worker_here import run_worker
+    from zpipe.launchers.inprocess import InProcess
     from zpipe.machine.hardware import detect
-    from zpipe.plan.plan import write_plan
+    from zpipe.runfolder.plan_file import write_plan
     from zpipe.train.callbacks import EventCallback
 
     times: dict[str, Times] = {"zpipe": defaultdict(list), "MLflowCallback": defaultdict(list)}
@@ -88,7 +88,7 @@ def train(steps: int, logging_steps: int, folder: Path) -> dict[str, Times]:
     composed = compose_once(rewrite(overrides))
     plan = compile_plan(composed.experiment, folder, overrides, detect())
     write_plan(plan)
-    code = run_worker(plan)
+    code = InProcess().run_here(plan)
     assert code == 0, f"the training ended with {code}"
     return times
 

@@ -181,7 +181,7 @@ def wait_for(folder: Path, words: str, seconds: float = 120) -> None:
 def test_a_recorder_and_a_writer_that_are_killed_at_a_random_moment(
     number: int, moments: random.Random, twin: Run, tmp_path: Path
 ) -> None:
-    folder = make_plan(tmp_path / "run").folder
+    folder = Path(make_plan(tmp_path / "run").run_dir)
     argv = [sys.executable, "-m", "tests.support.replay", str(folder), str(twin.folder / "events.jsonl"), "4"]
     process = subprocess.Popen(
         argv, cwd=REPOSITORY, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, text=True

@@ -26,7 +26,7 @@ def work(plan: Plan) -> Run:
     done = subprocess.run(
         plan.launch.argv, env=environment(**plan.launch.env), capture_output=True, text=True, check=False
     )
-    return Run(done.returncode, done.stdout, done.stderr, plan.folder)
+    return Run(done.returncode, done.stdout, done.stderr, Path(plan.run_dir))
 
 
 def test_adafactor_taken_over_by_cpu_adam_is_caught(text_file: Path, tmp_path: Path) -> None:

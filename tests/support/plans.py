@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from zpipe.plan.plan import Engine, Launch, ModelFacts, Plan, write_plan
+from zpipe.plan.plan import Engine, Launch, ModelFacts, Plan
+from zpipe.runfolder.plan_file import write_plan
 from zpipe.schema.experiment import Experiment, defaults
 
 

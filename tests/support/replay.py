@@ -8,8 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-from zpipe.plan.plan import read_plan
 from zpipe.record.recorder_thread import RecorderThread
+from zpipe.runfolder.plan_file import read_plan
 
 
 def write(run_dir: Path, prepared: Path, seconds: float) -> None:

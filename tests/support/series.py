@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from zpipe.runfolder.event_file import EventReader
+from zpipe.runfolder.events import Metrics, Overflow, Summary
 
 Series = dict[str, list[tuple[int, float]]]
 LARGEST = 1.7976931348623157e308
@@ -18,11 +19,11 @@ LARGEST = 1.7976931348623157e308
 def written(run_dir: Path) -> Series:
     """Every metric of the whole lines of the event file, as MLflow ought to have it."""
     found: Series = {}
-    for event in EventReader(run_dir).read_new():
-        if event["event"] in ("metrics", "summary"):
-            prefix = "summary/" if event["event"] == "summary" else ""
-            for name, value in event["values"].items():
-                point = (int(event.get("step") or 0), _as_stored(float(value)))
+    for event in EventReader(run_dir / "events.jsonl").read_new():
+        if isinstance(event, Metrics | Overflow | Summary):
+            prefix = "summary/" if isinstance(event, Summary) else ""
+            for name, value in event.values.items():
+                point = (getattr(event, "step", 0), _as_stored(value))
                 found.setdefault(prefix + name, []).append(point)
     return {name: sorted(set(points)) for name, points in found.items()}
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.events import EventWriter
 from tests.support.plans import make_plan
 from tests.support.store import put_store
 from zpipe.cli.runs import runs
@@ -13,7 +14,6 @@ from zpipe.problems import Refusal
 from zpipe.record.recorder_thread import RecorderThread
 from zpipe.record.store import default_uri
 from zpipe.record.sweeps import SweepRun
-from zpipe.runfolder.event_file import EventWriter
 from zpipe.runfolder.outcome import Outcome, write_outcome
 
 
@@ -25,7 +25,7 @@ def make_run(base: Path, name: str, loss: float, parent: str | None = None) -> P
         "offload.offload_param.device": "cpu",
     }
     plan = make_plan(base / name, experiment=changes)
-    writer = EventWriter(plan.folder)
+    writer = EventWriter(Path(plan.run_dir))
     writer.write("phase", name="model", detail="")
     writer.write("metrics", step=4, values={"loss": loss, "throughput/tokens_per_sec": 900.0})
     summary = {"final_loss": loss, "tokens_per_sec": 1234.5, "memory/host_peak_gib": 2.5}

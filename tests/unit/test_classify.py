@@ -7,16 +7,20 @@ from typing import Any
 import pytest
 
 from zpipe.diagnose.classify import classify
-from zpipe.diagnose.evidence import Evidence, Heard, RankError, Silence
+from zpipe.diagnose.evidence import Evidence, RankError, Silence
 from zpipe.launchers.rank_exits import Death
 from zpipe.machine.samples import Sample
+from zpipe.problems import Problem
+from zpipe.runfolder.events import Refused
 from zpipe.runfolder.outcome import EXIT_OF, Outcome
+from zpipe.runfolder.progress import RunProgress
 
 GIB = 2**30
 
 
-def heard(phase: str = "train", **more: Any) -> Heard:
-    return Heard(phase=phase, step=7, **more)
+def progress(phase: str = "train", loss: float | None = None, **more: Any) -> RunProgress:
+    values = {} if loss is None else {"loss": loss}
+    return RunProgress(phase=phase, step=7, values=values, **more)
 
 
 def samples(share: float = 0.5, kills: int = 0, disk_free: int = GIB) -> tuple[Sample, ...]:
@@ -41,23 +45,23 @@ PEER = error(
     "RuntimeError", "[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:1", time=99
 )
 BY_EVIDENCE: list[tuple[str, int | None, Evidence]] = [
-    ("finished", None, Evidence(heard("done"), returncode=0)),
-    ("finished", None, Evidence(heard("done"), returncode=0, stopped_by=signal.SIGTERM)),
-    ("finished", None, Evidence(heard("done"), returncode=None)),
+    ("finished", None, Evidence(progress("done"), returncode=0)),
+    ("finished", None, Evidence(progress("done"), returncode=0, stopped_by=signal.SIGTERM)),
+    ("finished", None, Evidence(progress("done"), returncode=None)),
     (
         "refused",
         None,
-        Evidence(heard("data", refused=[{"key": "data.path", "reason": "empty"}]), returncode=1),
+        Evidence(progress("data", refused=Refused.of((Problem("data.path", "", "empty"),))), returncode=1),
     ),
-    ("interrupted", None, Evidence(heard(), returncode=1, stopped_by=signal.SIGINT, in_batch_job=True)),
-    ("terminated", None, Evidence(heard(), returncode=1, stopped_by=signal.SIGTERM)),
-    ("preempted", None, Evidence(heard(), returncode=1, stopped_by=signal.SIGTERM, in_batch_job=True)),
-    ("terminated", None, Evidence(heard(), returncode=1, stopped_by=signal.SIGHUP)),
+    ("interrupted", None, Evidence(progress(), returncode=1, stopped_by=signal.SIGINT, in_batch_job=True)),
+    ("terminated", None, Evidence(progress(), returncode=1, stopped_by=signal.SIGTERM)),
+    ("preempted", None, Evidence(progress(), returncode=1, stopped_by=signal.SIGTERM, in_batch_job=True)),
+    ("terminated", None, Evidence(progress(), returncode=1, stopped_by=signal.SIGHUP)),
     (
         "hang",
         1,
         Evidence(
-            heard(),
+            progress(),
             returncode=1,
             deaths=(killed(signal.SIGABRT),),
             lines={1: ("[rank1]: Watchdog caught collective operation timeout: WorkNCCL", "x")},
@@ -66,27 +70,33 @@ BY_EVIDENCE: list[tuple[str, int | None, Evidence]] = [
     (
         "gpu_out_of_memory",
         0,
-        Evidence(heard(), returncode=1, errors=(error("DistBackendError", "Failed to CUDA calloc 6 bytes"),)),
+        Evidence(
+            progress(), returncode=1, errors=(error("DistBackendError", "Failed to CUDA calloc 6 bytes"),)
+        ),
     ),
-    ("preempted", None, Evidence(heard(), returncode=1, stopped_by=signal.SIGUSR1)),
-    ("preempted", None, Evidence(heard(), returncode=1, deaths=(killed(signal.SIGUSR1),))),
-    ("terminated", None, Evidence(heard(), returncode=None)),
-    ("terminated", None, Evidence(heard(), returncode=None, deaths=(killed(),), samples=samples())),
-    ("hang", 1, Evidence(heard(), returncode=-9, silence=Silence(6.0, {0: "sleeping", 1: "stopped"}))),
-    ("hang", None, Evidence(heard(), returncode=-9, silence=Silence(6.0, {0: "sleeping", 1: "sleeping"}))),
+    ("preempted", None, Evidence(progress(), returncode=1, stopped_by=signal.SIGUSR1)),
+    ("preempted", None, Evidence(progress(), returncode=1, deaths=(killed(signal.SIGUSR1),))),
+    ("terminated", None, Evidence(progress(), returncode=None)),
+    ("terminated", None, Evidence(progress(), returncode=None, deaths=(killed(),), samples=samples())),
+    ("hang", 1, Evidence(progress(), returncode=-9, silence=Silence(6.0, {0: "sleeping", 1: "stopped"}))),
+    ("hang", None, Evidence(progress(), returncode=-9, silence=Silence(6.0, {0: "sleeping", 1: "sleeping"}))),
     (
         "hang",
         0,
-        Evidence(heard(), returncode=1, errors=(error("RuntimeError", "Timed out waiting 1800000ms"),)),
+        Evidence(progress(), returncode=1, errors=(error("RuntimeError", "Timed out waiting 1800000ms"),)),
     ),
-    ("operator_build", 0, Evidence(heard(), returncode=1, errors=(error("OperatorBuildError", OPERATOR),))),
-    ("nonfinite_loss", None, Evidence(heard(), returncode=1, errors=(error("NonFiniteLossError"),))),
-    ("loss_scale_stuck", None, Evidence(heard(), returncode=1, errors=(error("LossScaleStuckError"),))),
+    (
+        "operator_build",
+        0,
+        Evidence(progress(), returncode=1, errors=(error("OperatorBuildError", OPERATOR),)),
+    ),
+    ("nonfinite_loss", None, Evidence(progress(), returncode=1, errors=(error("NonFiniteLossError"),))),
+    ("loss_scale_stuck", None, Evidence(progress(), returncode=1, errors=(error("LossScaleStuckError"),))),
     (
         "loss_scale_stuck",
         None,
         Evidence(
-            heard(loss=2.0),
+            progress(loss=2.0),
             returncode=1,
             errors=(error("Exception", "Current loss scale already at minimum"),),
         ),
@@ -94,13 +104,13 @@ BY_EVIDENCE: list[tuple[str, int | None, Evidence]] = [
     (
         "nonfinite_loss",
         None,
-        Evidence(heard(loss=math.nan), returncode=1, errors=(error("LossScaleStuckError"),)),
+        Evidence(progress(loss=math.nan), returncode=1, errors=(error("LossScaleStuckError"),)),
     ),
     (
         "gpu_out_of_memory",
         1,
         Evidence(
-            heard(),
+            progress(),
             returncode=1,
             errors=(
                 PEER,
@@ -112,28 +122,32 @@ BY_EVIDENCE: list[tuple[str, int | None, Evidence]] = [
         "host_out_of_memory",
         0,
         Evidence(
-            heard(),
+            progress(),
             returncode=1,
             errors=(error("AcceleratorError", "CUDA error: out of memory", traceback="x.pin_memory()\n"),),
         ),
     ),
-    ("host_out_of_memory", 0, Evidence(heard(), returncode=1, errors=(error("MemoryError", ""),))),
+    ("host_out_of_memory", 0, Evidence(progress(), returncode=1, errors=(error("MemoryError", ""),))),
     (
         "host_out_of_memory",
         0,
         Evidence(
-            heard(),
+            progress(),
             returncode=1,
             errors=(error("RuntimeError", "DefaultCPUAllocator: can't allocate memory"),),
         ),
     ),
-    ("host_out_of_memory", 1, Evidence(heard(), returncode=1, deaths=(killed(),), samples=samples(kills=1))),
-    ("host_out_of_memory", 1, Evidence(heard(), returncode=1, deaths=(killed(),), samples=samples(0.97))),
+    (
+        "host_out_of_memory",
+        1,
+        Evidence(progress(), returncode=1, deaths=(killed(),), samples=samples(kills=1)),
+    ),
+    ("host_out_of_memory", 1, Evidence(progress(), returncode=1, deaths=(killed(),), samples=samples(0.97))),
     (
         "host_out_of_memory",
         0,
         Evidence(
-            heard(),
+            progress(),
             returncode=1,
             errors=(error("RuntimeError", "DataLoader worker (pid 7) is killed by signal: Killed."),),
             samples=samples(kills=1),
@@ -143,51 +157,55 @@ BY_EVIDENCE: list[tuple[str, int | None, Evidence]] = [
         "host_out_of_memory",
         1,
         Evidence(
-            heard(),
+            progress(),
             returncode=1,
             deaths=(killed(signal.SIGABRT),),
             lines={1: ("terminate called after throwing an instance of 'std::bad_alloc'",)},
         ),
     ),
-    ("rank_died", 1, Evidence(heard(), returncode=1, deaths=(killed(),), samples=samples())),
+    ("rank_died", 1, Evidence(progress(), returncode=1, deaths=(killed(),), samples=samples())),
     (
         "rank_died",
         1,
-        Evidence(heard(), returncode=1, deaths=(killed(signal.SIGSEGV),), samples=samples(0.99)),
+        Evidence(progress(), returncode=1, deaths=(killed(signal.SIGSEGV),), samples=samples(0.99)),
     ),
-    ("rank_died", 1, Evidence(heard(), returncode=1, deaths=(killed(),), errors=(PEER,), samples=samples())),
+    (
+        "rank_died",
+        1,
+        Evidence(progress(), returncode=1, deaths=(killed(),), errors=(PEER,), samples=samples()),
+    ),
     (
         "failed",
         0,
         Evidence(
-            heard(), returncode=1, deaths=(killed(time=130),), errors=(error(time=99),), samples=samples()
+            progress(), returncode=1, deaths=(killed(time=130),), errors=(error(time=99),), samples=samples()
         ),
     ),
     (
         "disk_full",
         0,
         Evidence(
-            heard(), returncode=1, errors=(error("OSError", "[Errno 28] No space left on device: 'x'"),)
+            progress(), returncode=1, errors=(error("OSError", "[Errno 28] No space left on device: 'x'"),)
         ),
     ),
-    ("disk_full", None, Evidence(heard(), returncode=1, samples=samples(disk_free=1000))),
+    ("disk_full", None, Evidence(progress(), returncode=1, samples=samples(disk_free=1000))),
     (
         "disk_full",
         None,
-        Evidence(heard(), returncode=1, launcher_lines=("OSError: [Errno 122] Disk quota exceeded",)),
+        Evidence(progress(), returncode=1, launcher_lines=("OSError: [Errno 122] Disk quota exceeded",)),
     ),
     (
         "failed",
         1,
-        Evidence(heard(), returncode=1, errors=(PEER, error(rank=1, time=99.5)), samples=samples()),
+        Evidence(progress(), returncode=1, errors=(PEER, error(rank=1, time=99.5)), samples=samples()),
     ),
     (
         "failed",
         0,
-        Evidence(heard(), returncode=1, deaths=(Death(0, 1, 100.0),), lines={0: ("ImportError: x",)}),
+        Evidence(progress(), returncode=1, deaths=(Death(0, 1, 100.0),), lines={0: ("ImportError: x",)}),
     ),
-    ("failed", None, Evidence(heard(""), returncode=2, launcher_lines=("torchrun: error: x",))),
-    ("failed", None, Evidence(Heard(), returncode=2)),
+    ("failed", None, Evidence(progress(""), returncode=2, launcher_lines=("torchrun: error: x",))),
+    ("failed", None, Evidence(RunProgress(), returncode=2)),
 ]
 
 
@@ -204,7 +222,7 @@ def test_every_ending_of_a_started_run_is_in_the_table() -> None:
 
 
 def test_a_dead_rank_is_told_with_its_signal_its_place_and_its_last_line() -> None:
-    evidence = Evidence(heard(), 1, deaths=(killed(signal.SIGSEGV),), lines={1: ("one", "the last")})
+    evidence = Evidence(progress(), 1, deaths=(killed(signal.SIGSEGV),), lines={1: ("one", "the last")})
     reason = "rank 1 was ended by SIGSEGV in phase train after step 7; its last line: the last"
     assert classify(evidence).reason == reason
 
@@ -219,7 +237,7 @@ def test_an_error_that_announces_its_reason_is_told_with_it() -> None:
 
 
 def test_a_failed_build_is_told_by_the_compilers_first_error() -> None:
-    evidence = Evidence(heard(), 1, errors=(error("OperatorBuildError", OPERATOR),))
+    evidence = Evidence(progress(), 1, errors=(error("OperatorBuildError", OPERATOR),))
     assert classify(evidence).reason == "cpu_adam could not be built: adam.cpp:3: error: no"
 
 

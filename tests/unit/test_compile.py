@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.planning import CPU, H200, V100, gpus, plan_of
-from zpipe.plan.plan import Plan, read_plan, write_plan
+from zpipe.plan.plan import Plan
+from zpipe.runfolder.plan_file import read_plan, write_plan
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,12 @@ from typing import Any
 
 import pytest
 
-from zpipe.record.health import HEALTH_COLUMNS, health_rows
-from zpipe.runfolder.event_file import EventReader, EventWriter
+from tests.support.events import EventWriter, event
+from zpipe.record.metrics import PRECISION_COLUMNS, precision_rows
+from zpipe.runfolder.event_file import EventReader
+from zpipe.runfolder.events import Notice
+from zpipe.runfolder.json_lines import with_named_numbers
+from zpipe.runfolder.progress import RunProgress
 from zpipe.schema.precision import Precision
 from zpipe.train.health import LossScaleStuckError, NonFiniteLossError, PrecisionHealth
 from zpipe.train.metrics import Skip
@@ -74,12 +78,15 @@ def test_null_switches_both_off() -> None:
 
 
 def test_the_table_has_both_kinds_of_events() -> None:
-    events = [
-        {"event": "metrics", "step": 1},
-        {"event": "overflow", "step": 2, "scale_before": 4.0, "scale_after": 2.0, "skipped_total": 1},
-        {"event": "nonfinite", "step": 3, "loss": "nan", "grad_norm": "inf"},
-    ]
-    rows = [dict(zip(HEALTH_COLUMNS, row, strict=True)) for row in health_rows(events)]
+    progress = RunProgress.of(
+        [
+            event("metrics", step=1, values={}),
+            event("overflow", step=2, scale_before=4.0, scale_after=2.0, skipped_total=1),
+            event("nonfinite", step=3, loss="nan", grad_norm="inf"),
+        ]
+    )
+    listed = with_named_numbers(precision_rows(progress.precision_events))
+    rows = [dict(zip(PRECISION_COLUMNS, row, strict=True)) for row in listed]
     assert [(row["step"], row["event"]) for row in rows] == [(2, "step skipped"), (3, "loss not finite")]
     assert (rows[0]["scale_after"], rows[0]["loss"]) == (2.0, None)
     assert (rows[1]["loss"], rows[1]["grad_norm"]) == ("nan", "inf")
@@ -99,4 +106,5 @@ def test_an_event_that_found_no_room_costs_only_itself(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     writer.write("notice", text="after")
-    assert [event["text"] for event in EventReader(tmp_path).read_new()] == ["before", "after"]
+    events = list(EventReader(tmp_path / "events.jsonl").read_new())
+    assert [each.text for each in events if isinstance(each, Notice)] == ["before", "after"]

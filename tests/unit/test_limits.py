@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.events import EventWriter
 from tests.support.plans import make_plan
 from tests.support.store import put_store
 from zpipe.record.client import open_client
 from zpipe.record.limits import METRIC_NAMES, WHOLE_VALUES, requests_of, safe_name
-from zpipe.record.recorder_thread import record_run
+from zpipe.record.record_run import record_run
 from zpipe.record.store import default_uri
 from zpipe.redact import HIDDEN
-from zpipe.runfolder.event_file import EventWriter
 
 
 @pytest.mark.parametrize(
@@ -65,12 +65,12 @@ def recorded(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
             "tracking.run_name": "läuft 🚂",
         },
     )
-    writer = EventWriter(plan.folder)
+    writer = EventWriter(Path(plan.run_dir))
     writer.write("phase", name="model", detail="")
     values = {"a(b)": 1.0, "a[b]": 2.0, "損失": 3.0, "m" * 300: 4.0, "m" * 301: 5.0}
     writer.write("metrics", step=1, values=values)
     writer.close()
-    result = record_run(plan.folder, base)
+    result = record_run(Path(plan.run_dir), base)
     assert result.ok, result.error
     client = open_client(default_uri(base))
     return client, client.get_run(result.run_id)

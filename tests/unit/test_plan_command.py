@@ -12,8 +12,9 @@ from tests.support.planning import plan_of
 from tests.support.process import environment
 from zpipe.cli.main import main
 from zpipe.explain.explain import explain, shown
-from zpipe.plan.plan import Plan, write_plan
+from zpipe.plan.plan import Plan
 from zpipe.problems import Refusal
+from zpipe.runfolder.plan_file import write_plan
 from zpipe.schema.json_names import leaves
 
 Captured = pytest.CaptureFixture[str]

@@ -12,7 +12,7 @@ from zpipe.diagnose.advice import advise, command_with
 from zpipe.diagnose.changes import changed
 from zpipe.diagnose.curve import draw
 from zpipe.diagnose.descriptions import MEANING
-from zpipe.diagnose.evidence import Evidence, Heard, RankError
+from zpipe.diagnose.evidence import Evidence, RankError
 from zpipe.diagnose.postmortem import write_postmortem
 from zpipe.diagnose.remedies import LADDERS, Situation
 from zpipe.launchers.rank_exits import Death
@@ -21,6 +21,7 @@ from zpipe.machine.samples import Sample
 from zpipe.plan.plan import Plan
 from zpipe.resources import config_groups
 from zpipe.runfolder.outcome import EXIT_OF, Ending, Outcome
+from zpipe.runfolder.progress import RunProgress
 
 ONE, FOUR, OLD = gpus(H200), gpus(H200, H200, H200, H200), gpus(V100)
 RUN = Path("/runs/one")
@@ -220,7 +221,7 @@ def test_the_file_says_what_happened_what_shows_it_and_what_to_try(ending: Endin
     plan = plan_of("stage=3", "offload=nvme", f"tracking.uri={uri}", run_dir=tmp_path)
     outcome = Outcome(ending=ending, reason="why | how", failed_rank=1, run_dir=str(tmp_path))
     evidence = Evidence(
-        Heard(phase="train", step=7),
+        RunProgress(phase="train", step=7),
         returncode=1,
         errors=(RankError(1, "ValueError", "no", f"Traceback\n  at {uri}\nValueError: no"),),
         samples=(Sample(0.0, GIB, 8 * GIB, GIB, 0, GIB),),

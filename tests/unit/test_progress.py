@@ -4,17 +4,22 @@ import io
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 
+from tests.support.events import event
 from tests.support.plans import make_plan
 from zpipe.problems import Problem
 from zpipe.record.store import default_uri
 from zpipe.record.ui import ui_command
 from zpipe.runfolder.outcome import Outcome
-from zpipe.terminal.live import Progress
-from zpipe.terminal.summary import Facts, clean, duration, number, print_problems, print_summary, print_sweep
+from zpipe.runfolder.progress import RunProgress
+from zpipe.terminal.console import clean, print_problems
+from zpipe.terminal.live import LiveDisplay
+from zpipe.terminal.summary import print_summary
+from zpipe.terminal.sweep_table import print_sweep
+from zpipe.terminal.units import duration, number
 
 
 class Clock:
@@ -24,17 +29,31 @@ class Clock:
         return self.now
 
 
-def show(folder: Path, *events: tuple[str, dict[str, Any]], live: bool = False) -> tuple[Progress, str]:
+class Shown:
+    """A display, fed as a supervisor feeds it."""
+
+    def __init__(self, folder: Path, out: TextIO, live: bool, clock: Clock | None = None) -> None:
+        self.progress = RunProgress()
+        self.display = LiveDisplay(make_plan(folder), self.progress, out, live, clock or Clock())
+
+    def update(self, kind: str, **fields: Any) -> None:
+        each = event(kind, **fields)
+        self.progress.update(each)
+        self.display.update(each)
+
+
+def show(folder: Path, *events: tuple[str, dict[str, Any]], live: bool = False) -> str:
     out = io.StringIO()
-    with Progress(make_plan(folder), stream=out, is_terminal=live) as progress:
+    shown = Shown(folder, out, live)
+    with shown.display:
         for kind, fields in events:
-            progress.handle({"time": 1.0, "event": kind, **fields})
-    return progress, out.getvalue()
+            shown.update(kind, **fields)
+    return out.getvalue()
 
 
 def test_without_a_terminal_there_is_a_line_for_each_thing_that_matters(tmp_path: Path) -> None:
     values = {"loss": 4.0, "learning_rate": 5e-5, "throughput/tokens_per_sec": 1234.5}
-    _, text = show(
+    text = show(
         tmp_path / "run",
         ("phase", {"name": "model", "detail": "tiny"}),
         ("operator", {"name": "async_io", "state": "building", "seconds": 180}),
@@ -48,7 +67,6 @@ def test_without_a_terminal_there_is_a_line_for_each_thing_that_matters(tmp_path
         ("overflow", {"step": 2, "scale_before": 65536.0, "scale_after": 32768.0, "skipped_total": 1}),
         ("checkpoint", {"step": 2, "path": "checkpoint-2", "bytes": 2048}),
         ("failed", {"type": "OSError", "message": "disk full"}),
-        ("unheard-of", {}),
     )
     assert text.splitlines() == [
         "model (tiny)",
@@ -66,29 +84,28 @@ def test_without_a_terminal_there_is_a_line_for_each_thing_that_matters(tmp_path
 
 def test_the_live_line_says_what_is_waited_for_and_for_how_long(tmp_path: Path) -> None:
     clock = Clock()
-    progress = Progress(make_plan(tmp_path / "run"), io.StringIO(), is_terminal=True, clock=clock)
-    building = {"name": "async_io", "state": "building", "seconds": 180}
-    progress.handle({"time": 1.0, "event": "operator", **building})
+    shown = Shown(tmp_path / "run", io.StringIO(), True, clock)
+    shown.update("operator", name="async_io", state="building", seconds=180)
     clock.now += 42
-    assert progress.line() == "building DeepSpeed operator async_io, about 3 min, once per machine: 42 s"
+    assert shown.display.line() == "building DeepSpeed operator async_io, about 3 min, once per machine: 42 s"
 
 
 def test_the_live_line_estimates_from_the_pace_after_the_first_step(tmp_path: Path) -> None:
     clock = Clock()
-    progress = Progress(make_plan(tmp_path / "run"), io.StringIO(), is_terminal=True, clock=clock)
-    progress.handle({"time": 1.0, "event": "phase", "name": "train"})
-    assert progress.line() == "step 0/4"
+    shown = Shown(tmp_path / "run", io.StringIO(), True, clock)
+    shown.update("phase", name="train")
+    assert shown.display.line() == "step 0/4"
     clock.now += 50
-    progress.handle({"time": 1.0, "event": "step", "step": 1, "of": 101})
-    assert progress.line() == "step 1/101"
+    shown.update("step", step=1, of=101)
+    assert shown.display.line() == "step 1/101"
     clock.now += 20
-    progress.handle({"time": 1.0, "event": "step", "step": 11, "of": 101})
+    shown.update("step", step=11, of=101)
     clock.now += 1
-    assert progress.line() == "step 11/101  2 min 59 s left"
+    assert shown.display.line() == "step 11/101  2 min 59 s left"
 
 
 def test_a_terminal_shows_lasting_lines_without_reading_markup(tmp_path: Path) -> None:
-    _, text = show(tmp_path / "run", ("notice", {"text": "see [/nope] :smile:"}), live=True)
+    text = show(tmp_path / "run", ("notice", {"text": "see [/nope] :smile:"}), live=True)
     assert "notice: see [/nope] :smile:" in text
 
 
@@ -97,10 +114,16 @@ def test_the_summary_names_what_is_left_behind_and_how_to_look_at_it(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     plan = make_plan(tmp_path / "run")
-    (plan.folder / "checkpoint-4").mkdir()
-    progress = Progress(plan, io.StringIO(), is_terminal=False)
-    gone, kept = plan.folder / "checkpoint-2", plan.folder / "checkpoint-4"
-    progress.facts = Facts(4, 4, {}, overflows=3, checkpoints=[gone, kept], model=plan.folder / "model")
+    (Path(plan.run_dir) / "checkpoint-4").mkdir()
+    gone, kept = Path(plan.run_dir) / "checkpoint-2", Path(plan.run_dir) / "checkpoint-4"
+    progress = RunProgress.of(
+        [
+            event("step", step=4, of=4),
+            event("checkpoint", step=2, path=gone.name, bytes=1),
+            event("checkpoint", step=4, path=kept.name, bytes=1),
+            event("model", step=4, path="model", bytes=1),
+        ]
+    )
     summary = {
         "train_loss": 3.0,
         "final_loss": "nan",
@@ -128,7 +151,7 @@ def test_a_failure_says_why(tmp_path: Path) -> None:
     plan = make_plan(tmp_path / "run")
     out = io.StringIO()
     outcome = Outcome(ending="failed", reason="OSError: disk full", run_dir=plan.run_dir)
-    print_summary(plan, Progress(plan, io.StringIO()), outcome, stream=out)
+    print_summary(plan, RunProgress(), outcome, stream=out)
     assert "failed: OSError: disk full" in out.getvalue()
     assert "MLflow" not in out.getvalue()
 
@@ -200,14 +223,14 @@ def test_numbers_and_texts() -> None:
 
 def test_a_full_disk_under_the_output_or_a_reader_who_left_does_not_end_the_run(tmp_path: Path) -> None:
     with Path("/dev/full").open("w") as full:
-        progress = Progress(make_plan(tmp_path), stream=full, is_terminal=False)
+        shown = Shown(tmp_path, full, live=False)
         for text in ("one", "two"):
-            progress.handle({"event": "notice", "text": text})
+            shown.update("notice", text=text)
 
 
 def test_a_terminal_that_went_away_does_not_end_the_run(tmp_path: Path) -> None:
     with Path("/dev/full").open("w") as full:
-        progress = Progress(make_plan(tmp_path), stream=full, is_terminal=True)
-        with progress:
+        shown = Shown(tmp_path, full, live=True)
+        with shown.display:
             for text in ("one", "two"):
-                progress.handle({"time": 1.0, "event": "notice", "text": text})
+                shown.update("notice", text=text)

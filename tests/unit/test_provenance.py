@@ -14,10 +14,11 @@ from zpipe.compile.compiler import compile_plan
 from zpipe.compile.derivations import UNEXPLAINED, value_at
 from zpipe.compose.compose import blocks_of, composing, provenance_of, to_experiment
 from zpipe.compose.overrides import as_typed, rewrite
-from zpipe.plan.plan import Plan, read_plan, write_plan
+from zpipe.plan.plan import Plan
 from zpipe.plan.provenance import DEFAULT, Origin, Provenance
 from zpipe.problems import Refusal
 from zpipe.resources import CONF, RECIPES, config_groups
+from zpipe.runfolder.plan_file import read_plan, write_plan
 from zpipe.schema.experiment import defaults
 from zpipe.schema.json_names import leaves
 

@@ -11,17 +11,20 @@ import pytest
 import yaml
 from filelock import FileLock
 
+from tests.support.events import EventWriter
 from tests.support.plans import make_plan
 from tests.support.store import put_store
-from zpipe.plan.plan import Plan, read_plan, write_json
+from zpipe.plan.plan import Plan
 from zpipe.record.client import open_client
 from zpipe.record.facts import PARENT_ENV
 from zpipe.record.limits import safe_name
-from zpipe.record.recorder_thread import RecorderThread, record_run
+from zpipe.record.record_run import record_run
+from zpipe.record.recorder_thread import RecorderThread
 from zpipe.record.state import StateFile
 from zpipe.record.store import default_uri
 from zpipe.record.sweeps import SweepRun
-from zpipe.runfolder.event_file import EventWriter
+from zpipe.runfolder.atomic import write_json
+from zpipe.runfolder.plan_file import read_plan
 
 SECONDS = 60.0
 
@@ -38,7 +41,7 @@ def client(base: Path) -> Any:
 
 
 def write_events(plan: Plan, *events: tuple[str, dict[str, Any]]) -> None:
-    writer = EventWriter(plan.folder)
+    writer = EventWriter(Path(plan.run_dir))
     for kind, fields in events:
         writer.write(kind, **fields)  # type: ignore[arg-type]
     writer.close()
@@ -78,7 +81,7 @@ def artifact(client: Any, run: Any, name: str) -> str:
 
 def rewind(plan: Plan, **state: Any) -> None:
     """Makes record.json say less than was recorded, as a crash may leave it."""
-    file = plan.folder / "record.json"
+    file = Path(plan.run_dir) / "record.json"
     write_json(file, {**json.loads(file.read_text()), **state})
 
 
@@ -100,9 +103,9 @@ def recorded(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     time.sleep(0.2)
     assert thread.run_id is None
     write_events(plan, phase("model"), phase("train"), metrics(1, loss=4.0, grad_norm=math.inf))
-    wait_until(lambda: json.loads((plan.folder / "record.json").read_text())["offset"] > 0)
-    assert record_run(plan.folder, base).error == "another process is recording this run"
-    (plan.folder / "checkpoint-2").mkdir()
+    wait_until(lambda: json.loads((Path(plan.run_dir) / "record.json").read_text())["offset"] > 0)
+    assert record_run(Path(plan.run_dir), base).error == "another process is recording this run"
+    (Path(plan.run_dir) / "checkpoint-2").mkdir()
     write_events(
         plan,
         metrics(2, **{"loss": math.nan, "a(b)": 1.0, "fp16/overflow": 1.0}),
@@ -115,7 +118,7 @@ def recorded(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
         ("summary", {"values": {"loss": 3.5, "text": "no number"}}),
         phase("done"),
     )
-    (plan.folder / "extra.txt").write_text("extra")
+    (Path(plan.run_dir) / "extra.txt").write_text("extra")
     result = thread.finish(
         "FINISHED", SECONDS, files=["extra.txt", "absent.txt"], tags={"zpipe.ending": "finished"}
     )
@@ -162,7 +165,7 @@ def test_artifacts(recorded: Plan, client: Any) -> None:
     assert json.loads(artifact(client, run, "plan.json")) == recorded.model_dump(mode="json")
     assert json.loads(artifact(client, run, "ds_config.json")) == recorded.ds_config
     assert yaml.safe_load(artifact(client, run, "config.yaml"))["stage"]["stage"] == 2
-    assert artifact(client, run, "events.jsonl") == (recorded.folder / "events.jsonl").read_text()
+    assert artifact(client, run, "events.jsonl") == (Path(recorded.run_dir) / "events.jsonl").read_text()
     assert artifact(client, run, "extra.txt") == "extra"
     table = json.loads(artifact(client, run, "precision_events.json"))
     rows = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
@@ -181,7 +184,7 @@ def test_checkpoints_are_models_of_the_run_and_not_uploaded(recorded: Plan, clie
     assert set(models) == {"checkpoint-2", "checkpoint-3", "model"}
     checkpoint = models["checkpoint-2"]
     assert checkpoint.status.value == "READY"
-    assert checkpoint.tags["zpipe.path"] == str(recorded.folder / "checkpoint-2")
+    assert checkpoint.tags["zpipe.path"] == str(Path(recorded.run_dir) / "checkpoint-2")
     assert "zpipe.removed" not in checkpoint.tags
     assert models["checkpoint-3"].tags["zpipe.removed"] == "true"
     outputs = {output.model_id: output.step for output in run.outputs.model_outputs}
@@ -193,7 +196,7 @@ def test_checkpoints_are_models_of_the_run_and_not_uploaded(recorded: Plan, clie
 def test_recording_twice_leaves_the_same(recorded: Plan, client: Any, base: Path) -> None:
     before = run_of(client, recorded)
     rewind(recorded, offset=0, closed=False, described=False)
-    again = record_run(recorded.folder, base)
+    again = record_run(Path(recorded.run_dir), base)
     after = run_of(client, recorded)
     assert (again.ok, again.run_id) == (True, before.info.run_id)
     assert after.data.params == before.data.params
@@ -217,9 +220,9 @@ def test_a_run_whose_id_was_not_noted_is_found_again(
 
     with monkeypatch.context() as patch:
         patch.setattr(StateFile, "update", die_before_noting_the_run)
-        assert record_run(plan.folder, base).error == "killed"
+        assert record_run(Path(plan.run_dir), base).error == "killed"
     run = run_of(client, plan)
-    assert record_run(plan.folder, base).run_id == run.info.run_id
+    assert record_run(Path(plan.run_dir), base).run_id == run.info.run_id
     assert run_of(client, plan).info.status == "KILLED"
 
 
@@ -232,29 +235,29 @@ def test_mlflow_is_never_asked_to_log_later(
     monkeypatch.delattr(AbstractStore, "log_batch_async")
     plan = make_plan(tmp_path / "run")
     write_events(plan, phase("model"), metrics(1, loss=4.0))
-    assert record_run(plan.folder, base).ok
+    assert record_run(Path(plan.run_dir), base).ok
     assert run_of(client, plan).data.metrics == {"loss": 4.0}
 
 
 def test_a_closed_run_needs_no_store(recorded: Plan, base: Path) -> None:
     rewind(recorded, uri="sqlite:////nowhere/mlflow.db")
-    assert record_run(recorded.folder, base).ok
+    assert record_run(Path(recorded.run_dir), base).ok
 
 
 def test_a_torn_last_line_waits_for_its_end(tmp_path: Path, client: Any, base: Path) -> None:
     plan = make_plan(tmp_path / "run")
     write_events(plan, phase("model"), metrics(1, loss=4.0), metrics(2, loss=3.0))
-    events = plan.folder / "events.jsonl"
+    events = Path(plan.run_dir) / "events.jsonl"
     whole = events.read_bytes()
     events.write_bytes(whole[:-9])
-    assert record_run(plan.folder, base).ok
+    assert record_run(Path(plan.run_dir), base).ok
     run = run_of(client, plan)
     assert history(client, run, "loss") == [(1, 4.0)]
     assert run.info.status == "KILLED"
     events.write_bytes(whole)
     write_events(plan, phase("done"))
     rewind(plan, status=None)
-    assert record_run(plan.folder, base).ok
+    assert record_run(Path(plan.run_dir), base).ok
     run = run_of(client, plan)
     assert history(client, run, "loss") == [(1, 4.0), (2, 3.0)]
     assert run.info.status == "FINISHED"
@@ -263,10 +266,10 @@ def test_a_torn_last_line_waits_for_its_end(tmp_path: Path, client: Any, base: P
 def test_a_damaged_line_costs_only_itself(tmp_path: Path, client: Any, base: Path) -> None:
     plan = make_plan(tmp_path / "run")
     write_events(plan, phase("model"), metrics(1, loss=4.0))
-    with (plan.folder / "events.jsonl").open("ab") as file:
+    with (Path(plan.run_dir) / "events.jsonl").open("ab") as file:
         file.write(b'{"event": "met\x00\xff\n[1]\n\n')
     write_events(plan, metrics(2, loss=3.0))
-    assert record_run(plan.folder, base).ok
+    assert record_run(Path(plan.run_dir), base).ok
     assert len(history(client, run_of(client, plan), "loss")) == 2
 
 
@@ -277,7 +280,7 @@ def test_a_refused_run_leaves_nothing_in_mlflow(tmp_path: Path) -> None:
     write_events(plan, phase("start"), ("refused", {"problems": []}))
     result = thread.finish(None, SECONDS)
     assert (result.ok, result.run_id) == (True, None)
-    assert record_run(plan.folder, tmp_path).ok
+    assert record_run(Path(plan.run_dir), tmp_path).ok
     assert not (tmp_path / "outputs").exists()
 
 
@@ -304,7 +307,7 @@ def test_many_points_come_in_several_batches(tmp_path: Path, client: Any, base: 
     plan = make_plan(tmp_path / "run")
     events = [metrics(step, **{f"m{index}": float(step) for index in range(50)}) for step in range(60)]
     write_events(plan, phase("model"), *events)
-    assert record_run(plan.folder, base).ok
+    assert record_run(Path(plan.run_dir), base).ok
     run = run_of(client, plan)
     assert len(run.data.metrics) == 50
     assert len(history(client, run, "m49")) == 60
@@ -321,7 +324,7 @@ def test_passwords_reach_neither_tags_nor_artifacts_nor_the_state(
     result = RecorderThread(plan, uri=default_uri(base), base=base).finish("FAILED", SECONDS)
     run = run_of(client, plan)
     assert result.ok
-    kept = [str(run.data.tags), str(run.data.params), (plan.folder / "record.json").read_text()]
+    kept = [str(run.data.tags), str(run.data.params), (Path(plan.run_dir) / "record.json").read_text()]
     kept += [artifact(client, run, name) for name in ("plan.json", "config.yaml")]
     assert not any("s3cr3t" in text for text in kept)
     assert "me:***@host" in run.data.tags["mlflow.source.name"]
@@ -339,7 +342,7 @@ def test_a_dead_server_holds_nothing_up(tmp_path: Path) -> None:
     assert not result.ok
     assert result.error is not None
     assert "s3cr3t" not in result.error
-    assert json.loads((plan.folder / "record.json").read_text())["status"] == "FINISHED"
+    assert json.loads((Path(plan.run_dir) / "record.json").read_text())["status"] == "FINISHED"
 
 
 def test_what_could_not_be_recorded_in_time_is_recorded_later(tmp_path: Path) -> None:
@@ -350,7 +353,7 @@ def test_what_could_not_be_recorded_in_time_is_recorded_later(tmp_path: Path) ->
     with FileLock(tmp_path / "outputs" / "mlflow.db.lock"):
         result = thread.finish("FINISHED", timeout=0.5)
         assert (result.ok, result.run_id) == (False, None)
-    wait_until(lambda: record_run(plan.folder, tmp_path).ok)
+    wait_until(lambda: record_run(Path(plan.run_dir), tmp_path).ok)
     run = run_of(open_client(default_uri(tmp_path)), plan)
     assert (run.info.status, run.data.metrics) == ("FINISHED", {"loss": 4.0})
 
@@ -368,7 +371,7 @@ def test_a_switched_off_recorder_does_nothing(tmp_path: Path) -> None:
     thread = RecorderThread(plan, base=tmp_path)
     thread.start()
     assert thread.finish("FINISHED").ok
-    assert not (plan.folder / "record.json").exists()
+    assert not (Path(plan.run_dir) / "record.json").exists()
 
 
 @pytest.mark.parametrize("way", ["argument", "environment"])
@@ -393,5 +396,5 @@ def test_runs_of_a_sweep_are_below_their_parent(
 
 def test_plans_of_the_tests_can_be_read_back(tmp_path: Path) -> None:
     plan = make_plan(tmp_path / "run", experiment={"stage.stage": 3}, operators=["cpu_adam"])
-    assert read_plan(plan.folder) == plan
+    assert read_plan(Path(plan.run_dir)) == plan
     assert plan.ds_config["zero_optimization"]["stage"] == 3

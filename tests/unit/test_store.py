@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.events import EventWriter
 from tests.support.plans import make_plan
 from tests.support.store import put_store
 from zpipe.problems import Refusal
 from zpipe.record.client import open_client
-from zpipe.record.recorder_thread import record_run
+from zpipe.record.record_run import record_run
 from zpipe.record.revisions import installed_schema, store_revision
 from zpipe.record.store import (
     artifact_root,
@@ -26,7 +27,6 @@ from zpipe.record.store import (
     sqlite_file,
 )
 from zpipe.redact import redact, redact_uri
-from zpipe.runfolder.event_file import EventWriter
 
 AT_ONCE = 32
 STEPS = 20
@@ -190,7 +190,7 @@ def make_run(folder: Path) -> Path:
         writer.write("metrics", step=step, values={"loss": 5.0 - step, "grad_norm": 1.0})
     writer.write("phase", name="done", detail="")
     writer.close()
-    return plan.folder
+    return Path(plan.run_dir)
 
 
 def test_artifacts_of_an_experiment_are_beside_the_store(base: Path) -> None:

@@ -12,11 +12,13 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.support.events import event
 from zpipe.launchers.logs import rank_lines, tail
 from zpipe.launchers.rank_exits import parse_deaths
 from zpipe.machine.host_memory import HostMemoryReader
 from zpipe.machine.samples import Sample, Sampler, read_samples, says_more
-from zpipe.runfolder.disk_reserve import give_up, set_aside
+from zpipe.runfolder import disk_reserve
+from zpipe.runfolder.folder import Attempt
 from zpipe.supervise.silence import SilenceWatch
 from zpipe.supervise.stops import in_batch_job, signals_noted
 from zpipe.supervise.tree import ProcessTree
@@ -110,14 +112,14 @@ def test_this_machines_own_figures_can_be_read() -> None:
 
 
 def test_samples_are_kept_and_those_that_say_something_are_written(tmp_path: Path) -> None:
-    sampler = Sampler(tmp_path, lambda: 5 * GIB, with_gpus=False)
+    sampler = Sampler(Attempt(tmp_path), lambda: 5 * GIB, with_gpus=False)
     sampler.tick()
     sampler.tick()
     assert len(sampler.kept) == 1, "one a second"
-    assert read_samples(tmp_path) == list(sampler.kept)
+    assert read_samples(Attempt(tmp_path)) == list(sampler.kept)
     with (tmp_path / "samples.jsonl").open("a") as file:
         file.write('{"time": 1.0, "host_us')
-    assert read_samples(tmp_path) == list(sampler.kept), "a torn line is left out"
+    assert read_samples(Attempt(tmp_path)) == list(sampler.kept), "a torn line is left out"
 
 
 @pytest.mark.parametrize(
@@ -149,7 +151,7 @@ def test_silence_counts_only_where_somebody_should_speak() -> None:
         ("save", 11, True),
         ("done", 10_000, False),
     ):
-        watch.hear({"event": "phase", "name": phase})
+        watch.update(event("phase", name=phase))
         now += seconds
         assert watch.is_too_long is too_long, phase
 
@@ -157,12 +159,12 @@ def test_silence_counts_only_where_somebody_should_speak() -> None:
 def test_in_training_silence_counts_from_the_first_sign_of_the_running_engine() -> None:
     now = 0.0
     watch = SilenceWatch(10.0, clock=lambda: now)
-    watch.hear({"event": "phase", "name": "train"})
-    watch.hear({"event": "notice", "text": "the engine starts"})
+    watch.update(event("phase", name="train"))
+    watch.update(event("notice", text="the engine starts"))
     now += 10_000
     assert not watch.is_too_long
     for step in (0, 0, 1):
-        watch.hear({"event": "step", "step": step})
+        watch.update(event("step", step=step))
         now += 9
         assert not watch.is_too_long
     now += 1
@@ -172,7 +174,7 @@ def test_in_training_silence_counts_from_the_first_sign_of_the_running_engine() 
 def test_without_a_timeout_silence_is_never_too_long() -> None:
     now = 0.0
     watch = SilenceWatch(None, clock=lambda: now)
-    watch.hear({"event": "phase", "name": "train"})
+    watch.update(event("phase", name="train"))
     now = 1e9
     assert not watch.is_too_long
 
@@ -234,16 +236,16 @@ def test_last_lines_of_a_rank(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "stderr.log").write_text("")
     (folder / "stdout.log").write_text("one\n\ntwo  \n")
-    assert rank_lines(tmp_path, 1, 5) == ["one", "two"]
-    assert rank_lines(tmp_path, 0, 5) == []
+    assert rank_lines(Attempt(tmp_path), 1, 5) == ["one", "two"]
+    assert rank_lines(Attempt(tmp_path), 0, 5) == []
     (folder / "stderr.log").write_text("x" * 200_000 + "\nlast\n")
     assert tail(folder / "stderr.log", 1) == ["last"]
 
 
 def test_room_for_the_last_words_is_given_up_once_and_again(tmp_path: Path) -> None:
-    set_aside(tmp_path)
+    disk_reserve.take(Attempt(tmp_path))
     (file,) = tmp_path.iterdir()
     assert file.stat().st_blocks * 512 >= 1 << 17
-    give_up(tmp_path)
-    give_up(tmp_path)
+    disk_reserve.release(Attempt(tmp_path))
+    disk_reserve.release(Attempt(tmp_path))
     assert list(tmp_path.iterdir()) == []

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
+from tests.support.events import EventWriter
 from tests.support.plans import make_plan
 from tests.support.store import Store, put_store
 from zpipe.exits import Exit
 from zpipe.problems import Refusal
-from zpipe.record.recorder_thread import record_run
+from zpipe.record.record_run import record_run
 from zpipe.record.store import default_uri
-from zpipe.runfolder.event_file import EventWriter
 from zpipe.runfolder.outcome import Outcome
 from zpipe.sweep import ledger
 from zpipe.sweep.definition import Definition, read_definition, write_definition
@@ -28,12 +28,12 @@ def run_point(sweep: Path, name: str, *, done: bool) -> None:
     attempt = ledger.begun(name, overrides, 0)
     ledger.note(sweep, attempt)
     plan = make_plan(sweep / name)
-    writer = EventWriter(plan.folder)
+    writer = EventWriter(Path(plan.run_dir))
     writer.write("phase", name="model", detail="")
     writer.write("metrics", step=1, values={"loss": 4.0})
     if done:
         writer.write("phase", name="done", detail="")
-        result = record_run(plan.folder, sweep.parent)
+        result = record_run(Path(plan.run_dir), sweep.parent)
         summary = {"train_loss": 4.0, "tokens_per_sec": 10.0, "memory/host_peak_gib": 1.0}
         outcome = Outcome(
             ending="finished", run_dir=plan.run_dir, summary=summary, mlflow_run_id=result.run_id

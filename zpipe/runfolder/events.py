@@ -176,14 +176,14 @@ def to_line(event: Event) -> str:
 def from_line(line: bytes) -> Event | None:
     """The event of a line; None if the line is damaged, of a later version, or of an unknown kind."""
     try:
-        event = _adapter().validate_json(line)
+        event = event_adapter().validate_json(line)
     except ValidationError:
         return None
     return event if event.version <= VERSION else None
 
 
 @cache
-def _adapter() -> TypeAdapter[Event]:
+def event_adapter() -> TypeAdapter[Event]:
     return TypeAdapter(Annotated[Event, Field(discriminator="event")])
 
 

@@ -7,7 +7,7 @@ import os
 import sys
 
 if "RANK" in os.environ and "LEAK" in os.environ:
-    from zpipe.train.ranks import Reporter
+    from zpipe.runfolder.event_file import Reporter
 
     secrets = [os.environ.get(name) for name in os.environ["LEAK"].split(",")]
     for secret in secrets:
