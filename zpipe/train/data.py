@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from zpipe.plan.plan import Plan, write_json
-from zpipe.schema.surroundings import Data
+from zpipe.schema.data import Data
 from zpipe.train.formats import COLUMNS, IGNORED, Document, choose_layout, documents
 from zpipe.train.ranks import Rank, Reporter
 from zpipe.train.sources import local_source, problem, read, read_hub
