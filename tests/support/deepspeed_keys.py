@@ -3,7 +3,7 @@
 import ast
 from pathlib import Path
 
-from zpipe.schema import deepspeed, engine, offload, precision, stage, surroundings, zenflow
+from zpipe.schema import checkpoint, deepspeed, engine, offload, precision, stage, zenflow
 from zpipe.schema.base import Group
 
 DEPRECATED = {
@@ -93,7 +93,7 @@ def blocks() -> dict[str, tuple[set[str], set[str]]]:
                 "data_parallel",
                 "decoupled",
             },
-            fields(surroundings.CheckpointWriter),
+            fields(checkpoint.CheckpointWriter),
         ),
     }
 

@@ -11,7 +11,7 @@ import pytest
 import transformers
 
 from zpipe.problems import Problem, Refusal
-from zpipe.schema.surroundings import Data
+from zpipe.schema.data import Data
 from zpipe.train.data import load_sequences, prepare, split
 from zpipe.train.formats import IGNORED, Document, documents
 from zpipe.train.ranks import Rank

@@ -6,7 +6,7 @@ import pytest
 
 from zpipe.facts.model import model_facts
 from zpipe.problems import Refusal
-from zpipe.schema.surroundings import Model
+from zpipe.schema.model import Model
 
 SIZES = {
     "hidden_size": 64,

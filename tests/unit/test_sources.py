@@ -12,7 +12,7 @@ import pytest
 import transformers
 
 from zpipe.problems import Refusal
-from zpipe.schema.surroundings import Data
+from zpipe.schema.data import Data
 from zpipe.train.data import fingerprint
 from zpipe.train.sources import local_source, read
 from zpipe.train.tokens import Encoder, folder_or_id

@@ -7,8 +7,8 @@ from typing import Any
 from zpipe.facts.facts import Facts
 from zpipe.plan.plan import Notice
 from zpipe.problems import Problem
+from zpipe.schema.checkpoint import Checkpoint
 from zpipe.schema.experiment import Experiment
-from zpipe.schema.surroundings import Checkpoint
 from zpipe.schema.train import Train
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from zpipe.plan.plan import ModelFacts
 from zpipe.problems import Problem, Refusal, refuse_if_any
-from zpipe.schema.surroundings import Model
+from zpipe.schema.model import Model
 
 BYTES_TOKENIZER = "bytes"
 DENSE_DECODERS = frozenset({"llama", "mistral", "qwen2", "qwen3"})

@@ -6,14 +6,18 @@ from pydantic import Field
 
 from zpipe.schema.base import Group, defaults_of
 from zpipe.schema.batch import Batch
+from zpipe.schema.checkpoint import Checkpoint
+from zpipe.schema.data import Data
 from zpipe.schema.deepspeed import DeepSpeed
 from zpipe.schema.engine import ActivationCheckpointing, Compile, Profiler
+from zpipe.schema.launcher import Launcher
+from zpipe.schema.model import Model
 from zpipe.schema.offload import Offload
 from zpipe.schema.optimizer import Optimizer
 from zpipe.schema.precision import Precision
 from zpipe.schema.scheduler import Scheduler
 from zpipe.schema.stage import Stage
-from zpipe.schema.surroundings import Checkpoint, Data, Launcher, Model, Tracking
+from zpipe.schema.tracking import Tracking
 from zpipe.schema.train import Train
 
 

@@ -19,7 +19,7 @@ from zpipe.plan.plan import Plan
 from zpipe.runfolder.atomic import write_json
 from zpipe.runfolder.event_file import Reporter
 from zpipe.runfolder.plan_file import folder_of
-from zpipe.schema.surroundings import Data
+from zpipe.schema.data import Data
 from zpipe.train.formats import COLUMNS, IGNORED, Document, choose_layout, documents
 from zpipe.train.ranks import Rank
 from zpipe.train.sources import local_source, problem, read, read_hub

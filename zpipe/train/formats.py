@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from zpipe.problems import Refusal
-from zpipe.schema.surroundings import Data
+from zpipe.schema.data import Data
 from zpipe.train.loss_mask import Piece, Span, encode_spans
 from zpipe.train.machine_errors import raise_if_machine
 from zpipe.train.sources import problem

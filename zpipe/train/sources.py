@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from zpipe.problems import Problem, Refusal, nearest
-from zpipe.schema.surroundings import Data
+from zpipe.schema.data import Data
 from zpipe.train.machine_errors import raise_if_machine
 from zpipe.train.tokens import first_line, hub_error
 

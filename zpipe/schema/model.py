@@ -1,0 +1,20 @@
+"""The model: pretrained, or an architecture with random weights."""
+
+from typing import Any, Literal
+
+from zpipe.schema.base import Group
+
+
+class Model(Group):
+    """A pretrained model, or an architecture with random weights."""
+
+    name_or_path: str | None = None
+    """A local folder or a hub id, loaded with from_pretrained."""
+    config: dict[str, Any] = {}
+    """transformers' configuration of an architecture; acts without name_or_path and starts at random."""
+    tokenizer: str | None = None
+    """Folder or hub id of the tokenizer; null means the model's own, or bytes for random weights."""
+    attn_implementation: Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3"] | None = None
+    """Attention kernel; null leaves the choice to transformers."""
+    trust_remote_code: bool = False
+    """Run Python code that a hub repository brings along."""
