@@ -14,7 +14,7 @@ from zpipe.cli.main import main
 from zpipe.explain.explain import explain, shown
 from zpipe.plan.plan import Plan, write_plan
 from zpipe.problems import Refusal
-from zpipe.schema.json_names import leaves
+from zpipe.trees import leaves
 
 Captured = pytest.CaptureFixture[str]
 
