@@ -11,7 +11,8 @@ from itertools import pairwise
 from typing import Any
 
 from zpipe.schema.base import Group
-from zpipe.schema.json_names import homes, leaves
+from zpipe.schema.json_names import homes
+from zpipe.trees import leaves
 
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
 

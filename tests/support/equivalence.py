@@ -7,7 +7,7 @@ from typing import Any
 from tests.support.planning import H200, gpus
 from zpipe.converters.resolve import WARMUP_NUM_STEPS
 from zpipe.plan.plan import Plan
-from zpipe.schema.json_names import leaves
+from zpipe.trees import leaves
 
 BLOCKS = {
     "zero_config": "zero_optimization",

@@ -6,6 +6,7 @@ from typing import Any
 from zpipe.plan.plan import Engine, Launch, ModelFacts, Plan
 from zpipe.runfolder.plan_file import write_plan
 from zpipe.schema.experiment import Experiment, defaults
+from zpipe.trees import set_at
 
 
 def make_plan(run_dir: Path, **changes: Any) -> Plan:
@@ -53,9 +54,5 @@ def make_plan(run_dir: Path, **changes: Any) -> Plan:
 def _experiment(changes: dict[str, Any]) -> Experiment:
     tree = defaults()
     for key, value in {"train.max_steps": 4, **changes}.items():
-        *groups, name = key.split(".")
-        block = tree
-        for group in groups:
-            block = block[group]
-        block[name] = value
+        set_at(tree, key, value)
     return Experiment.model_validate(tree)

@@ -22,8 +22,9 @@ from zpipe.problems import Problem, Refusal
 from zpipe.resources import config_groups
 from zpipe.schema.base import Group
 from zpipe.schema.experiment import Experiment
-from zpipe.schema.json_names import json_key, leaves
+from zpipe.schema.json_names import json_key
 from zpipe.schema.optimizer import TORCH_TYPES
+from zpipe.trees import leaves
 
 GROUPS = ("stage", "offload", "precision", "optimizer", "scheduler", "zeropp")
 GROUPS += ("activation_checkpointing", "compile", "profiler")

@@ -2,7 +2,7 @@
 
 from docs.configuration import PAGE, page
 from zpipe.schema.experiment import defaults
-from zpipe.schema.json_names import leaves
+from zpipe.trees import leaves
 
 
 def test_page_is_up_to_date() -> None:

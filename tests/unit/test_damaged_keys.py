@@ -11,7 +11,7 @@ from zpipe.compose.overrides import rewrite
 from zpipe.problems import Problem, Refusal, nearest
 from zpipe.resources import config_groups
 from zpipe.schema.experiment import defaults
-from zpipe.schema.json_names import leaves
+from zpipe.trees import leaves
 
 LETTERS = string.ascii_lowercase + string.digits + "_"
 GROUPS = {group: options[0] for group, options in config_groups().items()}

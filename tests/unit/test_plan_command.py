@@ -15,7 +15,7 @@ from zpipe.explain.explain import explain, shown
 from zpipe.plan.plan import Plan
 from zpipe.problems import Refusal
 from zpipe.runfolder.plan_file import write_plan
-from zpipe.schema.json_names import leaves
+from zpipe.trees import leaves
 
 Captured = pytest.CaptureFixture[str]
 

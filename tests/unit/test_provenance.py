@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from tests.support.planning import CPU, H200, gpus, plan_of
 from zpipe.compile.compiler import compile_plan
-from zpipe.compile.derivations import UNEXPLAINED, value_at
+from zpipe.compile.derivations import UNEXPLAINED
 from zpipe.compose.compose import blocks_of, composing, provenance_of, to_experiment
 from zpipe.compose.overrides import as_typed, rewrite
 from zpipe.plan.plan import Plan
@@ -20,7 +20,7 @@ from zpipe.problems import Refusal
 from zpipe.resources import CONF, RECIPES, config_groups
 from zpipe.runfolder.plan_file import read_plan, write_plan
 from zpipe.schema.experiment import defaults
-from zpipe.schema.json_names import leaves
+from zpipe.trees import leaves, value_at
 
 VALUES = (
     "stage.reduce_bucket_size=5e7",

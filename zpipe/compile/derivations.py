@@ -11,7 +11,8 @@ from typing import Any
 
 from zpipe.plan.provenance import Derivation
 from zpipe.schema.experiment import Experiment
-from zpipe.schema.json_names import homes, leaves
+from zpipe.schema.json_names import homes
+from zpipe.trees import ancestors, leaves, value_at
 
 
 @dataclass(frozen=True)
@@ -111,21 +112,8 @@ def derivations(config: Mapping[str, Any], experiment: Experiment) -> dict[str, 
 
 def home_of(key: str) -> str | None:
     """The key of the Experiment that a JSON key, or the open mapping around it, is set by."""
-    block, rest = key, ""
-    while block:
-        if block in homes():
-            return homes()[block] + rest
-        block, _, name = block.rpartition(".")
-        rest = f".{name}{rest}"
-    return None
-
-
-def value_at(experiment: Experiment, key: str) -> Any:
-    """The value of a dotted key; null where there is none."""
-    value: Any = experiment
-    for name in key.split("."):
-        value = value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
-    return value
+    block = next((each for each in (key, *ancestors(key)) if each in homes()), None)
+    return None if block is None else homes()[block] + key.removeprefix(block)
 
 
 def _derivation(key: str, value: Any, experiment: Experiment) -> Derivation:

@@ -13,6 +13,7 @@ from zpipe.compile.swap import bound_persistence, resolve_for_swapping
 from zpipe.facts.facts import Facts
 from zpipe.schema.base import Group
 from zpipe.schema.experiment import Experiment
+from zpipe.trees import leaves, without_empty
 
 Json = dict[str, Any]
 
@@ -50,17 +51,8 @@ def unresolved(config: Json) -> dict[str, str]:
         "warmup_num_steps": "a share of the steps, which are counted once the data is tokenised",
     }
     hidden = "the model's hidden size cannot be read before the model is downloaded"
-    return {key: reasons.get(key.rpartition(".")[2], hidden) for key in _autos(config, "")}
-
-
-def _autos(block: Json, prefix: str) -> list[str]:
-    keys: list[str] = []
-    for name, value in block.items():
-        if isinstance(value, dict):
-            keys += _autos(value, f"{prefix}{name}.")
-        elif value == "auto" and name not in DEEPSPEEDS_OWN_AUTO:
-            keys.append(f"{prefix}{name}")
-    return keys
+    names = ((key, key.rpartition(".")[2]) for key, value in leaves(config) if value == "auto")
+    return {key: reasons.get(name, hidden) for key, name in names if name not in DEEPSPEEDS_OWN_AUTO}
 
 
 DEEPSPEEDS_OWN_AUTO = frozenset(
@@ -71,14 +63,7 @@ DEEPSPEEDS_OWN_AUTO = frozenset(
 
 def given(block: Group, *leave_out: str) -> Json:
     """What is set in a block, inner blocks included; nothing of those in which nothing is."""
-    return _without_empty(block.model_dump(exclude_none=True, exclude=set(leave_out)))
-
-
-def _without_empty(block: Json) -> Json:
-    pruned = {
-        name: _without_empty(value) if isinstance(value, dict) else value for name, value in block.items()
-    }
-    return {name: value for name, value in pruned.items() if value != {}}
+    return without_empty(block.model_dump(exclude_none=True, exclude=set(leave_out)))
 
 
 def _batch(experiment: Experiment, facts: Facts) -> Json:

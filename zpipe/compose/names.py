@@ -1,8 +1,7 @@
 """Which names there are: groups, options and keys, and the nearest ones to a misspelt name."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from functools import cache
-from typing import Any
 
 from zpipe.problems import Problem, nearest, one_edit_apart
 from zpipe.resources import config_groups
@@ -10,6 +9,7 @@ from zpipe.schema.experiment import defaults
 from zpipe.schema.json_names import homes
 from zpipe.schema.removed import removed_key, removed_optimizer
 from zpipe.schema.training_arguments import DECIDED, NOT_OFFERED, OWNED
+from zpipe.trees import ancestors, leaves
 
 OPEN_MAPPINGS = frozenset(
     {
@@ -36,15 +36,7 @@ OPEN_MAPPINGS = frozenset(
 @cache
 def known_keys() -> frozenset[str]:
     """Every dotted key of the schema, inner blocks included."""
-    return frozenset(_walk(defaults(), ""))
-
-
-def _walk(block: Mapping[str, Any], prefix: str) -> Iterator[str]:
-    for name, value in block.items():
-        key = f"{prefix}{name}"
-        yield key
-        if isinstance(value, Mapping):
-            yield from _walk(value, f"{key}.")
+    return frozenset(each for key, _ in leaves(defaults()) for each in (key, *ancestors(key)))
 
 
 def is_open_mapping(key: str) -> bool:

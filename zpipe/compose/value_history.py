@@ -1,13 +1,14 @@
 """The values that each key was given in turn, by OmegaConf's rules of merging."""
 
 from collections.abc import Iterable
+from itertools import takewhile
 
 from hydra.core.override_parser.types import Override
 
 from zpipe.compose.overrides import as_typed
 from zpipe.compose.recording_loader import Layer
 from zpipe.plan.provenance import DEFAULT, Origin
-from zpipe.schema.json_names import leaves
+from zpipe.trees import ancestors, leaves
 
 Chain = tuple[Origin, ...]
 
@@ -58,11 +59,9 @@ class Chains:
     def _replaced_above(self, key: str) -> Chain:
         """A plain value in whose place a mapping with this key comes; an empty mapping is no loss."""
         replaced: Chain = ()
-        above = key.rpartition(".")[0]
-        while above and above not in self._mappings:
+        for above in takewhile(lambda each: each not in self._mappings, ancestors(key)):
             self._mappings.add(above)
             replaced = self.by_key.pop(above, replaced)
-            above = above.rpartition(".")[0]
         return tuple(origin for origin in replaced if origin.value != {})
 
     def _delete(self, key: str, source: str) -> None:

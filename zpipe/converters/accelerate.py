@@ -9,6 +9,7 @@ from typing import Any
 
 from zpipe.converters.result import Found, brief
 from zpipe.problems import Problem, nearest
+from zpipe.trees import set_at
 
 MARKS = frozenset({"distributed_type", "compute_environment", "deepspeed_config"})
 """Keys by which such a file is recognised."""
@@ -128,18 +129,11 @@ def zero_json(plugin: Mapping[str, Any], found: Found) -> dict[str, Any]:
     }
     for name, value in plugin.items():
         if name in PLUGIN:
-            _put(config, PLUGIN[name], None if value == "none" and name.endswith("path") else value)
+            if value is not None and not (value == "none" and name.endswith("path")):
+                set_at(config, PLUGIN[name], value)
         else:
             plugin_stranger(name, value, found)
     return config
-
-
-def _put(config: dict[str, Any], key: str, value: Any) -> None:
-    *blocks, name = key.split(".")
-    for block in blocks:
-        config = config.setdefault(block, {})
-    if value is not None:
-        config[name] = value
 
 
 def plugin_stranger(name: str, value: Any, found: Found) -> None:

@@ -11,6 +11,7 @@ from zpipe.problems import Problem, nearest
 from zpipe.schema.json_names import homes
 from zpipe.schema.removed import KEYS as REMOVED
 from zpipe.schema.removed import removed_key
+from zpipe.trees import ancestors
 
 SWITCHES: dict[str, str] = {
     "zero_optimization.offload_optimizer": "device",
@@ -98,8 +99,7 @@ def leaves() -> Mapping[str, str]:
 @cache
 def blocks() -> frozenset[str]:
     """Every block of the JSON."""
-    parts = [key.split(".") for key in leaves()]
-    return frozenset(".".join(names[:depth]) for names in parts for depth in range(1, len(names)))
+    return frozenset(block for key in leaves() for block in ancestors(key))
 
 
 def read_deepspeed(config: Mapping[str, Any], found: Found) -> None:

@@ -31,6 +31,7 @@ from zpipe.machine.hardware import Gpu, Hardware
 from zpipe.problems import Problem, Refusal
 from zpipe.resources import config_groups
 from zpipe.schema.removed import KEYS as REMOVED
+from zpipe.trees import set_at, value_at
 
 UNSEEN_MODEL = "org/not-here"
 """Stands for the model while rules are checked: an import may not depend on the default one."""
@@ -196,13 +197,7 @@ def _problems(found: Found, bare: dict[str, Any]) -> list[Problem]:
 def _with_values(bare: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     tree = copy.deepcopy(bare)
     for key, value in values.items():
-        *groups, name = key.split(".")
-        block = tree
-        for group in groups:
-            inner = block.get(group)
-            block[group] = inner if isinstance(inner, dict) else {}
-            block = block[group]
-        block[name] = value
+        set_at(tree, key, value)
     return tree
 
 
@@ -250,11 +245,5 @@ def _needed(found: Found, bare: dict[str, Any]) -> dict[str, Any]:
     return {
         key: value
         for key, value in found.values.items()
-        if key.startswith(("train.", "batch.")) or key in found.fixed or not same(_at(bare, key), value)
+        if key.startswith(("train.", "batch.")) or key in found.fixed or not same(value_at(bare, key), value)
     }
-
-
-def _at(tree: Any, key: str) -> Any:
-    for name in key.split("."):
-        tree = tree.get(name) if isinstance(tree, Mapping) else None
-    return tree

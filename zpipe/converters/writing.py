@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from zpipe.schema.json_names import leaves
+from zpipe.trees import leaves, unflatten
 
 _PLAIN = re.compile(r"[A-Za-z_./][A-Za-z0-9_./-]*")
 _WORDS = {"null", "true", "false", "nan", "inf", "none"}
@@ -63,13 +63,7 @@ def recipe_of(
     """The text of a recipe; its first comment is its command."""
     lines = [f"# python -m zpipe recipe={file}", f"# Imported from {', '.join(origin)}.", "defaults:"]
     lines += [f"  - override /{group}: {_option(option)}" for group, option in options.items()]
-    tree: dict[str, Any] = {}
-    for key, value in values.items():
-        *groups, name = key.split(".")
-        block = tree
-        for group in groups:
-            block = block.setdefault(group, {})
-        block[name] = _without_interpolation(value)
+    tree = unflatten({key: _without_interpolation(value) for key, value in values.items()})
     body = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True) if tree else ""
     return "\n".join(lines) + "\n" + (f"\n{body}" if body else "")
 

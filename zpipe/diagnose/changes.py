@@ -2,14 +2,12 @@
 
 from collections.abc import Iterable
 from functools import cache
-from typing import Any
 
 import yaml
 
 from zpipe.resources import CONF
 from zpipe.schema.experiment import Experiment, defaults
-
-Tree = dict[str, Any]
+from zpipe.trees import Tree, flatten, set_at, unflatten
 
 IDENTITY = {
     "stage": ("stage",),
@@ -26,22 +24,22 @@ def changed(experiment: Experiment, overrides: Iterable[str]) -> Experiment:
     for override in overrides:
         key, _, value = override.partition("=")
         if key in IDENTITY:
-            tree[key] = _unflat(_with_option(_flat(tree[key]), key, value))
+            tree[key] = unflatten(_with_option(flatten(tree[key]), key, value))
         else:
-            _set(tree, key, yaml.safe_load(value))
+            set_at(tree, key, yaml.safe_load(value))
     return Experiment.model_validate(tree)
 
 
 def _with_option(block: Tree, group: str, name: str) -> Tree:
     """What the old option said gives way to the new one; what the user said stays."""
-    base, old = _flat(defaults()[group]), _option_of(block, group)
+    base, old = flatten(defaults()[group]), _option_of(block, group)
     said = {key: value for key, value in block.items() if value not in (base.get(key), old.get(key))}
     return {**base, **_option(group, name), **said}
 
 
 def _option_of(block: Tree, group: str) -> Tree:
     """The option that the block was made from; {} if none is like it."""
-    base = _flat(defaults()[group])
+    base = flatten(defaults()[group])
     for file in sorted((CONF / group).glob("*.yaml")):
         option = _option(group, file.stem)
         whole = {**base, **option}
@@ -52,29 +50,4 @@ def _option_of(block: Tree, group: str) -> Tree:
 
 @cache
 def _option(group: str, name: str) -> Tree:
-    return _flat(yaml.safe_load((CONF / group / f"{name}.yaml").read_text()) or {})
-
-
-def _flat(tree: Tree, prefix: str = "") -> Tree:
-    """Dotted keys; an empty mapping is a value."""
-    leaves: Tree = {}
-    for key, value in tree.items():
-        if isinstance(value, dict) and value:
-            leaves |= _flat(value, f"{prefix}{key}.")
-        else:
-            leaves[f"{prefix}{key}"] = value
-    return leaves
-
-
-def _unflat(leaves: Tree) -> Tree:
-    tree: Tree = {}
-    for key, value in leaves.items():
-        _set(tree, key, value)
-    return tree
-
-
-def _set(tree: Tree, key: str, value: Any) -> None:
-    *groups, name = key.split(".")
-    for group in groups:
-        tree = tree.setdefault(group, {})
-    tree[name] = value
+    return flatten(yaml.safe_load((CONF / group / f"{name}.yaml").read_text()) or {})

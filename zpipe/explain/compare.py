@@ -6,7 +6,7 @@ from typing import Any
 
 from zpipe.explain.explain import source_in
 from zpipe.plan.plan import Plan
-from zpipe.schema.json_names import leaves
+from zpipe.trees import leaves
 
 ABSENT = "absent"
 

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from zpipe.compile.derivations import home_of, value_at
+from zpipe.compile.derivations import home_of
 from zpipe.plan.plan import Plan
 from zpipe.plan.provenance import DEFAULT, Origin, chosen_by
 from zpipe.problems import Problem, Refusal, nearest
-from zpipe.schema.json_names import leaves
+from zpipe.trees import leaves, value_at
 
 Rows = list[tuple[str, ...]]
 COLUMNS = ("key", "value", "from", "in place of")

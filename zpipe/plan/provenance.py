@@ -5,6 +5,7 @@ from typing import Any
 
 from zpipe.redact import redact_override, redact_tree
 from zpipe.schema.base import Group
+from zpipe.trees import ancestors
 
 DEFAULT = "default"
 """The source of a value that only the schema sets."""
@@ -52,9 +53,8 @@ class Provenance(Group):
 
     def chain(self, key: str) -> list[Origin]:
         """What set the key or the mapping that it is in, oldest first; empty where only the schema did."""
-        while key and key not in self.experiment:
-            key = key.rpartition(".")[0]
-        return self.experiment.get(key, [])
+        given = (each for each in (key, *ancestors(key)) if each in self.experiment)
+        return self.experiment.get(next(given, key), [])
 
     def without_secrets(self) -> "Provenance":
         """The same with passwords and tokens replaced."""

@@ -3,11 +3,11 @@
 Keys are dotted: `stage.reduce_bucket_size` here is `zero_optimization.reduce_bucket_size` there.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
-from typing import Any
 
 from zpipe.schema.experiment import defaults
+from zpipe.trees import leaves
 
 PREFIXES: dict[str, str] = {
     "stage.": "zero_optimization.",
@@ -63,15 +63,6 @@ def json_key(key: str) -> str | None:
         if key.startswith(prefix):
             return block + key.removeprefix(prefix)
     return None
-
-
-def leaves(block: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted key and value of everything in a nested mapping that is no mapping with keys itself."""
-    for name, value in block.items():
-        if isinstance(value, Mapping) and value:
-            yield from leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 @cache

@@ -1,6 +1,6 @@
 """Holds what DeepSpeed, accelerate and the Trainer really run against the plan."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ from zpipe.plan.plan import Plan
 from zpipe.runfolder import events
 from zpipe.runfolder.event_file import Reporter
 from zpipe.train.engine_settings import MISSING, parsed, running
+from zpipe.trees import leaves
 
 COSMETIC = (
     "wall_clock_breakdown",
@@ -70,21 +71,13 @@ def check_engine(trainer: Any, plan: Plan, reporter: Reporter) -> None:
 def differences(trainer: Any, plan: Plan) -> Iterator[Difference]:
     """First what DeepSpeed read from the JSON, then what runs."""
     engine = trainer.model_wrapped
-    for key, planned in _leaves(plan.ds_config):
+    for key, planned in leaves(plan.ds_config):
         real = parsed(engine, key)
-        if planned != "auto" and not _same(planned, real):
+        if planned not in ("auto", {}) and not _same(planned, real):
             yield Difference(key, planned, real)
     for key, (planned, real) in running(engine, trainer, plan).items():
         if not _same(planned, real):
             yield Difference(key, planned, real)
-
-
-def _leaves(block: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in block.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _same(planned: Any, real: Any) -> bool:

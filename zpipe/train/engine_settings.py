@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from zpipe.plan.plan import Plan
+from zpipe.trees import value_at
 
 MISSING = object()
 """Stands for a key that DeepSpeed did not read."""
@@ -95,19 +96,12 @@ def running(engine: Any, trainer: Any, plan: Plan) -> dict[str, tuple[Any, Any]]
         "train_batch_size": (plan.ds_config["train_batch_size"], engine.train_batch_size()),
     }
     for key, attributes in RUNNING.items():
-        planned = _planned(plan.ds_config, key)
+        planned = value_at(plan.ds_config, key)
         for attribute in attributes:
             real = getattr(engine.optimizer, attribute, None)
             if planned not in (None, "auto") and real is not None:
                 readings[key] = (planned, _plain(real))
     return readings
-
-
-def _planned(config: Mapping[str, Any], key: str) -> Any:
-    value: Any = config
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
 
 
 def _device(zero: Mapping[str, Any], block: str) -> str:
