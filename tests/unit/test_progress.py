@@ -14,7 +14,8 @@ from zpipe.record.store import default_uri
 from zpipe.record.ui import ui_command
 from zpipe.runfolder.outcome import Outcome
 from zpipe.terminal.live import Progress
-from zpipe.terminal.summary import Facts, clean, duration, number, print_problems, print_summary, print_sweep
+from zpipe.terminal.summary import Facts, clean, print_problems, print_summary, print_sweep
+from zpipe.terminal.units import duration, number
 
 
 class Clock:

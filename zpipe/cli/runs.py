@@ -65,7 +65,7 @@ def offload_of(run: "Recorded") -> str:
 
 
 def _described(run: "Recorded") -> Iterator[str]:
-    from zpipe.terminal.summary import duration
+    from zpipe.terminal.units import duration
 
     yield run.ending.replace("_", " ")
     yield run.params.get("stage", "")

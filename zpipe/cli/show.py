@@ -67,7 +67,8 @@ def _show_recorded(run: "Recorded") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from zpipe.terminal.summary import clean, console, duration, number, print_text
+    from zpipe.terminal.summary import clean, console, print_text
+    from zpipe.terminal.units import duration, number
 
     out = console(None)
     ended = " ".join(filter(None, [run.status, run.ending.replace("_", " ")]))

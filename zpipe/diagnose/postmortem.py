@@ -18,7 +18,7 @@ from zpipe.problems import Problem
 from zpipe.redact import redact
 from zpipe.runfolder.event_file import Event
 from zpipe.runfolder.outcome import POSTMORTEM, STOPPED, Outcome
-from zpipe.terminal.summary import number
+from zpipe.terminal.units import number
 
 TRACEBACK_LINES = 30
 EXPLAINED = STOPPED | {"nonfinite_loss", "loss_scale_stuck"}

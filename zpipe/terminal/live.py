@@ -1,6 +1,5 @@
 """The run on the terminal: one live line, or plain lines where there is no terminal."""
 
-import math
 import sys
 import time
 from collections.abc import Callable
@@ -8,7 +7,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
-from zpipe.terminal.summary import Facts, clean, duration, number, tolerant
+from zpipe.terminal.summary import Facts, clean, tolerant
+from zpipe.terminal.units import duration, number, size
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -143,11 +143,11 @@ class Progress:
     def _checkpoint(self, event: "Event") -> None:
         path = self._plan.folder / event["path"]
         self.facts.checkpoints.append(path)
-        self._say(f"checkpoint: {path} ({_size(event.get('bytes'))})")
+        self._say(f"checkpoint: {path} ({size(event.get('bytes'))})")
 
     def _model(self, event: "Event") -> None:
         self.facts.model = self._plan.folder / event["path"]
-        self._say(f"model: {self.facts.model} ({_size(event.get('bytes'))})")
+        self._say(f"model: {self.facts.model} ({size(event.get('bytes'))})")
 
     def _failed(self, event: "Event") -> None:
         first, *_ = str(event.get("message")).splitlines() or [""]
@@ -231,11 +231,3 @@ _ACTIONS: dict[str, Callable[[Progress, "Event"], None]] = {
 def _is_number(value: Any) -> bool:
     """Whether an event's value is a number, as JSON or as the name of one that JSON lacks."""
     return value in ("nan", "inf", "-inf") if isinstance(value, str) else isinstance(value, int | float)
-
-
-def _size(size: Any) -> str:
-    """Bytes for people."""
-    if not isinstance(size, int) or size <= 0:
-        return "size unknown"
-    power = min(int(math.log(size, 1024)), 4)
-    return f"{size / 1024**power:.{1 if power else 0}f} {('bytes', 'KiB', 'MiB', 'GiB', 'TiB')[power]}"

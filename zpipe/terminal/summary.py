@@ -213,16 +213,6 @@ def tolerant(stream: TextIO) -> Iterator[None]:
             os.dup2(nowhere.fileno(), stream.fileno())
 
 
-def number(value: Any) -> str:
-    """A number for people: whole ones whole, others with four significant digits, any size."""
-    if value is None:
-        return "?"
-    given = float(value)
-    if math.isfinite(given) and given == int(given) and abs(given) < 1e15:
-        return f"{int(given)}"
-    return f"{given:.4g}" if abs(given) < 1e-3 or abs(given) >= 1e4 else f"{given:.4f}"
-
-
 def as_written(value: str) -> str:
     """A setting's value as a person writes it: Hydra makes 50000000.0 of 5e7."""
     try:
@@ -236,18 +226,6 @@ def as_written(value: str) -> str:
         return str(int(given))
     mantissa, _, exponent = f"{given:e}".partition("e")
     return f"{float(mantissa):g}e{int(exponent)}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people: 42 s, 3 min 5 s, 2 h 10 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        minutes, rest = divmod(whole, 60)
-        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
-    hours, rest = divmod(whole, 3600)
-    return f"{hours} h {rest // 60} min"
 
 
 def clean(text: str) -> str:

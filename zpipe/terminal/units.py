@@ -1,0 +1,38 @@
+"""Sizes, durations and numbers as they are printed.
+
+Sizes come from humanize. Its durations spell every unit out ("3 minutes and 5 seconds"), which is too long
+for the live line, and its numbers have no fixed count of significant digits.
+"""
+
+import math
+from typing import Any
+
+from humanize import naturalsize
+
+
+def size(count: Any) -> str:
+    """Bytes in binary units, e.g. 2.0 KiB; anything but a positive number of bytes is an unknown size."""
+    known = isinstance(count, int) and count > 0
+    return naturalsize(count, binary=True) if known else "size unknown"
+
+
+def duration(seconds: float) -> str:
+    """Seconds with at most two units: 42 s, 3 min 5 s, 2 h 10 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        minutes, rest = divmod(whole, 60)
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    hours, rest = divmod(whole, 3600)
+    return f"{hours} h {rest // 60} min"
+
+
+def number(value: Any) -> str:
+    """A number of any size: integers in full, others with four significant digits or decimals."""
+    if value is None:
+        return "?"
+    given = float(value)
+    if math.isfinite(given) and given == int(given) and abs(given) < 1e15:
+        return f"{int(given)}"
+    return f"{given:.4g}" if abs(given) < 1e-3 or abs(given) >= 1e4 else f"{given:.4f}"
