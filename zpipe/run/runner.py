@@ -12,7 +12,7 @@ from zpipe.diagnose.evidence import Evidence
 from zpipe.diagnose.postmortem import PostMortem, write_postmortem
 from zpipe.launchers.logs import hide_secrets
 from zpipe.machine.hardware import detect
-from zpipe.machine.probes import lacks, unwritable
+from zpipe.machine.probes import missing_requirements, unwritable
 from zpipe.plan.plan import Plan, claim, write_plan
 from zpipe.plan.provenance import Provenance
 from zpipe.problems import Problem, Refusal, refuse_if_any
@@ -43,7 +43,7 @@ def run_experiment(
     except Refusal as refusal:
         print_problems(refusal.problems)
         return _refused(run_dir, refusal.problems)
-    missing = lacks(plan)
+    missing = missing_requirements(plan)
     if missing:
         print_problems(missing, title="This machine lacks what the plan needs")
         return _lacking(plan, missing)

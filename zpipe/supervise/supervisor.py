@@ -73,7 +73,7 @@ def supervise(plan: Plan, sink: Sink) -> Evidence:
         try:
             watch = _Watch(plan, follower, silence)
             end = watch.spawned() if plan.launch.argv else watch.here()
-            watch.sampler.look()
+            watch.sampler.sample()
         finally:
             give_up(plan.folder)
     return from_folder(
