@@ -14,7 +14,7 @@ import pytest
 
 from zpipe.launchers.logs import rank_lines, tail
 from zpipe.launchers.rank_exits import parse_deaths
-from zpipe.machine.samples import Sample, Sampler, read_samples, is_worth_writing
+from zpipe.machine.samples import Sample, Sampler, is_worth_writing, read_samples
 from zpipe.runfolder.disk_reserve import give_up, set_aside
 from zpipe.supervise.silence import SilenceWatch
 from zpipe.supervise.stops import in_batch_job, signals_noted
