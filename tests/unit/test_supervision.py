@@ -15,8 +15,7 @@ import pytest
 from tests.support.events import event
 from zpipe.launchers.logs import rank_lines, tail
 from zpipe.launchers.rank_exits import parse_deaths
-from zpipe.machine.host_memory import HostMemoryReader
-from zpipe.machine.samples import Sample, Sampler, read_samples, says_more
+from zpipe.machine.samples import Sample, Sampler, is_worth_writing, read_samples
 from zpipe.runfolder import disk_reserve
 from zpipe.runfolder.folder import Attempt
 from zpipe.supervise.silence import SilenceWatch
@@ -61,56 +60,6 @@ def test_the_launchers_table_gives_each_ranks_end_in_order() -> None:
     assert parse_deaths("nothing of the kind") == []
 
 
-def group(folder: Path, **files: str) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in files.items():
-        (folder / name.replace("__", ".")).write_text(text)
-
-
-def proc(tmp_path: Path, line: str) -> Path:
-    group(tmp_path / "proc" / "self", cgroup=f"5:cpu:/x\n{line}\n")
-    (tmp_path / "proc" / "vmstat").write_text("pgfault 1\noom_kill 3\n")
-    return tmp_path / "proc"
-
-
-def test_the_tightest_group_of_version_2_is_the_limit(tmp_path: Path) -> None:
-    mounts = tmp_path / "cgroup"
-    group(mounts, cgroup__controllers="memory")
-    stat = f"anon 1\ninactive_file {GIB}\n"
-    kills = "low 0\noom 2\noom_kill 2\n"
-    limited = {"memory__current": str(2 * GIB), "memory__events": kills, "memory__stat": stat}
-    group(mounts / "job", memory__max=str(3 * GIB), **limited)
-    group(mounts / "job" / "step", memory__max="max", **limited)
-    read = HostMemoryReader(proc(tmp_path, "0::/job/step"), mounts).read()
-    assert (read.used, read.limit, read.oom_kills) == (GIB, 3 * GIB, 2)
-
-
-def test_a_group_of_version_1_below_the_machine(tmp_path: Path) -> None:
-    mounts = tmp_path / "cgroup"
-    group(
-        mounts / "memory" / "job",
-        memory__limit_in_bytes=str(2 * GIB),
-        memory__usage_in_bytes=str(GIB),
-        memory__oom_control="oom_kill_disable 0\nunder_oom 0\noom_kill 1\n",
-        memory__stat="total_inactive_file 0\n",
-    )
-    group(mounts / "memory", memory__limit_in_bytes="9223372036854771712")
-    read = HostMemoryReader(proc(tmp_path, "4:memory:/job"), mounts).read()
-    assert (read.used, read.limit, read.oom_kills) == (GIB, 2 * GIB, 1)
-
-
-def test_without_a_group_the_machine_is_the_limit(tmp_path: Path) -> None:
-    read = HostMemoryReader(proc(tmp_path, "4:memory:/gone"), tmp_path / "none").read()
-    assert read.limit == psutil.virtual_memory().total
-    assert 0 < read.used < read.limit
-    assert read.oom_kills == 3
-
-
-def test_this_machines_own_figures_can_be_read() -> None:
-    read = HostMemoryReader().read()
-    assert 0 < read.used <= read.limit <= psutil.virtual_memory().total
-
-
 def test_samples_are_kept_and_those_that_say_something_are_written(tmp_path: Path) -> None:
     sampler = Sampler(Attempt(tmp_path), lambda: 5 * GIB, with_gpus=False)
     sampler.tick()
@@ -136,7 +85,7 @@ def test_samples_are_kept_and_those_that_say_something_are_written(tmp_path: Pat
 )
 def test_a_quiet_run_writes_a_line_a_minute(change: dict, says: bool) -> None:
     before = Sample(100.0, 5 * GIB, 10 * GIB, 4 * GIB, 0, 100 * GIB, (20 * GIB,), (80 * GIB,))
-    assert says_more(replace(before, **change), before) is says
+    assert is_worth_writing(replace(before, **change), before) is says
 
 
 def test_silence_counts_only_where_somebody_should_speak() -> None:

@@ -95,7 +95,7 @@ def stage_0_does_not_scale_the_loss(experiment: Experiment, facts: Facts) -> Ite
 def parameters_have_the_training_format(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     """engine.py asserts that param_dtype is what fp16.enabled and bf16.enabled say."""
     asked = experiment.precision.data_types.param_dtype
-    actual = "fp32" if facts.dtype == "tf32" else facts.dtype
+    actual = facts.parameter_dtype
     if asked is not None and asked != actual:
         key = "precision.data_types.param_dtype"
         reason = f"parameters are in {actual} under precision={facts.dtype}"
@@ -105,7 +105,7 @@ def parameters_have_the_training_format(experiment: Experiment, facts: Facts) ->
 def gradients_accumulate_in_a_supported_format(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     """The engine knows the training format and fp32; without ZeRO the training format alone (engine.py)."""
     asked = experiment.precision.data_types.grad_accum_dtype
-    actual = "fp32" if facts.dtype == "tf32" else facts.dtype
+    actual = facts.parameter_dtype
     if asked is not None and asked not in ("fp32", actual):
         key = "precision.data_types.grad_accum_dtype"
         yield Problem(key, asked, f"gradients are in {actual}", f"null, fp32 or {actual}", f"{key}=null")

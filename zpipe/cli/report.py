@@ -19,9 +19,10 @@ def report(arguments: list[str]) -> int:
     path = options.output or Path(f"zpipe-report-{folder.path.name}.tar.gz")
     _check(path)
     from zpipe.diagnose.archive import write_archive
+    from zpipe.terminal.units import size
 
     names = write_archive(folder, path, lambda text: print(text, flush=True))
-    print(f"{path}  ({path.stat().st_size / 1024:.0f} KiB)")
+    print(f"{path}  ({size(path.stat().st_size)})")
     print("\n".join(f"  {name}" for name in names))
     print("Passwords and tokens were replaced by ***; look through it before you send it.")
     return Exit.FINISHED

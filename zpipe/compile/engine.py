@@ -31,5 +31,5 @@ def expected_engine(experiment: Experiment, facts: Facts) -> Engine:
     return Engine(
         optimizer=chosen,
         scheduler=experiment.scheduler.type or "LambdaLR",
-        dtype="fp32" if facts.dtype == "tf32" else facts.dtype,
+        dtype=facts.parameter_dtype,
     )

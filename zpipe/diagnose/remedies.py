@@ -43,11 +43,11 @@ class Situation:
 
     @property
     def is_fp16(self) -> bool:
-        return bool(self.plan.ds_config.get("fp16", {}).get("enabled"))
+        return self.plan.engine.dtype == "fp16"
 
     @property
     def is_16_bit(self) -> bool:
-        return self.is_fp16 or bool(self.plan.ds_config.get("bf16", {}).get("enabled"))
+        return self.plan.engine.dtype in ("fp16", "bf16")
 
     @property
     def offload(self) -> str:

@@ -30,6 +30,11 @@ class Facts:
     parameter_numels: tuple[int, ...] | None
     """Elements of each parameter tensor; null if the model cannot be looked into yet."""
 
+    @property
+    def parameter_dtype(self) -> Literal["fp32", "fp16", "bf16"]:
+        """Of the model's parameters: tf32 only changes how fp32 matrices are multiplied."""
+        return "fp32" if self.dtype == "tf32" else self.dtype
+
 
 def gather(experiment: Experiment, hardware: Hardware) -> Facts:
     """Raises Refusal if the model's folder is not one."""

@@ -1,1 +1,1 @@
-"""What this machine has and lacks: GPUs, cores, memory, compilers. Never imports torch."""
+"""What this machine has and what it is missing: GPUs, cores, memory, compilers. Never imports torch."""

@@ -1,8 +1,11 @@
-"""What this machine has, without importing torch: GPUs through NVML, cores and memory."""
+"""The hardware that a run can use, found without importing torch: GPUs (through NVML), cores and memory."""
 
 import os
 from dataclasses import dataclass
 from importlib import metadata
+
+from zpipe.machine.cores import usable_cores
+from zpipe.machine.host_memory import HostMemoryReader
 
 
 @dataclass(frozen=True)
@@ -16,18 +19,17 @@ class Gpu:
 @dataclass(frozen=True)
 class Hardware:
     gpus: tuple[Gpu, ...]
-    """GPUs that a worker would see; empty when PyTorch is a CPU build."""
+    """GPUs visible to a worker; empty if PyTorch is a CPU build."""
     cores: int
+    """CPU cores that this process can use, within its affinity mask and CPU quota; at least 1."""
     memory: int
-    """Host memory in bytes."""
+    """Bytes of host memory that this process can use: the machine's, or less in a control group."""
 
 
 def detect() -> Hardware:
-    """The hardware of this machine, as CUDA_VISIBLE_DEVICES leaves it to us."""
+    """The hardware of this machine within the limits of this process, CUDA_VISIBLE_DEVICES included."""
     gpus = () if _torch_is_cpu_build() else _visible_gpus()
-    cores = len(os.sched_getaffinity(0))
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return Hardware(gpus=gpus, cores=cores, memory=memory)
+    return Hardware(gpus=gpus, cores=usable_cores(), memory=HostMemoryReader().limit)
 
 
 def _torch_is_cpu_build() -> bool:
@@ -52,7 +54,7 @@ def _visible_gpus() -> tuple[Gpu, ...]:
 
 
 def visible_indices(count: int) -> list[int]:
-    """CUDA_VISIBLE_DEVICES as indices; names such as GPU-… or MIG-… are counted, not resolved."""
+    """CUDA_VISIBLE_DEVICES as indices; UUIDs (GPU-…, MIG-…) are counted, not resolved."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return list(range(count))
@@ -61,7 +63,7 @@ def visible_indices(count: int) -> list[int]:
     for position, name in enumerate(names):
         index = int(name) if name.lstrip("-").isdigit() else position
         if not 0 <= index < count:
-            break  # CUDA, too, ignores everything behind the first invalid device
+            break  # like CUDA, which ignores everything after the first invalid device
         indices.append(index)
     return indices
 

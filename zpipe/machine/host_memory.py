@@ -1,101 +1,74 @@
-"""Host memory against the limit that really applies: the machine's, or a control group's below it.
+"""Host memory in use and the limit that applies: the machine's, or that of a control group below it."""
 
-Upstream: Linux, Documentation/admin-guide/cgroup-v1/memory.rst and cgroup-v2.rst.
-"""
-
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
+from zpipe.machine.cgroup import MOUNTS, PROC, Group, entry, groups
 
 
 @dataclass(frozen=True)
 class HostMemory:
     used: int
-    """Bytes that cannot be taken back by dropping file caches."""
+    """Bytes that cannot be freed by dropping file caches."""
     limit: int
     """Bytes."""
     oom_kills: int
-    """Processes that the kernel has killed for want of memory, under this limit, since it was set up."""
+    """Processes that the kernel has killed to free memory under this limit, since it was set up."""
 
 
 @dataclass(frozen=True)
 class _Files:
-    """Where one version of control groups keeps its figures."""
+    """Names of the files of one cgroup version."""
 
     limit: str
     usage: str
     kills: str
     caches: str
-    """The line of memory.stat that counts what can be dropped."""
+    """The line of memory.stat that counts file caches that can be dropped."""
 
 
-_V1 = _Files("memory.limit_in_bytes", "memory.usage_in_bytes", "memory.oom_control", "total_inactive_file")
-_V2 = _Files("memory.max", "memory.current", "memory.events", "inactive_file")
+_FILES = {
+    1: _Files("memory.limit_in_bytes", "memory.usage_in_bytes", "memory.oom_control", "total_inactive_file"),
+    2: _Files("memory.max", "memory.current", "memory.events", "inactive_file"),
+}
+
+
+def machine_memory() -> int:
+    """Bytes of physical memory, whatever this process may use of it."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 class HostMemoryReader:
-    """Finds the control group of this process once; the workers live in it too."""
+    """Finds the control group of this process once; the workers are in it too."""
 
-    def __init__(self, proc: Path = Path("/proc"), mounts: Path = Path("/sys/fs/cgroup")) -> None:
+    def __init__(self, proc: Path = PROC, mounts: Path = MOUNTS) -> None:
         self._proc = proc
-        self._group = _tightest(_groups(proc, mounts))
+        self._group = _tightest(groups("memory", proc, mounts))
+
+    @property
+    def limit(self) -> int:
+        """Bytes of host memory that this process and its children can use together."""
+        return min(machine_memory(), _limit(self._group) or machine_memory())
 
     def read(self) -> HostMemory:
-        """The figures now. Takes well below a millisecond."""
+        """The current values. Takes well below a millisecond."""
+        limit = self.limit
+        if self._group is not None and limit < machine_memory():
+            folder, files = self._group.folder, _FILES[self._group.version]
+            used = (self._group.number(files.usage) or 0) - entry(folder / "memory.stat", files.caches)
+            return HostMemory(used, limit, entry(folder / files.kills, "oom_kill"))
+        import psutil  # planning needs the limit alone, and psutil takes longer to import than that takes
+
         machine = psutil.virtual_memory()
-        if self._group is not None:
-            folder, files = self._group
-            limit = _number(folder / files.limit)
-            if limit is not None and limit < machine.total:
-                used = (_number(folder / files.usage) or 0) - _entry(folder / "memory.stat", files.caches)
-                return HostMemory(used, limit, _entry(folder / files.kills, "oom_kill"))
-        kills = _entry(self._proc / "vmstat", "oom_kill")
-        return HostMemory(machine.total - machine.available, machine.total, kills)
+        used = machine.total - machine.available
+        return HostMemory(used, machine.total, entry(self._proc / "vmstat", "oom_kill"))
 
 
-def _groups(proc: Path, mounts: Path) -> list[tuple[Path, _Files]]:
-    """The memory group of this process and those above it, the innermost first."""
-    for line in _lines(proc / "self" / "cgroup"):
-        number, controllers, path = line.split(":", 2)
-        if "memory" in controllers.split(","):
-            return [(folder, _V1) for folder in _upwards(mounts / "memory", path)]
-        if number == "0" and (mounts / "cgroup.controllers").exists():
-            return [(folder, _V2) for folder in _upwards(mounts, path)]
-    return []
+def _limit(group: Group | None) -> int | None:
+    return None if group is None else group.number(_FILES[group.version].limit)
 
 
-def _upwards(root: Path, path: str) -> list[Path]:
-    """In a container the path may be the host's; then the root of the mount is the container's own group."""
-    folder = root / path.lstrip("/")
-    folders = [each for each in (folder, *folder.parents) if each.is_relative_to(root)]
-    return [each for each in folders if each.is_dir()]
-
-
-def _tightest(groups: list[tuple[Path, _Files]]) -> tuple[Path, _Files] | None:
-    limited = [
-        (limit, group) for group in groups if (limit := _number(group[0] / group[1].limit)) is not None
-    ]
+def _tightest(candidates: list[Group]) -> Group | None:
+    limited = [(limit, group) for group in candidates if (limit := _limit(group)) is not None]
     return min(limited, key=lambda each: each[0])[1] if limited else None
-
-
-def _lines(file: Path) -> list[str]:
-    try:
-        return file.read_text().splitlines()
-    except OSError:
-        return []
-
-
-def _number(file: Path) -> int | None:
-    """The number in the file; None where there is none, as for `max`."""
-    lines = _lines(file)
-    return int(lines[0]) if lines and lines[0].isdigit() else None
-
-
-def _entry(file: Path, name: str) -> int:
-    """The number behind a name in a file of names and numbers; 0 where it is missing."""
-    for line in _lines(file):
-        key, _, value = line.partition(" ")
-        if key == name and value.isdigit():
-            return int(value)
-    return 0

@@ -1,4 +1,4 @@
-"""What the plan needs of this machine and cannot install: looked for before anything is spawned."""
+"""Checks, before anything is spawned, that the machine has what the plan needs and zpipe cannot install."""
 
 import importlib.util
 import os
@@ -9,34 +9,35 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from humanize import naturalsize
+
+from zpipe.machine.samples import free_bytes
 from zpipe.plan.plan import Plan
 from zpipe.problems import Problem
 
-BLOCK = 4096
-"""Bytes; O_DIRECT reads and writes whole blocks at aligned addresses."""
-LEAST_ROOM = 16 * 2**20
-"""Bytes on the disk of the run folder without which a run need not start."""
+MIN_FREE_BYTES = 16 * 2**20
+"""Free disk space at the run folder below which a run is not started."""
 CUDA_OPERATORS = ("fused_adam", "fused_lion", "fused_lamb")
 WORKER_PACKAGES = ("torch", "transformers", "accelerate", "deepspeed", "datasets")
 
 
-def lacks(plan: Plan) -> list[Problem]:
-    """Everything that this machine lacks for the plan."""
+def missing_requirements(plan: Plan) -> list[Problem]:
+    """Everything that the plan needs and this machine does not have."""
     return [*_packages(), *_compilers(plan), *_libaio(plan), *_direct_io(plan)]
 
 
 def unwritable(run_dir: Path) -> list[Problem]:
-    """Whether the run folder cannot be made, or not be filled. Looks without writing anything."""
+    """Why the run folder cannot be created or written to, if so. Checks without writing anything."""
     there = next(folder for folder in (run_dir, *run_dir.parents) if folder.exists())
-    allowed, fix = "a folder on a disk with room", "hydra.run.dir=/path/to/run"
+    allowed, fix = "a folder on a disk with free space", "hydra.run.dir=/path/to/run"
     if not there.is_dir():
         return [Problem("hydra.run.dir", str(run_dir), f"{there} is a file", allowed, fix)]
-    # access(2) also knows of file systems that are mounted read-only, and of folders made immutable.
+    # access(2) also detects read-only file systems and immutable folders.
     if not os.access(there, os.W_OK | os.X_OK):
         return [Problem("hydra.run.dir", str(run_dir), f"{there} cannot be written to", allowed, fix)]
-    free = shutil.disk_usage(there).free
-    if free < LEAST_ROOM:
-        reason = f"the disk of {there} has {free / 2**20:.1f} MiB left"
+    free = free_bytes(there)
+    if free < MIN_FREE_BYTES:
+        reason = f"the disk of {there} has {naturalsize(free, binary=True)} left"
         return [Problem("hydra.run.dir", str(run_dir), reason, allowed, fix)]
     return []
 
@@ -48,16 +49,16 @@ def _packages() -> Iterator[Problem]:
 
 
 def _compilers(plan: Plan) -> Iterator[Problem]:
-    """DeepSpeed builds its operators on first use, and checks for ninja even when they are there."""
+    """DeepSpeed builds its operators on first use, and requires ninja even if they are already built."""
     if not plan.operators:
         return
-    wanted = ", ".join(plan.operators)
+    operators = ", ".join(plan.operators)
     path = plan.launch.env["PATH"]
     compiler = os.environ.get("CXX", "c++")
     if shutil.which(shlex.split(compiler)[0], path=path) is None:
-        yield Problem("c++", "not found", f"DeepSpeed builds {wanted} with it", fix="apt-get install g++")
+        yield Problem("c++", "not found", f"DeepSpeed builds {operators} with it", fix="apt-get install g++")
     if shutil.which("ninja", path=path) is None:
-        yield Problem("ninja", "not found", f"DeepSpeed builds {wanted} with it", fix="pip install ninja")
+        yield Problem("ninja", "not found", f"DeepSpeed builds {operators} with it", fix="pip install ninja")
     kernels = [name for name in plan.operators if name in CUDA_OPERATORS and plan.launch.device == "cuda"]
     if kernels and shutil.which("nvcc", path=f"{path}:/usr/local/cuda/bin") is None:
         without = "optimizer.params.torch_adam=true" if kernels == ["fused_adam"] else "optimizer=adamw_torch"
@@ -65,23 +66,24 @@ def _compilers(plan: Plan) -> Iterator[Problem]:
             "nvcc",
             "not found",
             f"DeepSpeed builds {', '.join(kernels)} with CUDA's compiler",
-            fix=f"{without}, or install the CUDA toolkit of PyTorch's version",
+            fix=f"{without}, or install the CUDA toolkit that matches PyTorch",
         )
 
 
 def _libaio(plan: Plan) -> Iterator[Problem]:
-    """DeepSpeed itself links a program against libaio before every use of async_io."""
+    """DeepSpeed itself links a test program against libaio before every use of async_io."""
     if "async_io" not in plan.operators or shutil.which("cc") is None or links_against("aio"):
         return
     yield Problem(
         "libaio",
         "not found",
-        "nvme offload reads and writes files through it; a program that links -laio does not build",
-        fix="apt-get install libaio-dev; if it is elsewhere, set CFLAGS=-I… and LDFLAGS=-L…; or offload=cpu",
+        "NVMe offload reads and writes files through it; a test program does not link with -laio",
+        fix="apt-get install libaio-dev; or set CFLAGS=-I… and LDFLAGS=-L… to where it is; or offload=cpu",
     )
 
 
 def links_against(library: str) -> bool:
+    """Whether the C compiler can link a program with this library."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "probe.c"
         source.write_text("int io_submit(void); int main(void) { return io_submit(); }\n")
@@ -91,7 +93,7 @@ def links_against(library: str) -> bool:
 
 
 def _direct_io(plan: Plan) -> Iterator[Problem]:
-    """The swap folder must be writable and on a file system with O_DIRECT, which tmpfs may lack."""
+    """The swap folder must be writable and on a file system that supports O_DIRECT; tmpfs may not."""
     if plan.swap_dir is None:
         return
     folder = Path(plan.swap_dir)

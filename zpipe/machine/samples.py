@@ -1,7 +1,7 @@
-"""Memory and disk over time: `samples.jsonl` in the run folder, one JSON object a line.
+"""Memory and disk use over time: `samples.jsonl` in the run folder, one JSON object per line.
 
-A look is taken once a second; a line is written when something changed by a hundredth, or a minute
-passed, so that a quiet week is a few hundred kilobytes.
+A sample is taken once a second. It is written if a value has changed by 1% of its limit or if a minute has
+passed, so that a week without changes takes a few hundred kilobytes.
 """
 
 import json
@@ -17,33 +17,33 @@ from typing import Any
 from zpipe.machine.host_memory import HostMemoryReader
 from zpipe.runfolder.folder import Attempt
 
-LOOK_SECONDS = 1.0
+SAMPLE_SECONDS = 1.0
 WRITE_SECONDS = 60.0
 CHANGE = 0.01
 KEPT = 600
-"""Samples in memory: the last ten minutes, whatever was written."""
+"""Samples kept in memory: the last ten minutes, written or not."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One look. Bytes everywhere, Unix time in seconds."""
+    """One measurement. Bytes everywhere, Unix time in seconds."""
 
     time: float
     host_used: int
-    """Against the limit of the machine, or of the control group that is tighter."""
+    """Of the machine, or of the control group that limits this process."""
     host_limit: int
     workers: int
-    """Resident memory of the launch's processes."""
+    """Resident memory of all processes of the launch."""
     oom_kills: int
-    """Of the kernel, since the machine or the group was set up."""
+    """By the kernel, since the machine or the control group was set up."""
     disk_free: int
-    """On the file system of the run folder."""
+    """Free space on the file system of the run folder."""
     gpu_used: tuple[int, ...] = ()
     gpu_total: tuple[int, ...] = ()
 
 
 class Sampler:
-    """Takes samples when asked often enough; never raises for want of a file or of room for one."""
+    """Takes at most one sample per second; never raises because of a missing file or a full disk."""
 
     def __init__(self, attempt: Attempt, resident_bytes: Callable[[], int], with_gpus: bool) -> None:
         self.kept: deque[Sample] = deque(maxlen=KEPT)
@@ -52,16 +52,16 @@ class Sampler:
         self._host = HostMemoryReader()
         self._gpus = _Gpus() if with_gpus else None
         self._written: Sample | None = None
-        self._looked = float("-inf")
+        self._sampled = float("-inf")
 
     def tick(self) -> None:
-        """Looks if a second has passed since the last time."""
-        if time.monotonic() - self._looked >= LOOK_SECONDS:
-            self.look()
+        """Takes a sample if the last one is a second old."""
+        if time.monotonic() - self._sampled >= SAMPLE_SECONDS:
+            self.sample()
 
-    def look(self) -> None:
-        """Takes a sample now, and writes it if it says anything new."""
-        self._looked = time.monotonic()
+    def sample(self) -> None:
+        """Takes a sample now, and writes it if it differs enough from the last one written."""
+        self._sampled = time.monotonic()
         host = self._host.read()
         used, total = self._gpus.read() if self._gpus else ((), ())
         sample = Sample(
@@ -75,18 +75,18 @@ class Sampler:
             gpu_total=total,
         )
         self.kept.append(sample)
-        if self._written is None or says_more(sample, self._written):
+        if self._written is None or is_worth_writing(sample, self._written):
             self._write(sample)
 
     def _write(self, sample: Sample) -> None:
-        # On a full disk the samples in memory have to do.
+        # On a full disk only the samples in memory are available.
         with suppress(OSError), self._attempt.samples.open("a") as file:
             file.write(json.dumps(asdict(sample)) + "\n")
             self._written = sample
 
 
-def says_more(sample: Sample, before: Sample) -> bool:
-    """Whether a sample is worth a line after the one that was written last."""
+def is_worth_writing(sample: Sample, before: Sample) -> bool:
+    """Whether a sample differs enough from the last one written."""
     if sample.time - before.time >= WRITE_SECONDS or sample.oom_kills != before.oom_kills:
         return True
     pairs = [(sample.host_used, before.host_used, sample.host_limit)]
@@ -97,7 +97,7 @@ def says_more(sample: Sample, before: Sample) -> bool:
 
 
 def read_samples(attempt: Attempt) -> list[Sample]:
-    """The samples that were written; a torn last line is left out."""
+    """The samples that were written; an incomplete last line is left out."""
     file = attempt.samples
     lines = file.read_text().splitlines() if file.is_file() else []
     return [sample for line in lines if (sample := _decode(line)) is not None]
@@ -113,7 +113,7 @@ def _decode(line: str) -> Sample | None:
 
 
 def free_bytes(folder: Path) -> int:
-    """What an ordinary user may still write there; 0 if the folder is gone."""
+    """Disk space available to an ordinary user; 0 if the folder does not exist."""
     try:
         return shutil.disk_usage(folder).free
     except OSError:
@@ -121,7 +121,7 @@ def free_bytes(folder: Path) -> int:
 
 
 class _Gpus:
-    """Memory of the GPUs that the workers see, through NVML; nothing where NVML does not answer."""
+    """Memory of the GPUs visible to the workers, through NVML; empty if NVML fails."""
 
     def __init__(self) -> None:
         import pynvml
@@ -136,7 +136,7 @@ class _Gpus:
             self._handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in indices]
 
     def read(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Used and total bytes of each."""
+        """Used and total bytes of each GPU."""
         try:
             memory = [self._nvml.nvmlDeviceGetMemoryInfo(handle) for handle in self._handles]
         except self._nvml.NVMLError:

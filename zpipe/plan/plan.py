@@ -87,6 +87,11 @@ class Plan(Group):
     """Where the values of the experiment and of the JSON came from."""
 
     @property
+    def precision(self) -> str:
+        """The training precision with `auto` resolved: fp32, tf32, fp16 or bf16."""
+        return "tf32" if self.experiment.precision.dtype == "tf32" else self.engine.dtype
+
+    @property
     def tokens_per_step(self) -> int:
         """Tokens that all devices process in one optimizer step."""
         return self.sequences_per_pass * self.accumulation * self.experiment.data.max_length

@@ -25,21 +25,12 @@ def run_name(plan: Plan) -> str:
         parts.append(f"opt-{offload.offload_optimizer.device}")
     if offload.offload_param.device != "none":
         parts.append(f"param-{offload.offload_param.device}")
-    return " ".join([*parts, precision(plan)])
+    return " ".join([*parts, plan.precision])
 
 
 def command_line(plan: Plan) -> str:
     """The command that made the plan, without passwords."""
     return redact(shlex.join(["zpipe", *plan.command]), plan.experiment.tracking.uri)
-
-
-def precision(plan: Plan) -> str:
-    """The training format that the plan settled on, where the experiment may say `auto`."""
-    for name in ("bf16", "fp16"):
-        if plan.ds_config.get(name, {}).get("enabled") is True:
-            return name
-    asked = plan.experiment.precision.dtype
-    return "fp32" if asked == "auto" else asked
 
 
 def params(plan: Plan) -> dict[str, str]:
@@ -52,7 +43,7 @@ def params(plan: Plan) -> dict[str, str]:
         "stage": experiment.stage.stage,
         "offload_optimizer": experiment.offload.offload_optimizer.device,
         "offload_param": experiment.offload.offload_param.device,
-        "precision": precision(plan),
+        "precision": plan.precision,
         "optimizer": experiment.optimizer.type or experiment.optimizer.optim,
         "scheduler": experiment.scheduler.type or experiment.scheduler.lr_scheduler_type,
         "learning_rate": train.learning_rate,

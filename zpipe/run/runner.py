@@ -11,7 +11,7 @@ from zpipe.diagnose.evidence import Evidence
 from zpipe.diagnose.postmortem import PostMortem, write_postmortem
 from zpipe.launchers.logs import hide_secrets
 from zpipe.machine.hardware import Hardware, detect
-from zpipe.machine.probes import lacks, unwritable
+from zpipe.machine.probes import missing_requirements, unwritable
 from zpipe.plan.plan import Plan
 from zpipe.problems import Problem, Refusal
 from zpipe.record.recorder_thread import RecorderThread
@@ -48,7 +48,7 @@ def run_plan(plan: Plan, hardware: Hardware, parent_run_id: str | None = None) -
         _write_first_files(plan)
     except Refusal as refusal:
         return refuse(Path(plan.run_dir), refusal.problems)
-    missing = lacks(plan)
+    missing = missing_requirements(plan)
     if missing:
         return _lacking(plan, missing, hardware)
     return _train_and_record(plan, hardware, parent_run_id)

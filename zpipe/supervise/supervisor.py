@@ -60,7 +60,7 @@ def supervise(plan: Plan, progress: RunProgress, display: Display) -> Evidence:
         try:
             watch = _Watch(plan, follower, silence)
             end = watch.spawned() if launcher_of(plan.launch.launcher).spawns else watch.here()
-            watch.sampler.look()
+            watch.sampler.sample()
         finally:
             disk_reserve.release(folder.attempt)
     return from_folder(

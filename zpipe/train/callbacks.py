@@ -33,7 +33,7 @@ class EventCallback(TrainerCallback):
         self._sequences = plan.sequences_per_pass
         self._throughput = Throughput(plan.experiment.data.max_length, plan.launch.world_size)
         self._window = Stopwatch()
-        is_fp16 = bool(plan.ds_config.get("fp16", {}).get("enabled"))
+        is_fp16 = plan.engine.dtype == "fp16"
         self._loss_scale = LossScale(is_fp16)
         self._health = PrecisionHealth(plan.experiment.precision, is_fp16)
         self._last_step_event = 0.0

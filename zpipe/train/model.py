@@ -47,13 +47,9 @@ def _checkpoint_through_deepspeed(model: Any, ds_config: dict[str, Any]) -> None
             module._gradient_checkpointing_func = deepspeed.checkpointing.checkpoint
 
 
-def training_dtype(ds_config: dict[str, Any]) -> torch.dtype:
-    """The format of the parameters under this DeepSpeed configuration."""
-    if ds_config.get("bf16", {}).get("enabled"):
-        return torch.bfloat16
-    if ds_config.get("fp16", {}).get("enabled"):
-        return torch.float16
-    return torch.float32
+def training_dtype(plan: Plan) -> torch.dtype:
+    """The dtype of the model's parameters."""
+    return {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[plan.engine.dtype]
 
 
 def _pretrained(plan: Plan) -> Any:
@@ -63,7 +59,7 @@ def _pretrained(plan: Plan) -> Any:
     try:
         return AutoModelForCausalLM.from_pretrained(
             folder_or_id(name),
-            dtype=training_dtype(plan.ds_config),
+            dtype=training_dtype(plan),
             trust_remote_code=plan.experiment.model.trust_remote_code,
             **_attention(plan),
         )
@@ -90,7 +86,7 @@ def _random(plan: Plan, device: torch.device) -> Any:
 
     settings = dict(plan.model.config)
     config = AutoConfig.for_model(settings.pop("model_type"), **settings)
-    options = {"dtype": training_dtype(plan.ds_config), **_attention(plan)}
+    options = {"dtype": training_dtype(plan), **_attention(plan)}
     set_seed(plan.experiment.train.seed)
     if is_deepspeed_zero3_enabled():
         return AutoModelForCausalLM.from_config(config, **options)

@@ -1,7 +1,7 @@
 """Counts what a run should do once. Tests put this folder on their PYTHONPATH.
 
-Each composition, compilation and hardware detection of zpipe's own process is a line of the file ZPIPE_COUNTS;
-a compilation adds the plan.
+Each composition, compilation and hardware detection of zpipe itself is a line of the file ZPIPE_COUNTS;
+a compilation adds its plan.
 """
 
 import json

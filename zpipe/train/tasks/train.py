@@ -80,8 +80,8 @@ def _check_model_folder(plan: Plan) -> None:
 
 def _check_dtype(plan: Plan) -> None:
     """Refuses fp16 and bf16 on a device that does not support them, before anything heavy is loaded."""
-    dtype = next((name for name in ("fp16", "bf16") if plan.ds_config.get(name, {}).get("enabled")), None)
-    if dtype is None or (dtype, plan.launch.device) == ("bf16", "cpu"):
+    dtype = plan.engine.dtype
+    if dtype == "fp32" or (dtype, plan.launch.device) == ("bf16", "cpu"):
         return
     from deepspeed.accelerator import get_accelerator
 
