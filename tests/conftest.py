@@ -14,6 +14,17 @@ from tests.support.process import REPOSITORY, SMALL, Run, zpipe
 IN_CI = os.environ.get("CI") == "true"
 
 
+REAL_SECONDS = 600
+"""The limit for a test that trains: a busy machine takes several times as long as a quiet one."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Raises the limit of pyproject.toml for tests that train."""
+    for item in items:
+        if item.get_closest_marker("real") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(REAL_SECONDS))
+
+
 def needs(tool: str, found: bool) -> None:
     """Skips a test for want of a tool on a user's machine; in CI the want is a failure."""
     if not found and IN_CI:

@@ -20,9 +20,11 @@ from tests.support.limits import memory_group, tmpfs
 from tests.support.process import (
     SMALL,
     Run,
+    finish,
     fp16_on_cpu,
     processes_mentioning,
     start,
+    verb,
     wait_for_step,
     with_fault,
     worker_of,
@@ -60,8 +62,7 @@ class Desk:
         return process
 
     def end_of(self, name: str, process: subprocess.Popen[str], folder: Path | None = None) -> Run:
-        stdout, stderr = process.communicate(timeout=400)
-        return Run(process.returncode, stdout, stderr, folder or self.cwd / name)
+        return finish(process, folder or self.cwd / name)
 
     def recorded(self, folder: Path) -> Any:
         """The MLflow run of a run folder, None where there is none."""
@@ -142,9 +143,8 @@ def test_sigkill_of_zpipe_itself(desk: Desk, name: str) -> None:
     assert processes_mentioning(str(folder)) == []
     assert desk.recorded(folder).info.status == "RUNNING"
 
-    closing = start(desk.cwd, "record", str(folder))
-    stdout, stderr = closing.communicate(timeout=300)
-    assert closing.returncode == 0, stdout + stderr
+    closing = verb(desk.cwd, "record", str(folder), folder=folder)
+    assert closing.exit_code == 0, closing.explain()
     recorded = desk.recorded(folder)
     assert recorded.info.status == "KILLED"
     assert (recorded.data.tags["zpipe.ending"], recorded.data.tags["zpipe.exit_code"]) == (

@@ -57,7 +57,6 @@ def run_alone(folder: Path, how: str) -> dict[str, Any]:
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=900,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tests.support.plans import make_plan
-from tests.support.process import REPOSITORY, SMALL, Run, environment, processes_mentioning, start, zpipe
+from tests.support.process import REPOSITORY, SMALL, Run, finish, processes_mentioning, start, verb, zpipe
 from tests.support.series import recorded, run_id_of, written
 from tests.support.server import Server
 from tests.support.store import Store
@@ -47,11 +47,8 @@ def trained(cwd: Path, text_file: Path, uri: str, *more: str, folder: str = "run
     )
 
 
-def record(folder: Path) -> subprocess.CompletedProcess[str]:
-    argv = [sys.executable, "-m", "zpipe", "record", str(folder)]
-    return subprocess.run(
-        argv, cwd=folder.parent, env=environment(), capture_output=True, text=True, timeout=300, check=False
-    )
+def record(folder: Path) -> Run:
+    return verb(folder.parent, "record", str(folder), folder=folder)
 
 
 @pytest.fixture(scope="module")
@@ -85,10 +82,10 @@ def test_a_server_that_is_down_for_the_whole_run(
     run = trained(tmp_path, text_file, server.uri)
     assert run.exit_code == 6, run.explain()
     assert "zpipe record" in run.stdout
-    assert record(run.folder).returncode == 6
+    assert record(run.folder).exit_code == 6
     server.start()
     done = record(run.folder)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.exit_code == 0, done.explain()
     assert_equals_twin(run, twin, server)
 
 
@@ -112,8 +109,8 @@ def test_a_server_that_is_killed_in_the_middle_and_comes_back(
     offset = json.loads((folder / "record.json").read_text())["offset"]
     wait_until_recorded(folder, offset)
     process.send_signal(signal.SIGTERM)
-    stdout, stderr = process.communicate(timeout=300)
-    assert process.returncode == 143, stdout + stderr
+    run = finish(process, folder)
+    assert run.exit_code == 143, run.explain()
     assert recorded(server.client(), run_id_of(folder)) == written(folder)
     assert server.client().get_run(run_id_of(folder)).info.status == "KILLED"
 
@@ -139,7 +136,7 @@ def kill_all(process: subprocess.Popen[str]) -> None:
 def assert_all_is_recorded(folder: Path, cwd: Path) -> None:
     """Every whole line that was written before the kill is in MLflow, and the run is closed, once."""
     done = record(folder)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.exit_code == 0, done.explain()
     runs = [run for run in Store(cwd).runs() if run.data.tags["zpipe.run_dir"] == str(folder)]
     assert len(runs) == 1
     is_done = '"name": "done"' in (folder / "events.jsonl").read_text()

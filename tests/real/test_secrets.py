@@ -1,7 +1,5 @@
 """Secrets reach neither the run folder nor the terminal nor MLflow nor the archive of a bug report."""
 
-import subprocess
-import sys
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.process import REPOSITORY, SMALL, Run, environment, zpipe
+from tests.support.process import REPOSITORY, SMALL, Run, environment, verb, zpipe
 from tests.support.server import Server
 
 pytestmark = pytest.mark.real
@@ -35,7 +33,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @dataclass(frozen=True)
 class Failed:
     run: Run
-    report: subprocess.CompletedProcess[str]
+    report: Run
     archive: Path
 
 
@@ -58,10 +56,7 @@ def failed(server: Server, text_file: Path, tmp_path_factory: pytest.TempPathFac
         f"tracking.tags.access_token={TAG_TOKEN}",
         **env,
     )
-    argv = [sys.executable, "-m", "zpipe", "report", str(run.folder), "--output", "bug.tar.gz"]
-    report = subprocess.run(
-        argv, cwd=cwd, env=environment(**env), capture_output=True, text=True, timeout=300, check=False
-    )
+    report = verb(cwd, "report", str(run.folder), "--output", "bug.tar.gz", folder=run.folder, **env)
     return Failed(run, report, cwd / "bug.tar.gz")
 
 
@@ -108,7 +103,7 @@ def test_none_is_in_mlflow(failed: Failed, server: Server) -> None:
 
 
 def test_the_archive_has_what_a_bug_report_needs(failed: Failed) -> None:
-    assert failed.report.returncode == 0, failed.report.stdout + failed.report.stderr
+    assert failed.report.exit_code == 0, failed.report.explain()
     with tarfile.open(failed.archive) as archive:
         names = [name.partition("/")[2] for name in archive.getnames()]
     wanted = {"README.txt", "plan.json", "ds_config.json", "config.yaml", "result.json", "events.jsonl"}
@@ -131,7 +126,7 @@ def test_the_archive_has_none_of_them(failed: Failed, tmp_path: Path) -> None:
 
 def test_an_archive_that_exists_is_not_overwritten(failed: Failed) -> None:
     before = failed.archive.read_bytes()
-    argv = [sys.executable, "-m", "zpipe", "report", str(failed.run.folder), "--output", str(failed.archive)]
-    again = subprocess.run(argv, env=environment(), capture_output=True, text=True, check=False)
-    assert again.returncode == 2
+    run = failed.run.folder
+    again = verb(run.parent, "report", str(run), "--output", str(failed.archive), folder=run)
+    assert again.exit_code == 2
     assert failed.archive.read_bytes() == before

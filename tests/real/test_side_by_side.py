@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.process import SMALL, Run, start
+from tests.support.process import SMALL, finish, start
 from tests.support.store import Store
 
 pytestmark = pytest.mark.real
@@ -23,10 +23,7 @@ def test_two_runs_side_by_side_do_not_meet(libaio: None, text_file: Path, tmp_pa
     running = [
         start(tmp_path, *common, "launcher.nproc_per_node=2", f"hydra.run.dir={folder}") for folder in folders
     ]
-    outputs = [process.communicate(timeout=300) for process in running]
-    losses = []
-    for folder, process, (stdout, stderr) in zip(folders, running, outputs, strict=True):
-        assert process.returncode == 0, stdout + stderr
-        losses.append(Run(0, stdout, stderr, folder).series("loss"))
-    assert losses[0] == losses[1]
+    one, two = (finish(process, folder) for process, folder in zip(running, folders, strict=True))
+    assert one.exit_code == two.exit_code == 0, one.explain() + two.explain()
+    assert one.series("loss") == two.series("loss")
     assert [run.info.status for run in Store(tmp_path).runs()] == ["FINISHED"] * 2

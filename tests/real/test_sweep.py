@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ import psutil
 import pytest
 
 from tests.support.browser import picture, text_of
-from tests.support.process import SMALL, Run, environment, processes_mentioning, start, sweep
+from tests.support.process import SMALL, Run, finish, processes_mentioning, start, sweep, verb
 from tests.support.store import Store
 
 pytestmark = pytest.mark.real
@@ -76,19 +75,6 @@ def wait_for(process: subprocess.Popen[str], file: Path, words: str) -> None:
         time.sleep(0.02)
 
 
-def zpipe_verb(cwd: Path, *arguments: str, folder: Path) -> Run:
-    done = subprocess.run(
-        [sys.executable, "-m", "zpipe", *arguments],
-        cwd=cwd,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=1200,
-        check=False,
-    )
-    return Run(done.returncode, done.stdout, done.stderr, folder)
-
-
 @pytest.fixture(scope="module")
 def resumed(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> Resumed:
     """Twelve points; the process is killed within the seventh; resumed from another folder."""
@@ -107,7 +93,7 @@ def resumed(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> Resume
     kill_within_a_point(process, folder, done=6)
     before = Store(cwd).runs()
     elsewhere = tmp_path_factory.mktemp("elsewhere")
-    return Resumed(folder, before, zpipe_verb(elsewhere, "sweep", "resume", str(folder), folder=folder))
+    return Resumed(folder, before, verb(elsewhere, "sweep", "resume", str(folder), folder=folder))
 
 
 def test_the_kill_left_six_points_and_a_half(resumed: Resumed) -> None:
@@ -181,7 +167,7 @@ def test_the_report_is_in_mlflow(resumed: Resumed) -> None:
 
 def test_resuming_again_runs_nothing(resumed: Resumed) -> None:
     lines = len(ended(resumed.folder))
-    again = zpipe_verb(resumed.folder.parent, "sweep", "resume", str(resumed.folder), folder=resumed.folder)
+    again = verb(resumed.folder.parent, "sweep", "resume", str(resumed.folder), folder=resumed.folder)
     assert again.exit_code == 0, again.explain()
     assert len(ended(resumed.folder)) == lines
     assert len(resumed.store.runs()) == 14
@@ -200,7 +186,7 @@ def test_the_report_opens_in_a_browser(resumed: Resumed, browser: Any) -> None:
 
 
 def test_a_new_sweep_into_its_folder_is_refused(resumed: Resumed) -> None:
-    again = zpipe_verb(
+    again = verb(
         resumed.folder.parent, "-m", "stage=2,3", f"hydra.sweep.dir={resumed.folder}", folder=resumed.folder
     )
     assert again.exit_code == 2
@@ -215,7 +201,7 @@ def test_a_failing_point_does_not_take_the_others_along(text_file: Path, tmp_pat
     assert [point["ending"] for point in points] == ["refused", "finished"]
     assert run.stderr.startswith("Refused: 1 of 2 points")
     assert sorted(run.info.status for run in Store(tmp_path).runs()) == ["FAILED", "FINISHED"]
-    again = zpipe_verb(tmp_path, "sweep", "resume", str(run.folder), folder=run.folder)
+    again = verb(tmp_path, "sweep", "resume", str(run.folder), folder=run.folder)
     assert again.exit_code == 5
     assert [line["ending"] for line in ended(run.folder)] == ["refused", "finished", "refused"]
 
@@ -233,11 +219,11 @@ def test_ctrl_c_ends_the_whole_sweep(text_file: Path, tmp_path: Path) -> None:
     process = start(tmp_path, "-m", *overrides, f"hydra.sweep.dir={folder}")
     wait_for(process, folder / "0" / "events.jsonl", '"event": "metrics"')
     process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=300)
-    assert process.returncode == 130, stdout + stderr
+    run = finish(process, folder)
+    assert run.exit_code == 130, run.explain()
     assert not (folder / "1").exists()
     assert [run.info.status for run in Store(tmp_path).runs()] == ["KILLED", "KILLED"]
-    assert f"zpipe sweep resume {folder}" in stdout
+    assert f"zpipe sweep resume {folder}" in run.stdout
 
 
 @pytest.mark.parametrize(
@@ -260,7 +246,7 @@ def test_hydras_launchers_and_sweepers_work_and_resume(
     points = json.loads((run.folder / "points.json").read_text())
     assert [point["ending"] for point in points] == ["finished", "finished"]
     assert len(Store(tmp_path).runs()) == 3
-    again = zpipe_verb(tmp_path, "sweep", "resume", str(run.folder), folder=run.folder)
+    again = verb(tmp_path, "sweep", "resume", str(run.folder), folder=run.folder)
     assert again.exit_code == 0, again.explain()
     assert len(ended(run.folder)) == 2
     assert len(Store(tmp_path).runs()) == 3

@@ -92,18 +92,29 @@ def start(
     )
 
 
-def zpipe(cwd: Path, *overrides: str, folder: str = "run", timeout: float = 1800, **env: str) -> Run:
+def finish(process: subprocess.Popen[str], folder: Path) -> Run:
+    """Waits for a started zpipe; kills it if the test is stopped before (its workers then end themselves)."""
+    try:
+        stdout, stderr = process.communicate()
+    except BaseException:
+        process.kill()
+        raise
+    return Run(process.returncode, stdout, stderr, folder)
+
+
+def zpipe(cwd: Path, *overrides: str, folder: str = "run", **env: str) -> Run:
     """Runs zpipe in `cwd` to its end, with the run folder at `cwd/folder`."""
-    process = start(cwd, *overrides, f"hydra.run.dir={cwd / folder}", **env)
-    stdout, stderr = process.communicate(timeout=timeout)
-    return Run(process.returncode, stdout, stderr, cwd / folder)
+    return finish(start(cwd, *overrides, f"hydra.run.dir={cwd / folder}", **env), cwd / folder)
 
 
-def sweep(cwd: Path, *overrides: str, timeout: float = 1800, **env: str) -> Run:
+def sweep(cwd: Path, *overrides: str, **env: str) -> Run:
     """Runs a multirun whose points are in `cwd/sweep/0`, `cwd/sweep/1`, …"""
-    process = start(cwd, "-m", *overrides, f"hydra.sweep.dir={cwd / 'sweep'}", **env)
-    stdout, stderr = process.communicate(timeout=timeout)
-    return Run(process.returncode, stdout, stderr, cwd / "sweep")
+    return finish(start(cwd, "-m", *overrides, f"hydra.sweep.dir={cwd / 'sweep'}", **env), cwd / "sweep")
+
+
+def verb(cwd: Path, *arguments: str, folder: Path, **env: str) -> Run:
+    """Runs one of zpipe's commands on a run folder or a sweep folder."""
+    return finish(start(cwd, *arguments, **env), folder)
 
 
 def wait_for_step(process: subprocess.Popen[str], folder: Path, seconds: float = 120) -> None:
