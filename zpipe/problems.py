@@ -1,13 +1,12 @@
 """Problems of the user's input: collected first, then refused all at once."""
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One reason to refuse: which key, what was given, what is allowed and what mends it."""
+    """One reason to refuse: the key, the given value, what is allowed and the override that fixes it."""
 
     key: str
     value: object
@@ -41,24 +40,26 @@ def refuse_if_any(problems: Iterable[Problem]) -> None:
 
 
 def nearest(name: str, known: Iterable[str], most: int = 3) -> list[str]:
-    """The known names that look most like the given one, best first; empty if none is near.
+    """The known names that are most similar to the given one, best first; empty if none is similar.
 
-    Names that one slip of a finger explains leave all others out.
+    If some are one typing error away, only these are returned.
     """
+    from rapidfuzz import fuzz, process  # only refusals need it
+
     names = list(known)
-    slips = [each for each in names if one_edit_apart(name, each)]
-    return slips[:most] or difflib.get_close_matches(name, names, n=most, cutoff=0.6)
+    one_error_away = [each for each in names if one_edit_apart(name, each)]
+    if one_error_away:
+        return one_error_away[:most]
+    return [
+        match for match, _, _ in process.extract(name, names, scorer=fuzz.ratio, limit=most, score_cutoff=65)
+    ]
 
 
 def one_edit_apart(one: str, other: str) -> bool:
-    """Whether one character more, less or other, or two that changed places, make the one of the other."""
-    if one == other or abs(len(one) - len(other)) > 1:
-        return False
-    pairs = enumerate(zip(one, other, strict=False))
-    first = next((at for at, (left, right) in pairs if left != right), min(len(one), len(other)))
-    left, right = one[first:], other[first:]
-    swapped = left[:2] == right[:2][::-1] and left[2:] == right[2:]
-    return swapped or left[1:] == right or left == right[1:] or left[1:] == right[1:]
+    """Whether the names differ by one inserted, missing or wrong character, or by two swapped neighbors."""
+    from rapidfuzz.distance import OSA
+
+    return OSA.distance(one, other, score_cutoff=1) == 1
 
 
 def _shown(value: object) -> str:

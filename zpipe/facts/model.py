@@ -2,11 +2,11 @@
 
 import json
 import math
-import os
-import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError, safe_open
 
 from zpipe.plan.plan import ModelFacts
 from zpipe.problems import Problem, Refusal, refuse_if_any
@@ -144,26 +144,17 @@ def _dense_decoder(config: Mapping[str, Any]) -> list[int]:
 
 
 def _numels_from_safetensors(folder: Path) -> list[int] | None:
-    """From the JSON header that opens each file: 8 bytes of length, little-endian, then the JSON."""
+    """Reads the headers of the weight files, not the weights."""
     numels: list[int] = []
     for path in sorted(folder.glob("*.safetensors")):
         try:
-            numels += _shapes_of(path)
-        except (ValueError, KeyError, TypeError, AttributeError, struct.error):
-            reason = (
-                f"{path.name} is no safetensors file: was it downloaded whole, or is it a pointer of git-lfs?"
-            )
+            with safe_open(path, framework="np") as file:
+                numels += [math.prod(file.get_slice(name).get_shape()) for name in file.offset_keys()]
+        except (SafetensorError, OSError) as error:
+            hint = "it may be an incomplete download or a git-lfs pointer"
+            reason = f"cannot read {path.name}: {error}; {hint}"
             raise Refusal([_model_problem(str(folder), reason)]) from None
     return numels or None
-
-
-def _shapes_of(path: Path) -> list[int]:
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        if length > path.stat().st_size:
-            raise ValueError("the header is longer than the file")
-        header = json.loads(file.read(length))
-    return [math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__"]
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -178,14 +169,14 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def _cached_snapshot(repository: str) -> Path | None:
-    home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
-    cache = Path(os.environ.get("HF_HUB_CACHE", home / "hub")).expanduser()
-    entry = cache / f"models--{repository.replace('/', '--')}"
-    reference = entry / "refs" / "main"
-    if not reference.is_file():
-        return None
-    snapshot = entry / "snapshots" / reference.read_text().strip()
-    return snapshot if (snapshot / "config.json").is_file() else None
+    from huggingface_hub import try_to_load_from_cache  # slow to import, and only hub ids need it
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        config = try_to_load_from_cache(repository, "config.json")
+    except HFValidationError:
+        raise Refusal([_model_problem(repository, "neither a folder nor a valid hub id")]) from None
+    return Path(config).parent if isinstance(config, str) else None
 
 
 def _model_problem(value: str, reason: str) -> Problem:
