@@ -62,6 +62,7 @@ def complete(base: Path, folders: list[Path]) -> int:
     """Runs that are finished, with every point and the artifacts, one for each folder."""
     client = open_client(default_uri(base))
     experiment = client.get_experiment_by_name("zpipe")
+    assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])
     assert len({run.data.tags["zpipe.run_dir"] for run in runs}) == len(runs) == len(folders)
     return sum(

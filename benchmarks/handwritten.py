@@ -10,6 +10,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,12 +24,12 @@ class Clock(TrainerCallback):
     def __init__(self) -> None:
         self.rows: list[tuple[int, float, float]] = []
 
-    def on_log(self, args, state, control, logs=None, **kwargs) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, *, logs: dict[str, float], **more: Any) -> None:
         if "loss" in logs:
             self.rows.append((state.global_step, time.time(), logs["loss"]))
 
 
-def collate(rows: list[dict]) -> dict[str, torch.Tensor]:
+def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
     names = ("input_ids", "labels")
     return {name: torch.from_numpy(np.stack([row[name] for row in rows]).astype(np.int64)) for name in names}
 

@@ -15,11 +15,12 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from zpipe.machine.hardware import detect
 
 ROOT = Path("outputs") / "benchmarks" / "overhead"
-SIZES = {
+SIZES: dict[str, dict[str, Any]] = {
     "llama3_1b": {"overrides": ["data.max_length=2048", "batch.per_device_train_batch_size=4"], "steps": 100},
     "tiny": {"overrides": ["data.max_length=128", "batch.per_device_train_batch_size=4"], "steps": 24},
 }

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 COMMON = [
     "model=llama3_1b",
@@ -53,9 +54,9 @@ def run(name: str, overrides: list[str], root: Path) -> dict[str, object]:
         process.terminate()
         code = process.wait()
     result = folder / "result.json"
-    outcome = (
-        json.loads(result.read_text()) if result.is_file() else {"ending": f"exit {code}", "summary": {}}
-    )
+    outcome: dict[str, Any] = {"ending": f"exit {code}", "summary": {}}
+    if result.is_file():
+        outcome = json.loads(result.read_text())
     events = folder / "events.jsonl"
     overflows = [line for line in events.open() if '"event": "overflow"' in line] if events.is_file() else []
     return {"ending": outcome["ending"], "overflows": len(overflows), **outcome["summary"]}

@@ -82,8 +82,8 @@ def train(steps: int, logging_steps: int, folder: Path) -> dict[str, Times]:
             super().__init__(*arguments, **more)
             self.add_callback(timed(MLflowCallback, times["MLflowCallback"], with_both=True))
 
-    trainer_module.EventCallback = timed(EventCallback, times["zpipe"], with_both=False)  # type: ignore[misc]
-    trainer_module.Trainer = Both
+    ours = timed(EventCallback, times["zpipe"], with_both=False)
+    vars(trainer_module).update(EventCallback=ours, Trainer=Both)
     overrides = [*OVERRIDES, f"train.max_steps={steps}", f"train.logging_steps={logging_steps}"]
     composed = compose_once(rewrite(overrides))
     plan = compile_plan(composed.experiment, folder, overrides, detect())

@@ -65,7 +65,7 @@ def _read_when_empty() -> dict[str, Any]:
     """What DeepSpeedConfig makes of a JSON with nothing but a batch size and empty blocks."""
     from deepspeed.runtime.config import DeepSpeedConfig
 
-    zero = {"offload_optimizer": {}, "offload_param": {}, "zenflow": {}}
+    zero: dict[str, Any] = {"offload_optimizer": {}, "offload_param": {}, "zenflow": {}}
     batch = dict.fromkeys(
         ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps"), 1
     )

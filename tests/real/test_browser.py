@@ -33,7 +33,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> Run:
         "checkpoint.save_steps=20",
         "tracking.run_name=page",
         f"data.path={text_file}",
-        **fp16_on_cpu(),
+        env=fp16_on_cpu(),
     )
     assert run.exit_code == 0, run.explain()
     return run

@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import pytest
 
 from tests.support.limits import memory_group, tmpfs
 from tests.support.process import (
+    NOTHING,
     SMALL,
     Run,
     finish,
@@ -51,13 +52,17 @@ class Desk:
         return (*small, steps, f"data.path={self.text_file}", folder, *more)
 
     def start(
-        self, name: str, *more: str, before: Callable[[], None] | None = None, **env: str
+        self,
+        name: str,
+        *more: str,
+        before: Callable[[], None] | None = None,
+        env: Mapping[str, str] = NOTHING,
     ) -> subprocess.Popen[str]:
-        return start(self.cwd, *self.overrides(name, *more), before=before, **env)
+        return start(self.cwd, *self.overrides(name, *more), before=before, env=env)
 
-    def started(self, name: str, *more: str, **env: str) -> subprocess.Popen[str]:
+    def started(self, name: str, *more: str, env: Mapping[str, str] = NOTHING) -> subprocess.Popen[str]:
         """A run that trains."""
-        process = self.start(name, *more, **env)
+        process = self.start(name, *more, env=env)
         wait_for_step(process, self.cwd / name)
         return process
 
@@ -114,7 +119,7 @@ def expect(
 
 
 def test_a_python_error_in_one_of_two_ranks(desk: Desk, name: str) -> None:
-    process = desk.start(name, "launcher.nproc_per_node=2", **with_fault("raise", rank=1, step=3))
+    process = desk.start(name, "launcher.nproc_per_node=2", env=with_fault("raise", rank=1, step=3))
     run = desk.end_of(name, process)
     text = expect(desk, run, "failed", 4, rank=1)
     assert run.result["reason"] == "rank 1: ValueError: a planted fault"
@@ -175,7 +180,7 @@ def test_sigstop_of_a_rank(desk: Desk, name: str) -> None:
     ("number", "ending", "code"), [(signal.SIGINT, "interrupted", 130), (signal.SIGTERM, "terminated", 143)]
 )
 def test_a_signal_to_zpipe(desk: Desk, name: str, number: signal.Signals, ending: str, code: int) -> None:
-    process = desk.started(name, "launcher.nproc_per_node=2", SLURM_JOB_ID="")
+    process = desk.started(name, "launcher.nproc_per_node=2", env={"SLURM_JOB_ID": ""})
     process.send_signal(number)
     expect(desk, desk.end_of(name, process), ending, code)
 
@@ -191,7 +196,7 @@ def test_preemption_without_a_worker_process(desk: Desk, name: str) -> None:
 
 def test_a_rank_that_the_kernel_kills_for_its_memory(desk: Desk, name: str) -> None:
     with memory_group(5 * GIB // 2) as enter:
-        process = desk.start(name, before=enter or limited_memory, **with_fault("hoard", rank=0, step=2))
+        process = desk.start(name, before=enter or limited_memory, env=with_fault("hoard", rank=0, step=2))
         run = desk.end_of(name, process)
     text = expect(desk, run, "host_out_of_memory", 11, rank=0, suggests="train.gradient_checkpointing=true")
     if enter is not None:
@@ -202,7 +207,7 @@ def test_a_rank_that_the_kernel_kills_for_its_memory(desk: Desk, name: str) -> N
 
 
 def test_a_rank_that_is_refused_memory(desk: Desk, name: str) -> None:
-    process = desk.start(name, before=limited_memory, **with_fault("hoard", rank=0, step=2))
+    process = desk.start(name, before=limited_memory, env=with_fault("hoard", rank=0, step=2))
     run = desk.end_of(name, process)
     expect(desk, run, "host_out_of_memory", 11, rank=0)
     assert "MemoryError" in run.result["reason"]
@@ -237,7 +242,7 @@ def test_gradients_that_are_not_numbers(desk: Desk, name: str) -> None:
 
 def test_a_loss_scale_that_cannot_recover(desk: Desk, name: str) -> None:
     stuck = ("precision=fp16", "precision.fp16.initial_scale_power=30", "precision.fp16.min_loss_scale=1e9")
-    run = desk.end_of(name, desk.start(name, *stuck, "precision.fp16.hysteresis=1", **fp16_on_cpu()))
+    run = desk.end_of(name, desk.start(name, *stuck, "precision.fp16.hysteresis=1", env=fp16_on_cpu()))
     expect(desk, run, "loss_scale_stuck", 13, suggests="precision=bf16")
     assert "10 steps in a row overflowed at the lowest loss scale, 1e+09" in run.result["reason"]
     overflows = [event for event in run.events if event["event"] == "overflow"]
@@ -306,7 +311,7 @@ def test_an_operator_that_does_not_compile(desk: Desk, name: str) -> None:
     )
     compiler.chmod(0o755)
     empty = {"TORCH_EXTENSIONS_DIR": str(desk.cwd / "operators"), "CXX": str(compiler)}
-    run = desk.end_of(name, desk.start(name, "offload=cpu_optimizer", **empty))
+    run = desk.end_of(name, desk.start(name, "offload=cpu_optimizer", env=empty))
     text = expect(desk, run, "operator_build", 17, rank=0, suggests="offload=none")
     assert "cpu_adam" in run.result["reason"]
     assert "error: a planted fault" in text

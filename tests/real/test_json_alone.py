@@ -53,7 +53,7 @@ def run_alone(folder: Path, how: str) -> dict[str, Any]:
     script = REPOSITORY / "tests" / "support" / "json_alone.py"
     done = subprocess.run(
         [sys.executable, str(script), str(folder), how],
-        env=environment(MASTER_PORT=str(free_port()), CUDA_VISIBLE_DEVICES=""),
+        env=environment({"MASTER_PORT": str(free_port()), "CUDA_VISIBLE_DEVICES": ""}),
         cwd=folder,
         capture_output=True,
         text=True,

@@ -34,7 +34,7 @@ def test_a_stale_build_lock_is_cleared_and_said(
     for file in (lock, lock.parent):
         os.utime(file, (long_ago, long_ago))
     settings = [*SMALL, "offload=cpu_optimizer", f"data.path={text_file}", "tracking=none"]
-    run = zpipe(tmp_path, *settings, TORCH_EXTENSIONS_DIR=str(own_extensions))
+    run = zpipe(tmp_path, *settings, env={"TORCH_EXTENSIONS_DIR": str(own_extensions)})
     assert run.exit_code == 0, run.explain()
     assert not lock.exists()
     assert "stale_lock_cleared" in [event.get("state") for event in run.events]
@@ -42,7 +42,12 @@ def test_a_stale_build_lock_is_cleared_and_said(
 
 def test_without_libaio_nvme_is_refused_as_a_lack_of_this_machine(text_file: Path, tmp_path: Path) -> None:
     run = zpipe(
-        tmp_path, *SMALL, "stage=3", "offload=nvme", f"data.path={text_file}", LDFLAGS="-no-such-flag"
+        tmp_path,
+        *SMALL,
+        "stage=3",
+        "offload=nvme",
+        f"data.path={text_file}",
+        env={"LDFLAGS": "-no-such-flag"},
     )
     assert run.exit_code == 3, run.explain()
     assert "apt-get install libaio-dev" in run.stderr

@@ -3,6 +3,7 @@
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ def plant(folder: Path, **changes: object) -> Plan:
 def work(plan: Plan) -> Run:
     """Starts the workers of a plan without the parent."""
     done = subprocess.run(
-        plan.launch.argv, env=environment(**plan.launch.env), capture_output=True, text=True, check=False
+        plan.launch.argv, env=environment(plan.launch.env), capture_output=True, text=True, check=False
     )
     return Run(done.returncode, done.stdout, done.stderr, Path(plan.run_dir))
 
@@ -65,8 +66,14 @@ def test_deepspeeds_checkpointing_recomputes_and_changes_no_loss(text_file: Path
 
 def test_tensor_parallel_ranks_train_like_one(text_file: Path, tmp_path: Path) -> None:
     """Two ranks that share every layer see the same sequences as one rank alone, and save a whole model."""
-    common = (*SMALL, f"data.path={text_file}", "tracking=none", "stage=1")
-    common += ("model.config.num_key_value_heads=4", "train.learning_rate=1e-2")
+    common = (
+        *SMALL,
+        f"data.path={text_file}",
+        "tracking=none",
+        "stage=1",
+        "model.config.num_key_value_heads=4",
+        "train.learning_rate=1e-2",
+    )
     alone = zpipe(tmp_path, *common, folder="alone")
     shared = zpipe(
         tmp_path,
@@ -85,7 +92,7 @@ def test_tensor_parallel_ranks_train_like_one(text_file: Path, tmp_path: Path) -
     assert sizes[0] == sizes[1]
 
 
-def _tensors(folder: Path) -> dict:
+def _tensors(folder: Path) -> dict[str, Any]:
     from safetensors.torch import load_file
 
     return load_file(folder / "model" / "model.safetensors")

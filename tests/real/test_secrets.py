@@ -54,9 +54,9 @@ def failed(server: Server, text_file: Path, tmp_path_factory: pytest.TempPathFac
         f"launcher.env.WORKER_API_KEY={WORKER_KEY}",
         f"launcher.env.DATABASE=postgresql://me:{DATABASE_PASSWORD}@host/db",
         f"tracking.tags.access_token={TAG_TOKEN}",
-        **env,
+        env=env,
     )
-    report = verb(cwd, "report", str(run.folder), "--output", "bug.tar.gz", folder=run.folder, **env)
+    report = verb(cwd, "report", str(run.folder), "--output", "bug.tar.gz", folder=run.folder, env=env)
     return Failed(run, report, cwd / "bug.tar.gz")
 
 

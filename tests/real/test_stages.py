@@ -62,7 +62,13 @@ def choices(stage: int, offload: str, precision: str, ranks: int) -> list[str]:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize(("stage", "offload"), VALID)
 def test_trains_as_planned_and_saves_a_model_that_loads(
-    stage: int, offload: str, precision: str, ranks: int, text_file: Path, tmp_path: Path, request
+    stage: int,
+    offload: str,
+    precision: str,
+    ranks: int,
+    text_file: Path,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
 ) -> None:
     if "nvme" in offload:
         request.getfixturevalue("libaio")

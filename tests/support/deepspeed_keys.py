@@ -3,6 +3,8 @@
 import ast
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from zpipe.schema import checkpoint, deepspeed, engine, offload, precision, stage, zenflow
 from zpipe.schema.base import Group
 
@@ -14,7 +16,7 @@ DEPRECATED = {
 }
 
 
-def names(model: type) -> set[str]:
+def names(model: type[BaseModel]) -> set[str]:
     return {field.alias or name for name, field in model.model_fields.items()}
 
 
@@ -103,13 +105,13 @@ def constants(file: str, prefix: str) -> set[str]:
     import deepspeed as package
 
     tree = ast.parse((Path(package.__file__).parent / file).read_text())
-    values = set()
+    values: set[str] = set()
     for node in tree.body:
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
             (target,) = node.targets
             name = getattr(target, "id", "")
             if name.startswith(prefix) and not name.endswith(("_DEFAULT", "_FORMAT")):
-                values.add(node.value.value)
+                values.add(str(node.value.value))
     return values
 
 

@@ -5,14 +5,16 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import psutil
 
+NOTHING: Mapping[str, str] = MappingProxyType({})
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 SMALL = (
@@ -59,7 +61,7 @@ class Run:
         return f"exit {self.exit_code}\n{self.stdout[-3000:]}\n{self.stderr[-3000:]}"
 
 
-def environment(**more: str) -> dict[str, str]:
+def environment(more: Mapping[str, str] = NOTHING) -> dict[str, str]:
     """The environment of a test's zpipe: offline, and with this repository's package."""
     return {**os.environ, "PYTHONPATH": str(REPOSITORY), "HF_HUB_OFFLINE": "1", "COLUMNS": "160", **more}
 
@@ -78,13 +80,16 @@ def with_fault(kind: str, rank: int, step: int) -> dict[str, str]:
 
 
 def start(
-    cwd: Path, *overrides: str, before: Callable[[], None] | None = None, **env: str
+    cwd: Path,
+    *overrides: str,
+    before: Callable[[], None] | None = None,
+    env: Mapping[str, str] = NOTHING,
 ) -> subprocess.Popen[str]:
     """Starts zpipe; `before` runs in the new process, ahead of it."""
     return subprocess.Popen(
         [sys.executable, "-m", "zpipe", *overrides],
         cwd=cwd,
-        env=environment(**env),
+        env=environment(env),
         preexec_fn=before,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -102,19 +107,19 @@ def finish(process: subprocess.Popen[str], folder: Path) -> Run:
     return Run(process.returncode, stdout, stderr, folder)
 
 
-def zpipe(cwd: Path, *overrides: str, folder: str = "run", **env: str) -> Run:
+def zpipe(cwd: Path, *overrides: str, folder: str = "run", env: Mapping[str, str] = NOTHING) -> Run:
     """Runs zpipe in `cwd` to its end, with the run folder at `cwd/folder`."""
-    return finish(start(cwd, *overrides, f"hydra.run.dir={cwd / folder}", **env), cwd / folder)
+    return finish(start(cwd, *overrides, f"hydra.run.dir={cwd / folder}", env=env), cwd / folder)
 
 
-def sweep(cwd: Path, *overrides: str, **env: str) -> Run:
+def sweep(cwd: Path, *overrides: str, env: Mapping[str, str] = NOTHING) -> Run:
     """Runs a multirun whose points are in `cwd/sweep/0`, `cwd/sweep/1`, …"""
-    return finish(start(cwd, "-m", *overrides, f"hydra.sweep.dir={cwd / 'sweep'}", **env), cwd / "sweep")
+    return finish(start(cwd, "-m", *overrides, f"hydra.sweep.dir={cwd / 'sweep'}", env=env), cwd / "sweep")
 
 
-def verb(cwd: Path, *arguments: str, folder: Path, **env: str) -> Run:
+def verb(cwd: Path, *arguments: str, folder: Path, env: Mapping[str, str] = NOTHING) -> Run:
     """Runs one of zpipe's commands on a run folder or a sweep folder."""
-    return finish(start(cwd, *arguments, **env), folder)
+    return finish(start(cwd, *arguments, env=env), folder)
 
 
 def wait_for_step(process: subprocess.Popen[str], folder: Path, seconds: float = 120) -> None:

@@ -26,7 +26,7 @@ from zpipe.schema.json_names import json_key
 from zpipe.schema.optimizer import TORCH_TYPES
 from zpipe.trees import leaves
 
-GROUPS = ("stage", "offload", "precision", "optimizer", "scheduler", "zeropp")
+GROUPS: tuple[str, ...] = ("stage", "offload", "precision", "optimizer", "scheduler", "zeropp")
 GROUPS += ("activation_checkpointing", "compile", "profiler")
 MACHINES = {
     "cpu": CPU,
@@ -66,7 +66,12 @@ def _candidates(node: dict[str, Any]) -> list[Any]:
         return list(node.get("enum", [node.get("const")]))
     if node.get("type") == "array" and node.get("items", {}).get("type") in ("string", "number"):
         return [[value] for value in _candidates(node["items"])]
-    kinds = {"boolean": [True, False], "integer": WHOLE, "number": REAL, "string": ["text"]}
+    kinds: dict[str, list[Any]] = {
+        "boolean": [True, False],
+        "integer": WHOLE,
+        "number": REAL,
+        "string": ["text"],
+    }
     return kinds.get(node.get("type", ""), [])
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.planning import CPU, H200, V100, gpus, plan_of
+from zpipe.machine.hardware import Hardware
 from zpipe.plan.plan import Plan
 from zpipe.runfolder.plan_file import read_plan, write_plan
 
@@ -74,7 +75,7 @@ def test_deepspeed_schedulers_get_at_least_one_step_of_warmup() -> None:
     [(CPU, "fp32"), (gpus(H200), "bf16"), (gpus(V100), "fp16")],
     ids=["cpu", "h200", "v100"],
 )
-def test_precision_auto_follows_the_device(hardware, dtype: str) -> None:
+def test_precision_auto_follows_the_device(hardware: Hardware, dtype: str) -> None:
     config = plan_of(hardware=hardware).ds_config
     assert config["bf16"]["enabled"] == (dtype == "bf16")
     assert config["fp16"]["enabled"] == (dtype == "fp16")

@@ -14,16 +14,17 @@ from zpipe.problems import Problem, Refusal
 from zpipe.schema.data import Data
 from zpipe.train.data import load_sequences, prepare, split
 from zpipe.train.formats import IGNORED, Document, documents
-from zpipe.train.ranks import Rank
+from zpipe.train.ranks import Rank, Reporter
 from zpipe.train.tokens import CHAT_TEMPLATE, SAMPLE, Encoder
 
 EOS = 1
 
 
-class Silent:
+class Silent(Reporter):
     """A reporter that keeps what it was told."""
 
     def __init__(self) -> None:
+        super().__init__(Path(), Rank(1, 1, 2, "launch"))  # a rank that writes no events
         self.said: list[str] = []
 
     def phase(self, name: str, detail: str = "") -> None:
@@ -53,7 +54,7 @@ def write(path: Path, rows: list[Any]) -> str:
 
 def packed(tokenizer: Any, **settings: Any) -> dict[str, Any]:
     path, _ = prepare(Data(**settings), tokenizer, Silent())
-    return datasets.Dataset.from_file(str(path)).with_format("numpy")[:]
+    return dict(datasets.Dataset.from_file(str(path)).with_format("numpy")[:])
 
 
 def refused(tokenizer: Any, **settings: Any) -> Problem:
@@ -284,6 +285,7 @@ def test_the_same_seed_holds_out_the_same_sequences_and_none_is_lost() -> None:
     rows = datasets.Dataset.from_dict({"input_ids": [[number] for number in range(100)]})
     data = Data(eval_fraction=0.1)
     one, again, other = split(rows, data, 7), split(rows, data, 7), split(rows, data, 8)
+    assert one.held_out is not None and again.held_out is not None and other.held_out is not None
     assert len(one.held_out) == 10
     assert one.held_out[:] == again.held_out[:] != other.held_out[:]
     both = [*one.train["input_ids"], *one.held_out["input_ids"]]
@@ -292,7 +294,9 @@ def test_the_same_seed_holds_out_the_same_sequences_and_none_is_lost() -> None:
 
 def test_a_tiny_share_still_holds_out_one_sequence() -> None:
     rows = datasets.Dataset.from_dict({"input_ids": [[1], [2], [3]]})
-    assert len(split(rows, Data(eval_fraction=0.001), 0).held_out) == 1
+    held_out = split(rows, Data(eval_fraction=0.001), 0).held_out
+    assert held_out is not None
+    assert len(held_out) == 1
 
 
 def test_holding_out_everything_is_refused() -> None:
@@ -396,6 +400,6 @@ def test_another_rank_loads_what_rank_0_prepared_for_this_launch(
         experiment = type("E", (), {"data": data, "train": type("T", (), {"seed": 1})})
 
     plan: Any = Plan
-    ours = load_sequences(plan, tokenizer, Rank(0, 0, 2, "launch"), Silent())  # type: ignore[arg-type]
-    theirs = load_sequences(plan, tokenizer, Rank(1, 1, 2, "launch"), Silent())  # type: ignore[arg-type]
+    ours = load_sequences(plan, tokenizer, Rank(0, 0, 2, "launch"), Silent())
+    theirs = load_sequences(plan, tokenizer, Rank(1, 1, 2, "launch"), Silent())
     assert (ours.train[:]["input_ids"] == theirs.train[:]["input_ids"]).all()

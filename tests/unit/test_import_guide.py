@@ -8,7 +8,17 @@ from tests.support.planning import plan_of
 from zpipe.converters.importer import import_files
 from zpipe.converters.reading import read
 
-CLEAN = ("zero1", "zero3", "notebook", "optimizer", "fp16", "fp32", "bf16", "batch", "accumulation")
+CLEAN: tuple[str, ...] = (
+    "zero1",
+    "zero3",
+    "notebook",
+    "optimizer",
+    "fp16",
+    "fp32",
+    "bf16",
+    "batch",
+    "accumulation",
+)
 CLEAN += ("clipping", "communication", "checkpoint", "untested")
 
 

@@ -281,7 +281,7 @@ def test_a_range_test_begins_where_deepspeed_would_begin_it(tmp_path: Path) -> N
 
 
 def test_warmup_steps_of_the_json_are_those_of_the_training(tmp_path: Path) -> None:
-    config = {
+    config: dict[str, Any] = {
         "zero_optimization": {"stage": 2},
         "optimizer": {"type": "AdamW", "params": {"lr": 3e-5}},
         "scheduler": {

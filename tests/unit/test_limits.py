@@ -72,6 +72,7 @@ def recorded(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
     writer.close()
     result = record_run(Path(plan.run_dir), base)
     assert result.ok, result.error
+    assert result.run_id is not None
     client = open_client(default_uri(base))
     return client, client.get_run(result.run_id)
 

@@ -135,9 +135,9 @@ def test_the_ladders_propose_keys_and_options_that_exist() -> None:
                     assert known, override
 
 
-def first_of(name: str, ending: Ending, **where: str) -> list[str]:
+def first_of(name: str, ending: Ending, phase: str = "train") -> list[str]:
     plan, hardware = plan_called(name), PLANS[name][1]
-    given = advise(ending, Situation(plan, **{"phase": "train", "step": 7, **where}), hardware)
+    given = advise(ending, Situation(plan, phase, step=7), hardware)
     return [" ".join(suggestion.overrides) for suggestion in given]
 
 
@@ -242,7 +242,7 @@ def test_the_file_says_what_happened_what_shows_it_and_what_to_try(ending: Endin
 def test_a_run_that_finished_or_was_refused_has_none(tmp_path: Path) -> None:
     plan = plan_of(run_dir=tmp_path)
     for ending in ("finished", "refused"):
-        outcome = Outcome(ending=ending, run_dir=str(tmp_path))  # type: ignore[arg-type]
+        outcome = Outcome(ending=ending, run_dir=str(tmp_path))
         assert write_postmortem(plan, outcome, Evidence(), CPU) is None
     assert list(tmp_path.iterdir()) == []
 

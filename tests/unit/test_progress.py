@@ -164,7 +164,11 @@ def test_the_command_for_another_store_has_its_uri_without_the_password(tmp_path
 
 def test_a_sweep_is_a_line_for_each_point() -> None:
     out = io.StringIO()
-    good = {"ending": "finished", "reason": "", "summary": {"eval_loss": 2.0, "tokens_per_sec": 1234.0}}
+    good: dict[str, Any] = {
+        "ending": "finished",
+        "reason": "",
+        "summary": {"eval_loss": 2.0, "tokens_per_sec": 1234.0},
+    }
     good["summary"]["memory/host_peak_gib"] = 0.25
     bad = {"ending": "failed", "reason": "boom [/red]", "summary": {}}
     points = [

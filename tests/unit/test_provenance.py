@@ -1,7 +1,9 @@
 """Every value says where it came from, and says it truly."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from hydra import compose as hydra_compose
@@ -65,7 +67,7 @@ def composed(overrides: list[str]) -> tuple[dict[str, object], Provenance]:
         config = hydra_compose("config", rewrite(overrides), return_hydra_config=True)
         blocks = OmegaConf.to_container(blocks_of(config), resolve=False)
         assert isinstance(blocks, dict)
-        return dict(leaves(blocks)), provenance_of(loader.recording)
+        return dict(leaves(cast(Mapping[str, Any], blocks))), provenance_of(loader.recording)
 
 
 @given(OVERRIDES)

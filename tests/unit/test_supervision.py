@@ -83,7 +83,7 @@ def test_samples_are_kept_and_those_that_say_something_are_written(tmp_path: Pat
         ({"gpu_used": (40 * GIB,)}, True),
     ],
 )
-def test_a_quiet_run_writes_a_line_a_minute(change: dict, says: bool) -> None:
+def test_a_quiet_run_writes_a_line_a_minute(change: dict[str, Any], says: bool) -> None:
     before = Sample(100.0, 5 * GIB, 10 * GIB, 4 * GIB, 0, 100 * GIB, (20 * GIB,), (80 * GIB,))
     assert is_worth_writing(replace(before, **change), before) is says
 
