@@ -10,8 +10,8 @@ from transformers import TrainerCallback
 
 from zpipe.plan.plan import Plan
 from zpipe.train.engine import check_engine
-from zpipe.train.health import PrecisionHealth, keep_scaling
-from zpipe.train.metrics import WARM_UP_STEPS, LossScale, Skip, Stopwatch, Throughput, read_memory
+from zpipe.train.health import PrecisionHealth, disable_min_scale_error
+from zpipe.train.metrics import WARM_UP_STEPS, LossScale, SkippedStep, Stopwatch, Throughput, read_memory
 from zpipe.train.ranks import Reporter
 
 STEP_EVENT_SECONDS = 1.0
@@ -38,7 +38,7 @@ class EventCallback(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         check_engine(self.trainer, self._plan, self._reporter)
-        keep_scaling(self.trainer.model_wrapped)
+        disable_min_scale_error(self.trainer.model_wrapped)
         self._tell_progress(state.global_step, state.max_steps)
         self._window.restart()
         self.steady.restart()
@@ -58,7 +58,7 @@ class EventCallback(TrainerCallback):
         for watch in (self._window, self.steady):
             watch.add_step(self._sequences * micro_batches)
         if step == WARM_UP_STEPS and state.max_steps > WARM_UP_STEPS:
-            spare_the_collector()
+            freeze_gc()
             self.steady.restart()
         skip = self._loss_scale.end(self.trainer.model_wrapped)
         if skip is not None:
@@ -105,8 +105,8 @@ class EventCallback(TrainerCallback):
         return figures
 
     def _leave_out(self) -> None:
-        self._window.leave_out()
-        self.steady.leave_out()
+        self._window.exclude()
+        self.steady.exclude()
 
     def _check_loss(self, step: int, values: dict[str, Any]) -> None:
         """Says that a loss is not finite, and keeps it from spoiling all that follow."""
@@ -119,7 +119,7 @@ class EventCallback(TrainerCallback):
                 running_sum.zero_()
         self._health.after_log(step, loss)
 
-    def _tell_skipped_step(self, step: int, skip: Skip) -> None:
+    def _tell_skipped_step(self, step: int, skip: SkippedStep) -> None:
         self._reporter.write(
             "overflow",
             step=step,
@@ -140,11 +140,11 @@ class EventCallback(TrainerCallback):
             self._reporter.write("metrics", step=step, values=values)
 
 
-def spare_the_collector() -> None:
-    """Takes what lives until the end out of Python's garbage collection.
+def freeze_gc() -> None:
+    """Excludes all current objects from garbage collection.
 
-    Modules, model and engine are over a million objects: each full collection would halt the training for a
-    third of a second, and none of them would ever be freed.
+    Modules, model and engine are over a million objects that live until the end of the run. Each full
+    collection would visit them all and stall training for a third of a second.
     """
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""Which process of the launch this one is, and how it speaks to the parent."""
+"""The rank of this process, and the writer of its events."""
 
 import os
 from dataclasses import dataclass
@@ -10,17 +10,17 @@ from zpipe.runfolder.event_file import EventWriter, Kind
 
 @dataclass(frozen=True)
 class Rank:
-    """The place of this process in the launch, from the variables that torchrun sets."""
+    """The rank of this process in the launch, from the variables that torchrun sets."""
 
     index: int
     local_index: int
     world_size: int
     launch_id: str
-    """Differs between two launches of one run folder."""
+    """Unique to each launch of a run folder."""
 
     @property
-    def leads(self) -> bool:
-        """Whether this process prepares what all share, and speaks for all."""
+    def is_main(self) -> bool:
+        """Whether this is rank 0, which prepares the data and writes the events for all ranks."""
         return self.index == 0
 
     @classmethod
@@ -37,7 +37,7 @@ class Reporter:
     """Writes events on rank 0 and nothing elsewhere, so that callers need not ask who they are."""
 
     def __init__(self, run_dir: Path, rank: Rank) -> None:
-        self._writer = EventWriter(run_dir) if rank.leads else None
+        self._writer = EventWriter(run_dir) if rank.is_main else None
 
     def write(self, kind: Kind, **fields: Any) -> None:
         if self._writer is not None:
