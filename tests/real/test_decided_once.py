@@ -22,8 +22,7 @@ def counted(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> tuple[
         *SMALL,
         f"data.path={text_file}",
         "tracking.run_name=mine",
-        PYTHONPATH=path,
-        ZPIPE_COUNTS=str(counts),
+        env={"PYTHONPATH": path, "ZPIPE_COUNTS": str(counts)},
     )
     assert run.exit_code == 0, run.explain()
     return run, [tuple(json.loads(line)) for line in counts.read_text().splitlines()]

@@ -44,7 +44,7 @@ def test_json_trains_without_zpipe(name: str, how: str, tmp_path: Path) -> None:
     steps = ["train.max_steps=8", "train.learning_rate=1e-2"]
     planned = zpipe(tmp_path, "plan", *SMALL, *overrides, *steps)
     assert planned.exit_code == 0, planned.explain()
-    said = run_alone(Path(planned.run_dir), how)
+    said = run_alone(planned.folder, how)
     assert said.items() >= expected.items()
     assert said["losses"][-1] < said["losses"][0] - 0.1
 

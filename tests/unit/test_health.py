@@ -1,4 +1,4 @@
-"""When the numbers stop being numbers: what ends a run, after how many steps, and what never does."""
+"""Nonfinite losses and skipped steps: when they end a run, and how they are recorded."""
 
 import json
 import math
@@ -16,19 +16,19 @@ from zpipe.runfolder.json_lines import with_named_numbers
 from zpipe.runfolder.progress import RunProgress
 from zpipe.schema.precision import Precision
 from zpipe.train.health import LossScaleStuckError, NonFiniteLossError, PrecisionHealth
-from zpipe.train.metrics import Skip
+from zpipe.train.metrics import SkippedStep
 
 
 def health(is_fp16: bool, **keys: Any) -> PrecisionHealth:
-    bounds = {"max_skipped_steps_at_min_scale": 3, "max_nonfinite_steps": 4}
-    return PrecisionHealth(Precision(**{**bounds, **keys}), is_fp16)
+    limits = {"max_skipped_steps_at_min_scale": 3, "max_nonfinite_steps": 4}
+    return PrecisionHealth(Precision(**{**limits, **keys}), is_fp16)
 
 
-def skip(at_min_scale: bool = True) -> Skip:
-    return Skip(2.0, 1.0, 1, at_min_scale)
+def skip(at_min_scale: bool = True) -> SkippedStep:
+    return SkippedStep(2.0, 1.0, 1, at_min_scale)
 
 
-def test_skips_in_a_row_at_the_lowest_scale_end_an_fp16_run() -> None:
+def test_consecutive_skips_at_the_lowest_scale_end_an_fp16_run() -> None:
     check = health(is_fp16=True)
     for step in (skip(), skip(), None, skip(), skip()):
         check.after_step(step)
@@ -36,13 +36,13 @@ def test_skips_in_a_row_at_the_lowest_scale_end_an_fp16_run() -> None:
         check.after_step(skip())
 
 
-def test_a_falling_scale_never_ends_a_run() -> None:
+def test_skips_above_the_lowest_scale_never_end_a_run() -> None:
     check = health(is_fp16=True)
     for _ in range(100):
         check.after_step(skip(at_min_scale=False))
 
 
-def test_without_a_loss_scale_skips_in_a_row_mean_that_no_gradient_is_finite() -> None:
+def test_consecutive_skips_end_a_run_without_loss_scaling() -> None:
     check = health(is_fp16=False)
     for step in (skip(), skip(), skip(), None, skip(), skip(), skip()):
         check.after_step(step)
@@ -51,7 +51,7 @@ def test_without_a_loss_scale_skips_in_a_row_mean_that_no_gradient_is_finite() -
 
 
 @pytest.mark.parametrize("every", [1, 10, 500])
-def test_losses_that_are_not_finite_end_a_run_at_the_second_log_at_the_earliest(every: int) -> None:
+def test_nonfinite_losses_end_a_run_from_the_second_log(every: int) -> None:
     check = health(is_fp16=False)
     check.after_log(every, 2.0)
     logs = 0
@@ -62,13 +62,13 @@ def test_losses_that_are_not_finite_end_a_run_at_the_second_log_at_the_earliest(
     assert logs == max(2, math.ceil(4 / every))
 
 
-def test_one_bad_step_in_a_window_is_forgiven() -> None:
+def test_a_single_nonfinite_loss_does_not_end_a_run() -> None:
     check = health(is_fp16=False)
     for log in range(1, 50):
         check.after_log(log * 100, math.inf if log % 2 else 3.0)
 
 
-def test_null_switches_both_off() -> None:
+def test_null_disables_both_limits() -> None:
     off = {"max_skipped_steps_at_min_scale": None, "max_nonfinite_steps": None}
     for is_fp16 in (True, False):
         check = health(is_fp16, **off)
@@ -93,7 +93,7 @@ def test_the_table_has_both_kinds_of_events() -> None:
     json.dumps(rows)
 
 
-def test_an_event_that_found_no_room_costs_only_itself(tmp_path: Path) -> None:
+def test_an_event_that_does_not_fit_is_the_only_one_lost(tmp_path: Path) -> None:
     writer = EventWriter(tmp_path)
     writer.write("notice", text="before")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -103,7 +103,7 @@ def test_cached_hub_model_is_read_without_torch(tmp_path: Path) -> None:
     (cached / "refs").mkdir()
     (cached / "refs" / "main").write_text("abc")
     code = (
-        "import sys; from zpipe.facts.model import model_facts; from zpipe.schema.surroundings import Model;"
+        "import sys; from zpipe.facts.model import model_facts; from zpipe.schema.model import Model;"
         "print([model_facts(Model(name_or_path=name)).parameters for name in ('org/small', 'org/unseen')]);"
         "sys.exit('torch' in sys.modules)"
     )

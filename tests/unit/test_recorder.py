@@ -43,7 +43,7 @@ def client(base: Path) -> Any:
 def write_events(plan: Plan, *events: tuple[str, dict[str, Any]]) -> None:
     writer = EventWriter(Path(plan.run_dir))
     for kind, fields in events:
-        writer.write(kind, **fields)  # type: ignore[arg-type]
+        writer.write(kind, **fields)
     writer.close()
 
 
@@ -120,7 +120,10 @@ def recorded(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     )
     (Path(plan.run_dir) / "extra.txt").write_text("extra")
     result = thread.finish(
-        "FINISHED", SECONDS, files=["extra.txt", "absent.txt"], tags={"zpipe.ending": "finished"}
+        "FINISHED",
+        SECONDS,
+        files=[Path(plan.run_dir) / name for name in ("extra.txt", "absent.txt")],
+        tags={"zpipe.ending": "finished"},
     )
     assert (result.ok, result.error) == (True, None)
     assert result.run_id == thread.run_id

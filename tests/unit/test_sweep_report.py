@@ -9,7 +9,7 @@ from zpipe.sweep.definition import Definition, write_definition
 from zpipe.sweep.figures import Survey, survey
 from zpipe.sweep.ledger import Attempt
 from zpipe.sweep.report import write_report
-from zpipe.terminal.summary import as_written
+from zpipe.terminal.units import as_written
 
 SPEEDS = {("2", "5e7"): 100.0, ("2", "5e8"): 90.0, ("3", "5e7"): 60.0}
 MEMORY = {("2", "5e7"): 30.0, ("2", "5e8"): 34.0, ("3", "5e7"): 20.0}

@@ -1,1 +1,1 @@
-"""The training worker: the only room that knows torch. It reads the plan and writes events."""
+"""The training worker: the only package that imports torch. It reads the plan and writes events."""

@@ -6,13 +6,13 @@ import sys
 from pathlib import Path
 
 from zpipe.exits import Exit
-from zpipe.train.parent_watch import end_with_parent
+from zpipe.train.parent_watch import exit_with_parent
 from zpipe.train.worker import leave_group, run
 
 if __name__ == "__main__":
-    # The supervisor asks for the stack of a rank that hangs.
+    # The supervisor requests the stack trace of a hanging rank with this signal.
     faulthandler.register(signal.SIGUSR2, all_threads=False)
-    end_with_parent()
+    exit_with_parent()
     code = run(Path(sys.argv[1]))
     if code == Exit.FINISHED:
         leave_group()

@@ -13,8 +13,8 @@ from zpipe.runfolder.event_file import Reporter
 from zpipe.runfolder.events import CheckpointSaved, Metrics, NonFiniteLoss, Overflow, StepReached
 from zpipe.runfolder.plan_file import folder_of
 from zpipe.train.engine import check_engine
-from zpipe.train.health import PrecisionHealth, keep_scaling
-from zpipe.train.metrics import WARM_UP_STEPS, LossScale, Skip, Stopwatch, Throughput, read_memory
+from zpipe.train.health import PrecisionHealth, disable_min_scale_error
+from zpipe.train.metrics import WARM_UP_STEPS, LossScale, SkippedStep, Stopwatch, Throughput, read_memory
 
 STEP_EVENT_SECONDS = 1.0
 
@@ -41,7 +41,7 @@ class EventCallback(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         check_engine(self.trainer, self._plan, self._reporter)
-        keep_scaling(self.trainer.model_wrapped)
+        disable_min_scale_error(self.trainer.model_wrapped)
         self._report_step(state.global_step, state.max_steps)
         self._window.restart()
         self.steady.restart()
@@ -109,8 +109,8 @@ class EventCallback(TrainerCallback):
         return figures
 
     def _leave_out(self) -> None:
-        self._window.leave_out()
-        self.steady.leave_out()
+        self._window.exclude()
+        self.steady.exclude()
 
     def _check_loss(self, step: int, values: dict[str, Any]) -> None:
         """Reports a loss that is not finite, and keeps it out of the losses that follow."""
@@ -124,7 +124,7 @@ class EventCallback(TrainerCallback):
                 running_sum.zero_()
         self._health.after_log(step, loss)
 
-    def _report_overflow(self, step: int, skip: Skip) -> None:
+    def _report_overflow(self, step: int, skip: SkippedStep) -> None:
         self._reporter.report(
             Overflow(
                 step=step,

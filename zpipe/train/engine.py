@@ -1,4 +1,4 @@
-"""Holds what DeepSpeed, accelerate and the Trainer really run against the plan."""
+"""Compares the settings that DeepSpeed, accelerate and the Trainer run with to the plan."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 from zpipe.plan.plan import Plan
 from zpipe.runfolder import events
 from zpipe.runfolder.event_file import Reporter
-from zpipe.train.engine_settings import MISSING, parsed, running
+from zpipe.train.engine_settings import MISSING, parsed_value, running_values
 from zpipe.trees import leaves
 
 COSMETIC = (
@@ -24,16 +24,16 @@ COSMETIC = (
     "wandb",
     "comet",
 )
-"""Top-level keys and blocks that change neither memory nor results."""
+"""Top-level keys and blocks that affect neither memory use nor results."""
 
 
 class EngineDiffersError(RuntimeError):
-    """What runs is not what was planned."""
+    """The engine runs with other settings than the plan's."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One setting that runs with another value than the plan's."""
+    """A setting whose value in the engine differs from the plan."""
 
     key: str
     planned: Any
@@ -49,14 +49,14 @@ class Difference:
         )
 
     def __str__(self) -> str:
-        real = "not read at all" if self.real is MISSING else f"runs with {_shown(self.real)}"
+        real = "not read by DeepSpeed" if self.real is MISSING else f"runs with {_shown(self.real)}"
         return f"{self.key}: planned {_shown(self.planned)}, {real}"
 
 
 def check_engine(trainer: Any, plan: Plan, reporter: Reporter) -> None:
-    """Reports every difference. Raises EngineDiffersError where the plan's `strict` asks for it.
+    """Reports every difference; raises EngineDiffersError if the plan's `strict` requires it.
 
-    To be called on every rank, once the engine exists: all ranks come to the same result.
+    Call this on every rank once the engine exists. All ranks reach the same result.
     """
     found = list(differences(trainer, plan))
     for each in found:
@@ -65,17 +65,17 @@ def check_engine(trainer: Any, plan: Plan, reporter: Reporter) -> None:
     fatal = [each for each in found if strict or (strict is None and each.is_serious)]
     if fatal:
         listed = "; ".join(map(str, fatal))
-        raise EngineDiffersError(f"DeepSpeed does not run what was planned (strict=false goes on): {listed}")
+        raise EngineDiffersError(f"DeepSpeed differs from the plan (strict=false trains anyway): {listed}")
 
 
 def differences(trainer: Any, plan: Plan) -> Iterator[Difference]:
-    """First what DeepSpeed read from the JSON, then what runs."""
+    """Differences in the parsed JSON first, then in the running engine."""
     engine = trainer.model_wrapped
     for key, planned in leaves(plan.ds_config):
-        real = parsed(engine, key)
+        real = parsed_value(engine, key)
         if planned not in ("auto", {}) and not _same(planned, real):
             yield Difference(key, planned, real)
-    for key, (planned, real) in running(engine, trainer, plan).items():
+    for key, (planned, real) in running_values(engine, trainer, plan).items():
         if not _same(planned, real):
             yield Difference(key, planned, real)
 

@@ -1,4 +1,4 @@
-"""Reads settings out of a running DeepSpeed engine, by their names in the JSON."""
+"""Reads settings from a running DeepSpeed engine by their keys in the JSON."""
 
 from collections.abc import Callable, Mapping
 from enum import Enum
@@ -11,7 +11,7 @@ from zpipe.plan.plan import Plan
 from zpipe.trees import value_at
 
 MISSING = object()
-"""Stands for a key that DeepSpeed did not read."""
+"""Marks a key that DeepSpeed did not read."""
 
 SHORT_NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 
@@ -49,10 +49,10 @@ BLOCKS: dict[str, Source] = {
     },
     "scheduler": lambda config: {"type": config.scheduler_name, "params": config.scheduler_params},
 }
-"""Where DeepSpeedConfig keeps what it read from each block (deepspeed/runtime/config.py)."""
+"""Where DeepSpeedConfig stores the values of each block (deepspeed/runtime/config.py)."""
 
 UNPARSED = ("vocabulary_size",)
-"""Read from the JSON itself when it is needed."""
+"""Keys that DeepSpeed reads directly from the JSON when it needs them."""
 
 RUNNING: dict[str, tuple[str, ...]] = {
     "zero_optimization.reduce_bucket_size": ("reduce_bucket_size",),
@@ -65,11 +65,11 @@ RUNNING: dict[str, tuple[str, ...]] = {
     "zero_optimization.stage3_prefetch_bucket_size": ("prefetch_elements",),
     "gradient_clipping": ("clip_grad",),
 }
-"""Attributes of ZeRO's optimizers that act, whatever the configuration says."""
+"""Attributes of the ZeRO optimizers that take effect, regardless of the configuration."""
 
 
-def parsed(engine: Any, key: str) -> Any:
-    """What DeepSpeed read for a dotted key of the JSON; MISSING if it read nothing of that name."""
+def parsed_value(engine: Any, key: str) -> Any:
+    """The value that DeepSpeed read for a dotted key of the JSON, or MISSING if it did not read the key."""
     name, _, rest = key.partition(".")
     if name in UNPARSED:
         return engine._config._param_dict.get(name, MISSING)
@@ -83,13 +83,13 @@ def parsed(engine: Any, key: str) -> Any:
     return _plain(source)
 
 
-def running(engine: Any, trainer: Any, plan: Plan) -> dict[str, tuple[Any, Any]]:
-    """For each setting that can be seen at work: what was planned and what is."""
+def running_values(engine: Any, trainer: Any, plan: Plan) -> dict[str, tuple[Any, Any]]:
+    """The planned and the actual value of each setting that can be read from the running objects."""
     zero = plan.ds_config["zero_optimization"]
-    readings = {
+    values = {
         "optimizer class": (plan.engine.optimizer, _optimizer_class(engine)),
         "scheduler class": (plan.engine.scheduler, _scheduler_class(engine, trainer)),
-        "parameter format": (plan.engine.dtype, _plain(next(engine.module.parameters()).dtype)),
+        "parameter dtype": (plan.engine.dtype, _plain(next(engine.module.parameters()).dtype)),
         "optimizer offload": (_device(zero, "offload_optimizer"), _optimizer_offload(engine)),
         "parameter offload": (_device(zero, "offload_param"), _parameter_offload(engine)),
         "zero_optimization.stage": (zero["stage"], int(engine.zero_optimization_stage())),
@@ -100,8 +100,8 @@ def running(engine: Any, trainer: Any, plan: Plan) -> dict[str, tuple[Any, Any]]
         for attribute in attributes:
             real = getattr(engine.optimizer, attribute, None)
             if planned not in (None, "auto") and real is not None:
-                readings[key] = (planned, _plain(real))
-    return readings
+                values[key] = (planned, _plain(real))
+    return values
 
 
 def _device(zero: Mapping[str, Any], block: str) -> str:
@@ -133,7 +133,7 @@ def _parameter_offload(engine: Any) -> str:
 
 
 def _get(source: Any, name: str) -> Any:
-    """A key of a mapping, a field of a pydantic model by name or alias, or an attribute."""
+    """A key of a mapping, a field of a pydantic model (by name or alias) or an attribute."""
     if isinstance(source, Mapping):
         return source.get(name, MISSING)
     for field, info in getattr(type(source), "model_fields", {}).items():
@@ -143,7 +143,7 @@ def _get(source: Any, name: str) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """As the JSON would say it."""
+    """The value as written in the JSON."""
     if isinstance(value, torch.dtype):
         return SHORT_NAMES.get(value, str(value))
     if isinstance(value, Enum):

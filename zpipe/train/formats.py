@@ -1,4 +1,4 @@
-"""From rows to documents: ids, and labels that are -100 wherever nothing is to be learned."""
+"""Converts rows of a table to documents: token ids, and labels that are -100 outside the loss."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -6,55 +6,54 @@ from typing import Any
 
 import numpy as np
 
-from zpipe.problems import Refusal
+from zpipe.problems import Problem, Refusal
 from zpipe.schema.data import Data
-from zpipe.train.loss_mask import Piece, Span, encode_spans
-from zpipe.train.machine_errors import raise_if_machine
-from zpipe.train.sources import problem
+from zpipe.train.chat import checked_messages, conversation_spans
+from zpipe.train.loss_mask import EncodedSpan, encode_spans
+from zpipe.train.machine_errors import reraise_machine_error
+from zpipe.train.refusals import data_path_refusal
 from zpipe.train.tokens import Encoder, Ids
 
 IGNORED = -100
-"""The label that transformers' losses skip."""
+"""The label that the losses of transformers ignore."""
 
 COLUMNS = {
     "messages": ("messages",),
     "prompt_completion": ("prompt", "completion"),
     "text": ("text",),
 }
-"""Layouts in the order in which `auto` looks for them."""
+"""The columns of each layout, in the order in which `data.columns=auto` tries them."""
 
 Batch = dict[str, list[Any]]
 
 
 @dataclass(frozen=True)
 class Document:
-    """One example as ids, with a label for each."""
+    """One example: `ids` and `labels`, both of shape (tokens,)."""
 
     ids: Ids
     labels: Ids
 
 
-def choose_layout(data: Data, seen: list[str]) -> str:
-    """Which of COLUMNS the table has; raises Refusal when it has not the one asked for, or none."""
+def choose_layout(data: Data, available: list[str]) -> str:
+    """The layout in COLUMNS to use for these columns; raises Refusal if none fits `data.columns`."""
     candidates = COLUMNS if data.columns == "auto" else {data.columns: COLUMNS[data.columns]}
     for layout, needed in candidates.items():
-        if set(needed) <= set(seen):
+        if set(needed) <= set(available):
             return layout
-    key = "data.path" if data.columns == "auto" else "data.columns"
-    raise problem(
-        data.path if data.columns == "auto" else data.columns,
-        f"no usable columns; the data has {', '.join(seen) or 'none'}",
-        key=key,
-        allowed="; ".join(" and ".join(needed) for needed in candidates.values()),
-    )
+    reason = f"no usable columns; the data has {', '.join(available) or 'none'}"
+    allowed = "; ".join(" and ".join(needed) for needed in candidates.values())
+    if data.columns == "auto":
+        raise data_path_refusal(data.path, reason, allowed=allowed)
+    raise Refusal([Problem("data.columns", data.columns, reason, allowed, "data.columns=auto")])
 
 
 def documents(
     batches: Iterator[Batch], layout: str, data: Data, encoder: Encoder
 ) -> Iterator[list[Document]]:
-    """The documents of each batch. Rows without any text are left out; malformed ones raise Refusal."""
+    """The documents of each batch. Rows without text are skipped; malformed rows raise Refusal."""
     convert: dict[str, Callable[[list[Any], int, Data, Encoder], list[Document]]] = {
-        "text": _from_text,
+        "text": _from_texts,
         "prompt_completion": _from_pairs,
         "messages": _from_messages,
     }
@@ -65,122 +64,61 @@ def documents(
         row += len(rows)
 
 
-def _from_text(rows: list[Any], first: int, data: Data, encoder: Encoder) -> list[Document]:
-    texts = [_text(text, "text", first + at, data) for at, (text,) in enumerate(rows)]
+def _from_texts(rows: list[Any], first: int, data: Data, encoder: Encoder) -> list[Document]:
+    texts = [_text(text, "text", first + index, data) for index, (text,) in enumerate(rows)]
     return [_document([(ids, True)], encoder) for ids in encoder([text for text in texts if text])]
 
 
 def _from_pairs(rows: list[Any], first: int, data: Data, encoder: Encoder) -> list[Document]:
-    prompts = [_text(row[0], "prompt", first + at, data) for at, row in enumerate(rows)]
-    completions = [_text(row[1], "completion", first + at, data) for at, row in enumerate(rows)]
-    on_prompts = not data.completion_only
+    prompts = [_text(row[0], "prompt", first + index, data) for index, row in enumerate(rows)]
+    completions = [_text(row[1], "completion", first + index, data) for index, row in enumerate(rows)]
+    train_on_prompts = not data.completion_only
     pairs = zip(prompts, completions, strict=True)
-    rendered = [[(prompt, on_prompts), (completion, True)] for prompt, completion in pairs]
-    # An empty completion would teach nothing but to stop.
-    return [_document(pieces, encoder) for pieces in encode_spans(rendered, encoder) if len(pieces[1][0])]
+    rendered = [[(prompt, train_on_prompts), (completion, True)] for prompt, completion in pairs]
+    # An empty completion would only train the model to stop.
+    return [_document(spans, encoder) for spans in encode_spans(rendered, encoder) if len(spans[1][0])]
 
 
 def _from_messages(rows: list[Any], first: int, data: Data, encoder: Encoder) -> list[Document]:
     rendered = []
-    for at, (messages,) in enumerate(rows):
+    for index, (messages,) in enumerate(rows):
         if not messages:
             continue
         try:
-            rendered.append(_spans(_checked(messages), encoder, data.completion_only))
-        except Refusal:
-            raise
+            rendered.append(conversation_spans(checked_messages(messages), encoder, data.completion_only))
         except Exception as error:
-            raise_if_machine(error)
-            raise problem(
+            reraise_machine_error(error)
+            raise data_path_refusal(
                 data.path,
-                f"row {first + at} is no conversation that the chat template can render: {error}",
+                f"row {first + index} is not a conversation that the chat template can render: {error}",
                 allowed="messages: a list of {role, content}",
             ) from error
-    return [_document(pieces, encoder, rendered=True) for pieces in encode_spans(rendered, encoder)]
+    return [_document(spans, encoder, rendered=True) for spans in encode_spans(rendered, encoder)]
 
 
 def _text(value: Any, column: str, row: int, data: Data) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise problem(
-            data.path, f"column {column} holds a {type(value).__name__} instead of text in row {row}"
+        raise data_path_refusal(
+            data.path,
+            f"row {row} of column {column} contains a {type(value).__name__}",
+            allowed=f"text in column {column}",
         )
     return value
 
 
-def _checked(messages: Any) -> list[dict[str, Any]]:
-    if isinstance(messages, dict):
-        # Older data sets keep a list of messages as one list for each key.
-        messages = [
-            dict(zip(messages, values, strict=True)) for values in zip(*messages.values(), strict=True)
-        ]
-    for message in messages:
-        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-            raise ValueError("a message has no role")
-        if not isinstance(message.get("content"), str | list):
-            raise ValueError(f"the {message['role']} message has no content")
-    return list(messages)
+def _document(spans: list[EncodedSpan], encoder: Encoder, rendered: bool = False) -> Document:
+    """Joins the spans and appends eos, which counts in the loss if the last span does.
 
-
-def _spans(messages: list[dict[str, Any]], encoder: Encoder, completion_only: bool) -> list[Span]:
-    """The rendered conversation in pieces, each with whether it is to be learned.
-
-    A reply begins where the template would let the model begin it, so the ids before it are the
-    very ids that stand before it in inference.
+    A rendered conversation includes its own prefix, and often its own eos.
     """
-    whole = encoder.render(messages)
-    if not completion_only:
-        return [(whole, True)]
-    pieces: list[Span] = []
-    done = 0
-    for at, message in enumerate(messages):
-        if message["role"] != "assistant":
-            continue
-        opened = encoder.render(messages[:at], open_reply=True)
-        begin = max(done, _shared(whole, opened))
-        end = _reply_end(whole, messages, at, begin, encoder)
-        pieces += [(whole[done:begin], False), (whole[begin:end], True)]
-        done = end
-    pieces.append((whole[done:], False))
-    return [(text, learned) for text, learned in pieces if text]
-
-
-def _reply_end(whole: str, messages: list[dict[str, Any]], at: int, begin: int, encoder: Encoder) -> int:
-    through = encoder.render(messages[: at + 1])
-    if whole.startswith(through) and len(through) >= begin:
-        return len(through)
-    # Some templates (Qwen3's) render a reply otherwise once more turns follow: look for its words.
-    content = messages[at]["content"]
-    found = whole.find(content.strip(), begin) if isinstance(content, str) else -1
-    if found < 0:
-        raise ValueError(
-            "the template leaves out an assistant message; data.completion_only=false trains on all"
-        )
-    end = found + len(content.strip())
-    eos = encoder.tokenizer.eos_token or ""
-    return end + len(eos) if whole.startswith(eos, end) else end
-
-
-def _shared(one: str, other: str) -> int:
-    """How many characters both begin with."""
-    if one.startswith(other):
-        return len(other)
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
-
-
-def _document(pieces: list[Piece], encoder: Encoder, rendered: bool = False) -> Document:
-    """Joins pieces and ends them with eos, which is learned if what it ends is.
-
-    A rendered conversation brings its own start, and often its own end.
-    """
-    before = np.asarray(() if rendered else encoder.start, dtype=np.int32)
-    learned_from_start = bool(pieces) and pieces[0][1]
-    parts = [(before, learned_from_start), *pieces]
-    tail = parts[-1][0][-2:].tolist() if parts[-1][0].size else []
-    if encoder.end is not None and encoder.end not in tail:
-        parts.append((np.asarray([encoder.end], dtype=np.int32), parts[-1][1]))
+    prefix = np.asarray(() if rendered else encoder.prefix, dtype=np.int32)
+    prefix_in_loss = bool(spans) and spans[0][1]
+    parts = [(prefix, prefix_in_loss), *spans]
+    last_ids, last_in_loss = parts[-1]
+    if encoder.eos is not None and encoder.eos not in last_ids[-2:].tolist():
+        parts.append((np.asarray([encoder.eos], dtype=np.int32), last_in_loss))
     ids = np.concatenate([ids for ids, _ in parts])
-    labels = np.concatenate([ids if learned else np.full_like(ids, IGNORED) for ids, learned in parts])
+    labels = np.concatenate([ids if in_loss else np.full_like(ids, IGNORED) for ids, in_loss in parts])
     return Document(ids, labels)

@@ -1,7 +1,7 @@
-"""From the spans of one text to the ids of each, as they stand when the text is tokenised as a whole.
+"""Encodes a text made of spans, so that each span keeps the ids it has in the whole text.
 
-Many tokenizers put something before every text (`▁` of Llama 2 and Mistral), so spans that are tokenised
-apart would hold ids that no reply of the model ever has.
+Many tokenizers put a symbol before every text (`▁` in Llama 2 and Mistral). Spans encoded separately would
+contain ids that the model never generates in inference.
 """
 
 import numpy as np
@@ -9,79 +9,79 @@ import numpy as np
 from zpipe.train.tokens import Encoder, Ids
 
 Span = tuple[str, bool]
-"""A part of a text, and whether it is to be learned."""
-Piece = tuple[Ids, bool]
+"""A part of a text, and whether it counts in the loss."""
+EncodedSpan = tuple[Ids, bool]
 
 ANCHORS = ("\n", "a", ".")
-"""What a text can be tokenised behind, to have the ids of one that goes on rather than begins."""
+"""Prefixes to encode a text with, to get the ids of a continuation instead of a beginning."""
 
 
-def encode_spans(rows: list[list[Span]], encoder: Encoder) -> list[list[Piece]]:
-    """The ids of each span of each text.
+def encode_spans(rows: list[list[Span]], encoder: Encoder) -> list[list[EncodedSpan]]:
+    """The ids of each span of each text; one row per text.
 
-    Where a span is to be learned, what stands before it has the ids that it has alone: those that the
-    model is given in inference.
+    The ids before a span in the loss are the ids of the preceding text alone, as the model sees it in
+    inference.
     """
-    if encoder.as_bytes:
-        return [_apart(spans, encoder) for spans in rows]
+    if encoder.is_bytes:
+        return [_encode_separately(spans, encoder) for spans in rows]
     if not encoder.tokenizer.is_fast:
-        return [_grown(spans, encoder) for spans in rows]
-    wholes = encoder.located([_text(spans) for spans in rows]) if rows else []
-    return [_cut(spans, *whole, encoder) for spans, whole in zip(rows, wholes, strict=True)]
+        return [_encode_incrementally(spans, encoder) for spans in rows]
+    texts = encoder.with_offsets([_text(spans) for spans in rows]) if rows else []
+    return [_split_ids(spans, *encoded, encoder) for spans, encoded in zip(rows, texts, strict=True)]
 
 
 def _text(spans: list[Span]) -> str:
     return "".join(text for text, _ in spans)
 
 
-def _apart(spans: list[Span], encoder: Encoder) -> list[Piece]:
-    ids = encoder([text for text, _ in spans])
-    return [(piece, learned) for piece, (_, learned) in zip(ids, spans, strict=True)]
+def _encode_separately(spans: list[Span], encoder: Encoder) -> list[EncodedSpan]:
+    encoded = encoder([text for text, _ in spans])
+    return [(ids, in_loss) for ids, (_, in_loss) in zip(encoded, spans, strict=True)]
 
 
-def _grown(spans: list[Span], encoder: Encoder) -> list[Piece]:
-    """For slow tokenizers: each span is what the text has more with it than without it."""
-    pieces: list[Piece] = []
-    before, done = "", np.empty(0, np.int32)
-    for text, learned in spans:
-        (whole,) = encoder([before + text])
-        if whole[: len(done)].tolist() != done.tolist():
-            before, done = "", done[:0]
-            (whole,) = encoder([text])
-        pieces.append((whole[len(done) :], learned))
-        before, done = before + text, whole
-    return pieces
+def _encode_incrementally(spans: list[Span], encoder: Encoder) -> list[EncodedSpan]:
+    """For slow tokenizers, which have no offsets: a span gets the ids that it adds to the text before it."""
+    encoded: list[EncodedSpan] = []
+    before, ids_before = "", np.empty(0, np.int32)
+    for text, in_loss in spans:
+        (ids,) = encoder([before + text])
+        if ids[: len(ids_before)].tolist() != ids_before.tolist():
+            before, ids_before = "", ids_before[:0]
+            (ids,) = encoder([text])
+        encoded.append((ids[len(ids_before) :], in_loss))
+        before, ids_before = before + text, ids
+    return encoded
 
 
-def _cut(spans: list[Span], ids: Ids, places: Ids, encoder: Encoder) -> list[Piece]:
-    """Cuts the ids of the whole text where its spans meet."""
-    pieces: list[Piece] = []
-    done = end = 0
-    for at, (text, learned) in enumerate(spans):
-        if at and learned and not _parts_at(end, places):
-            before = _text(spans[:at])
+def _split_ids(spans: list[Span], ids: Ids, offsets: Ids, encoder: Encoder) -> list[EncodedSpan]:
+    """Splits the ids of the whole text at the boundaries of its spans."""
+    encoded: list[EncodedSpan] = []
+    used = end = 0
+    for index, (text, in_loss) in enumerate(spans):
+        if index and in_loss and not _is_token_boundary(end, offsets):
+            before, after = spans[:index], spans[index:]
             return [
-                *_cut(spans[:at], *encoder.located([before])[0], encoder),
-                *_cut(spans[at:], *_going_on(_text(spans[at:]), encoder), encoder),
+                *_split_ids(before, *encoder.with_offsets([_text(before)])[0], encoder),
+                *_split_ids(after, *_encode_continuation(_text(after), encoder), encoder),
             ]
         end += len(text)
-        upto = max(done, int((places[:, 0] < end).sum()))
-        pieces.append((ids[done:upto], learned))
-        done = upto
-    return pieces
+        stop = max(used, int((offsets[:, 0] < end).sum()))
+        encoded.append((ids[used:stop], in_loss))
+        used = stop
+    return encoded
 
 
-def _parts_at(where: int, places: Ids) -> bool:
-    """Whether one token ends and the next begins at this character."""
-    before = places[places[:, 0] < where]
-    return not len(before) or bool(before[:, 1].max() == where)
+def _is_token_boundary(position: int, offsets: Ids) -> bool:
+    """Whether no token extends over this character position."""
+    before = offsets[offsets[:, 0] < position]
+    return not len(before) or bool(before[:, 1].max() == position)
 
 
-def _going_on(text: str, encoder: Encoder) -> tuple[Ids, Ids]:
-    """The ids and places of a text that something stands before."""
+def _encode_continuation(text: str, encoder: Encoder) -> tuple[Ids, Ids]:
+    """The ids and offsets of a text that follows another text."""
     for anchor in ANCHORS:
-        ((ids, places),) = encoder.located([anchor + text])
-        if _parts_at(len(anchor), places):
-            after = places[:, 0] >= len(anchor)
-            return ids[after], places[after] - len(anchor)
-    return encoder.located([text])[0]
+        ((ids, offsets),) = encoder.with_offsets([anchor + text])
+        if _is_token_boundary(len(anchor), offsets):
+            after = offsets[:, 0] >= len(anchor)
+            return ids[after], offsets[after] - len(anchor)
+    return encoder.with_offsets([text])[0]

@@ -1,17 +1,17 @@
-"""Whose fault an error is: what was given to zpipe, or the machine under it."""
+"""Separates errors of the machine from invalid input."""
 
 import errno
 
-TROUBLES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM, errno.EIO})
-"""A full disk, a quota, a limit on file sizes, no memory, a broken disk."""
+MACHINE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM, errno.EIO})
+"""Disk full, quota exceeded, file too large, out of memory, I/O error."""
 
 
-def raise_if_machine(error: BaseException) -> None:
-    """Raises the trouble of the machine that `error` is or was caused by; returns if there is none."""
+def reraise_machine_error(error: BaseException) -> None:
+    """Raises the first machine error in the chain of causes of `error`; returns if there is none."""
     seen: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in seen:
-        if isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno in TROUBLES):
+        if isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno in MACHINE_ERRNOS):
             raise cause
         seen.append(cause)
         cause = cause.__cause__ or cause.__context__

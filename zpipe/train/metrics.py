@@ -1,4 +1,4 @@
-"""What is measured while training: time, memory and the loss scale."""
+"""Metrics of the training loop: time, memory and loss scale."""
 
 import math
 import os
@@ -11,17 +11,17 @@ from typing import Any
 GIB = 2**30
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 WARM_UP_STEPS = 2
-"""Left out of the steady throughput: kernels are chosen and buffers made in them."""
+"""Excluded from the steady throughput, because kernels are selected and buffers allocated in them."""
 
 
 class Stopwatch:
-    """Counts sequences over time, leaving out what is not training (evaluation, saving)."""
+    """Counts sequences over training time, which excludes evaluation and saving."""
 
     def __init__(self) -> None:
         self.restart()
 
     def restart(self) -> None:
-        self.began = self._marked = time.perf_counter()
+        self.started = self._marked = time.perf_counter()
         self.sequences = 0
         self.steps = 0
         self._paused = 0.0
@@ -32,29 +32,29 @@ class Stopwatch:
         self._marked = time.perf_counter()
 
     def mark(self) -> None:
-        """Training went on until now."""
+        """Counts the time since the last mark as training."""
         self._marked = time.perf_counter()
 
-    def leave_out(self) -> None:
-        """What happened since the last mark was not training."""
+    def exclude(self) -> None:
+        """Excludes the time since the last mark from the training time."""
         now = time.perf_counter()
         self._paused += now - self._marked
         self._marked = now
 
     def seconds(self) -> float:
-        """Training time until the last mark; never zero."""
-        return max(self._marked - self.began - self._paused, 1e-9)
+        """Training time in seconds until the last mark; never zero."""
+        return max(self._marked - self.started - self._paused, 1e-9)
 
 
 @dataclass(frozen=True)
 class Throughput:
-    """Turns a stopwatch into metrics."""
+    """Computes throughput metrics from a stopwatch."""
 
     tokens_per_sequence: int
     world_size: int
 
     def read(self, watch: Stopwatch) -> dict[str, float]:
-        """Rates per second over all devices; {} before the first step."""
+        """Rates per second over all ranks; {} before the first step."""
         if not watch.steps:
             return {}
         seconds = watch.seconds()
@@ -68,11 +68,11 @@ class Throughput:
 
 
 def read_memory() -> dict[str, float]:
-    """GiB of this process: CUDA peaks since its start where there is CUDA, host memory now and at most."""
+    """Memory of this process in GiB: current and peak host memory and, with CUDA, peaks on the GPU."""
     import torch
 
     values = {
-        "memory/host_rss_gib": _resident() / GIB,
+        "memory/host_rss_gib": _resident_bytes() / GIB,
         # ru_maxrss is in KiB on Linux.
         "memory/host_peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
     }
@@ -82,19 +82,19 @@ def read_memory() -> dict[str, float]:
     return values
 
 
-def _resident() -> int:
-    """Bytes that this process has in memory, read in a microsecond where psutil takes twenty."""
-    return int(os.pread(_statm(), 128, 0).split()[1]) * _PAGE
+def _resident_bytes() -> int:
+    """Resident bytes of this process. Takes a microsecond, where psutil takes twenty."""
+    return int(os.pread(_statm_descriptor(), 128, 0).split()[1]) * _PAGE
 
 
 @cache
-def _statm() -> int:
-    """The process's own memory figures in pages, kept open (proc_pid_statm(5))."""
+def _statm_descriptor() -> int:
+    """A file descriptor, kept open, of this process's memory usage in pages (proc_pid_statm(5))."""
     return os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def peaks_over_ranks() -> dict[str, float]:
-    """The largest peak of any rank, and the sum of all host peaks. Every rank must call it."""
+    """The largest peak of any rank and the sum of all host peaks, in GiB. A collective of all ranks."""
     import torch
     import torch.distributed as dist
 
@@ -106,24 +106,24 @@ def peaks_over_ranks() -> dict[str, float]:
     total = largest.clone()
     dist.all_reduce(largest, op=dist.ReduceOp.MAX)
     dist.all_reduce(total, op=dist.ReduceOp.SUM)
-    found = dict(zip(peaks, largest.tolist(), strict=True))
-    found["memory/host_peak_all_ranks_gib"] = total[list(peaks).index("memory/host_peak_gib")].item()
-    return found
+    maxima = dict(zip(peaks, largest.tolist(), strict=True))
+    maxima["memory/host_peak_all_ranks_gib"] = total[list(peaks).index("memory/host_peak_gib")].item()
+    return maxima
 
 
 @dataclass(frozen=True)
-class Skip:
-    """An optimizer step that DeepSpeed left out because gradients were not finite."""
+class SkippedStep:
+    """An optimizer step that DeepSpeed skipped because of nonfinite gradients."""
 
     scale_before: float | None
     scale_after: float | None
     skipped_total: int
     at_min_scale: bool
-    """Whether the scale was as low as it may go, as a fixed one always is."""
+    """Whether the scale was at its minimum, which a static scale always is."""
 
 
 class LossScale:
-    """Follows the engine's loss scale and the steps that it skipped. Costs two attribute reads a step."""
+    """Tracks the engine's loss scale and skipped steps. Costs two attribute reads per step."""
 
     def __init__(self, is_fp16: bool) -> None:
         self.is_fp16 = is_fp16
@@ -133,19 +133,20 @@ class LossScale:
         self.changed = True
 
     def begin(self, engine: Any) -> None:
-        """Before a step."""
+        """Call this before each step."""
         self.scale = self._read(engine)
         self.skipped = int(engine.skipped_steps)
 
-    def end(self, engine: Any) -> Skip | None:
-        """After a step: tells whether it was skipped."""
+    def end(self, engine: Any) -> SkippedStep | None:
+        """Call this after each step. Returns the step if it was skipped, else None."""
         before, skipped_before = self.scale, self.skipped
         self.begin(engine)
         self.last_was_skipped = self.skipped > skipped_before
         self.changed = self.changed or self.last_was_skipped or self.scale != before
         if not self.last_was_skipped:
             return None
-        return Skip(before, self.scale, self.skipped, before is not None and before <= self._lowest(engine))
+        at_min_scale = before is not None and before <= self._min_scale(engine)
+        return SkippedStep(before, self.scale, self.skipped, at_min_scale)
 
     def values(self) -> dict[str, float]:
         """As metrics; without fp16 only a count of skipped steps, once there are any.
@@ -164,8 +165,8 @@ class LossScale:
         return {"skipped_steps": float(self.skipped)} if self.skipped else {}
 
     @staticmethod
-    def _lowest(engine: Any) -> float:
-        """Of a dynamic scale its minimum; a fixed scale is its own."""
+    def _min_scale(engine: Any) -> float:
+        """The minimum of a dynamic scale; infinity for a static scale, which is always at its minimum."""
         return float(getattr(getattr(engine.optimizer, "loss_scaler", None), "min_scale", math.inf))
 
     def _read(self, engine: Any) -> float | None:

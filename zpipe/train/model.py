@@ -1,8 +1,8 @@
-"""The model: loaded, or made from a configuration with random weights.
+"""Loads the model, or creates it from a configuration with random weights.
 
-Weights are created in the format of the training. DeepSpeed copies its fp32 master weights from the
-model's parameters after it has cast them (at stage 3 zero.Init creates them cast), so weights that
-were first held in fp32 would end as the same masters, for twice the memory.
+Weights are created in the training dtype. DeepSpeed casts the model's parameters before it copies its fp32
+master weights from them (at stage 3, zero.Init creates them in that dtype). Loading in fp32 would give the
+same master weights and take twice the memory.
 """
 
 import copy
@@ -12,15 +12,16 @@ import torch
 
 from zpipe.plan.plan import Plan
 from zpipe.problems import Problem, Refusal
-from zpipe.train.machine_errors import raise_if_machine
-from zpipe.train.tokens import folder_or_id, hub_error
+from zpipe.train.machine_errors import reraise_machine_error
+from zpipe.train.refusals import hub_message
+from zpipe.train.tokens import expand_home
 
 
 def load_model(plan: Plan, tokenizer: Any, device: torch.device) -> Any:
-    """A causal language model for the plan, at stage 3 already partitioned.
+    """The plan's causal language model, already partitioned at stage 3.
 
-    TrainingArguments with the DeepSpeed configuration must be alive: transformers partitions only
-    then. Raises Refusal when the model cannot be had or does not fit the tokenizer.
+    A TrainingArguments object with the DeepSpeed configuration must exist, or transformers does not
+    partition. Raises Refusal if the model cannot be loaded or does not match the tokenizer.
     """
     model = _random(plan, device) if plan.model.random_init else _pretrained(plan)
     _check_vocabulary(model, tokenizer, plan)
@@ -32,15 +33,15 @@ def load_model(plan: Plan, tokenizer: Any, device: torch.device) -> Any:
 
 
 def _checkpoint_through_deepspeed(model: Any, ds_config: dict[str, Any]) -> None:
-    """Lets transformers' checkpointed layers call DeepSpeed's checkpoint in the place of PyTorch's.
+    """Makes transformers' checkpointed layers call DeepSpeed's checkpoint function instead of PyTorch's.
 
-    DeepSpeed's block `activation_checkpointing` acts in deepspeed.checkpointing alone, which transformers
-    never calls by itself (transformers/modeling_layers.py, GradientCheckpointingLayer).
+    DeepSpeed's block `activation_checkpointing` only affects deepspeed.checkpointing, which transformers does
+    not call otherwise (transformers/modeling_layers.py, GradientCheckpointingLayer).
     """
     import deepspeed
 
     deepspeed.checkpointing.configure(None, deepspeed_config=copy.deepcopy(ds_config))
-    # transformers 5.23 renamed the method and warns of the old name; 5.17 knows only that.
+    # transformers 5.23 renamed the method and warns about the old name, the only one in 5.17.
     getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
     for module in model.modules():
         if getattr(module, "gradient_checkpointing", False):
@@ -58,20 +59,20 @@ def _pretrained(plan: Plan) -> Any:
     name = plan.experiment.model.name_or_path or plan.model.name
     try:
         return AutoModelForCausalLM.from_pretrained(
-            folder_or_id(name),
+            expand_home(name),
             dtype=training_dtype(plan),
             trust_remote_code=plan.experiment.model.trust_remote_code,
             **_attention(plan),
         )
     except (OSError, ValueError) as error:
-        raise_if_machine(error)
+        reraise_machine_error(error)
         raise Refusal(
             [
                 Problem(
                     key="model.name_or_path",
                     value=name,
-                    reason=f"no model can be loaded from it: {hub_error(error)}",
-                    allowed="a local folder with config.json and weights, or a hub id that can be reached",
+                    reason=f"cannot load a model from it: {hub_message(error)}",
+                    allowed="a local folder with config.json and weights, or the hub id of a model",
                     fix="model.name_or_path=/path/to/folder",
                 )
             ]
@@ -79,7 +80,7 @@ def _pretrained(plan: Plan) -> Any:
 
 
 def _random(plan: Plan, device: torch.device) -> Any:
-    """Random weights, the same for one train.seed at every stage and on every number of ranks."""
+    """A model with random weights: equal for equal train.seed, at every stage and world size."""
     from transformers import AutoConfig, AutoModelForCausalLM, set_seed
     from transformers.initialization import no_init_weights
     from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
@@ -90,8 +91,8 @@ def _random(plan: Plan, device: torch.device) -> Any:
     set_seed(plan.experiment.train.seed)
     if is_deepspeed_zero3_enabled():
         return AutoModelForCausalLM.from_config(config, **options)
-    # As transformers does it at stage 3: on the training device, and drawing nothing before the
-    # weights proper, so that both draw the same numbers.
+    # Matches transformers at stage 3: initialize on the training device, and draw no random numbers
+    # earlier. All stages then get the same weights.
     with device, no_init_weights():
         model = AutoModelForCausalLM.from_config(config, **options)
     model.initialize_weights()
@@ -105,7 +106,7 @@ def _attention(plan: Plan) -> dict[str, str]:
 
 
 def _check_vocabulary(model: Any, tokenizer: Any, plan: Plan) -> None:
-    """Refuses a tokenizer whose ids the embedding lacks: on CUDA they end in an illegal memory access."""
+    """Refuses a tokenizer with more ids than the embedding: on CUDA they cause an illegal memory access."""
     rows = model.config.get_text_config().vocab_size
     if len(tokenizer) <= rows:
         return
@@ -115,7 +116,7 @@ def _check_vocabulary(model: Any, tokenizer: Any, plan: Plan) -> None:
             Problem(
                 key="model.config.vocab_size" if plan.model.random_init else "model.tokenizer",
                 value=rows if plan.model.random_init else plan.model.tokenizer,
-                reason=f"the tokenizer has {len(tokenizer)} ids, the model only {rows}",
+                reason=f"the tokenizer has {len(tokenizer)} ids, but the model has only {rows}",
                 allowed=f"at least {len(tokenizer)} ids",
                 fix=fix,
             )

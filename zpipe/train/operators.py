@@ -1,9 +1,9 @@
-"""DeepSpeed's operators: built once, one process at a time, and never waited for in vain.
+"""Builds and loads DeepSpeed's operators, and removes stale lock files of killed builds.
 
-torch builds an extension under a lock file that says nothing about its owner. When a build is
-killed the file stays, and every later run waits for it for ever. So each build of ours holds a
-kernel lock beside it, which dies with its process: whoever holds that lock, sees torch's lock file
-and finds nobody compiling knows that the file is left over.
+torch builds an extension under a lock file that does not name its owner. If a build is killed, the file
+remains and every later run waits for it forever. zpipe therefore also holds a kernel lock during a build,
+which the kernel releases when the process ends. If zpipe holds that lock and no compiler is running, torch's
+lock file is stale.
 """
 
 import os
@@ -28,16 +28,16 @@ EXPECTED_SECONDS = {
     "fused_lamb": 60,
     "pin_memory": 40,
 }
-"""Rough, on two cores; only for the person who waits."""
+"""Rough build times on two cores, shown to the user during a build."""
 
 LOADED_FIRST = {"async_io": ("pin_memory",)}
-"""Operators that DeepSpeed's builders load on their way."""
+"""Operators that DeepSpeed's builders load first."""
 
 REBUILD_SECONDS = 3.0
-"""Loading a finished operator takes less; what takes longer is being built anew."""
+"""Loading a built operator takes less. If it takes longer, the operator is being rebuilt."""
 
 SETTLED_SECONDS = 15.0
-"""A build folder without change for so long, and without a process, has no builder."""
+"""A build folder that has not changed for this long and has no process is not being built."""
 
 POLL_SECONDS = 1.0
 SHOWN_LINES = 15
@@ -48,40 +48,40 @@ class OperatorBuildError(RuntimeError):
 
 
 def ensure_operators(names: Sequence[str], reporter: Reporter) -> None:
-    """Builds what is not built yet and loads all; raises OperatorBuildError."""
+    """Builds the operators that are missing and loads all; raises OperatorBuildError."""
     if not names:
         return
-    use_own_ninja()
+    prefer_own_ninja()
     from deepspeed.ops.op_builder.all_ops import ALL_OPS
 
-    for name in _in_order(names):
+    for name in _load_order(names):
         builder = ALL_OPS.get(name)
         if builder is None:
-            raise OperatorBuildError(f"this DeepSpeed has no operator {name} for this device")
+            raise OperatorBuildError(f"DeepSpeed has no operator {name} for this device")
         _ensure(name, builder, reporter)
 
 
-def leave_out_shm_comm() -> None:
-    """Lets gloo do the collectives of a CPU run alone.
+def disable_shm_comm() -> None:
+    """Uses only gloo for the collectives of a CPU run.
 
-    DeepSpeed would build its shared-memory collectives even for one rank, which costs a first run a minute
-    and a C++ compiler (deepspeed/comm/torch.py, build_shm_op).
+    DeepSpeed would build its shared-memory collectives even for one rank, which takes a minute in the first
+    run and needs a C++ compiler (deepspeed/comm/torch.py, build_shm_op).
     """
     import deepspeed.ops
 
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
-def _in_order(names: Sequence[str]) -> list[str]:
-    wanted = [each for name in names for each in (*LOADED_FIRST.get(name, ()), name)]
-    return list(dict.fromkeys(wanted))
+def _load_order(names: Sequence[str]) -> list[str]:
+    ordered = [each for name in names for each in (*LOADED_FIRST.get(name, ()), name)]
+    return list(dict.fromkeys(ordered))
 
 
-def use_own_ninja() -> None:
+def prefer_own_ninja() -> None:
     """Puts this environment's ninja first on the PATH.
 
-    ninja builds everything anew when another version of it wrote the log, so a run from a shell
-    without the environment's PATH would cost minutes, and so would the next one with it.
+    ninja rebuilds everything if another version of it wrote the build log. Without this, a run from a shell
+    with another PATH would rebuild all operators, and so would the next run with the usual PATH.
     """
     own = str(Path(sys.executable).parent)
     path = os.environ.get("PATH", "")
@@ -96,18 +96,18 @@ def _ensure(name: str, builder: Any, reporter: Reporter) -> None:
     with FileLock(folder / ".zpipe-lock"):
         clear_stale_lock(name, folder, reporter)
         wait = REBUILD_SECONDS if (folder / f"{name}.so").exists() else 0.0
-        with _told(name, wait, reporter):
+        with _reported(name, wait, reporter):
             try:
                 builder.load(verbose=False)
             except Exception as error:
-                raise OperatorBuildError(f"{name} could not be built: {_end_of(error)}") from error
+                raise OperatorBuildError(f"{name} could not be built: {_last_lines(error)}") from error
 
 
 @contextmanager
-def _told(name: str, wait: float, reporter: Reporter) -> Iterator[None]:
-    """Says that an operator is being built once `wait` seconds have passed, and that it was."""
+def _reported(name: str, wait: float, reporter: Reporter) -> Iterator[None]:
+    """Reports the build of an operator if it takes longer than `wait` seconds."""
     expected = EXPECTED_SECONDS.get(name, 60)
-    began = time.monotonic()
+    started = time.monotonic()
     building = OperatorBuild(name=name, state="building", seconds=expected)
     timer = threading.Timer(wait, lambda: reporter.report(building))
     timer.start()
@@ -115,24 +115,24 @@ def _told(name: str, wait: float, reporter: Reporter) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
-    seconds = time.monotonic() - began
+    seconds = time.monotonic() - started
     if seconds > wait:
         timer.join()
         reporter.report(OperatorBuild(name=name, state="built", seconds=round(seconds, 1)))
 
 
 def build_folder(name: str) -> Path:
-    """Where torch builds the extension; created if it is not there."""
+    """The folder in which torch builds the extension; created if it does not exist."""
     from torch.utils.cpp_extension import _get_build_directory
 
     return Path(_get_build_directory(name, False))
 
 
 def clear_stale_lock(name: str, folder: Path, reporter: Reporter) -> None:
-    """Removes torch's lock file if nobody builds; waits if somebody does, or did a moment ago.
+    """Removes torch's lock file if no build is running; waits while one is running or just ended.
 
-    Call it with the kernel lock held. Another program (plain DeepSpeed) may build without it, and
-    is then seen by its processes or by its files.
+    Call this with the kernel lock held. Other programs (plain DeepSpeed) build without the kernel lock. Their
+    builds are detected by their processes and by recent changes in the folder.
     """
     lock = folder / "lock"
     while lock.exists():
@@ -141,14 +141,14 @@ def clear_stale_lock(name: str, folder: Path, reporter: Reporter) -> None:
             lock.unlink(missing_ok=True)
             reporter.report(OperatorBuild(name=name, state="stale_lock_cleared", seconds=round(idle)))
             reporter.notice(
-                f"a build of {name} that was killed had left {lock}: removed, or this run would have hung"
+                f"removed {lock}, a stale lock file of a killed build of {name} that would block this run"
             )
             return
         time.sleep(POLL_SECONDS)
 
 
 def _last_change(folder: Path) -> float:
-    """Unix time of the newest file that a build writes there."""
+    """Unix time of the last change of the folder or of a file in it, except zpipe's own lock."""
     times = [folder.stat().st_mtime]
     for file in folder.iterdir():
         if file.name.startswith(".zpipe"):
@@ -161,7 +161,7 @@ def _last_change(folder: Path) -> float:
 
 
 def _builders(folder: Path) -> list[int]:
-    """Processes that work in the folder or name it: ninja and the compilers that it starts."""
+    """Pids of processes that run in the folder or have it in their arguments: ninja and its compilers."""
     import psutil
 
     found = []
@@ -172,6 +172,6 @@ def _builders(folder: Path) -> list[int]:
     return found
 
 
-def _end_of(error: Exception) -> str:
+def _last_lines(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return "\n".join(lines[-SHOWN_LINES:])

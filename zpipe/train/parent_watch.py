@@ -1,4 +1,4 @@
-"""Ends this process when the zpipe that started it is gone: nobody would follow or record it any more."""
+"""Ends this process when the zpipe process that started it is gone and can no longer record it."""
 
 import os
 import signal
@@ -10,8 +10,8 @@ import psutil
 POLL_SECONDS = 1.0
 
 
-def end_with_parent() -> None:
-    """Watches the process named by ZPIPE_PARENT (pid:creation time) from a thread; nothing without it."""
+def exit_with_parent() -> None:
+    """Watches the process in ZPIPE_PARENT (pid:creation time) from a thread; does nothing if unset."""
     pid, _, created = os.environ.get("ZPIPE_PARENT", "").partition(":")
     if pid:
         watch = threading.Thread(
@@ -21,12 +21,12 @@ def end_with_parent() -> None:
 
 
 def _watch(pid: int, created: float) -> None:
-    while _lives(pid, created):
+    while _is_alive(pid, created):
         time.sleep(POLL_SECONDS)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _lives(pid: int, created: float) -> bool:
+def _is_alive(pid: int, created: float) -> bool:
     try:
         process = psutil.Process(pid)
         return process.create_time() == created and process.status() != psutil.STATUS_ZOMBIE

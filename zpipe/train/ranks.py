@@ -6,17 +6,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Rank:
-    """The place of this process in the launch, from the variables that torchrun sets."""
+    """The rank of this process in the launch, from the variables that torchrun sets."""
 
     index: int
     local_index: int
     world_size: int
     launch_id: str
-    """Differs between two launches of one run folder."""
+    """Unique to each launch of a run folder."""
 
     @property
-    def leads(self) -> bool:
-        """Whether this process prepares what all share, and speaks for all."""
+    def is_main(self) -> bool:
+        """Whether this is rank 0, which prepares the data and writes the events for all ranks."""
         return self.index == 0
 
     @classmethod

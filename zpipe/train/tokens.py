@@ -1,4 +1,4 @@
-"""The tokenizer, and the one thing that is asked of it: text in, ids out."""
+"""Loads the tokenizer and encodes text as token ids."""
 
 import hashlib
 import json
@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from zpipe.plan.plan import Plan
 from zpipe.problems import Problem, Refusal
-from zpipe.train.machine_errors import raise_if_machine
+from zpipe.train.machine_errors import reraise_machine_error
+from zpipe.train.refusals import hub_message
 
 Ids = NDArray[np.int32]
 
 BYTES = "bytes"
 BYTE_OFFSET = 3
-"""ByT5 numbers its bytes after pad, eos and unk."""
+"""In ByT5 the byte values follow pad, eos and unk."""
 
 SAMPLE = "def f(x):\n\treturn 'Grüße, 世界 🌍'  # \x00"
 
@@ -27,11 +28,11 @@ CHAT_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-"""For tokenizers that bring no template. It is saved with the model, so that inference uses the same."""
+"""ChatML, for tokenizers without a template. Saved with the model, so that inference uses it too."""
 
 
 def load_tokenizer(plan: Plan) -> Any:
-    """transformers' tokenizer of the plan; raises Refusal when there is none to be had."""
+    """The plan's tokenizer (from transformers); raises Refusal if it cannot be loaded."""
     if plan.model.tokenizer == BYTES:
         from transformers import ByT5Tokenizer
 
@@ -40,88 +41,81 @@ def load_tokenizer(plan: Plan) -> Any:
 
     try:
         return AutoTokenizer.from_pretrained(
-            folder_or_id(plan.model.tokenizer), trust_remote_code=plan.experiment.model.trust_remote_code
+            expand_home(plan.model.tokenizer), trust_remote_code=plan.experiment.model.trust_remote_code
         )
     except (OSError, ValueError) as error:
-        raise_if_machine(error)
+        reraise_machine_error(error)
         key = "model.tokenizer" if plan.experiment.model.tokenizer else "model.name_or_path"
         raise Refusal(
             [
                 Problem(
                     key=key,
                     value=plan.model.tokenizer,
-                    reason=f"no tokenizer can be loaded from it: {hub_error(error)}",
-                    allowed="a local folder with tokenizer files, or a hub id that can be reached",
+                    reason=f"cannot load a tokenizer from it: {hub_message(error)}",
+                    allowed="a local folder with tokenizer files, or a hub id",
                     fix=f"{key}=/path/to/folder",
                 )
             ]
         ) from error
 
 
-def folder_or_id(name: str) -> str:
-    """The name as from_pretrained takes it, which knows no `~`."""
+def expand_home(name: str) -> str:
+    """A folder or hub id with a leading `~` expanded, which from_pretrained does not do."""
     return str(Path(name).expanduser()) if name.startswith("~") else name
-
-
-def first_line(error: BaseException) -> str:
-    """What an upstream error says, without its paragraphs of advice."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
-
-
-def hub_error(error: BaseException) -> str:
-    """The same of something that may have been looked for on the hub: says so if that is out of reach."""
-    said = first_line(error)
-    offline = any(word in said.lower() for word in ("connect", "offline"))
-    return f"offline, and not in the cache of this machine: {said}" if offline else said
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """Turns texts into ids. Adds nothing: `start` and `end` are for the caller to place."""
+    """Encodes texts without special tokens. The caller adds `prefix` and `eos`."""
 
     tokenizer: Any
-    start: tuple[int, ...]
-    """What the tokenizer puts before a text of its own accord, such as bos."""
-    end: int | None
-    """eos, which ends each document."""
-    as_bytes: bool
+    prefix: tuple[int, ...]
+    """The bos id, if the tokenizer adds it to each text."""
+    eos: int | None
+    """The id that ends each document."""
+    is_bytes: bool
+    """Whether this is the byte-level tokenizer."""
 
     @classmethod
-    def of(cls, tokenizer: Any) -> "Encoder":
-        as_bytes = type(tokenizer).__name__ == "ByT5Tokenizer"
-        encoder = cls(tokenizer, _start(tokenizer), tokenizer.eos_token_id, as_bytes)
-        if as_bytes:
-            slow = tokenizer(SAMPLE, add_special_tokens=False)["input_ids"]
-            if encoder([SAMPLE])[0].tolist() != slow:
-                raise RuntimeError("ByT5's tokenizer no longer numbers bytes from 3; zpipe relies on it")
+    def from_tokenizer(cls, tokenizer: Any) -> "Encoder":
+        is_bytes = type(tokenizer).__name__ == "ByT5Tokenizer"
+        encoder = cls(tokenizer, _bos_prefix(tokenizer), tokenizer.eos_token_id, is_bytes)
+        if is_bytes:
+            expected = tokenizer(SAMPLE, add_special_tokens=False)["input_ids"]
+            if encoder([SAMPLE])[0].tolist() != expected:
+                raise RuntimeError(
+                    "zpipe needs a ByT5 tokenizer that numbers bytes from 3; this release does not"
+                )
         return encoder
 
     def __call__(self, texts: list[str]) -> list[Ids]:
-        """The ids of each text, without special tokens around them."""
+        """The ids of each text, shape (tokens,), without special tokens."""
         if not texts:
             return []
-        if self.as_bytes:
-            # A thousand times faster than the Python tokenizer.
+        if self.is_bytes:
+            # A thousand times faster than the tokenizer, which is pure Python.
             return [_byte_ids(text) for text in texts]
-        return [np.asarray(ids, dtype=np.int32) for ids in self._encoded(texts)["input_ids"]]
+        return [np.asarray(ids, dtype=np.int32) for ids in self._tokenize(texts)["input_ids"]]
 
-    def located(self, texts: list[str]) -> list[tuple[Ids, Ids]]:
-        """The ids of each text, and where in it each begins and ends; only fast tokenizers know."""
-        encoded = self._encoded(texts, return_offsets_mapping=True)
+    def with_offsets(self, texts: list[str]) -> list[tuple[Ids, Ids]]:
+        """The ids of each text, shape (tokens,), and their start and end characters, shape (tokens, 2).
+
+        Only fast tokenizers have offsets.
+        """
+        encoded = self._tokenize(texts, return_offsets_mapping=True)
         pairs = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
         return [
-            (np.asarray(ids, dtype=np.int32), np.asarray(places, dtype=np.int32).reshape(-1, 2))
-            for ids, places in pairs
+            (np.asarray(ids, dtype=np.int32), np.asarray(offsets, dtype=np.int32).reshape(-1, 2))
+            for ids, offsets in pairs
         ]
 
-    def _encoded(self, texts: list[str], **more: bool) -> Any:
+    def _tokenize(self, texts: list[str], **options: bool) -> Any:
         return self.tokenizer(
-            texts, add_special_tokens=False, return_attention_mask=False, verbose=False, **more
+            texts, add_special_tokens=False, return_attention_mask=False, verbose=False, **options
         )
 
     def render(self, messages: list[dict[str, Any]], open_reply: bool = False) -> str:
-        """The text of a conversation; `open_reply` adds what stands before an assistant's reply."""
+        """The text of a conversation; `open_reply` appends the header of an assistant message."""
         return self.tokenizer.apply_chat_template(
             messages, tokenize=False, add_generation_prompt=open_reply, chat_template=self.chat_template
         )
@@ -131,14 +125,14 @@ class Encoder:
         return self.tokenizer.chat_template or CHAT_TEMPLATE
 
     def identity(self) -> str:
-        """A digest of everything that decides which ids a text gets."""
+        """A digest of everything that affects the encoding."""
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         rules = (
             backend.to_str()
             if backend is not None
             else json.dumps(sorted(self.tokenizer.get_vocab().items()))
         )
-        parts = [type(self.tokenizer).__name__, rules, self.chat_template, str(self.start), str(self.end)]
+        parts = [type(self.tokenizer).__name__, rules, self.chat_template, str(self.prefix), str(self.eos)]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
@@ -146,7 +140,7 @@ def _byte_ids(text: str) -> Ids:
     return np.frombuffer(text.encode("utf-8", "replace"), dtype=np.uint8).astype(np.int32) + BYTE_OFFSET
 
 
-def _start(tokenizer: Any) -> tuple[int, ...]:
+def _bos_prefix(tokenizer: Any) -> tuple[int, ...]:
     bos = tokenizer.bos_token_id
-    alone = tokenizer("")["input_ids"]
-    return (bos,) if bos is not None and alone[:1] == [bos] else ()
+    of_empty_text = tokenizer("")["input_ids"]
+    return (bos,) if bos is not None and of_empty_text[:1] == [bos] else ()

@@ -1,4 +1,4 @@
-"""Whether a saved model holds its weights: at stage 3 a careless save writes empty tensors."""
+"""Verifies a saved model: at stage 3, saving without gathering the weights writes empty tensors."""
 
 import math
 from pathlib import Path
@@ -6,14 +6,14 @@ from typing import Any
 
 
 def check_saved_model(folder: Path, model: Any) -> None:
-    """Raises RuntimeError unless the safetensors files hold every parameter whole."""
+    """Raises RuntimeError unless the safetensors files hold every parameter in full."""
     saved = saved_shapes(folder)
     elements = sum(math.prod(shape) for shape in saved.values())
-    wanted = sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in model.parameters())
-    if elements < wanted:
+    expected = sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in model.parameters())
+    if elements < expected:
         raise RuntimeError(
-            f"the saved model in {folder} holds {elements} of {wanted} parameter elements; "
-            "stage.stage3_gather_16bit_weights_on_model_save=true is needed at stage 3"
+            f"the saved model in {folder} holds {elements} of {expected} parameter elements; "
+            "stage 3 needs stage.stage3_gather_16bit_weights_on_model_save=true"
         )
 
 

@@ -28,7 +28,7 @@ def run(run_dir: Path) -> int:
     that fails, or refuses what rank 0 accepts, leaves `rank<R>.error.json`.
     """
     rank, attempt = Rank.from_environment(), RunFolder(run_dir).attempt
-    reporter = Reporter(attempt.events if rank.leads else None)
+    reporter = Reporter(attempt.events if rank.is_main else None)
     code = _exit_code(run_dir, attempt, rank, reporter)
     try:
         reporter.close()
@@ -59,7 +59,7 @@ def _exit_code(run_dir: Path, attempt: Attempt, rank: Rank, reporter: Reporter) 
 
 def _refused(refusal: Refusal, attempt: Attempt, rank: Rank, reporter: Reporter) -> int:
     """Rank 0 reports for all ranks; another rank that outlives the wait refused what rank 0 accepted."""
-    if not rank.leads:
+    if not rank.is_main:
         # torchrun ends the other ranks when the first one exits: rank 0 must have reported by then.
         time.sleep(WAIT_FOR_RANK_0_SECONDS)
         _leave_error(refusal, attempt, rank)

@@ -1,1 +1,1 @@
-"""What a worker does from start to end, one module for each task."""
+"""Complete jobs of a worker, one module per task."""

@@ -22,26 +22,26 @@ def train(plan: Plan, rank: Rank, reporter: Reporter) -> None:
     tokenizer = load_tokenizer(plan)
 
     reporter.phase("data", plan.experiment.data.path or plan.experiment.data.source)
-    from zpipe.train.data import forget_marker, load_sequences
+    from zpipe.train.data import load_sequences, remove_marker
 
     sequences = load_sequences(plan, tokenizer, rank, reporter)
 
     reporter.phase("operators", ", ".join(plan.operators) or "none")
-    from zpipe.train.operators import ensure_operators, leave_out_shm_comm
+    from zpipe.train.operators import disable_shm_comm, ensure_operators
 
     ensure_operators(plan.operators, reporter)
     if plan.launch.device == "cpu":
-        leave_out_shm_comm()
+        disable_shm_comm()
 
     reporter.phase("model", plan.model.name)
-    from zpipe.train.trainers.causal_lm import Run
+    from zpipe.train.trainers.causal_lm import CausalLMTraining
 
-    training = Run(plan, tokenizer, sequences, rank, reporter)
+    training = CausalLMTraining(plan, tokenizer, sequences, rank, reporter)
 
     reporter.phase("train")
     training.train()
-    if rank.leads:
-        forget_marker(plan, rank)
+    if rank.is_main:
+        remove_marker(plan, rank)
     if sequences.held_out is not None:
         reporter.phase("evaluate")
         training.evaluate()

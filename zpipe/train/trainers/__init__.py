@@ -1,1 +1,1 @@
-"""transformers' trainers over DeepSpeed, one module each."""
+"""Trainers of the transformers library on DeepSpeed, one module per objective."""

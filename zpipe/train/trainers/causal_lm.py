@@ -1,4 +1,4 @@
-"""The training itself: transformers' Trainer over DeepSpeed, from the plan's settings alone."""
+"""Trains a causal language model with transformers' Trainer on DeepSpeed, as specified by the plan."""
 
 import copy
 import dataclasses
@@ -24,8 +24,8 @@ from zpipe.train.ranks import Rank
 from zpipe.train.verify_weights import check_saved_model
 
 
-class Run:
-    """One training run in this process. Every rank calls every method, in the same order."""
+class CausalLMTraining:
+    """One training run. Every rank must call the same methods in the same order."""
 
     def __init__(
         self, plan: Plan, tokenizer: Any, sequences: Sequences, rank: Rank, reporter: Reporter
@@ -34,17 +34,16 @@ class Run:
         self._reporter = reporter
         self._rank = rank
         transformers_logging.disable_progress_bar()
-        # Before the model: while these live, transformers partitions a stage 3 model as it is made.
+        # Must precede the model: transformers partitions a stage 3 model only while the arguments exist.
         arguments = TrainingArguments(
-            **_in_this_release(plan.training_arguments), deepspeed=copy.deepcopy(plan.ds_config)
+            **_with_current_names(plan.training_arguments), deepspeed=copy.deepcopy(plan.ds_config)
         )
-        # Also before the model: zero.Init takes the world size for 1 as long as DeepSpeed's own
-        # communication is not up, and transformers brings it up on CUDA alone.
+        # Must precede the model too: zero.Init assumes a world size of 1 until DeepSpeed's communication is
+        # initialized, and transformers initializes it only on CUDA.
         deepspeed.init_distributed(timeout=timedelta(seconds=arguments.ddp_timeout), verbose=False)
         model = load_model(plan, tokenizer, arguments.device)
         if plan.model.random_init:
-            reporter.notice("the model starts with random weights; nothing was pretrained")
-        self._tokenizer = tokenizer
+            reporter.notice("the model starts from random weights, not from a pretrained model")
         self._callback = EventCallback(plan, reporter)
         self._trainer = Trainer(
             model=model,
@@ -55,13 +54,13 @@ class Run:
             processing_class=tokenizer,
             callbacks=[self._callback],
         )
-        for noisy in (PrinterCallback, ProgressCallback):
-            self._trainer.remove_callback(noisy)
+        for printing in (PrinterCallback, ProgressCallback):
+            self._trainer.remove_callback(printing)
         self._callback.trainer = self._trainer
         self._values: dict[str, float] = {}
 
     def train(self) -> None:
-        """Trains to the end of the plan."""
+        """Trains for the planned number of steps or epochs."""
         result = self._trainer.train()
         self._values |= {
             "train_loss": float(result.training_loss),
@@ -70,27 +69,27 @@ class Run:
         }
 
     def evaluate(self) -> None:
-        """Measures the model's loss on the held-out sequences, unless that was done while it was trained."""
-        step = step_of_the_model(self._trainer.state, self._trainer.args)
+        """Computes the loss on the held-out sequences, unless training already evaluated the final model."""
+        step = model_step(self._trainer.state, self._trainer.args)
         if step not in eval_losses(self._trainer.state):
             self._trainer.evaluate()
             step = self._trainer.state.global_step
         self._values["eval_loss"] = eval_losses(self._trainer.state)[step]
 
     def save(self) -> None:
-        """Writes the model and its tokenizer as from_pretrained reads them."""
+        """Saves the model and its tokenizer for from_pretrained, and verifies the weights."""
         folder = folder_of(self._plan).model
         self._trainer.save_model(str(folder))
-        if not self._rank.leads:
+        if not self._rank.is_main:
             return
-        # A pickle of TrainingArguments: the plan says the same, and pickles are unsafe to pass on.
+        # A pickle of TrainingArguments: unsafe to share, and the plan has the same settings.
         (folder / "training_args.bin").unlink(missing_ok=True)
         check_saved_model(folder, self._trainer.model)
         step = self._trainer.state.global_step
         self._reporter.report(ModelSaved(step=step, path=folder.name, bytes=bytes_in(folder)))
 
     def summarize(self) -> None:
-        """Says the last figures of the run; a collective, because peaks are of all ranks."""
+        """Reports the final metrics of the run. A collective, because it includes the peaks of all ranks."""
         values = {**self._values, **peaks_over_ranks()}
         if self._callback.final_loss is not None:
             values["final_loss"] = self._callback.final_loss
@@ -99,20 +98,20 @@ class Run:
         self._reporter.report(Summary(values=values))
 
 
-def step_of_the_model(state: Any, arguments: Any) -> int:
-    """The step whose weights the model has at the end: the best checkpoint's where that was loaded."""
+def model_step(state: Any, arguments: Any) -> int:
+    """The step of the final weights: that of the best checkpoint if it was loaded, else the last."""
     best = state.best_model_checkpoint if arguments.load_best_model_at_end else None
     return int(best.rpartition("-")[2]) if best else int(state.global_step)
 
 
 def eval_losses(state: Any) -> dict[int, float]:
-    """The latest loss on the held-out sequences at each step that was evaluated."""
+    """The latest loss on the held-out sequences, by evaluated step."""
     history = state.log_history
     return {entry["step"]: float(entry["eval_loss"]) for entry in history if "eval_loss" in entry}
 
 
-def _in_this_release(arguments: dict[str, Any]) -> dict[str, Any]:
-    """transformers 5.23 renamed gradient_checkpointing and warns of the old name; 5.17 knows only that."""
+def _with_current_names(arguments: dict[str, Any]) -> dict[str, Any]:
+    """transformers 5.23 renamed gradient_checkpointing and warns about the old name, the only one in 5.17."""
     known = {field.name for field in dataclasses.fields(TrainingArguments)}
     renamed = {
         name: name.replace("gradient_", "activation_") for name in arguments if "checkpointing" in name
@@ -121,7 +120,7 @@ def _in_this_release(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def collate(rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-    """Stacks packed sequences: all have one length, so there is nothing to pad or to mask."""
+    """Stacks packed sequences to int64 tensors of shape (batch, length). They need no padding or mask."""
     return {
         name: torch.from_numpy(np.stack([row[name] for row in rows]).astype(np.int64))
         for name in ("input_ids", "labels")
