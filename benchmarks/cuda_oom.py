@@ -1,10 +1,10 @@
-"""Whether a CUDA out-of-memory is told as one: exit code, MLflow, result.json and the post-mortem.
+"""Checks how a CUDA out-of-memory error is reported: exit code, MLflow, result.json and post-mortem.
 
     python -m benchmarks.cuda_oom [OVERRIDES]
 
 A model of 8 billion parameters in fp32 without ZeRO needs 128 GB before the first activation, and its first
-batch half as much again: more than one H200 has. Overrides come last, for a larger GPU. Prints the
-post-mortem; exits with 1 if any witness says something else.
+batch half as much again, which exceeds the memory of an H200. Use overrides on a larger GPU. Prints the
+post-mortem and exits with 1 if a check fails.
 """
 
 import json
@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-TOO_MUCH = (
+OVERRIDES = (
     "model=llama3_8b",
     "stage=0",
     "precision=fp32",
@@ -29,23 +29,23 @@ TOO_MUCH = (
 def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         cwd, run_dir = Path(folder), Path(folder) / "run"
-        argv = [sys.executable, "-m", "zpipe", *TOO_MUCH, f"hydra.run.dir={run_dir}", *sys.argv[1:]]
+        argv = [sys.executable, "-m", "zpipe", *OVERRIDES, f"hydra.run.dir={run_dir}", *sys.argv[1:]]
         run = subprocess.run(argv, cwd=cwd, capture_output=True, text=True, check=False)
         print(run.stdout[-3000:], run.stderr[-3000:], sep="\n")
         postmortem = run_dir / "postmortem.md"
         text = postmortem.read_text() if postmortem.is_file() else ""
         print(text)
-        said = {
+        checks = {
             "exit code 10": run.returncode == 10,
             "ending gpu_out_of_memory": _result(run_dir).get("ending") == "gpu_out_of_memory",
             "no traceback on the terminal": "Traceback" not in run.stderr,
-            "the GPU's curve": "GPU 0" in text,
-            "advice": "train.gradient_checkpointing=true" in text or "offload=" in text,
+            "memory curve of the GPU": "GPU 0" in text,
+            "advice in the post-mortem": "train.gradient_checkpointing=true" in text or "offload=" in text,
             **_recorded(cwd, run_dir),
         }
-    for what, holds in said.items():
-        print(f"{'ok' if holds else 'WRONG':<6} {what}")
-    return 0 if all(said.values()) else 1
+    for name, passed in checks.items():
+        print(f"{'ok' if passed else 'FAILED':<6} {name}")
+    return 0 if all(checks.values()) else 1
 
 
 def _result(run_dir: Path) -> dict[str, object]:
@@ -54,7 +54,7 @@ def _result(run_dir: Path) -> dict[str, object]:
 
 
 def _recorded(cwd: Path, run_dir: Path) -> dict[str, bool]:
-    """What MLflow's store says of the run."""
+    """Checks of the run in MLflow's store."""
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{cwd / 'outputs' / 'mlflow.db'}")
@@ -65,7 +65,7 @@ def _recorded(cwd: Path, run_dir: Path) -> dict[str, bool]:
         "MLflow status FAILED": run.info.status == "FAILED",
         "MLflow tag zpipe.ending": run.data.tags.get("zpipe.ending") == "gpu_out_of_memory",
         "MLflow tag zpipe.exit_code": run.data.tags.get("zpipe.exit_code") == "10",
-        "post-mortem among MLflow's artifacts": "postmortem.md" in artifacts,
+        "post-mortem in MLflow's artifacts": "postmortem.md" in artifacts,
     }
 
 

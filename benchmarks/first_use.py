@@ -1,10 +1,10 @@
-"""Many processes that touch a fresh sqlite store at once: how many of their runs are complete.
+"""Counts failures and complete runs when many processes use a new sqlite store at once.
 
     python -m benchmarks.first_use [ROUNDS [PROCESSES]]
 
-Each process records a finished run folder of its own, and none has seen the store before. They are forked
-from one that has imported MLflow and wait for each other, so that they really meet: started one by one, they
-would come in the order in which they finish their imports.
+Each process records its own finished run folder. The processes are forked from one that has imported MLflow,
+and start recording together at a barrier. Otherwise they would reach the store at different times, because
+their imports finish at different times.
 """
 
 import multiprocessing
@@ -27,7 +27,7 @@ STEPS = 50
 
 
 def make_run(folder: Path) -> Path:
-    """A run folder as a finished training leaves it."""
+    """Creates the run folder of a finished training."""
     plan = make_plan(folder)
     writer = EventWriter(folder)
     writer.write("phase", name="model", detail="")
@@ -38,28 +38,28 @@ def make_run(folder: Path) -> Path:
     return Path(plan.run_dir)
 
 
-def record(folder: Path, base: Path, gate: Barrier) -> None:
-    gate.wait()
+def record(folder: Path, base: Path, barrier: Barrier) -> None:
+    barrier.wait()
     sys.exit(0 if record_run(folder, base).ok else 1)
 
 
 def one_round(base: Path, processes: int) -> tuple[int, int, float]:
-    """How many processes failed, how many runs are complete, and the seconds until the last had ended."""
+    """The number of failed processes, the number of complete runs, and the seconds until all have ended."""
     folders = [make_run(base / f"run-{number}") for number in range(processes)]
     context = multiprocessing.get_context("fork")
-    gate = context.Barrier(processes)
-    began = time.monotonic()
-    started = [context.Process(target=record, args=(folder, base, gate)) for folder in folders]
-    for process in started:
+    barrier = context.Barrier(processes)
+    start = time.monotonic()
+    workers = [context.Process(target=record, args=(folder, base, barrier)) for folder in folders]
+    for process in workers:
         process.start()
-    for process in started:
+    for process in workers:
         process.join()
-    seconds = time.monotonic() - began
-    return sum(process.exitcode != 0 for process in started), complete(base, folders), seconds
+    seconds = time.monotonic() - start
+    return sum(process.exitcode != 0 for process in workers), complete(base, folders), seconds
 
 
 def complete(base: Path, folders: list[Path]) -> int:
-    """Runs that are finished, with every point and the artifacts, one for each folder."""
+    """The number of finished runs with every metric value and the artifacts; there is one run per folder."""
     client = open_client(default_uri(base))
     experiment = client.get_experiment_by_name("zpipe")
     assert experiment is not None
@@ -79,8 +79,8 @@ def main() -> None:
     shutil.rmtree(ROOT, ignore_errors=True)
     print("| round | failures | complete runs | seconds |\n|---:|---:|---:|---:|")
     for number in range(1, rounds + 1):
-        failures, whole, seconds = one_round((ROOT / str(number)).absolute(), processes)
-        print(f"| {number} | {failures} | {whole} of {processes} | {seconds:.1f} |", flush=True)
+        failures, finished, seconds = one_round((ROOT / str(number)).absolute(), processes)
+        print(f"| {number} | {failures} | {finished} of {processes} | {seconds:.1f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-r"""A training script as people write it: transformers' Trainer, a DeepSpeed JSON, nothing of zpipe's.
+r"""A handwritten training script: transformers' Trainer and a DeepSpeed JSON, without zpipe.
 
     torchrun --nproc-per-node 1 -m benchmarks.handwritten \
         DS_CONFIG.json MODEL DATA.arrow STEPS OUT.json [deterministic]
 
-benchmarks.overhead runs it beside zpipe. OUT.json gets the loss and the clock at each logged step.
+benchmarks.overhead compares it to zpipe. Writes the step, time and loss of each log to OUT.json.
 """
 
 import json
@@ -18,8 +18,8 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
 
-class Clock(TrainerCallback):
-    """Notes step, seconds and loss at each log."""
+class LossLog(TrainerCallback):
+    """Collects the step, Unix time in seconds and loss of each log."""
 
     def __init__(self) -> None:
         self.rows: list[tuple[int, float, float]] = []
@@ -59,10 +59,10 @@ def main(ds_config: str, model_folder: str, arrow: str, steps: str, out: str, *f
     )
     model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.bfloat16)
     model.config.use_cache = False
-    clock = Clock()
+    losses = LossLog()
     data = Dataset.from_file(arrow).with_format("numpy")
-    Trainer(model, arguments, train_dataset=data, data_collator=collate, callbacks=[clock]).train()
-    Path(out).write_text(json.dumps(clock.rows))
+    Trainer(model, arguments, train_dataset=data, data_collator=collate, callbacks=[losses]).train()
+    Path(out).write_text(json.dumps(losses.rows))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""What zpipe costs beside a handwritten script with the same JSON, model and data.
+"""Compares the speed of zpipe to a handwritten script with the same JSON, model and data.
 
     python -m benchmarks.overhead [PAIRS]                  on a GPU: 1.24 billion parameters, ZeRO-2, bf16
-    python -m benchmarks.overhead [PAIRS] tiny             the same on a small model, to try it without a GPU
-    python -m benchmarks.overhead [PAIRS] --deterministic  both sides with full_determinism, for the losses
+    python -m benchmarks.overhead [PAIRS] tiny             a small model, for machines without a GPU
+    python -m benchmarks.overhead [PAIRS] --deterministic  full_determinism on both sides, to compare losses
 
-Both start from the same saved weights and run in turn, A B A B …. Tokens a second are the tokens between
-the third and the last logged step over the time between them, by the clock of each process.
+Both sides start from the same saved weights and run in turn, A B A B …. Tokens per second are counted from
+the third to the last logged step, with the wall clock of each process.
 """
 
 import argparse
@@ -25,10 +25,11 @@ SIZES: dict[str, dict[str, Any]] = {
     "tiny": {"overrides": ["data.max_length=128", "batch.per_device_train_batch_size=4"], "steps": 24},
 }
 Row = tuple[int, float, float]
+"""Step, Unix time in seconds and loss of a log."""
 
 
 def make_model(preset: str) -> Path:
-    """Saves random weights of the preset once, so that both sides load the same."""
+    """Saves random weights of the preset once, for both sides to load."""
     folder = ROOT / f"model-{preset}"
     if not (folder / "config.json").is_file():
         code = (
@@ -86,9 +87,9 @@ def tokens_per_second(rows: list[Row], tokens_per_step: int) -> float:
     return (last[0] - first[0]) * tokens_per_step / (last[1] - first[1])
 
 
-def apart(one: list[list[Row]], other: list[list[Row]]) -> float:
-    """The largest difference between the losses of two sides' runs, each with each."""
-    pairs = [(a, b) for run in one for twin in other for a, b in zip(run, twin, strict=True)]
+def largest_difference(one: list[list[Row]], other: list[list[Row]]) -> float:
+    """The largest difference in loss between any run of one side and any run of the other."""
+    pairs = [(a, b) for run in one for other_run in other for a, b in zip(run, other_run, strict=True)]
     return max((abs(a[2] - b[2]) for a, b in pairs), default=0.0)
 
 
@@ -97,8 +98,8 @@ def main() -> None:
     parser.add_argument("pairs", nargs="?", type=int, default=3)
     parser.add_argument("preset", nargs="?", choices=list(SIZES), default="llama3_1b")
     parser.add_argument("--deterministic", action="store_true")
-    asked = parser.parse_args()
-    preset, deterministic = asked.preset, asked.deterministic
+    options = parser.parse_args()
+    preset, deterministic = options.preset, options.deterministic
     if not detect().gpus:
         os.environ["DS_ACCELERATOR"] = "cpu"
     os.environ["HF_DATASETS_CACHE"] = str((ROOT / "cache").absolute())
@@ -106,21 +107,25 @@ def main() -> None:
     ours: list[list[Row]] = []
     theirs: list[list[Row]] = []
     ratios: list[float] = []
-    for number in range(asked.pairs):
+    for number in range(options.pairs):
         folder, rows = run_zpipe(preset, model, number, deterministic)
         ours.append(rows)
         theirs.append(run_handwritten(preset, model, folder / "ds_config.json", number, deterministic))
         plan = json.loads((folder / "plan.json").read_text())
         tokens = plan["ds_config"]["train_batch_size"] * plan["experiment"]["data"]["max_length"]
-        one, other = tokens_per_second(ours[-1], tokens), tokens_per_second(theirs[-1], tokens)
-        ratios.append(one / other)
-        print(f"pair {number}: zpipe {one:,.0f}, handwritten {other:,.0f}")
-    print(f"losses of {len(ours[0])} logged steps (first {ours[0][0][2]:.4f}) differ by at most")
-    print(f"    {apart(ours, theirs):.2e} between the two sides")
-    print(f"    {apart(ours, ours):.2e} between zpipe's own runs")
-    print(f"    {apart(theirs, theirs):.2e} between the handwritten script's own runs")
-    print(f"zpipe / handwritten, tokens a second: {', '.join(f'{ratio:.4f}' for ratio in ratios)}")
+        our_speed, their_speed = tokens_per_second(ours[-1], tokens), tokens_per_second(theirs[-1], tokens)
+        ratios.append(our_speed / their_speed)
+        print(f"pair {number}: zpipe {our_speed:,.0f}, handwritten {their_speed:,.0f} tokens/s")
+    print_losses(ours, theirs)
+    print(f"zpipe / handwritten, tokens per second: {', '.join(f'{ratio:.4f}' for ratio in ratios)}")
     print(f"median {statistics.median(ratios):.4f}")
+
+
+def print_losses(ours: list[list[Row]], theirs: list[list[Row]]) -> None:
+    print(f"losses of {len(ours[0])} logged steps (first {ours[0][0][2]:.4f}) differ by at most")
+    print(f"    {largest_difference(ours, theirs):.2e} between the two sides")
+    print(f"    {largest_difference(ours, ours):.2e} between zpipe's own runs")
+    print(f"    {largest_difference(theirs, theirs):.2e} between the handwritten script's own runs")
 
 
 if __name__ == "__main__":

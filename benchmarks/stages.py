@@ -1,9 +1,9 @@
-"""Tokens a second and peak memory of ZeRO stages, offloads and precisions, one real run each.
+"""Measures tokens per second and peak memory of ZeRO stages, offloads and precisions, with one run each.
 
     python -m benchmarks.stages [NAME ...]
 
-Every run is `zpipe` with the overrides below, 1.24 billion parameters in the shape of Llama 3.2 1B,
-sequences of 2048 tokens. Tokens a second leave the first two steps out. Prints a Markdown table.
+Every run is `zpipe` with the overrides below: a model in the shape of Llama 3.2 1B (1.24 billion parameters)
+and sequences of 2048 tokens. Tokens per second exclude the first two steps. Prints a Markdown table.
 """
 
 import json
@@ -25,7 +25,7 @@ COMMON = [
     "checkpoint.save_final_model=false",
 ]
 FAST, SLOW = ["train.max_steps=16"], ["train.max_steps=6"]
-LONGEST_SECONDS = 240
+TIMEOUT_SECONDS = 240
 RUNS: dict[str, list[str]] = {
     "stage 0, bf16": ["stage=0", "precision=bf16", *FAST],
     "stage 1, bf16": ["stage=1", "precision=bf16", *FAST],
@@ -35,7 +35,7 @@ RUNS: dict[str, list[str]] = {
     "stage 3, optimizer and parameters on CPU, bf16": ["stage=3", "offload=cpu", "precision=bf16", *SLOW],
     "stage 3, optimizer on NVMe, bf16": ["stage=3", "offload=nvme_optimizer", "precision=bf16", *SLOW],
     "stage 3, optimizer and parameters on NVMe, bf16": ["stage=3", "offload=nvme", "precision=bf16", *SLOW],
-    "stage 2, fp16, first scale 2^32": [
+    "stage 2, fp16, initial scale 2^32": [
         "stage=2",
         "precision=fp16",
         "precision.fp16.initial_scale_power=32",
@@ -49,7 +49,7 @@ def run(name: str, overrides: list[str], root: Path) -> dict[str, object]:
     argv = [sys.executable, "-m", "zpipe", *COMMON, *overrides, f"hydra.run.dir={folder}"]
     process = subprocess.Popen(argv, env=os.environ)
     try:
-        code = process.wait(timeout=LONGEST_SECONDS)
+        code = process.wait(timeout=TIMEOUT_SECONDS)
     except subprocess.TimeoutExpired:
         process.terminate()
         code = process.wait()
@@ -66,15 +66,15 @@ def main() -> None:
     root = Path("outputs") / "benchmarks" / "stages"
     names = sys.argv[1:] or list(RUNS)
     rows = {name: run(name, RUNS[name], root) for name in names}
-    print("| run | ended | tokens/s | GPU peak reserved, GiB | host peak, GiB | overflows |")
+    print("| run | ending | tokens/s | GPU peak reserved, GiB | host peak, GiB | overflows |")
     print("|---|---|---:|---:|---:|---:|")
     for name, row in rows.items():
-        figures = [
+        values = [
             row.get("tokens_per_sec"),
             row.get("memory/peak_reserved_gib"),
             row.get("memory/host_peak_gib"),
         ]
-        shown = " | ".join("-" if figure is None else f"{float(str(figure)):,.1f}" for figure in figures)
+        shown = " | ".join("-" if value is None else f"{float(str(value)):,.1f}" for value in values)
         print(f"| {name} | {row['ending']} | {shown} | {row['overflows']} |")
 
 

@@ -1,10 +1,10 @@
-"""How long the command line takes to answer, beside accelerate's.
+"""Measures the startup time of the command line, compared to accelerate's.
 
     python -m benchmarks.startup [RUNS]
 
-Runs each command in turn, A B C A B C …, after one warm-up, and prints the median wall-clock seconds
-and the ratio to `accelerate launch --help`. Planning runs once more in an interpreter that cannot
-import torch, transformers, deepspeed or mlflow.
+Runs each command in turn, A B C A B C …, after one warm-up. Prints the median wall-clock seconds and the
+ratio to `accelerate launch --help`. Also runs `zpipe plan` in an interpreter that cannot import torch,
+transformers, deepspeed or mlflow.
 """
 
 import os
@@ -46,13 +46,13 @@ def main() -> None:
     runs = int(sys.argv[1]) if len(sys.argv) > 1 else 7
     times: dict[str, list[float]] = {name: [] for name in commands()}
     with tempfile.TemporaryDirectory() as folder:
-        for turn in range(runs + 1):
+        for round_number in range(runs + 1):
             for name, argv in commands().items():
-                spent = seconds(argv, folder)
-                if turn:
-                    times[name].append(spent)
+                elapsed = seconds(argv, folder)
+                if round_number:
+                    times[name].append(elapsed)
     base = statistics.median(times[BASE])
-    print(f"{'command':<36} {'median s':>9} {'min s':>7} {'of accelerate':>14}")
+    print(f"{'command':<36} {'median, s':>9} {'min, s':>7} {'of accelerate':>14}")
     for name, each in times.items():
         median = statistics.median(each)
         print(f"{name:<36} {median:>9.3f} {min(each):>7.3f} {median / base:>13.2f}x")

@@ -1,4 +1,4 @@
-"""A sweep compiled as a whole beside the same points composed one by one; every plan compared byte for byte.
+"""Compares a sweep compiled as a whole to its points composed one by one: CPU time and plans.
 
 python -m benchmarks.sweep_compile [POINTS]
 """
@@ -20,7 +20,7 @@ POINTS = 1000
 
 
 def overrides(points: int) -> list[str]:
-    """Three stages x buckets x learning rates, at least so many points."""
+    """A sweep of three stages x bucket sizes x learning rates, with at least this many points."""
     side = int((points / 3) ** 0.5) + 1
     buckets = ",".join(f"{index}e7" for index in range(1, side + 1))
     rates = ",".join(f"{index}e-5" for index in range(1, side + 1))
@@ -49,7 +49,7 @@ def as_bytes(plan: Plan) -> bytes:
 def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else POINTS
     hardware, typed = detect(), overrides(count)
-    compose_once([])  # imports and validators, which either way needs once
+    compose_once([])  # Imports and validators, which both ways need once.
     start = time.process_time()
     compiled = list(as_a_sweep(typed, count, hardware))
     sweep_seconds = time.process_time() - start
@@ -58,10 +58,10 @@ def main() -> None:
     single_seconds = time.process_time() - start
     equal = sum(as_bytes(a) == as_bytes(b) for (_, a), b in zip(compiled, singles, strict=True))
     print(f"points                     {len(compiled):>9,}")
-    print(f"as a sweep                 {sweep_seconds:>9.2f} s of processor time")
-    print(f"one by one                 {single_seconds:>9.2f} s of processor time")
+    print(f"as a sweep                 {sweep_seconds:>9.2f} s of CPU time")
+    print(f"one by one                 {single_seconds:>9.2f} s of CPU time")
     print(f"one by one / as a sweep    {single_seconds / sweep_seconds:>9.0f}")
-    print(f"plans equal byte for byte  {equal:>9,}, {len(as_bytes(singles[0])):,} bytes the first")
+    print(f"plans equal byte for byte  {equal:>9,}, {len(as_bytes(singles[0])):,} bytes in the first")
     sys.exit(equal != len(compiled))
 
 

@@ -1,10 +1,11 @@
-"""What tracking costs the training process: zpipe's callback beside transformers' MLflowCallback, in one run.
+"""Measures the cost of tracking in the training process: zpipe's callback and transformers' MLflowCallback.
 
     python -m benchmarks.tracking [STEPS [LOGGING_STEPS]]        on the CPU, with a small model
 
-Both hear the same Trainer, in turn: a block of steps with zpipe's alone, then a block with both, in which
-MLflow's is timed: it writes from a thread of its own, which takes time from all other Python of the process.
-A step costs what all calls of a callback took in it, plus its share of logging; MLflow's store is sqlite.
+Both callbacks get the events of one Trainer, in alternating blocks of steps. The first block has only zpipe's
+callback and times it. The second block has both and times MLflow's, whose background thread would slow down
+zpipe's callback. The cost of a step is the time of all calls of a callback in the step, plus its share of
+logging. MLflow's store is sqlite.
 """
 
 import os
@@ -33,36 +34,36 @@ OVERRIDES = (
     "launcher.device=cpu",
 )
 BLOCK = 50
-"""Steps of a block."""
-SETTLING = 10
-"""Steps at the start of a block that are not counted: MLflow's thread works off the block before."""
+"""Steps per block."""
+SETTLING_STEPS = 10
+"""Steps at the start of a block that are not counted: MLflow's thread still writes the previous block."""
 Times = dict[str, list[float]]
 
 
 def timed(kind: type, times: Times, with_both: bool) -> type:
-    """The callback class, with every call in its blocks timed in seconds."""
+    """A subclass of the callback that measures every call in its blocks, in seconds."""
 
-    def around(name: str) -> Callable[..., Any]:
+    def wrapped(name: str) -> Callable[..., Any]:
         original = getattr(kind, name)
 
-        def call(self: Any, *arguments: Any, **more: Any) -> Any:
+        def call(self: Any, *arguments: Any, **options: Any) -> Any:
             step = arguments[1].global_step
             is_both = (step // BLOCK) % 2 == 1
             if is_both != with_both and kind.__name__ == "MLflowCallback":
                 return None
-            began = time.perf_counter()
-            result = original(self, *arguments, **more)
-            if is_both == with_both and step % BLOCK >= SETTLING:
-                times[name].append(time.perf_counter() - began)
+            start = time.perf_counter()
+            result = original(self, *arguments, **options)
+            if is_both == with_both and step % BLOCK >= SETTLING_STEPS:
+                times[name].append(time.perf_counter() - start)
             return result
 
         return call
 
-    return type(kind.__name__, (kind,), {name: around(name) for name in (*PER_STEP, "on_log")})
+    return type(kind.__name__, (kind,), {name: wrapped(name) for name in (*PER_STEP, "on_log")})
 
 
 def train(steps: int, logging_steps: int, folder: Path) -> dict[str, Times]:
-    """One run with both callbacks; what each of their calls took."""
+    """Runs a training with both callbacks; returns the seconds of each of their calls."""
     from transformers import Trainer
     from transformers.integrations import MLflowCallback
 
@@ -78,8 +79,8 @@ def train(steps: int, logging_steps: int, folder: Path) -> dict[str, Times]:
     times: dict[str, Times] = {"zpipe": defaultdict(list), "MLflowCallback": defaultdict(list)}
 
     class Both(Trainer):
-        def __init__(self, *arguments: Any, **more: Any) -> None:
-            super().__init__(*arguments, **more)
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
             self.add_callback(timed(MLflowCallback, times["MLflowCallback"], with_both=True))
 
     ours = timed(EventCallback, times["zpipe"], with_both=False)
@@ -94,7 +95,7 @@ def train(steps: int, logging_steps: int, folder: Path) -> dict[str, Times]:
 
 
 def cost(times: Times, logging_steps: int) -> tuple[float, float]:
-    """Microseconds of one step at the median, and of one call of on_log at the median."""
+    """The median microseconds of one step and of one call of on_log."""
     per_step = sum(statistics.median(times[name]) for name in PER_STEP if times[name])
     log = statistics.median(times["on_log"])
     return 1e6 * (per_step + log / logging_steps), 1e6 * log
@@ -111,10 +112,10 @@ def main() -> None:
 
     prepare_store(os.environ["MLFLOW_TRACKING_URI"])
     times = train(steps, logging_steps, (ROOT / "run").absolute())
-    print(f"\n{steps} steps, logging every {logging_steps}; microseconds at the median")
-    print("| callback | a step, with its share of logging | one on_log |\n|---|---:|---:|")
-    for name, found in times.items():
-        step, log = cost(found, logging_steps)
+    print(f"\n{steps} steps, logging every {logging_steps}; median microseconds")
+    print("| callback | one step, with its share of logging | one on_log |\n|---|---:|---:|")
+    for name, of_callback in times.items():
+        step, log = cost(of_callback, logging_steps)
         print(f"| {name} | {step:,.0f} | {log:,.0f} |")
 
 

@@ -1,4 +1,4 @@
-"""Where the facts of docs/configuration.md come from: the schema's own text, and the installed libraries."""
+"""Collects the facts of docs/configuration.md from the schema and the installed libraries."""
 
 import ast
 import dataclasses
@@ -19,16 +19,16 @@ os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 @cache
 def meanings(group: type[Group]) -> dict[str, str]:
-    """For each field the string that stands under it."""
+    """The docstring of each field of a group."""
     module = ast.parse(inspect.getsource(inspect.getmodule(group) or group))
     body = next(
         node.body for node in module.body if isinstance(node, ast.ClassDef) and node.name == group.__name__
     )
-    found = {}
+    docstrings = {}
     for field, text in pairwise(body):
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and _is_text(text):
-            found[field.target.id] = " ".join(ast.literal_eval(text.value).split())  # type: ignore[attr-defined]
-    return found
+            docstrings[field.target.id] = " ".join(ast.literal_eval(text.value).split())  # type: ignore[attr-defined]
+    return docstrings
 
 
 def _is_text(node: ast.stmt) -> bool:
@@ -49,28 +49,33 @@ def _training_arguments() -> dict[str, str]:
 
 
 def trainer_help(name: str) -> str:
-    """The first sentence of transformers' own help; empty for what is no argument of its."""
+    """The first sentence of transformers' help for a training argument; empty for other names."""
     return re.split(r"(?<=[.!])\s", _training_arguments().get(name, "").strip())[0]
 
 
 @cache
 def deepspeed_defaults() -> dict[str, Any]:
-    """The value that DeepSpeed takes for each key of its JSON that is not there, as far as there is one."""
-    read = _read_when_empty()
-    found = {name: _first(read, name) for name in homes()}
-    return {**found, **_of_blocks(), **_of_classes(), "zero_optimization.overlap_comm": "true at stage 3"}
+    """DeepSpeed's default for each key of its JSON that has one."""
+    parsed = _parsed_empty_config()
+    found = {name: _default(parsed, name) for name in homes()}
+    return {
+        **found,
+        **_comms_logger_defaults(),
+        **_parameter_defaults(),
+        "zero_optimization.overlap_comm": "true at stage 3",
+    }
 
 
-def _read_when_empty() -> dict[str, Any]:
-    """What DeepSpeedConfig makes of a JSON with nothing but a batch size and empty blocks."""
+def _parsed_empty_config() -> dict[str, Any]:
+    """The attributes of a DeepSpeedConfig made from a batch size and empty blocks only, by dotted name."""
     from deepspeed.runtime.config import DeepSpeedConfig
 
     zero: dict[str, Any] = {"offload_optimizer": {}, "offload_param": {}, "zenflow": {}}
     batch = dict.fromkeys(
         ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps"), 1
     )
-    read = vars(DeepSpeedConfig({**batch, "zero_optimization": zero, "weight_quantization": {}}))
-    return dict(leaves({name: _plain(value) for name, value in read.items() if not name.startswith("_")}))
+    config = vars(DeepSpeedConfig({**batch, "zero_optimization": zero, "weight_quantization": {}}))
+    return dict(leaves({name: _plain(value) for name, value in config.items() if not name.startswith("_")}))
 
 
 def _plain(value: Any) -> Any:
@@ -90,27 +95,27 @@ ATTRIBUTES = {
     "data_types.": "",
     "torch_autocast.": "torch_autocast_",
 }
-"""Names of the JSON, and what DeepSpeedConfig's attributes have in their place."""
+"""Prefixes of keys in the JSON, and the prefixes of DeepSpeedConfig's attributes that replace them."""
 
 
-def _first(read: dict[str, Any], name: str) -> Any:
-    """The attribute of a key: its own name, its block's name with _config behind it, or one of the above."""
+def _default(parsed: dict[str, Any], name: str) -> Any:
+    """The value of a key: under its name, its block's name with the suffix _config, or as in ATTRIBUTES."""
     if name.startswith(("optimizer.", "scheduler.", "train_batch", "train_micro", "gradient_accumulation")):
         return None
     block, _, rest = name.partition(".")
     candidates = [name, f"{block}_config.{rest}", f"monitor_config.{name}"]
     candidates += [new + name.removeprefix(old) for old, new in ATTRIBUTES.items() if name.startswith(old)]
-    return next((read[each] for each in candidates if read.get(each) is not None), None)
+    return next((parsed[each] for each in candidates if parsed.get(each) is not None), None)
 
 
-def _of_blocks() -> dict[str, Any]:
+def _comms_logger_defaults() -> dict[str, Any]:
     from deepspeed.comm.config import CommsLoggerConfig
 
     return {f"comms_logger.{name}": field.default for name, field in CommsLoggerConfig.model_fields.items()}
 
 
-def _of_classes() -> dict[str, Any]:
-    """Parameters of optimizers and schedulers, where all classes that take one agree on its default."""
+def _parameter_defaults() -> dict[str, Any]:
+    """Defaults of optimizer and scheduler parameters on which all classes with the parameter agree."""
     import torch
     from deepspeed.ops.adam import FusedAdam
     from deepspeed.ops.lamb import FusedLamb
@@ -121,15 +126,17 @@ def _of_classes() -> dict[str, Any]:
     optimizers = [FusedAdam, FusedLamb, *(getattr(torch.optim, name) for name in TORCH_TYPES)]
     schedulers = [getattr(lr_schedules, name) for name in lr_schedules.VALID_LR_SCHEDULES]
     return {
-        **{f"optimizer.params.{name}": value for name, value in _agreed(optimizers).items()},
-        **{f"scheduler.params.{name}": value for name, value in _agreed(schedulers).items()},
+        **{f"optimizer.params.{name}": value for name, value in _common_defaults(optimizers).items()},
+        **{f"scheduler.params.{name}": value for name, value in _common_defaults(schedulers).items()},
     }
 
 
-def _agreed(classes: list[Callable[..., Any]]) -> dict[str, Any]:
-    seen: dict[str, list[Any]] = {}
+def _common_defaults(classes: list[Callable[..., Any]]) -> dict[str, Any]:
+    defaults: dict[str, list[Any]] = {}
     for each in classes:
         for name, parameter in inspect.signature(each).parameters.items():
             if parameter.default is not inspect.Parameter.empty:
-                seen.setdefault(name, []).append(parameter.default)
-    return {name: values[0] for name, values in seen.items() if all(value == values[0] for value in values)}
+                defaults.setdefault(name, []).append(parameter.default)
+    return {
+        name: values[0] for name, values in defaults.items() if all(value == values[0] for value in values)
+    }
