@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.browser import headless
 from tests.support.process import REPOSITORY, SMALL, Run, zpipe
+from zpipe.machine.hardware import detect
 
 IN_CI = os.environ.get("CI") == "true"
 
@@ -19,10 +20,12 @@ REAL_SECONDS = 900
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Raises the limit of pyproject.toml for tests that train."""
+    """Raises the time limit of pyproject.toml for tests that train, and skips GPU tests without a GPU."""
     for item in items:
-        if item.get_closest_marker("real") and not item.get_closest_marker("timeout"):
+        if item.get_closest_marker("real"):
             item.add_marker(pytest.mark.timeout(REAL_SECONDS))
+        if item.get_closest_marker("gpu") and not detect().gpus:
+            item.add_marker(pytest.mark.skip(reason="this machine has no GPU"))
 
 
 def needs(tool: str, found: bool) -> None:

@@ -17,7 +17,7 @@ import psutil
 NOTHING: Mapping[str, str] = MappingProxyType({})
 REPOSITORY = Path(__file__).resolve().parents[2]
 
-SMALL = (
+SHORT = (
     "model.config.hidden_size=64",
     "model.config.intermediate_size=128",
     "model.config.num_hidden_layers=2",
@@ -29,7 +29,10 @@ SMALL = (
     "train.logging_steps=1",
     "checkpoint=none",
 )
-"""A model of 100,000 parameters and four steps: what is tested is everything around the training."""
+"""Four steps of a model with 100,000 parameters: the tests are about everything around the training."""
+
+SMALL = (*SHORT, "launcher.device=cpu")
+"""The same on the CPU, also on machines with a GPU."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,9 @@ class Run:
 
 
 def environment(more: Mapping[str, str] = NOTHING) -> dict[str, str]:
-    """The environment of a test's zpipe: offline, and with this repository's package."""
-    return {**os.environ, "PYTHONPATH": str(REPOSITORY), "HF_HUB_OFFLINE": "1", "COLUMNS": "160", **more}
+    """The environment of zpipe in a test: offline, with the package of this repository first."""
+    path = os.pathsep.join([str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "COLUMNS": "160", **more}
 
 
 def fp16_on_cpu() -> dict[str, str]:
