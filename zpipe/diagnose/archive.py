@@ -1,4 +1,4 @@
-"""Puts the archive together: every text goes through redaction, and nothing but texts goes in."""
+"""Builds the archive for a bug report: text files only, each one redacted."""
 
 import io
 import tarfile
@@ -13,9 +13,9 @@ from zpipe.plan.plan import Plan, read_plan
 from zpipe.redact import redact, redact_tree
 
 LINES = 200
-"""From the end of each log and of the event file."""
+"""Taken from the end of each log and of the event file."""
 _BYTES = 2_000_000
-"""At most of any file: a log may consist of one endless line."""
+"""Limit per file: a log may consist of a single huge line."""
 _FILES = (
     "plan.json",
     "ds_config.json",
@@ -31,7 +31,7 @@ _TAILS = ("events.jsonl", "samples.jsonl")
 
 
 def write_archive(run_dir: Path, path: Path, say: Callable[[str], None]) -> list[str]:
-    """Writes the .tar.gz and returns the names in it. `say` hears what takes time."""
+    """Writes the .tar.gz and returns the names in it. `say` is called before slow steps."""
     run_dir = run_dir.absolute()
     plan = read_plan(run_dir)
     root = path.name.removesuffix(".gz").removesuffix(".tar")
@@ -58,12 +58,12 @@ def _texts(run_dir: Path, plan: Plan, say: Callable[[str], None]) -> Iterator[tu
     yield "versions.txt", machine.versions()
     yield "hardware.txt", machine.hardware(run_dir)
     yield "environment.txt", machine.environment()
-    say("asking DeepSpeed about its operators, which takes some seconds ...")
+    say("running DeepSpeed's environment report, which takes some seconds ...")
     yield "operators.txt", machine.operators(redact_tree(plan.launch.env))
 
 
 def _tail(path: Path, lines: int | None) -> str:
-    """The end of a text file, with a word about what was left out."""
+    """The end of a text file, with a note on how much was left out."""
     size = path.stat().st_size
     with path.open("rb") as file:
         file.seek(max(0, size - _BYTES))
@@ -71,7 +71,7 @@ def _tail(path: Path, lines: int | None) -> str:
     kept = text.splitlines(keepends=True)[-lines:] if lines is not None else [text]
     shown = "".join(kept)
     left_out = size - len(shown.encode(errors="replace"))
-    return f"({left_out:,} bytes before this are left out)\n{shown}" if left_out > 0 else shown
+    return f"(the first {left_out:,} bytes are left out)\n{shown}" if left_out > 0 else shown
 
 
 def _add(archive: tarfile.TarFile, name: str, text: str) -> None:
@@ -85,9 +85,9 @@ def _readme(run_dir: Path, names: list[str]) -> str:
     return "\n".join(
         [
             f"A run of zpipe {__version__}: {run_dir}",
-            f"Gathered {time.strftime('%Y-%m-%d %H:%M %Z')}; logs and events are their last {LINES} lines.",
-            "Passwords and tokens were replaced by ***. Data, model and checkpoints are not in here.",
-            "Paths, the lines of the logs and the settings are: look through them before you send it.",
+            f"Collected {time.strftime('%Y-%m-%d %H:%M %Z')}; of logs and events the last {LINES} lines.",
+            "Passwords and tokens were replaced by ***. Data, model and checkpoints are not included.",
+            "Paths, log lines and settings are: review them before you send this archive.",
             "",
             *names,
             "",

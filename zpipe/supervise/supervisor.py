@@ -65,7 +65,7 @@ def supervise(plan: Plan, sink: Sink) -> Evidence:
 
     def hear(event: Event) -> None:
         heard.hear(event)
-        silence.hear(event)
+        silence.update(event)
         sink.handle(event)
 
     follower = _Follower(plan.folder, hear)
@@ -160,7 +160,7 @@ class _Watch:
 
     def _look(self, tree: ProcessTree) -> None:
         self._follower.catch_up()
-        tree.look()
+        tree.refresh()
         self.sampler.tick()
 
     def _give_up_on(self, tree: ProcessTree) -> Silence:
