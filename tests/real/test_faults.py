@@ -131,7 +131,7 @@ def test_sigkill_of_a_rank(desk: Desk, name: str) -> None:
     worker_of(desk.cwd / name, rank=1).kill()
     run = desk.end_of(name, process)
     text = expect(desk, run, "rank_died", 15, rank=1, suggests="train.gradient_checkpointing=true")
-    assert "rank 1 was ended by SIGKILL in phase train after step" in run.result["reason"]
+    assert "rank 1 was killed by SIGKILL in phase train after step" in run.result["reason"]
     assert "rank 1: SIGKILL" in text
 
 
@@ -170,7 +170,7 @@ def test_sigstop_of_a_rank(desk: Desk, name: str) -> None:
     run = desk.end_of(name, process)
     text = expect(desk, run, "hang", 14, rank=1, suggests="launcher.hang_timeout_s=24")
     assert time.monotonic() - began < 60
-    assert "no sign of life for 6 s in phase train" in run.result["reason"]
+    assert "no heartbeat for 6 s in phase train" in run.result["reason"]
     assert "rank 1: stopped" in text
     stacks = text.partition("Last lines of rank 0")[2]
     assert "Stack (most recent call first)" in stacks, "rank 0 says where it waits"

@@ -1,4 +1,4 @@
-"""How a run ended follows from the evidence alone: each ending from what shows it, and from nothing less."""
+"""Each ending follows from the evidence for it, and only from that."""
 
 import math
 import signal
@@ -8,7 +8,7 @@ import pytest
 
 from zpipe.diagnose.classify import classify
 from zpipe.diagnose.evidence import Evidence, RankError, Silence
-from zpipe.launchers.rank_exits import Death
+from zpipe.launchers.rank_exits import RankExit
 from zpipe.machine.samples import Sample
 from zpipe.problems import Problem
 from zpipe.runfolder.events import Refused
@@ -24,7 +24,7 @@ def progress(phase: str = "train", loss: float | None = None, **more: Any) -> Ru
 
 
 def samples(share: float = 0.5, kills: int = 0, disk_free: int = GIB) -> tuple[Sample, ...]:
-    """Ten seconds at this share of the memory, with so many kills at their end."""
+    """Ten seconds at this share of the memory limit, with this many OOM kills in the last one."""
     used = int(share * 10 * GIB)
     return tuple(
         Sample(float(second), used, 10 * GIB, used, kills if second == 9 else 0, disk_free)
@@ -36,8 +36,8 @@ def error(type_: str = "ValueError", message: str = "no", rank: int = 0, **more:
     return RankError(rank, type_, message, **more)
 
 
-def killed(number: int = signal.SIGKILL, rank: int = 1, time: float = 100.0) -> Death:
-    return Death(rank, -number, time)
+def killed(number: int = signal.SIGKILL, rank: int = 1, time: float = 100.0) -> RankExit:
+    return RankExit(rank, -number, time)
 
 
 OPERATOR = "cpu_adam could not be built: Error building extension\n[1/3] c++ -c x\nadam.cpp:3: error: no\n"
@@ -63,7 +63,7 @@ BY_EVIDENCE: list[tuple[str, int | None, Evidence]] = [
         Evidence(
             progress(),
             returncode=1,
-            deaths=(killed(signal.SIGABRT),),
+            rank_exits=(killed(signal.SIGABRT),),
             lines={1: ("[rank1]: Watchdog caught collective operation timeout: WorkNCCL", "x")},
         ),
     ),
@@ -75,9 +75,9 @@ BY_EVIDENCE: list[tuple[str, int | None, Evidence]] = [
         ),
     ),
     ("preempted", None, Evidence(progress(), returncode=1, stopped_by=signal.SIGUSR1)),
-    ("preempted", None, Evidence(progress(), returncode=1, deaths=(killed(signal.SIGUSR1),))),
+    ("preempted", None, Evidence(progress(), returncode=1, rank_exits=(killed(signal.SIGUSR1),))),
     ("terminated", None, Evidence(progress(), returncode=None)),
-    ("terminated", None, Evidence(progress(), returncode=None, deaths=(killed(),), samples=samples())),
+    ("terminated", None, Evidence(progress(), returncode=None, rank_exits=(killed(),), samples=samples())),
     ("hang", 1, Evidence(progress(), returncode=-9, silence=Silence(6.0, {0: "sleeping", 1: "stopped"}))),
     ("hang", None, Evidence(progress(), returncode=-9, silence=Silence(6.0, {0: "sleeping", 1: "sleeping"}))),
     (
@@ -140,9 +140,13 @@ BY_EVIDENCE: list[tuple[str, int | None, Evidence]] = [
     (
         "host_out_of_memory",
         1,
-        Evidence(progress(), returncode=1, deaths=(killed(),), samples=samples(kills=1)),
+        Evidence(progress(), returncode=1, rank_exits=(killed(),), samples=samples(kills=1)),
     ),
-    ("host_out_of_memory", 1, Evidence(progress(), returncode=1, deaths=(killed(),), samples=samples(0.97))),
+    (
+        "host_out_of_memory",
+        1,
+        Evidence(progress(), returncode=1, rank_exits=(killed(),), samples=samples(0.97)),
+    ),
     (
         "host_out_of_memory",
         0,
@@ -159,26 +163,30 @@ BY_EVIDENCE: list[tuple[str, int | None, Evidence]] = [
         Evidence(
             progress(),
             returncode=1,
-            deaths=(killed(signal.SIGABRT),),
+            rank_exits=(killed(signal.SIGABRT),),
             lines={1: ("terminate called after throwing an instance of 'std::bad_alloc'",)},
         ),
     ),
-    ("rank_died", 1, Evidence(progress(), returncode=1, deaths=(killed(),), samples=samples())),
+    ("rank_died", 1, Evidence(progress(), returncode=1, rank_exits=(killed(),), samples=samples())),
     (
         "rank_died",
         1,
-        Evidence(progress(), returncode=1, deaths=(killed(signal.SIGSEGV),), samples=samples(0.99)),
+        Evidence(progress(), returncode=1, rank_exits=(killed(signal.SIGSEGV),), samples=samples(0.99)),
     ),
     (
         "rank_died",
         1,
-        Evidence(progress(), returncode=1, deaths=(killed(),), errors=(PEER,), samples=samples()),
+        Evidence(progress(), returncode=1, rank_exits=(killed(),), errors=(PEER,), samples=samples()),
     ),
     (
         "failed",
         0,
         Evidence(
-            progress(), returncode=1, deaths=(killed(time=130),), errors=(error(time=99),), samples=samples()
+            progress(),
+            returncode=1,
+            rank_exits=(killed(time=130),),
+            errors=(error(time=99),),
+            samples=samples(),
         ),
     ),
     (
@@ -202,7 +210,16 @@ BY_EVIDENCE: list[tuple[str, int | None, Evidence]] = [
     (
         "failed",
         0,
-        Evidence(progress(), returncode=1, deaths=(Death(0, 1, 100.0),), lines={0: ("ImportError: x",)}),
+        Evidence(
+            progress(), returncode=1, rank_exits=(RankExit(0, 1, 100.0),), lines={0: ("ImportError: x",)}
+        ),
+    ),
+    (
+        "failed",
+        1,
+        Evidence(
+            progress(), returncode=1, rank_exits=(RankExit(1, 3, 100.0), killed(signal.SIGTERM, rank=0))
+        ),
     ),
     ("failed", None, Evidence(progress(""), returncode=2, launcher_lines=("torchrun: error: x",))),
     ("failed", None, Evidence(RunProgress(), returncode=2)),
@@ -217,31 +234,33 @@ def test_the_ending_follows_from_the_evidence(ending: str, rank: int | None, evi
     assert bool(verdict.reason) == (ending != "finished")
 
 
-def test_every_ending_of_a_started_run_is_in_the_table() -> None:
+def test_the_table_has_every_ending_of_a_started_run() -> None:
     assert {ending for ending, _, _ in BY_EVIDENCE} == set(EXIT_OF) - {"environment"}
 
 
-def test_a_dead_rank_is_told_with_its_signal_its_place_and_its_last_line() -> None:
-    evidence = Evidence(progress(), 1, deaths=(killed(signal.SIGSEGV),), lines={1: ("one", "the last")})
-    reason = "rank 1 was ended by SIGSEGV in phase train after step 7; its last line: the last"
+def test_the_reason_names_signal_phase_and_last_line_of_a_killed_rank() -> None:
+    evidence = Evidence(progress(), 1, rank_exits=(killed(signal.SIGSEGV),), lines={1: ("one", "the last")})
+    reason = "rank 1 was killed by SIGSEGV in phase train after step 7; last line of its log: the last"
     assert classify(evidence).reason == reason
 
 
-def test_an_error_that_announces_its_reason_is_told_with_it() -> None:
+def test_an_error_line_includes_the_line_after_a_colon() -> None:
     announced = error(
-        "ValidationError", "Class validation error:\n    hidden size (64) is no multiple of 3\n  more"
+        "ValidationError", "Class validation error:\n    hidden size (64) is not a multiple of 3\n  more"
     )
-    assert announced.line == "ValidationError: Class validation error: hidden size (64) is no multiple of 3"
+    assert (
+        announced.line == "ValidationError: Class validation error: hidden size (64) is not a multiple of 3"
+    )
     assert error(message="first\nsecond").line == "ValueError: first"
     assert error(message="").line == "ValueError: "
 
 
-def test_a_failed_build_is_told_by_the_compilers_first_error() -> None:
+def test_the_reason_of_a_failed_build_is_the_first_compiler_error() -> None:
     evidence = Evidence(progress(), 1, errors=(error("OperatorBuildError", OPERATOR),))
     assert classify(evidence).reason == "cpu_adam could not be built: adam.cpp:3: error: no"
 
 
-def test_exit_codes_and_statuses() -> None:
+def test_exit_codes_and_mlflow_statuses() -> None:
     codes = {ending: int(code) for ending, code in EXIT_OF.items()}
     assert codes["gpu_out_of_memory"] == 10
     assert codes["operator_build"] == 17
@@ -254,7 +273,7 @@ def test_exit_codes_and_statuses() -> None:
     assert stopped == {"preempted", "interrupted", "terminated"}
 
 
-def test_tags_say_only_what_is_known() -> None:
+def test_tags_leave_out_what_is_unknown() -> None:
     outcome = Outcome(ending="rank_died", reason="why", failed_rank=0, run_dir="/r")
     assert outcome.tags == {
         "zpipe.ending": "rank_died",

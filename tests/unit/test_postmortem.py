@@ -1,4 +1,4 @@
-"""Advice that compiles and changes something, for every ending and many plans; and a file that tells it."""
+"""For every ending and many plans, the advice compiles and changes something; the post-mortem lists it."""
 
 from functools import cache
 from pathlib import Path
@@ -14,8 +14,8 @@ from zpipe.diagnose.curve import draw
 from zpipe.diagnose.descriptions import MEANING
 from zpipe.diagnose.evidence import Evidence, RankError
 from zpipe.diagnose.postmortem import write_postmortem
-from zpipe.diagnose.remedies import LADDERS, Situation
-from zpipe.launchers.rank_exits import Death
+from zpipe.diagnose.remedies import REMEDIES, Situation
+from zpipe.launchers.rank_exits import RankExit
 from zpipe.machine.hardware import Hardware
 from zpipe.machine.samples import Sample
 from zpipe.plan.plan import Plan
@@ -71,7 +71,7 @@ PLANS: dict[str, tuple[list[str], Hardware]] = {
         OLD,
     ),
     "fp16 with a fixed scale": (["precision=fp16", "precision.fp16.loss_scale=65536", "stage=2"], ONE),
-    "the last rung": (
+    "all remedies applied": (
         [
             "model=llama3_1b",
             "stage=3",
@@ -94,8 +94,8 @@ def plan_called(name: str) -> Plan:
 
 def situations(plan: Plan) -> list[Situation]:
     return [
-        Situation(plan, phase="train", step=7, death=Death(0, -9, 0.0)),
-        Situation(plan, phase="evaluate", step=7, death=Death(0, -11, 0.0)),
+        Situation(plan, phase="train", step=7, rank_exit=RankExit(0, -9, 0.0)),
+        Situation(plan, phase="evaluate", step=7, rank_exit=RankExit(0, -11, 0.0)),
         Situation(plan, phase="model"),
     ]
 
@@ -110,26 +110,26 @@ def advice_for(name: str, ending: Ending) -> dict[tuple[str, ...], str]:
 
 
 @pytest.mark.parametrize("name", PLANS)
-def test_all_advice_compiles_as_typed_and_changes_what_the_workers_see(name: str) -> None:
+def test_all_advice_compiles_and_changes_the_plan(name: str) -> None:
     plan, hardware = plan_called(name), PLANS[name][1]
-    every = {overrides for ending in LADDERS for overrides in advice_for(name, ending)}
+    every = {overrides for ending in REMEDIES for overrides in advice_for(name, ending)}
     assert every
     for overrides in every:
         for override in overrides:
             assert changed(plan.experiment, [override]) != plan.experiment, f"{override} is set already"
         typed = plan_of(*command_with(plan, overrides), hardware=hardware)
         assert typed.experiment != plan.experiment, overrides
-        unasked = compile_plan(changed(plan.experiment, overrides), RUN, [], hardware)
-        assert typed.ds_config == unasked.ds_config, overrides
-        assert typed.training_arguments == unasked.training_arguments, overrides
+        checked = compile_plan(changed(plan.experiment, overrides), RUN, [], hardware)
+        assert typed.ds_config == checked.ds_config, overrides
+        assert typed.training_arguments == checked.training_arguments, overrides
 
 
-def test_the_ladders_propose_keys_and_options_that_exist() -> None:
+def test_remedies_use_existing_keys_and_options() -> None:
     options = config_groups()
     for name in PLANS:
         for situation in situations(plan_called(name)):
-            for ladder in LADDERS.values():
-                for override in (each for proposal in ladder(situation) for each in proposal.overrides):
+            for remedies in REMEDIES.values():
+                for override in (each for proposal in remedies(situation) for each in proposal.overrides):
                     key, _, value = override.partition("=")
                     known = value in options[key] if key in options else check_key(key, value) is None
                     assert known, override
@@ -141,7 +141,7 @@ def first_of(name: str, ending: Ending, phase: str = "train") -> list[str]:
     return [" ".join(suggestion.overrides) for suggestion in given]
 
 
-def test_the_ladder_of_gpu_memory_is_the_guides() -> None:
+def test_remedies_for_gpu_memory_follow_the_guide() -> None:
     assert first_of("four GPUs in bf16", "gpu_out_of_memory") == [
         "batch.per_device_train_batch_size=3 batch.gradient_accumulation_steps=2",
         "train.gradient_checkpointing=true",
@@ -154,46 +154,48 @@ def test_the_ladder_of_gpu_memory_is_the_guides() -> None:
     ]
 
 
-def test_on_one_gpu_a_stage_alone_saves_nothing_and_is_not_advised() -> None:
-    ladder = first_of("one GPU in fp32", "gpu_out_of_memory")
-    assert "precision=auto" in ladder
-    assert not any(rung in ("stage=2", "stage=3") for rung in ladder)
+def test_a_stage_alone_is_not_advised_on_one_gpu() -> None:
+    advice = first_of("one GPU in fp32", "gpu_out_of_memory")
+    assert "precision=auto" in advice
+    assert not any(each in ("stage=2", "stage=3") for each in advice)
 
 
-def test_before_the_first_batch_no_batch_is_made_smaller() -> None:
-    ladder = first_of("one GPU, everything on it", "gpu_out_of_memory", phase="model")
-    assert ladder[0] == "offload=cpu_optimizer"
+def test_no_smaller_batch_is_advised_before_the_first_batch() -> None:
+    advice = first_of("one GPU, everything on it", "gpu_out_of_memory", phase="model")
+    assert advice[0] == "offload=cpu_optimizer"
 
 
-def test_keys_without_effect_at_the_new_stage_are_taken_back() -> None:
-    ladder = first_of("one GPU, everything on it", "gpu_out_of_memory")
-    assert "stage=3 offload=cpu stage.round_robin_gradients=null" in ladder
+def test_keys_without_effect_at_the_new_stage_are_reset() -> None:
+    advice = first_of("one GPU, everything on it", "gpu_out_of_memory")
+    assert "stage=3 offload=cpu stage.round_robin_gradients=null" in advice
 
 
-def test_host_memory_goes_to_files_and_pins_less() -> None:
-    ladder = first_of("host memory", "host_out_of_memory")
-    assert ladder[:2] == ["offload=nvme", "offload.pin_memory=false"]
+def test_remedies_for_host_memory_swap_to_files_and_pin_less() -> None:
+    advice = first_of("host memory", "host_out_of_memory")
+    assert advice[:2] == ["offload=nvme", "offload.pin_memory=false"]
     swapping = first_of("swapping on a CPU", "host_out_of_memory")
     assert "offload.offload_param.buffer_count=null" in swapping
 
 
-def test_a_gpu_without_bf16_is_not_advised_to_use_it() -> None:
+def test_bf16_is_not_advised_on_a_gpu_without_it() -> None:
     for ending in ("loss_scale_stuck", "nonfinite_loss"):
-        assert not any("precision=bf16" in rung for rung in first_of("fp16 on an old GPU", ending))
+        assert not any("precision=bf16" in each for each in first_of("fp16 on an old GPU", ending))
     assert first_of("fp16 with a fixed scale", "loss_scale_stuck")[0].startswith("precision=bf16")
 
 
-def test_what_is_set_already_is_not_advised() -> None:
-    ladder = first_of("the last rung", "gpu_out_of_memory") + first_of("the last rung", "host_out_of_memory")
-    for rung in ("gradient_checkpointing", "pin_memory", "offload=nvme", "per_device_train_batch_size"):
-        assert not any(rung in line for line in ladder), ladder
+def test_settings_already_in_effect_are_not_advised() -> None:
+    advice = first_of("all remedies applied", "gpu_out_of_memory") + first_of(
+        "all remedies applied", "host_out_of_memory"
+    )
+    for key in ("gradient_checkpointing", "pin_memory", "offload=nvme", "per_device_train_batch_size"):
+        assert not any(key in line for line in advice), advice
 
 
-def test_every_ending_that_has_a_post_mortem_has_a_ladder_and_a_meaning() -> None:
-    assert set(LADDERS) == set(MEANING) == set(EXIT_OF) - {"finished", "refused"}
+def test_every_ending_with_a_post_mortem_has_remedies_and_a_meaning() -> None:
+    assert set(REMEDIES) == set(MEANING) == set(EXIT_OF) - {"finished", "refused"}
 
 
-def test_a_new_command_replaces_what_the_advice_replaces() -> None:
+def test_advice_replaces_overrides_in_the_command() -> None:
     plan = plan_called("one GPU in fp32").model_copy(
         update={"command": ["stage=0", "++a.b=1", "hydra.run.dir=/x", "precision=fp32"]}
     )
@@ -216,7 +218,7 @@ def test_the_curve_shows_the_share_of_the_limit() -> None:
 
 
 @pytest.mark.parametrize("ending", MEANING)
-def test_the_file_says_what_happened_what_shows_it_and_what_to_try(ending: Ending, tmp_path: Path) -> None:
+def test_the_post_mortem_has_cause_evidence_and_advice(ending: Ending, tmp_path: Path) -> None:
     uri = "postgresql://me:hunter22@host/db"
     plan = plan_of("stage=3", "offload=nvme", f"tracking.uri={uri}", run_dir=tmp_path)
     outcome = Outcome(ending=ending, reason="why | how", failed_rank=1, run_dir=str(tmp_path))
@@ -226,20 +228,20 @@ def test_the_file_says_what_happened_what_shows_it_and_what_to_try(ending: Endin
         errors=(RankError(1, "ValueError", "no", f"Traceback\n  at {uri}\nValueError: no"),),
         samples=(Sample(0.0, GIB, 8 * GIB, GIB, 0, GIB),),
     )
-    told = write_postmortem(plan, outcome, evidence, CPU)
-    assert told is not None
-    assert told.path is not None
-    text = told.path.read_text()
+    postmortem = write_postmortem(plan, outcome, evidence, CPU)
+    assert postmortem is not None
+    assert postmortem.path is not None
+    text = postmortem.path.read_text()
     assert text.startswith(f"# Post-mortem: {ending}\n")
     assert "| reason | why \\| how |" in text
     assert "## Memory and disk" in text
-    assert "GiB pinned" in text
+    assert "MiB pinned" in text
     assert "hunter22" not in text
-    for suggestion in told.suggestions:
+    for suggestion in postmortem.suggestions:
         assert f"`{' '.join(suggestion.overrides)}`" in text
 
 
-def test_a_run_that_finished_or_was_refused_has_none(tmp_path: Path) -> None:
+def test_a_finished_or_refused_run_has_no_post_mortem(tmp_path: Path) -> None:
     plan = plan_of(run_dir=tmp_path)
     for ending in ("finished", "refused"):
         outcome = Outcome(ending=ending, run_dir=str(tmp_path))
@@ -247,9 +249,9 @@ def test_a_run_that_finished_or_was_refused_has_none(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_post_mortem_without_room_for_its_file_is_still_told() -> None:
+def test_a_post_mortem_that_cannot_be_written_is_still_returned() -> None:
     outcome = Outcome(ending="disk_full", reason="why", run_dir="/proc/none")
-    told = write_postmortem(plan_of(run_dir=Path("/proc/none")), outcome, Evidence(), CPU)
-    assert told is not None
-    assert told.path is None
-    assert "disk_full" in told.text
+    postmortem = write_postmortem(plan_of(run_dir=Path("/proc/none")), outcome, Evidence(), CPU)
+    assert postmortem is not None
+    assert postmortem.path is None
+    assert "disk_full" in postmortem.text

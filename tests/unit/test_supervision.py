@@ -1,4 +1,4 @@
-"""What the supervisor sees: memory and its limit, silence, the launcher's word on each rank, signals."""
+"""What the supervisor observes: samples, silence, failed ranks, signals, and the process tree."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.events import event
 from zpipe.launchers.logs import rank_lines, tail
-from zpipe.launchers.rank_exits import parse_deaths
+from zpipe.launchers.rank_exits import parse_rank_exits
 from zpipe.machine.samples import Sample, Sampler, is_worth_writing, read_samples
 from zpipe.runfolder import disk_reserve
 from zpipe.runfolder.folder import Attempt
@@ -31,7 +31,7 @@ zpipe.train FAILED
 ------------------------------------------------------------
 Failures:
 [1]:
-  time      : 2026-11-24_10:12:02
+  time      : 2026-11-24_10:12:01
   host      : a.b
   rank      : 0 (local_rank: 0)
   exitcode  : -15 (pid: 21)
@@ -50,29 +50,38 @@ Root Cause (first observed failure):
 """
 
 
-def test_the_launchers_table_gives_each_ranks_end_in_order() -> None:
-    deaths = parse_deaths(ELASTIC)
-    assert [(death.rank, death.exit_code, death.signal_name) for death in deaths] == [
+def test_the_root_cause_in_the_launchers_table_comes_first() -> None:
+    exits = parse_rank_exits(ELASTIC)
+    assert [(each.rank, each.exit_code, each.signal_name) for each in exits] == [
         (1, -9, "SIGKILL"),
         (0, -15, "SIGTERM"),
     ]
-    assert deaths[1].time - deaths[0].time == 1
-    assert parse_deaths("nothing of the kind") == []
 
 
-def test_samples_are_kept_and_those_that_say_something_are_written(tmp_path: Path) -> None:
+def test_failures_at_different_times_are_in_order_of_time() -> None:
+    earlier = ELASTIC.replace("_10:12:01", "_10:12:00", 1)
+    exits = parse_rank_exits(earlier)
+    assert [each.rank for each in exits] == [0, 1]
+    assert exits[1].time - exits[0].time == 1
+
+
+def test_a_log_without_a_table_has_no_rank_exits() -> None:
+    assert parse_rank_exits("no table") == []
+
+
+def test_samples_are_kept_and_written(tmp_path: Path) -> None:
     sampler = Sampler(Attempt(tmp_path), lambda: 5 * GIB, with_gpus=False)
     sampler.tick()
     sampler.tick()
-    assert len(sampler.kept) == 1, "one a second"
+    assert len(sampler.kept) == 1, "one per second"
     assert read_samples(Attempt(tmp_path)) == list(sampler.kept)
     with (tmp_path / "samples.jsonl").open("a") as file:
         file.write('{"time": 1.0, "host_us')
-    assert read_samples(Attempt(tmp_path)) == list(sampler.kept), "a torn line is left out"
+    assert read_samples(Attempt(tmp_path)) == list(sampler.kept), "an incomplete line is left out"
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "written"),
     [
         ({"time": 101.0}, False),
         ({"time": 160.0}, True),
@@ -83,12 +92,12 @@ def test_samples_are_kept_and_those_that_say_something_are_written(tmp_path: Pat
         ({"gpu_used": (40 * GIB,)}, True),
     ],
 )
-def test_a_quiet_run_writes_a_line_a_minute(change: dict[str, Any], says: bool) -> None:
+def test_a_sample_is_written_after_a_change_or_a_minute(change: dict[str, Any], written: bool) -> None:
     before = Sample(100.0, 5 * GIB, 10 * GIB, 4 * GIB, 0, 100 * GIB, (20 * GIB,), (80 * GIB,))
-    assert is_worth_writing(replace(before, **change), before) is says
+    assert is_worth_writing(replace(before, **change), before) is written
 
 
-def test_silence_counts_only_where_somebody_should_speak() -> None:
+def test_silence_counts_only_in_phases_with_heartbeats() -> None:
     now = 0.0
     watch = SilenceWatch(10.0, clock=lambda: now)
     for phase, seconds, too_long in (
@@ -105,7 +114,7 @@ def test_silence_counts_only_where_somebody_should_speak() -> None:
         assert watch.is_too_long is too_long, phase
 
 
-def test_in_training_silence_counts_from_the_first_sign_of_the_running_engine() -> None:
+def test_in_training_silence_counts_from_the_first_step() -> None:
     now = 0.0
     watch = SilenceWatch(10.0, clock=lambda: now)
     watch.update(event("phase", name="train"))
@@ -120,7 +129,7 @@ def test_in_training_silence_counts_from_the_first_sign_of_the_running_engine() 
     assert watch.is_too_long
 
 
-def test_without_a_timeout_silence_is_never_too_long() -> None:
+def test_without_a_timeout_there_is_no_hang() -> None:
     now = 0.0
     watch = SilenceWatch(None, clock=lambda: now)
     watch.update(event("phase", name="train"))
@@ -128,7 +137,7 @@ def test_without_a_timeout_silence_is_never_too_long() -> None:
     assert not watch.is_too_long
 
 
-def test_signals_are_noted_and_the_old_handlers_come_back() -> None:
+def test_signals_are_noted_and_the_old_handlers_are_restored() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with signals_noted() as caught:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -140,7 +149,7 @@ def test_signals_are_noted_and_the_old_handlers_come_back() -> None:
 @pytest.mark.parametrize(
     ("handler", "noted"), [(signal.SIG_DFL, signal.SIGHUP), (signal.SIG_IGN, None)], ids=["shell", "nohup"]
 )
-def test_a_lost_terminal_is_noted_unless_it_is_to_be_ignored(handler: Any, noted: int | None) -> None:
+def test_sighup_is_noted_unless_it_is_ignored(handler: Any, noted: int | None) -> None:
     before = signal.signal(signal.SIGHUP, handler)
     try:
         with signals_noted() as caught:
@@ -150,19 +159,19 @@ def test_a_lost_terminal_is_noted_unless_it_is_to_be_ignored(handler: Any, noted
         signal.signal(signal.SIGHUP, before)
 
 
-def test_a_signal_can_interrupt_the_work_of_this_thread() -> None:
+def test_a_signal_can_interrupt_this_thread() -> None:
     with signals_noted(interrupt=True) as caught, pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGUSR1)
     assert caught.number == signal.SIGUSR1
 
 
-def test_a_batch_job_is_known_by_its_variables() -> None:
+def test_a_batch_job_is_detected_by_its_variables() -> None:
     assert in_batch_job({"SLURM_JOB_ID": "7"})
     assert not in_batch_job({"SLURM_JOB_ID": "", "HOME": "/"})
 
 
-def test_a_tree_is_ended_to_its_last_process(tmp_path: Path) -> None:
-    """A launcher that heeds no SIGTERM, with a child in a session of its own."""
+def test_every_process_of_a_tree_is_ended(tmp_path: Path) -> None:
+    """A launcher that ignores SIGTERM, with a child in its own session."""
     script = (
         "import signal, subprocess, sys, time\n"
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
@@ -191,7 +200,7 @@ def test_last_lines_of_a_rank(tmp_path: Path) -> None:
     assert tail(folder / "stderr.log", 1) == ["last"]
 
 
-def test_room_for_the_last_words_is_given_up_once_and_again(tmp_path: Path) -> None:
+def test_the_disk_reserve_can_be_released_twice(tmp_path: Path) -> None:
     disk_reserve.take(Attempt(tmp_path))
     (file,) = tmp_path.iterdir()
     assert file.stat().st_blocks * 512 >= 1 << 17

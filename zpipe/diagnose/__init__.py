@@ -1,1 +1,1 @@
-"""From the evidence of an end to its cause, the remedies and the archive for a bug report."""
+"""Diagnoses how a run ended: evidence, cause, remedies, post-mortem, and the archive for a bug report."""

@@ -1,4 +1,4 @@
-"""Advice that holds: of what the ladders propose, only what compiles and changes the plan."""
+"""Filters the proposed remedies: only those that compile and change the plan are advised."""
 
 import shlex
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from zpipe.compile.compiler import compile_plan
 from zpipe.diagnose.changes import changed
-from zpipe.diagnose.remedies import LADDERS, Situation, Suggestion
+from zpipe.diagnose.remedies import REMEDIES, Situation, Suggestion
 from zpipe.machine.hardware import Hardware
 from zpipe.plan.plan import Plan
 from zpipe.problems import Refusal
@@ -19,15 +19,15 @@ from zpipe.schema.stage import keys_without_effect
 
 
 def advise(ending: Ending, situation: Situation, hardware: Hardware) -> list[Suggestion]:
-    """Overrides to try, best first, each of which compiles on this hardware; none after a finished run."""
-    ladder = LADDERS.get(ending)
-    proposals = ladder(situation) if ladder else ()
-    sound = (_sound(proposal, situation.plan, hardware) for proposal in proposals)
-    return [suggestion for suggestion in sound if suggestion is not None]
+    """Overrides to try, best first, each of which compiles on this hardware; empty after a finished run."""
+    remedies = REMEDIES.get(ending)
+    proposals = remedies(situation) if remedies else ()
+    checked = (_checked(proposal, situation.plan, hardware) for proposal in proposals)
+    return [suggestion for suggestion in checked if suggestion is not None]
 
 
-def _sound(proposal: Suggestion, plan: Plan, hardware: Hardware) -> Suggestion | None:
-    """The proposal, completed; None if it is set already, or if the schema or a rule refuses it."""
+def _checked(proposal: Suggestion, plan: Plan, hardware: Hardware) -> Suggestion | None:
+    """The proposal, completed; None if it changes nothing, or if the schema or a rule refuses it."""
     try:
         suggestion = _complete(proposal, plan.experiment)
         experiment = changed(plan.experiment, suggestion.overrides)
@@ -45,29 +45,29 @@ def _sound(proposal: Suggestion, plan: Plan, hardware: Hardware) -> Suggestion |
 
 
 def _complete(proposal: Suggestion, given: Experiment) -> Suggestion:
-    """Leaves out what is set already, and takes back what the new stage or format would ignore."""
+    """Drops overrides that are already set, and resets keys that the new stage or dtype would ignore."""
     overrides = [each for each in proposal.overrides if changed(given, [each]) != given]
     experiment = changed(given, overrides)
     groups = {override.partition("=")[0] for override in overrides}
     if "stage" in groups:
         overrides += [f"stage.{name}=null" for name in keys_without_effect(experiment.stage)]
     if "precision" in groups:
-        overrides += _settings_of_other_formats(experiment.precision)
+        overrides += _reset_other_dtypes(experiment.precision)
     return Suggestion(tuple(overrides), proposal.why)
 
 
-def _settings_of_other_formats(precision: Precision) -> list[str]:
+def _reset_other_dtypes(precision: Precision) -> list[str]:
     blocks = {"fp16": precision.fp16, "bf16": precision.bf16}
     return [
-        f"precision.{format_}.{name}=null"
-        for format_, block in blocks.items()
-        if precision.dtype not in (format_, "auto")
+        f"precision.{dtype}.{name}=null"
+        for dtype, block in blocks.items()
+        if precision.dtype not in (dtype, "auto")
         for name in block.model_dump(exclude_none=True)
     ]
 
 
 def command_with(plan: Plan, overrides: Iterable[str]) -> list[str]:
-    """The overrides of the run with these in the place of what they replace, for a new folder."""
+    """The overrides of the run for a new folder, with these instead of the ones that they replace."""
     added = list(overrides)
     replaced = {override.partition("=")[0] for override in added} | {"hydra.run.dir", "hydra.sweep.dir"}
     kept = [each for each in plan.command if each.partition("=")[0].lstrip("+~") not in replaced]
@@ -75,5 +75,5 @@ def command_with(plan: Plan, overrides: Iterable[str]) -> list[str]:
 
 
 def command_line(plan: Plan, overrides: Iterable[str]) -> str:
-    """The same as a line for a shell."""
+    """The same as a shell command."""
     return shlex.join(["zpipe", *command_with(plan, overrides)])

@@ -1,4 +1,4 @@
-"""Puts the archive together: every text goes through redaction, and nothing but texts goes in."""
+"""Builds the archive for a bug report: text files only, each one redacted."""
 
 import io
 import tarfile
@@ -15,13 +15,13 @@ from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.plan_file import read_plan
 
 LINES = 200
-"""From the end of each log and of the event file."""
+"""Taken from the end of each log and of the event file."""
 _BYTES = 2_000_000
-"""At most of any file: a log may consist of one endless line."""
+"""Limit per file: a log may consist of a single huge line."""
 
 
 def write_archive(folder: RunFolder, path: Path, say: Callable[[str], None]) -> list[str]:
-    """Writes the .tar.gz and returns the names in it. `say` hears what takes time."""
+    """Writes the .tar.gz and returns the names in it. `say` is called before slow steps."""
     plan = read_plan(folder.path)
     root = path.name.removesuffix(".gz").removesuffix(".tar")
     names = []
@@ -42,12 +42,12 @@ def _texts(folder: RunFolder, plan: Plan, say: Callable[[str], None]) -> Iterato
     yield "versions.txt", machine.versions()
     yield "hardware.txt", machine.hardware(folder.path)
     yield "environment.txt", machine.environment()
-    say("asking DeepSpeed about its operators, which takes some seconds ...")
+    say("running DeepSpeed's environment report, which takes some seconds ...")
     yield "operators.txt", machine.operators(redact_tree(plan.launch.env))
 
 
 def _tail(path: Path, lines: int | None) -> str:
-    """The end of a text file, with a word about what was left out."""
+    """The end of a text file, with a note on how much was left out."""
     size = path.stat().st_size
     with path.open("rb") as file:
         file.seek(max(0, size - _BYTES))
@@ -55,7 +55,7 @@ def _tail(path: Path, lines: int | None) -> str:
     kept = text.splitlines(keepends=True)[-lines:] if lines is not None else [text]
     shown = "".join(kept)
     left_out = size - len(shown.encode(errors="replace"))
-    return f"({left_out:,} bytes before this are left out)\n{shown}" if left_out > 0 else shown
+    return f"(the first {left_out:,} bytes are left out)\n{shown}" if left_out > 0 else shown
 
 
 def _add(archive: tarfile.TarFile, name: str, text: str) -> None:
@@ -69,9 +69,9 @@ def _readme(run_dir: Path, names: list[str]) -> str:
     return "\n".join(
         [
             f"A run of zpipe {__version__}: {run_dir}",
-            f"Gathered {time.strftime('%Y-%m-%d %H:%M %Z')}; logs and events are their last {LINES} lines.",
-            "Passwords and tokens were replaced by ***. Data, model and checkpoints are not in here.",
-            "Paths, the lines of the logs and the settings are: look through them before you send it.",
+            f"Collected {time.strftime('%Y-%m-%d %H:%M %Z')}; of logs and events the last {LINES} lines.",
+            "Passwords and tokens were replaced by ***. Data, model and checkpoints are not included.",
+            "Paths, log lines and settings are: review them before you send this archive.",
             "",
             *names,
             "",

@@ -1,4 +1,4 @@
-"""Overrides applied to an experiment that was composed before, so that advice can be compiled unasked."""
+"""Applies overrides to an experiment that is already composed, so that advice can be checked."""
 
 from collections.abc import Iterable
 from functools import cache
@@ -15,7 +15,7 @@ IDENTITY = {
     "precision": ("dtype",),
     "checkpoint": ("save_strategy",),
 }
-"""Groups whose options advice may change, each with the keys that tell its options apart."""
+"""Config groups that advice may change, each with the keys that distinguish its options."""
 
 
 def changed(experiment: Experiment, overrides: Iterable[str]) -> Experiment:
@@ -31,14 +31,14 @@ def changed(experiment: Experiment, overrides: Iterable[str]) -> Experiment:
 
 
 def _with_option(block: Tree, group: str, name: str) -> Tree:
-    """What the old option said gives way to the new one; what the user said stays."""
+    """Replaces the values of the old option by those of the new one; the user's values stay."""
     base, old = flatten(defaults()[group]), _option_of(block, group)
-    said = {key: value for key, value in block.items() if value not in (base.get(key), old.get(key))}
-    return {**base, **_option(group, name), **said}
+    users = {key: value for key, value in block.items() if value not in (base.get(key), old.get(key))}
+    return {**base, **_option(group, name), **users}
 
 
 def _option_of(block: Tree, group: str) -> Tree:
-    """The option that the block was made from; {} if none is like it."""
+    """The option that the block was composed from; {} if none matches."""
     base = flatten(defaults()[group])
     for file in sorted((CONF / group).glob("*.yaml")):
         option = _option(group, file.stem)

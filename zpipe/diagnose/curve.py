@@ -1,4 +1,4 @@
-"""Samples as a picture of characters: one line for each resource, its whole height the limit."""
+"""Draws samples with block characters: one line per resource, whose full height is its limit."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Series:
 
 
 def series_of(samples: Sequence[Sample]) -> list[Series]:
-    """The resources in these samples; GPUs are numbered as the ranks see them."""
+    """The resources in these samples; GPUs are numbered as the ranks see them. Empty without samples."""
     if not samples:
         return []
     limit = samples[-1].host_limit
@@ -37,7 +37,7 @@ def series_of(samples: Sequence[Sample]) -> list[Series]:
 
 
 def draw(samples: Sequence[Sample]) -> list[str]:
-    """Lines of text; none without samples. Before and after the workers there is nothing to see."""
+    """Lines of text; empty without samples. Samples without running workers are left out."""
     samples = [sample for sample in samples if sample.workers > 0] or samples
     if not samples:
         return []
@@ -52,7 +52,7 @@ def draw(samples: Sequence[Sample]) -> list[str]:
 
 
 def spark(series: Series) -> str:
-    """One character for each stretch of time: its highest value against the limit."""
+    """One character per time interval, for its highest value relative to the limit."""
     columns = min(WIDTH, len(series.values))
     edges = [round(index * len(series.values) / columns) for index in range(columns + 1)]
     highest = [max(series.values[a:b]) for a, b in pairwise(edges)]

@@ -1,38 +1,38 @@
-"""What each ending means, in a sentence or two."""
+"""The meaning of each ending, in a sentence or two."""
 
 from zpipe.runfolder.outcome import Ending
 
 MEANING: dict[Ending, str] = {
-    "environment": "This machine lacks something that the plan needs. Nothing was started.",
+    "environment": "The plan needs something that this machine does not have. Nothing was started.",
     "operator_build": (
         "DeepSpeed compiles its operators on this machine, and the compiler failed. Its last lines are below."
     ),
     "gpu_out_of_memory": (
-        "A rank asked for more GPU memory than was left. The overrides below need less of it, the cheapest "
-        "in time first."
+        "A rank requested more GPU memory than was free. The overrides below need less of it; the ones that "
+        "cost the least time come first."
     ),
     "host_out_of_memory": (
-        "A process of the run got no more host memory: the kernel killed it, or refused it what it asked for."
+        "A process of the run ran out of host memory: the kernel killed it, or an allocation failed."
     ),
     "nonfinite_loss": (
-        "The loss or the gradients stopped being finite numbers and stayed so; going on would have trained "
-        "nothing. precision.max_nonfinite_steps sets how long zpipe waits."
+        "The loss or the gradients became non-finite and stayed so; further steps would not have trained "
+        "anything. precision.max_nonfinite_steps sets how many such steps zpipe accepts."
     ),
     "loss_scale_stuck": (
-        "fp16 gradients overflowed although the loss scale could not fall any further, so every step was "
-        "skipped. precision.max_skipped_steps_at_min_scale sets how long zpipe waits."
+        "fp16 gradients overflowed even at the minimum loss scale, so every step was skipped. "
+        "precision.max_skipped_steps_at_min_scale sets how many such steps zpipe accepts."
     ),
     "hang": (
-        "The workers lived and did nothing: no event for launcher.hang_timeout_s, or a collective that timed "
-        "out. Each rank that could still answer wrote its stack to its log."
+        "The workers were running but made no progress: they sent no event for launcher.hang_timeout_s, or a "
+        "collective timed out. Each rank that still responded wrote its stack to its log."
     ),
     "rank_died": (
-        "The process of a rank was ended by a signal that zpipe did not send: somebody killed it, or native "
-        "code failed."
+        "The process of a rank was killed by a signal that zpipe did not send: it was killed from outside, "
+        "or native code failed."
     ),
-    "disk_full": "A file could not be written for want of room.",
+    "disk_full": "A file could not be written because the disk was full.",
     "failed": "A rank ended with a Python error. The whole traceback is in its rankN.error.json.",
-    "preempted": "The batch scheduler asked the run to end.",
-    "interrupted": "Somebody pressed Ctrl-C.",
-    "terminated": "Somebody asked zpipe to end, or killed it.",
+    "preempted": "The batch scheduler asked the run to stop.",
+    "interrupted": "The run was stopped with Ctrl-C.",
+    "terminated": "zpipe was asked to stop by a signal, or was killed.",
 }

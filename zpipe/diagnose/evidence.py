@@ -1,18 +1,18 @@
-"""What is known about the end of a run: heard from its events, seen by its supervisor, left in its folder."""
+"""What is known about the end of a run: its events, what its supervisor saw, and the files in its folder."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from zpipe.launchers.logs import launcher_lines, rank_lines
-from zpipe.launchers.rank_exits import Death, read_deaths
+from zpipe.launchers.rank_exits import RankExit, read_rank_exits
 from zpipe.machine.samples import Sample
 from zpipe.runfolder.folder import Attempt, RunFolder
 from zpipe.runfolder.progress import RunProgress
 
 SHOWN_LINES = 20
 STACK_LINES = 80
-"""A stack is written from its innermost frame on, which is the one that matters."""
+"""Enough for a whole stack: its innermost frame, which matters most, is written first."""
 
 
 @dataclass(frozen=True)
@@ -28,40 +28,40 @@ class RankError:
 
     @property
     def line(self) -> str:
-        """For people, in one line: the first of the message, with the next where it only announces that."""
+        """One line: the first of the message, and the next one if the first ends with a colon."""
         lines = [line.strip() for line in self.message.splitlines() if line.strip()]
-        said = lines[:2] if lines and lines[0].endswith(":") else lines[:1]
-        return f"{self.type}: {' '.join(said)}"
+        shown = lines[:2] if lines and lines[0].endswith(":") else lines[:1]
+        return f"{self.type}: {' '.join(shown)}"
 
 
 @dataclass(frozen=True)
 class Silence:
-    """Nothing was heard while the workers lived."""
+    """The workers were running and sent no event."""
 
     seconds: float
     states: Mapping[int, str]
-    """What the process of each rank was doing, in psutil's words."""
+    """The state of each rank's process, as psutil names it."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Everything that decides about the ending."""
+    """Everything that determines the ending."""
 
     progress: RunProgress = field(default_factory=RunProgress)
     returncode: int | None = None
-    """Of the launcher; None if nobody lived to see it."""
+    """Of the launcher; None if zpipe was killed before the launcher ended."""
     stopped_by: int | None = None
     """The signal that asked zpipe to stop."""
     in_batch_job: bool = False
     silence: Silence | None = None
-    deaths: tuple[Death, ...] = ()
-    """The first one first."""
+    rank_exits: tuple[RankExit, ...] = ()
+    """Ranks that did not exit with 0, in the order of their ends."""
     errors: tuple[RankError, ...] = ()
-    """The first one first."""
+    """In the order in which they were raised."""
     samples: tuple[Sample, ...] = ()
-    """The last ten minutes at most."""
+    """Of the last ten minutes."""
     lines: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
-    """The last lines of each rank that ended badly."""
+    """The last lines that each failed rank logged."""
     launcher_lines: tuple[str, ...] = ()
 
     @property
@@ -79,9 +79,9 @@ def from_folder(
     in_batch_job: bool = False,
     silence: Silence | None = None,
 ) -> Evidence:
-    """Adds what the workers left in the run folder to what was heard and seen."""
-    deaths, errors = tuple(read_deaths(folder.attempt)), tuple(_errors(folder.attempt, progress))
-    ranks = {death.rank for death in deaths} | {error.rank for error in errors}
+    """Combines what the supervisor knows with the files that the workers left in the run folder."""
+    rank_exits, errors = tuple(read_rank_exits(folder.attempt)), tuple(_errors(folder.attempt, progress))
+    ranks = {each.rank for each in rank_exits} | {error.rank for error in errors}
     ranks |= set(silence.states) if silence else set()
     count = STACK_LINES if silence else SHOWN_LINES
     return Evidence(
@@ -90,7 +90,7 @@ def from_folder(
         stopped_by=stopped_by,
         in_batch_job=in_batch_job,
         silence=silence,
-        deaths=deaths,
+        rank_exits=rank_exits,
         errors=errors,
         samples=samples,
         lines={rank: tuple(rank_lines(folder.attempt, rank, count)) for rank in sorted(ranks)},
@@ -99,12 +99,12 @@ def from_folder(
 
 
 def _errors(attempt: Attempt, progress: RunProgress) -> list[RankError]:
-    """From the files of the ranks; rank 0 may have had no room for a file and still have spoken."""
+    """From the ranks' error files; on a full disk rank 0 may have reported its error as an event only."""
     errors = []
     for file in attempt.rank_errors():
         try:
             errors.append(RankError(**json.loads(file.read_text())))
-        except (OSError, ValueError, TypeError):  # a full disk leaves half a file
+        except (OSError, ValueError, TypeError):  # a full disk leaves an incomplete file
             continue
     failed = progress.failed
     if failed is not None and not any(error.rank == 0 for error in errors):

@@ -1,4 +1,4 @@
-"""`postmortem.md` in the run folder, and the same in short for the terminal."""
+"""Writes `postmortem.md` in the run folder: what happened, the evidence, and what to try."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -11,7 +11,7 @@ from zpipe.diagnose.descriptions import MEANING
 from zpipe.diagnose.evidence import SHOWN_LINES, Evidence
 from zpipe.diagnose.predictions import compare
 from zpipe.diagnose.remedies import Situation, Suggestion
-from zpipe.diagnose.root_cause import root_death, root_error
+from zpipe.diagnose.root_cause import root_error, root_exit
 from zpipe.machine.hardware import Hardware
 from zpipe.plan.plan import Plan
 from zpipe.problems import Problem
@@ -24,12 +24,12 @@ from zpipe.terminal.units import number
 
 TRACEBACK_LINES = 30
 EXPLAINED = STOPPED | {"nonfinite_loss", "loss_scale_stuck"}
-"""Endings that zpipe brought about: what the processes say at such an end is noise."""
+"""Endings that zpipe or a signal to it brought about: the logs of the processes do not explain them."""
 
 
 @dataclass(frozen=True)
 class PostMortem:
-    """What is told about one run; `path` is null where the file could not be written."""
+    """The post-mortem of one run; `path` is None if the file could not be written."""
 
     text: str
     suggestions: tuple[Suggestion, ...]
@@ -39,16 +39,17 @@ class PostMortem:
 def write_postmortem(
     plan: Plan, outcome: Outcome, evidence: Evidence, hardware: Hardware, problems: Sequence[Problem] = ()
 ) -> PostMortem | None:
-    """Writes the file; None for a run that finished or was refused. Never raises for want of room."""
+    """Writes the file. Returns None for a run that finished or was refused; never raises on a full disk."""
     if outcome.ending not in MEANING:
         return None
     progress = evidence.progress
-    situation = Situation(plan, progress.phase, progress.step, root_death(evidence))
+    situation = Situation(plan, progress.phase, progress.step, root_exit(evidence))
+    unhealthy = progress.precision_events[-SHOWN_LINES:]
     suggestions = tuple(advise(outcome.ending, situation, hardware))
     sections = [
         _head(plan, outcome, evidence),
         _problems(problems),
-        _block("Last signs", [_sign(event) for event in progress.precision_events[-SHOWN_LINES:]]),
+        _block("Last unhealthy steps", [_unhealthy(event) for event in unhealthy]),
         *([] if outcome.ending in EXPLAINED else [_ranks(evidence), _exception(evidence), _logs(evidence)]),
         _block("Memory and disk", draw(evidence.samples)),
         _predictions(plan, evidence, hardware),
@@ -83,8 +84,8 @@ def _problems(problems: Sequence[Problem]) -> str:
     return _block("What is missing", [line for problem in problems for line in str(problem).splitlines()])
 
 
-def _sign(event: Overflow | NonFiniteLoss) -> str:
-    """A skipped step or a loss that is not finite, as a line."""
+def _unhealthy(event: Overflow | NonFiniteLoss) -> str:
+    """A skipped step or a non-finite loss, as one line."""
     if isinstance(event, NonFiniteLoss):
         norm = "" if event.grad_norm is None else f", gradient norm {event.grad_norm}"
         return f"step {event.step}: loss {event.loss}{norm}"
@@ -94,10 +95,10 @@ def _sign(event: Overflow | NonFiniteLoss) -> str:
 
 
 def _ranks(evidence: Evidence) -> str:
-    """How the processes of the ranks ended, or what they were doing."""
+    """How the process of each rank ended, or the state it was in."""
     lines = [
-        f"rank {death.rank}: {death.signal_name or f'exit code {death.exit_code}'}"
-        for death in evidence.deaths
+        f"rank {each.rank}: {each.signal_name or f'exit code {each.exit_code}'}"
+        for each in evidence.rank_exits
     ]
     states = evidence.silence.states if evidence.silence else {}
     return _block("Ranks", [*lines, *(f"rank {rank}: {state}" for rank, state in states.items())])
@@ -112,15 +113,15 @@ def _exception(evidence: Evidence) -> str:
 
 
 def _logs(evidence: Evidence) -> str:
-    """Of the ranks whose end is not explained by the exception; of the launcher if there are none."""
+    """Of the ranks whose end the exception does not explain; of the launcher if no rank logged anything."""
     error = root_error(evidence)
-    told = {error.rank} if error is not None else set()
+    explained = {error.rank} if error is not None else set()
     parts = [
         _block(f"Last lines of rank {rank}", lines)
         for rank, lines in evidence.lines.items()
-        if rank not in told
+        if rank not in explained
     ]
-    if not told and not any(evidence.lines.values()):
+    if not explained and not any(evidence.lines.values()):
         parts.append(_block("Last lines of the launcher", evidence.launcher_lines))
     return "\n\n".join(part for part in parts if part)
 
@@ -140,18 +141,18 @@ def _advice(plan: Plan, suggestions: Sequence[Suggestion]) -> str:
     lines = [
         "## What to try",
         "",
-        "Best first. Each was put through the compiler: it is accepted, and it changes something.",
+        "Best first. Each one has been compiled: it is accepted, and it changes the plan.",
         "",
     ]
     for place, suggestion in enumerate(suggestions, start=1):
         overrides = " ".join(suggestion.overrides)
         lines += [f"{place}. `{overrides}`: {suggestion.why}", ""]
     first = command_line(plan, suggestions[0].overrides)
-    return "\n".join([*lines, "With the first one the command is", "", f"    {first}"])
+    return "\n".join([*lines, "The command with the first one is", "", f"    {first}"])
 
 
 def _block(title: str, lines: Sequence[str]) -> str:
-    """A heading and lines as they are; nothing without lines."""
+    """A heading and the lines as preformatted text; empty without lines."""
     return "\n".join([f"## {title}", "", *(f"    {line}" for line in lines)]) if lines else ""
 
 

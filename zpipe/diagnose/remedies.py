@@ -1,19 +1,19 @@
-"""What may help against each ending, best first: DeepSpeed's guide, rung by rung.
+"""What may help against each ending, best first, as DeepSpeed's guide recommends.
 
-A ladder proposes freely; `zpipe.diagnose.advice` drops what is set already and what does not compile.
+Nothing is checked here: `zpipe.diagnose.advice` drops what is already set and what does not compile.
 """
 
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from zpipe.launchers.rank_exits import Death
+from zpipe.launchers.rank_exits import RankExit
 from zpipe.plan.plan import Plan
 from zpipe.runfolder.outcome import Ending
 from zpipe.schema.experiment import Experiment
 
 OFFLOADS = ("none", "cpu_optimizer", "cpu", "nvme")
-"""By the device memory that they leave, the least first."""
+"""In ascending order of the device memory that they save."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class Situation:
     plan: Plan
     phase: str = ""
     step: int = 0
-    death: Death | None = None
+    rank_exit: RankExit | None = None
+    """The first failed rank, if no exception explains it."""
 
     @property
     def experiment(self) -> Experiment:
@@ -51,7 +52,7 @@ class Situation:
 
     @property
     def offload(self) -> str:
-        """The nearest of OFFLOADS."""
+        """The closest of OFFLOADS."""
         offload = self.experiment.offload
         devices = (offload.offload_optimizer.device, offload.offload_param.device)
         if "nvme" in devices:
@@ -59,19 +60,17 @@ class Situation:
         return "cpu" if devices[1] == "cpu" else "cpu_optimizer" if devices[0] == "cpu" else "none"
 
 
-Ladder = Callable[[Situation], Iterator[Suggestion]]
+Remedies = Callable[[Situation], Iterator[Suggestion]]
 
 
 def gpu_memory(situation: Situation) -> Iterator[Suggestion]:
-    """Activations first, which cost nothing but time; then the states, by stage and by offload."""
+    """Smaller activations first, which cost only time; then smaller states, by stage and offload."""
     if situation.phase == "evaluate":
-        yield Suggestion(
-            ("batch.per_device_eval_batch_size=1",), "evaluation holds fewer sequences at a time"
-        )
-    if situation.phase != "model":  # before the first batch there are no activations
+        yield Suggestion(("batch.per_device_eval_batch_size=1",), "fewer sequences at a time in evaluation")
+    if situation.phase != "model":  # there are no activations before the first batch
         yield from _smaller_activations(situation)
     if not situation.is_16_bit:
-        yield Suggestion(("precision=auto",), "a 16-bit format halves weights, gradients and activations")
+        yield Suggestion(("precision=auto",), "a 16-bit dtype halves weights, gradients and activations")
     if situation.plan.launch.world_size > 1:
         yield from _higher_stages(situation)
     yield from _more_offload(situation)
@@ -79,96 +78,99 @@ def gpu_memory(situation: Situation) -> Iterator[Suggestion]:
 
 
 def host_memory(situation: Situation) -> Iterator[Suggestion]:
-    """Whatever fills the host: the training itself on a CPU, what is offloaded, pinned buffers, processes."""
+    """Reduces what fills host memory: CPU training itself, offloaded states, pinned buffers, processes."""
     if situation.on_cpu:
         yield from _smaller_activations(situation)
         if not situation.is_16_bit:
             yield Suggestion(("precision=bf16",), "bf16 halves weights, gradients and activations")
-    yield from _leaner_swapping(situation)
+    yield from _smaller_swap_buffers(situation)
     if situation.on_cpu or situation.offload != "none":
         if situation.offload == "cpu_optimizer":
-            yield Suggestion(("stage=3", "offload=nvme_optimizer"), "optimizer states go to files")
-        yield Suggestion(("stage=3", "offload=nvme"), "parameters and optimizer states go to files")
+            yield Suggestion(("stage=3", "offload=nvme_optimizer"), "optimizer states move to files")
+        yield Suggestion(("stage=3", "offload=nvme"), "parameters and optimizer states move to files")
     if situation.offload != "none":
-        yield Suggestion(("offload.pin_memory=false",), "memory that is not pinned can be paged out")
-    yield Suggestion(("train.dataloader_num_workers=0",), "each data loader is a process with its own memory")
+        yield Suggestion(("offload.pin_memory=false",), "unpinned memory can be paged out")
+    yield Suggestion(
+        ("train.dataloader_num_workers=0",), "each data loader worker is a process with its own memory"
+    )
     processes = situation.plan.launch.nproc_per_node
     if processes > 1:
         yield Suggestion(
-            (f"launcher.nproc_per_node={processes // 2}",), "fewer processes hold fewer copies on the host"
+            (f"launcher.nproc_per_node={processes // 2}",), "fewer processes keep fewer copies in host memory"
         )
     yield from _shorter_sequences(situation)
 
 
 def nonfinite_loss(situation: Situation) -> Iterator[Suggestion]:
-    """First the range of the numbers, then the size of the steps."""
+    """A dtype with a larger range first, then smaller steps."""
     if situation.is_fp16:
         yield Suggestion(("precision=bf16",), "bf16 has the range of fp32 and needs no loss scale")
     yield from _smaller_steps(situation)
     if situation.is_16_bit:
-        yield Suggestion(("precision=fp32",), "full precision tells whether the format is at fault")
+        yield Suggestion(("precision=fp32",), "shows whether the dtype is the cause")
 
 
 def loss_scale(situation: Situation) -> Iterator[Suggestion]:
-    """The format first: a scale at its minimum means that the gradients themselves do not fit fp16."""
+    """Another dtype first: at the minimum loss scale, the gradients themselves exceed the range of fp16."""
     fp16 = situation.experiment.precision.fp16
     yield Suggestion(("precision=bf16",), "bf16 has the range of fp32 and needs no loss scale")
     if fp16.loss_scale:
-        yield Suggestion(("precision.fp16.loss_scale=0",), "a dynamic scale finds its own value")
+        yield Suggestion(("precision.fp16.loss_scale=0",), "a dynamic loss scale adapts itself")
     if fp16.min_loss_scale is not None and fp16.min_loss_scale > 1:
-        yield Suggestion(("precision.fp16.min_loss_scale=1",), "lets the scale fall as low as it can")
+        yield Suggestion(("precision.fp16.min_loss_scale=1",), "lets the loss scale fall as low as possible")
     yield from _smaller_steps(situation)
     if not fp16.loss_scale and (fp16.initial_scale_power is None or fp16.initial_scale_power > 8):
         yield Suggestion(
-            ("precision.fp16.initial_scale_power=8",), "starts with a scale of 256 instead of falling to it"
+            ("precision.fp16.initial_scale_power=8",),
+            "starts with a loss scale of 256 instead of falling to it",
         )
 
 
 def hang(situation: Situation) -> Iterator[Suggestion]:
-    """What makes the cause visible, and a longer wait for what was merely slow."""
+    """Settings that make the cause visible, and a longer timeout in case the ranks were only slow."""
     if not situation.on_cpu and situation.plan.launch.world_size > 1:
-        yield Suggestion(("launcher.env.NCCL_DEBUG=INFO",), "NCCL says which collective it waits in")
-    yield Suggestion(("train.dataloader_num_workers=0",), "rules out a data loader that waits")
+        yield Suggestion(("launcher.env.NCCL_DEBUG=INFO",), "NCCL logs which collective it waits for")
+    yield Suggestion(("train.dataloader_num_workers=0",), "rules out a blocked data loader")
     timeout = situation.experiment.launcher.hang_timeout_s
     if timeout is not None:
-        yield Suggestion((f"launcher.hang_timeout_s={4 * timeout:g}",), "if the ranks were merely slow")
+        yield Suggestion((f"launcher.hang_timeout_s={4 * timeout:g}",), "in case the ranks were only slow")
 
 
 def rank_died(situation: Situation) -> Iterator[Suggestion]:
-    """SIGKILL is mostly memory that nobody saw; the other signals are native code that failed."""
-    death = situation.death
-    if death is not None and death.exit_code == -signal.SIGKILL:
+    """SIGKILL mostly means a lack of memory that no sample showed; other signals mean failed native code."""
+    rank_exit = situation.rank_exit
+    if rank_exit is not None and rank_exit.exit_code == -signal.SIGKILL:
         yield from host_memory(situation)
         return
     yield Suggestion(("train.torch_compile=false",), "rules out compiled kernels")
-    yield Suggestion(("train.use_liger_kernel=false",), "rules out Liger's kernels")
-    yield Suggestion(("train.dataloader_num_workers=0",), "rules out shared memory of the data loaders")
+    yield Suggestion(("train.use_liger_kernel=false",), "rules out the Liger kernels")
+    yield Suggestion(("train.dataloader_num_workers=0",), "rules out the shared memory of data loaders")
     yield Suggestion(("model.attn_implementation=eager",), "rules out fused attention kernels")
 
 
 def disk_full(situation: Situation) -> Iterator[Suggestion]:
-    """Checkpoints are what fills a run folder."""
+    """Fewer and smaller checkpoints, which take most of the space in a run folder."""
     if situation.experiment.checkpoint.save_strategy == "no":
         return
-    yield Suggestion(("checkpoint.save_total_limit=1",), "keeps the newest checkpoint only")
+    yield Suggestion(("checkpoint.save_total_limit=1",), "keeps only the newest checkpoint")
     yield Suggestion(
         ("checkpoint.save_only_model=true",),
-        "leaves the optimizer's states out; such a run cannot be resumed",
+        "leaves out the optimizer states; such a run cannot be resumed",
     )
-    yield Suggestion(("checkpoint=none",), "saves the final model only")
+    yield Suggestion(("checkpoint=none",), "saves only the final model")
 
 
 def operator_build(situation: Situation) -> Iterator[Suggestion]:
-    """Settings that need no operator, or fewer."""
+    """Settings that need fewer operators or none."""
     if "fused_adam" in situation.plan.operators:
         yield Suggestion(("optimizer.params.torch_adam=true",), "PyTorch's Adam needs no operator")
     if "async_io" in situation.plan.operators:
-        yield Suggestion(("offload=cpu",), "host memory needs no async_io")
+        yield Suggestion(("offload=cpu",), "offload to host memory needs no async_io")
     yield Suggestion(("offload=none",), "without offload no CPU operator is needed")
 
 
 def stopped(situation: Situation) -> Iterator[Suggestion]:
-    """The next time, more of the work should be saved."""
+    """Earlier checkpoints, so that less work is lost next time."""
     checkpoint = situation.experiment.checkpoint
     if situation.step >= 2 and (
         checkpoint.save_strategy != "steps" or checkpoint.save_steps > situation.step
@@ -180,12 +182,12 @@ def stopped(situation: Situation) -> Iterator[Suggestion]:
         )
 
 
-def nothing(situation: Situation) -> Iterator[Suggestion]:
-    """A Python error is mended where it was raised."""
+def no_remedy(situation: Situation) -> Iterator[Suggestion]:
+    """A Python error is fixed in the code or the input, not by an override."""
     yield from ()
 
 
-LADDERS: dict[Ending, Ladder] = {
+REMEDIES: dict[Ending, Remedies] = {
     "gpu_out_of_memory": gpu_memory,
     "host_out_of_memory": host_memory,
     "nonfinite_loss": nonfinite_loss,
@@ -195,10 +197,10 @@ LADDERS: dict[Ending, Ladder] = {
     "disk_full": disk_full,
     "operator_build": operator_build,
     "preempted": stopped,
-    "interrupted": nothing,
+    "interrupted": no_remedy,
     "terminated": stopped,
-    "failed": nothing,
-    "environment": nothing,
+    "failed": no_remedy,
+    "environment": no_remedy,
 }
 
 
@@ -208,20 +210,20 @@ def _smaller_activations(situation: Situation) -> Iterator[Suggestion]:
     if micro > 1:
         smaller = max(size for size in range(1, micro) if micro % size == 0)
         overrides = [f"batch.per_device_train_batch_size={smaller}"]
-        # With a given batch size the accumulation follows by itself, unless that is given too.
+        # With train_batch_size set, the accumulation follows from it unless it is set too.
         if batch.train_batch_size is None or batch.gradient_accumulation_steps is not None:
             overrides.append(f"batch.gradient_accumulation_steps={accumulation * micro // smaller}")
-        yield Suggestion(tuple(overrides), "fewer activations at a time, the same batch in each step")
-    yield Suggestion(("train.gradient_checkpointing=true",), "activations are computed again instead of kept")
+        yield Suggestion(tuple(overrides), "fewer activations at a time, the same batch size per step")
+    yield Suggestion(("train.gradient_checkpointing=true",), "activations are recomputed instead of kept")
 
 
 def _higher_stages(situation: Situation) -> Iterator[Suggestion]:
-    shared = {
-        1: "optimizer states are divided among the ranks",
-        2: "optimizer states and gradients are divided among the ranks",
-        3: "optimizer states, gradients and parameters are divided among the ranks",
+    partitioned = {
+        1: "optimizer states are partitioned across ranks",
+        2: "optimizer states and gradients are partitioned across ranks",
+        3: "optimizer states, gradients and parameters are partitioned across ranks",
     }
-    for stage, why in shared.items():
+    for stage, why in partitioned.items():
         if stage > situation.experiment.stage.stage:
             yield Suggestion((f"stage={stage}",), why)
 
@@ -238,14 +240,14 @@ def _more_offload(situation: Situation) -> Iterator[Suggestion]:
             yield Suggestion((f"stage={needed}", f"offload={offload}"), why)
 
 
-def _leaner_swapping(situation: Situation) -> Iterator[Suggestion]:
+def _smaller_swap_buffers(situation: Situation) -> Iterator[Suggestion]:
     if situation.offload != "nvme":
         return
     yield Suggestion(
         ("offload.offload_param.buffer_count=null", "offload.offload_optimizer.buffer_count=null"),
-        "no more pinned buffers than swapping needs",
+        "pins only as many buffers as swapping needs",
     )
-    yield Suggestion(("offload.offload_param.max_in_cpu=0",), "no parameters stay in host memory")
+    yield Suggestion(("offload.offload_param.max_in_cpu=0",), "keeps no parameters in host memory")
 
 
 def _smaller_steps(situation: Situation) -> Iterator[Suggestion]:
@@ -255,10 +257,12 @@ def _smaller_steps(situation: Situation) -> Iterator[Suggestion]:
     if train.warmup_steps == 0:
         yield Suggestion(("train.warmup_steps=0.1",), "smaller steps at the start")
     if train.max_grad_norm == 0 or train.max_grad_norm > 1:
-        yield Suggestion(("train.max_grad_norm=1",), "bounds what one bad batch can do")
+        yield Suggestion(("train.max_grad_norm=1",), "limits the effect of a single bad batch")
 
 
 def _shorter_sequences(situation: Situation) -> Iterator[Suggestion]:
     length = situation.experiment.data.max_length
     if length >= 512:
-        yield Suggestion((f"data.max_length={length // 2}",), "shorter sequences; less context is learned")
+        yield Suggestion(
+            (f"data.max_length={length // 2}",), "shorter sequences; the model learns less context"
+        )

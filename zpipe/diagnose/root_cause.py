@@ -1,43 +1,43 @@
-"""Which error or death came first: of several ranks one goes down and takes the others along."""
+"""Finds the first failure: when one rank fails, the errors and exits of the others follow from it."""
 
 import re
 import signal
 
 from zpipe.diagnose.evidence import Evidence, RankError
-from zpipe.launchers.rank_exits import Death
+from zpipe.launchers.rank_exits import RankExit
 
 SIGNAL_SECONDS = 1.0
-"""The launcher tells the time of a death to the second."""
+"""The launcher reports the time of an exit to the second."""
 
 _CONSEQUENCE = re.compile(
     r"closed by peer|reset by peer|Broken pipe|gloo/transport|remote process|ncclRemoteError|"
     r"communicator was aborted|TCPStore|recvValue failed|Connection refused",
     re.IGNORECASE,
 )
-"""What a rank says when another one went away under it."""
+"""Errors of a rank whose peer went away."""
 
 
 def root_error(evidence: Evidence) -> RankError | None:
-    """The first exception that was not another rank's fault; None if a rank had died before."""
+    """The first exception that another rank did not cause; None if a signal had killed a rank before."""
     causes = [error for error in evidence.errors if not _CONSEQUENCE.search(error.message)]
     first = next(iter(causes), None)
-    death = _first_kill(evidence)
-    if death is not None and (first is None or first.time > death.time + SIGNAL_SECONDS):
+    killed = _first_killed(evidence)
+    if killed is not None and (first is None or first.time > killed.time + SIGNAL_SECONDS):
         return None
     return first or next(iter(evidence.errors), None)
 
 
-def root_death(evidence: Evidence) -> Death | None:
-    """The first death that no exception explains."""
+def root_exit(evidence: Evidence) -> RankExit | None:
+    """The first failed rank, if no exception explains it."""
     if root_error(evidence) is not None:
         return None
-    return _first_kill(evidence) or next(iter(evidence.deaths), None)
+    return _first_killed(evidence) or next(iter(evidence.rank_exits), None)
 
 
-def _first_kill(evidence: Evidence) -> Death | None:
-    """The first rank that a signal ended; SIGTERM is the launcher's own, sent to the ranks that are left."""
-    fatal = (death for death in evidence.deaths if death.exit_code < 0 and -death.exit_code != signal.SIGTERM)
-    return next(fatal, None)
+def _first_killed(evidence: Evidence) -> RankExit | None:
+    """The first rank that a signal killed; SIGTERM is left out, because the launcher sends it to the rest."""
+    signals = ((each, -each.exit_code) for each in evidence.rank_exits)
+    return next((each for each, number in signals if number > 0 and number != signal.SIGTERM), None)
 
 
 def error_of_type(evidence: Evidence, name: str) -> RankError | None:

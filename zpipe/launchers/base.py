@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from zpipe.launchers.logs import log_files
-from zpipe.launchers.rank_exits import Death, read_deaths
+from zpipe.launchers.rank_exits import RankExit, read_rank_exits
 from zpipe.plan.plan import Plan
 from zpipe.runfolder.folder import Attempt
 from zpipe.runfolder.plan_file import folder_of
@@ -42,9 +42,9 @@ class Launcher(ABC):
         """Runs the only worker in this process and returns its exit code."""
         raise NotImplementedError(f"{type(self).__name__} spawns its workers")
 
-    def exits(self, attempt: Attempt) -> list[Death]:
+    def exits(self, attempt: Attempt) -> list[RankExit]:
         """Every rank that did not end with exit code 0, the first one first."""
-        return read_deaths(attempt)
+        return read_rank_exits(attempt)
 
     def logs(self, attempt: Attempt) -> list[Path]:
         """Every log file, the standard errors of the ranks first."""

@@ -1,4 +1,4 @@
-"""The workers' own output, as the launchers leave it under `logs/` of the run folder."""
+"""The output of the workers, which the launchers write to `logs/` in the run folder."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -7,17 +7,17 @@ from zpipe.redact import redact
 from zpipe.runfolder.folder import Attempt
 
 _TAIL_BYTES = 1 << 16
-"""Enough for any last lines; logs may have gigabytes."""
+"""Enough for the last lines; logs can be gigabytes long."""
 
 
 def log_files(attempt: Attempt) -> list[Path]:
-    """Every log, the ranks' standard errors first."""
+    """Every log, starting with the standard error of the ranks."""
     launcher = [attempt.launcher_log] if attempt.launcher_log.is_file() else []
     return [*attempt.rank_logs("stderr"), *attempt.rank_logs("stdout"), *launcher]
 
 
 def rank_lines(attempt: Attempt, rank: int, count: int) -> list[str]:
-    """The last lines of a rank's standard error, or of its standard output if that is all it wrote."""
+    """The last lines of a rank's standard error, or of its standard output if the former is empty."""
     for stream in ("stderr", "stdout"):
         for path in attempt.rank_logs(stream, rank):
             if lines := tail(path, count):
@@ -31,7 +31,7 @@ def launcher_lines(attempt: Attempt, count: int) -> list[str]:
 
 
 def tail(path: Path, count: int) -> list[str]:
-    """The last lines of a file that are not blank, without secrets; none if it is not there."""
+    """The last non-blank lines of a file, without secrets; empty if there is no such file."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
@@ -42,7 +42,7 @@ def tail(path: Path, count: int) -> list[str]:
 
 
 def hide_secrets(attempt: Attempt) -> None:
-    """Takes passwords and tokens out of the logs of a run that has ended, as far as the disk has room."""
+    """Removes passwords and tokens from the logs of a run that has ended, if the disk has space for it."""
     for path in log_files(attempt):
         with path.open(errors="surrogateescape", newline="") as log:
             if all(redact(line) == line for line in log):

@@ -1,4 +1,4 @@
-"""Which ranks ended badly and how, as the launcher's log has it."""
+"""Which ranks failed and how, from the launcher's log."""
 
 import re
 import signal
@@ -7,21 +7,24 @@ from datetime import datetime
 
 from zpipe.runfolder.folder import Attempt
 
-_ELASTIC = re.compile(
-    r"time\s+: (?P<time>\S+)\s+host\s+: .*\s+rank\s+: (?P<rank>\d+) \(local_rank: \d+\)\s+"
-    r"exitcode\s+: (?P<code>-?\d+) "
+# The table is the only place where torchrun reports every failed rank. Its error files come from @record and
+# hold Python exceptions alone: a rank that a signal killed or that called exit() leaves none, and then the
+# agent writes no TORCHELASTIC_ERROR_FILE either. Its event log has exit codes but no times.
+_FAILURE = re.compile(
+    r"^\[(?P<index>\d+)\]:\s+time\s+: (?P<time>\S+)\s+host\s+: .*\s+"
+    r"rank\s+: (?P<rank>\d+) \(local_rank: \d+\)\s+exitcode\s+: (?P<code>-?\d+) ",
+    re.MULTILINE,
 )
-"""One failure in the table that PyTorch's agent prints
-(torch/distributed/elastic/multiprocessing/errors/__init__.py)."""
+"""One failure in the table; upstream: torch/distributed/elastic/multiprocessing/errors/__init__.py."""
 
 
 @dataclass(frozen=True)
-class Death:
-    """The end of one rank."""
+class RankExit:
+    """How the process of one rank ended."""
 
     rank: int
     exit_code: int
-    """Of the process; negative: the signal that ended it."""
+    """Negative: the signal that ended the process."""
     time: float
     """Unix time, to the second."""
 
@@ -35,23 +38,20 @@ class Death:
             return f"signal {-self.exit_code}"
 
 
-def read_deaths(attempt: Attempt) -> list[Death]:
-    """Every rank that did not end with 0, the first one first; empty where the log says nothing."""
+def read_rank_exits(attempt: Attempt) -> list[RankExit]:
+    """Every rank that did not exit with 0, the first failure first; empty if the log has no table."""
     log = attempt.launcher_log
     if not log.is_file():
         return []
-    return parse_deaths(log.read_text(errors="replace"))
+    return parse_rank_exits(log.read_text(errors="replace"))
 
 
-def parse_deaths(text: str) -> list[Death]:
-    """The failures in a launcher's log."""
-    found = [
-        Death(int(match["rank"]), int(match["code"]), _seconds(match["time"]))
-        for match in _ELASTIC.finditer(text)
-    ]
-    return sorted(found, key=lambda death: (death.time, death.rank))
+def parse_rank_exits(text: str) -> list[RankExit]:
+    """The failures in a launcher's log; torchrun numbers them in the order in which it noticed them."""
+    found = sorted(_FAILURE.finditer(text), key=lambda match: (match["time"], int(match["index"])))
+    return [RankExit(int(match["rank"]), int(match["code"]), _seconds(match["time"])) for match in found]
 
 
 def _seconds(text: str) -> float:
-    """Local time, as the agent prints it."""
+    """Unix time from the local time that the agent prints."""
     return datetime.strptime(text, "%Y-%m-%d_%H:%M:%S").astimezone().timestamp()

@@ -1,10 +1,9 @@
-"""Whether the workers still show signs of life.
+"""Detects workers that no longer send events.
 
-Only while rank 0 has something to say when all is well: after each micro-batch and each batch of an
-evaluation (at most once a second), and once a model is saved. What comes before may rightly be silent for
-as long as a compiler, a tokenizer, a download or a disk takes, and has time limits of its own. So may the
-start of DeepSpeed's engine, which opens the phase `train`: there the first step that is told,
-step 0, begins the watch.
+Events are heartbeats only in the phases in which rank 0 sends them regularly: after each micro-batch and each
+batch of an evaluation (at most once a second), and after a model is saved. The phases before may be silent
+while a compiler, a tokenizer, a download or a disk is busy, and have their own timeouts. So may the start of
+DeepSpeed's engine at the beginning of phase `train`: there the first step event, step 0, starts the watch.
 """
 
 import time
@@ -16,17 +15,17 @@ WATCHED_PHASES = frozenset({"train", "evaluate", "save"})
 
 
 class SilenceWatch:
-    """Receives every event; `clock` is for tests: a monotonic time in seconds."""
+    """Receives every event. `clock` returns a monotonic time in seconds; tests replace it."""
 
     def __init__(self, timeout: float | None, clock: Callable[[], float] = time.monotonic) -> None:
         self._timeout = timeout
         self._clock = clock
-        self._last = clock()
+        self._last_event = clock()
         self._watching = False
         self._starting = False
 
     def update(self, event: Event) -> None:
-        self._last = self._clock()
+        self._last_event = self._clock()
         if isinstance(event, PhaseStarted):
             self._starting = event.name == "train"
             self._watching = event.name in WATCHED_PHASES and not self._starting
@@ -36,8 +35,8 @@ class SilenceWatch:
 
     @property
     def seconds(self) -> float:
-        """Since the last event, where silence counts; otherwise 0."""
-        return self._clock() - self._last if self._watching else 0.0
+        """Time since the last event in a watched phase; otherwise 0."""
+        return self._clock() - self._last_event if self._watching else 0.0
 
     @property
     def is_too_long(self) -> bool:

@@ -1,4 +1,4 @@
-"""Signals that ask zpipe to stop, and who is likely to have sent them."""
+"""Signals that ask zpipe to stop, and their likely senders."""
 
 import os
 import signal
@@ -17,15 +17,15 @@ SCHEDULERS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "OAR_JOB_ID", "FLUX_JOB_
 @dataclass
 class Caught:
     number: int | None = None
-    """The first signal that came."""
+    """The first signal received."""
     count: int = 0
 
 
 @contextmanager
 def signals_noted(interrupt: bool = False) -> Iterator[Caught]:
-    """Notes SIGNALS instead of dying of them; off the main thread there is nothing to note.
+    """Records SIGNALS instead of being ended by them; does nothing outside the main thread.
 
-    With `interrupt` each also raises KeyboardInterrupt, for work that is done in this very thread.
+    With `interrupt` each signal also raises KeyboardInterrupt, for work that runs in this thread.
     """
     caught = Caught()
     if threading.current_thread() is not threading.main_thread():
@@ -38,8 +38,8 @@ def signals_noted(interrupt: bool = False) -> Iterator[Caught]:
         if interrupt:
             raise KeyboardInterrupt
 
-    heeded = (number for number in SIGNALS if number != signal.SIGHUP or not _is_ignored(number))
-    previous = {number: signal.signal(number, note) for number in heeded}
+    handled = (number for number in SIGNALS if number != signal.SIGHUP or not _is_ignored(number))
+    previous = {number: signal.signal(number, note) for number in handled}
     try:
         yield caught
     finally:
@@ -48,7 +48,7 @@ def signals_noted(interrupt: bool = False) -> Iterator[Caught]:
 
 
 def _is_ignored(number: signal.Signals) -> bool:
-    """As nohup has it."""
+    """As under nohup."""
     return signal.getsignal(number) is signal.SIG_IGN
 
 

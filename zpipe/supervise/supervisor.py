@@ -144,7 +144,7 @@ class _Watch:
 
     def _look(self, tree: ProcessTree) -> None:
         self._follower.catch_up()
-        tree.look()
+        tree.refresh()
         self.sampler.tick()
 
     def _end_hung(self, tree: ProcessTree) -> Silence:

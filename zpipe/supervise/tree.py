@@ -1,4 +1,4 @@
-"""The processes of one launch: all of them found, and all of them ended."""
+"""Finds all processes of one launch, and ends all of them."""
 
 import signal
 import time
@@ -7,30 +7,30 @@ from collections.abc import Callable
 import psutil
 
 GRACE_SECONDS = 15.0
-"""Between the polite signal and the last one."""
+"""Between SIGTERM and SIGKILL."""
 
 STACK_SECONDS = 1.0
-"""How long the ranks get to write where they stand."""
+"""How long the ranks get to write their stacks."""
 
 _POLL_SECONDS = 0.1
-_LOOK_SECONDS = 1.0
+_REFRESH_SECONDS = 1.0
 _WORKER = "zpipe.train"
 
 
 class ProcessTree:
-    """A process and all its descendants, remembered: torchrun gives each rank its own session."""
+    """A process and all descendants seen so far, because torchrun starts each rank in its own session."""
 
     def __init__(self, pid: int) -> None:
         self._root = psutil.Process(pid)
         self._known: dict[int, psutil.Process] = {pid: self._root}
         self._ranks: dict[int, psutil.Process] = {}
-        self._looked = 0.0
+        self._refreshed = 0.0
 
-    def look(self) -> None:
-        """Notes new descendants, at most once a second."""
-        if time.monotonic() - self._looked < _LOOK_SECONDS:
+    def refresh(self) -> None:
+        """Looks for new descendants, at most once a second."""
+        if time.monotonic() - self._refreshed < _REFRESH_SECONDS:
             return
-        self._looked = time.monotonic()
+        self._refreshed = time.monotonic()
         try:
             children = self._root.children(recursive=True)
         except psutil.NoSuchProcess:
@@ -38,10 +38,10 @@ class ProcessTree:
         for child in children:
             if child.pid not in self._known:
                 self._known[child.pid] = child
-        self._note_ranks(children)
+        self._find_ranks(children)
 
     def resident_bytes(self) -> int:
-        """Resident memory of all processes together; pages that they share count for each."""
+        """Resident memory of all processes in total; shared pages are counted once per process."""
         total = 0
         for process in self._known.values():
             try:
@@ -51,7 +51,7 @@ class ProcessTree:
         return total
 
     def rank_states(self) -> dict[int, str]:
-        """What each rank's process is doing, in psutil's words; `gone` once it has ended."""
+        """The state of each rank's process as psutil names it; `gone` after its end."""
         states = {}
         for rank, process in sorted(self._ranks.items()):
             try:
@@ -61,15 +61,18 @@ class ProcessTree:
         return states
 
     def write_stacks(self) -> None:
-        """Has every rank write the stack of its main thread to its log (zpipe/train/__main__.py)."""
+        """Makes every rank write the stack of its main thread to its log (zpipe/train/__main__.py)."""
         for process in self._ranks.values():
             _send(process, signal.SIGUSR2)
         time.sleep(STACK_SECONDS)
 
     def end(self, patience: Callable[[], bool]) -> None:
-        """SIGTERM to the launcher, which passes it to all ranks together; SIGKILL for what is left."""
-        self._looked = 0.0
-        self.look()
+        """Sends SIGTERM to the launcher, which forwards it to all ranks, then SIGKILL to what is still alive.
+
+        Skips to SIGKILL as soon as `patience` returns False.
+        """
+        self._refreshed = 0.0
+        self.refresh()
         if patience():
             _send(self._root, signal.SIGTERM)
             deadline = time.monotonic() + GRACE_SECONDS
@@ -77,15 +80,15 @@ class ProcessTree:
                 time.sleep(_POLL_SECONDS)
         for process in self._alive():
             _send(process, signal.SIGKILL)
-        # The root is left to whoever started it: psutil would take its exit code away.
+        # The root is left to the code that started it: if psutil waited for it, its exit code would be lost.
         others = [process for process in self._known.values() if process != self._root]
         psutil.wait_procs(others, timeout=GRACE_SECONDS)
 
     def _alive(self) -> list[psutil.Process]:
         return [process for process in self._known.values() if _is_alive(process)]
 
-    def _note_ranks(self, children: list[psutil.Process]) -> None:
-        """Parents come before their children, so a rank's data loaders are never taken for the rank."""
+    def _find_ranks(self, children: list[psutil.Process]) -> None:
+        """Parents come before their children, so a rank's data loaders are never mistaken for the rank."""
         for child in children:
             if child in self._ranks.values():
                 continue
@@ -97,7 +100,7 @@ class ProcessTree:
 def _is_alive(process: psutil.Process) -> bool:
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:  # it went between the two questions
+    except psutil.NoSuchProcess:  # it ended between the two calls
         return False
 
 

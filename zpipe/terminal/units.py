@@ -10,10 +10,10 @@ from typing import Any
 from humanize import naturalsize
 
 
-def size(count: Any) -> str:
+def size(count: Any, digits: int = 1) -> str:
     """Bytes in binary units, e.g. 2.0 KiB; anything but a positive number of bytes is an unknown size."""
     known = isinstance(count, int) and count > 0
-    return naturalsize(count, binary=True) if known else "size unknown"
+    return naturalsize(count, binary=True, format=f"%.{digits}f") if known else "size unknown"
 
 
 def duration(seconds: float) -> str:
