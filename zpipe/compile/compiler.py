@@ -17,6 +17,7 @@ from zpipe.machine.hardware import Hardware
 from zpipe.plan.plan import Notice, Plan
 from zpipe.plan.provenance import Provenance
 from zpipe.problems import refuse_if_any
+from zpipe.runfolder.swap_folder import swap_folder_of
 from zpipe.schema.experiment import Experiment
 
 PACKAGES = (
@@ -45,7 +46,8 @@ def compile_plan(
     """
     facts = gather(experiment, hardware)
     refuse_if_any(checks.problems(experiment, facts))
-    swap_dir = _swap_dir(experiment, run_dir)
+    swap_folder = swap_folder_of(experiment.offload, run_dir)
+    swap_dir = None if swap_folder is None else str(swap_folder)
     config = ds_config(experiment, facts, swap_dir)
     provenance = provenance or Provenance()
     return Plan(
@@ -65,17 +67,6 @@ def compile_plan(
         expected_files=_expected_files(experiment, facts),
         provenance=provenance.model_copy(update={"ds_config": derivations(config, experiment)}),
     )
-
-
-def _swap_dir(experiment: Experiment, run_dir: Path) -> str | None:
-    """A folder of this run's own: DeepSpeed empties its swap folder, whoever else uses it."""
-    offload = experiment.offload
-    if "nvme" not in (offload.offload_optimizer.device, offload.offload_param.device):
-        return None
-    if offload.nvme_path is None:
-        return str(run_dir / "swap")
-    name = "-".join(run_dir.parts[-2:])
-    return str(Path(offload.nvme_path).expanduser().absolute() / f"zpipe-{name}")
 
 
 def _say_what_was_decided(facts: Facts) -> list[Notice]:

@@ -4,6 +4,7 @@ import os
 import sys
 from pathlib import Path
 
+import zpipe
 from zpipe.facts.facts import Facts
 from zpipe.launchers import launcher_of
 from zpipe.plan.plan import Launch
@@ -11,19 +12,20 @@ from zpipe.schema.experiment import Experiment
 
 
 def launch_of(experiment: Experiment, facts: Facts, run_dir: Path) -> Launch:
-    """The launch part of the plan."""
+    """The launch part of the plan. The user's `launcher.env` comes last and wins."""
+    launcher = launcher_of(experiment.launcher.type)
     return Launch(
         launcher=experiment.launcher.type,
         device=facts.device,
         nproc_per_node=facts.nproc_per_node,
         world_size=facts.world_size,
-        argv=launcher_of(experiment.launcher.type).render(run_dir, facts.nproc_per_node),
-        env=_environment(experiment, facts),
+        argv=launcher.render(run_dir, facts.nproc_per_node),
+        env={**_environment(facts), **launcher.environment, **experiment.launcher.env},
     )
 
 
-def _environment(experiment: Experiment, facts: Facts) -> dict[str, str]:
-    """Only what differs from the parent; `launcher.env` comes last and wins."""
+def _environment(facts: Facts) -> dict[str, str]:
+    """Only the variables that differ from the parent's."""
     environment = {
         # ninja and the compiler's helpers are beside the interpreter, which need not be on the PATH.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
@@ -34,4 +36,13 @@ def _environment(experiment: Experiment, facts: Facts) -> dict[str, str]:
     }
     if facts.device == "cpu":
         environment["DS_ACCELERATOR"] = "cpu"
-    return {**environment, **experiment.launcher.env}
+    return {**environment, **_import_path()}
+
+
+def _import_path() -> dict[str, str]:
+    """Lets workers import zpipe from a checkout: the working folder is not on their import path."""
+    root = Path(zpipe.__file__).parents[1]
+    if not (root / "conf" / "config.yaml").is_file():
+        return {}
+    given = os.environ.get("PYTHONPATH")
+    return {"PYTHONPATH": f"{given}{os.pathsep}{root}" if given else str(root)}

@@ -10,7 +10,7 @@ from zpipe import __version__
 from zpipe.launchers.logs import log_files
 from zpipe.machine import describe as machine
 from zpipe.plan.plan import Plan
-from zpipe.redact import redact, redact_tree
+from zpipe.redact import redact
 from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.plan_file import read_plan
 
@@ -43,7 +43,7 @@ def _texts(folder: RunFolder, plan: Plan, say: Callable[[str], None]) -> Iterato
     yield "hardware.txt", machine.hardware(folder.path)
     yield "environment.txt", machine.environment()
     say("running DeepSpeed's environment report, which takes some seconds ...")
-    yield "operators.txt", machine.operators(redact_tree(plan.launch.env))
+    yield "operators.txt", machine.operators(plan.launch.device)
 
 
 def _tail(path: Path, lines: int | None) -> str:

@@ -22,6 +22,9 @@ class Launcher(ABC):
     spawns: ClassVar[bool] = True
     """Whether the workers are processes of their own; otherwise `run_here` runs the only one."""
 
+    environment: ClassVar[dict[str, str]] = {}
+    """Variables that every worker of this launcher gets."""
+
     @abstractmethod
     def render(self, run_dir: Path, nproc_per_node: int) -> list[str]:
         """The command line that starts every worker; empty for a launcher that does not spawn."""

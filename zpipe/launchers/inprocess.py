@@ -12,6 +12,7 @@ from zpipe.plan.plan import Plan
 
 class InProcess(Launcher):
     spawns: ClassVar[bool] = False
+    environment: ClassVar[dict[str, str]] = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
 
     def render(self, run_dir: Path, nproc_per_node: int) -> list[str]:
         del run_dir, nproc_per_node

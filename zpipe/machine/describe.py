@@ -58,10 +58,14 @@ def hardware(folder: Path) -> str:
     return "\n".join([*lines, "" if found.gpus else "no GPU that PyTorch can use", _nvidia_smi()])
 
 
-def operators(environment: dict[str, str]) -> str:
-    """DeepSpeed's report of its operators, in the environment of the workers."""
-    argv = [sys.executable, "-m", "deepspeed.env_report"]
-    return _output_of(argv, OPERATOR_SECONDS, {**os.environ, **environment})
+def operators(device: str) -> str:
+    """DeepSpeed's report of its operators for this device.
+
+    It runs in the environment of this process: a plan from elsewhere must not choose what is executed.
+    """
+    argv = [sys.executable, "-P", "-m", "deepspeed.env_report"]
+    chosen = {"DS_ACCELERATOR": "cpu"} if device == "cpu" else {}
+    return _output_of(argv, OPERATOR_SECONDS, {**os.environ, **chosen})
 
 
 def environment() -> str:

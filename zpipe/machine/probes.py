@@ -14,6 +14,7 @@ from humanize import naturalsize
 from zpipe.machine.samples import free_bytes
 from zpipe.plan.plan import Plan
 from zpipe.problems import Problem
+from zpipe.runfolder.swap_folder import create_swap_folder
 
 MIN_FREE_BYTES = 16 * 2**20
 """Free disk space at the run folder below which a run is not started."""
@@ -98,7 +99,7 @@ def _direct_io(plan: Plan) -> Iterator[Problem]:
         return
     folder = Path(plan.swap_dir)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        create_swap_folder(plan)
         probe = folder / f"probe-{os.getpid()}"
         try:
             os.close(os.open(probe, os.O_CREAT | os.O_RDWR | getattr(os, "O_DIRECT", 0), 0o600))

@@ -1,6 +1,5 @@
 """One run from its plan to its outcome: check the machine, train, record, explain."""
 
-import shutil
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,6 +19,7 @@ from zpipe.runfolder import disk_reserve
 from zpipe.runfolder.outcome import Outcome, write_outcome
 from zpipe.runfolder.plan_file import folder_of, write_plan
 from zpipe.runfolder.progress import RunProgress
+from zpipe.runfolder.swap_folder import remove_swap_folder
 from zpipe.supervise.supervisor import make_ready, supervise
 from zpipe.terminal.console import print_problems, tolerant
 from zpipe.terminal.live import LiveDisplay
@@ -63,10 +63,13 @@ def refuse(run_dir: Path, problems: Sequence[Problem]) -> Outcome:
 
 
 def clean_up(plan: Plan) -> None:
-    """Removes what a run that has ended must not leave behind: secrets in its logs, and its swap files."""
-    hide_secrets(folder_of(plan).attempt)
-    if plan.swap_dir is not None:
-        shutil.rmtree(plan.swap_dir, ignore_errors=True)
+    """Removes the secrets in the logs of a run that has ended, the files of its launch, and its swap files."""
+    attempt = folder_of(plan).attempt
+    hide_secrets(attempt)
+    for file in attempt.leftovers():
+        with suppress(OSError):
+            file.unlink(missing_ok=True)
+    remove_swap_folder(plan)
 
 
 def conclude(

@@ -64,9 +64,22 @@ class Attempt:
         """Logs of one rank, or of all; `stream` is stderr or stdout."""
         return sorted(self.logs.glob(f"*/attempt_*/{'*' if rank is None else rank}/{stream}.log"))
 
+    def leftovers(self) -> list[Path]:
+        """Files of a launch that nothing needs once its processes have ended."""
+        return [self.rendezvous, *self.path.glob(".process-group-*"), *self.path.glob(".data-*.json")]
+
     def data_marker(self, launch_id: str) -> Path:
         """Written by rank 0 when the packed data is ready for the other ranks."""
         return self.path / f".data-{launch_id}.json"
+
+    @property
+    def rendezvous(self) -> Path:
+        """Where the agents of the launcher meet; removed after the launch."""
+        return self.path / ".rendezvous"
+
+    def process_group(self, launch_id: str) -> Path:
+        """Where the ranks meet; torch removes it when the last rank leaves."""
+        return self.path / f".process-group-{launch_id}"
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import psutil
 
 from zpipe.diagnose.evidence import Evidence, Silence, from_folder
 from zpipe.launchers import launcher_of
+from zpipe.machine.process_identity import own_identity
 from zpipe.machine.samples import Sampler
 from zpipe.plan.plan import Plan
 from zpipe.runfolder import disk_reserve
@@ -162,5 +163,4 @@ class _Watch:
 
 def _launch_identity() -> dict[str, str]:
     """Variables that identify this launch, and the parent process that the workers depend on."""
-    parent = psutil.Process()
-    return {"ZPIPE_LAUNCH_ID": uuid.uuid4().hex, "ZPIPE_PARENT": f"{parent.pid}:{parent.create_time()!r}"}
+    return {"ZPIPE_LAUNCH_ID": uuid.uuid4().hex, "ZPIPE_PARENT": own_identity()}

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from zpipe.exits import Exit
 from zpipe.train.parent_watch import exit_with_parent
-from zpipe.train.worker import leave_group, run
+from zpipe.train.process_group import leave_group
+from zpipe.train.worker import run
 
 if __name__ == "__main__":
     # The supervisor requests the stack trace of a hanging rank with this signal.

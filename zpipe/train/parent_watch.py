@@ -1,34 +1,23 @@
-"""Ends this process when the zpipe process that started it is gone and can no longer record it."""
+"""Ends this process when its zpipe parent has ended: nothing would follow or record the run anymore."""
 
 import os
 import signal
 import threading
 import time
 
-import psutil
+from zpipe.machine.process_identity import is_alive
 
 POLL_SECONDS = 1.0
 
 
 def exit_with_parent() -> None:
-    """Watches the process in ZPIPE_PARENT (pid:creation time) from a thread; does nothing if unset."""
-    pid, _, created = os.environ.get("ZPIPE_PARENT", "").partition(":")
-    if pid:
-        watch = threading.Thread(
-            target=_watch, args=(int(pid), float(created)), name="zpipe-parent", daemon=True
-        )
-        watch.start()
+    """Watches the process in ZPIPE_PARENT (zpipe.machine.process_identity) from a thread, if it is set."""
+    parent = os.environ.get("ZPIPE_PARENT")
+    if parent:
+        threading.Thread(target=_watch, args=(parent,), name="zpipe-parent", daemon=True).start()
 
 
-def _watch(pid: int, created: float) -> None:
-    while _is_alive(pid, created):
+def _watch(parent: str) -> None:
+    while is_alive(parent):
         time.sleep(POLL_SECONDS)
     os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _is_alive(pid: int, created: float) -> bool:
-    try:
-        process = psutil.Process(pid)
-        return process.create_time() == created and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False

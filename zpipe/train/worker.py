@@ -37,14 +37,6 @@ def run(run_dir: Path) -> int:
     return code
 
 
-def leave_group() -> None:
-    """Leaves the process group. Not part of `run`: DeepSpeed cannot join a second one in one process."""
-    import torch.distributed as dist
-
-    if dist.is_available() and dist.is_initialized():
-        dist.destroy_process_group()
-
-
 def _exit_code(run_dir: Path, attempt: Attempt, rank: Rank, reporter: Reporter) -> int:
     try:
         train(read_plan(run_dir), rank, reporter)

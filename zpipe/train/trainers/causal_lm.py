@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-import deepspeed
 import numpy as np
 import torch
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArguments
@@ -20,6 +19,7 @@ from zpipe.train.callbacks import EventCallback, bytes_in
 from zpipe.train.data import Sequences
 from zpipe.train.metrics import peaks_over_ranks
 from zpipe.train.model import load_model
+from zpipe.train.process_group import join_group
 from zpipe.train.ranks import Rank
 from zpipe.train.verify_weights import check_saved_model
 
@@ -34,13 +34,13 @@ class CausalLMTraining:
         self._reporter = reporter
         self._rank = rank
         transformers_logging.disable_progress_bar()
-        # Must precede the model: transformers partitions a stage 3 model only while the arguments exist.
+        # Must precede the model: zero.Init assumes a world size of 1 until DeepSpeed's communication is
+        # initialized. Must precede the arguments: on CUDA they would open torch's default store.
+        join_group(plan, rank, timedelta(seconds=plan.training_arguments["ddp_timeout"]))
+        # Must precede the model too: transformers partitions a stage 3 model only while the arguments exist.
         arguments = TrainingArguments(
             **_with_current_names(plan.training_arguments), deepspeed=copy.deepcopy(plan.ds_config)
         )
-        # Must precede the model too: zero.Init assumes a world size of 1 until DeepSpeed's communication is
-        # initialized, and transformers initializes it only on CUDA.
-        deepspeed.init_distributed(timeout=timedelta(seconds=arguments.ddp_timeout), verbose=False)
         model = load_model(plan, tokenizer, arguments.device)
         if plan.model.random_init:
             reporter.notice("the model starts from random weights, not from a pretrained model")

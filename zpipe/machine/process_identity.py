@@ -1,0 +1,38 @@
+"""Identifies a process by its pid and start time, so that a reused pid is not mistaken for it.
+
+The start time is counted in clock ticks since boot (proc_pid_stat(5), field 22). Unlike psutil's create_time,
+it does not change when the clock of the machine is set.
+"""
+
+import os
+from pathlib import Path
+
+_STATE, _START_TIME = 0, 19
+"""Positions behind the command name, which may contain spaces and parentheses."""
+
+
+def identity_of(pid: int) -> str:
+    """`pid:start time`. Raises ProcessLookupError if there is no such process."""
+    return f"{pid}:{_fields(pid)[_START_TIME]}"
+
+
+def is_alive(identity: str) -> bool:
+    """Whether the process of this identity still runs; a zombie does not."""
+    pid, _, started = identity.partition(":")
+    try:
+        fields = _fields(int(pid))
+    except ProcessLookupError:
+        return False
+    return fields[_START_TIME] == started and fields[_STATE] not in ("Z", "X")
+
+
+def own_identity() -> str:
+    return identity_of(os.getpid())
+
+
+def _fields(pid: int) -> list[str]:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        raise ProcessLookupError(pid) from None
+    return text.rpartition(")")[2].split()

@@ -1,0 +1,48 @@
+"""The swap folder of a run: its own, marked as such, and removed only if the mark says so."""
+
+import hashlib
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from zpipe.plan.plan import Plan
+from zpipe.schema.offload import Offload
+
+MARK = ".zpipe-run"
+"""A file in the swap folder that names the run folder."""
+
+
+def swap_folder_of(offload: Offload, run_dir: Path) -> Path | None:
+    """The swap folder of the run in `run_dir`; None without NVMe offload.
+
+    DeepSpeed empties its swap folder at the start, so each run folder has its own below a shared path.
+    """
+    if "nvme" not in (offload.offload_optimizer.device, offload.offload_param.device):
+        return None
+    if offload.nvme_path is None:
+        return run_dir / "swap"
+    digest = hashlib.sha256(str(run_dir).encode(errors="surrogateescape")).hexdigest()[:12]
+    return Path(offload.nvme_path).expanduser().absolute() / f"zpipe-{run_dir.name[:80]}-{digest}"
+
+
+def create_swap_folder(plan: Plan) -> None:
+    """Creates and marks the folder. Raises OSError if that fails, FileExistsError if another run uses it."""
+    if plan.swap_dir is None:
+        return
+    folder = Path(plan.swap_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    mark = folder / MARK
+    if not mark.exists() and any(folder.iterdir()):
+        raise FileExistsError(17, "it has files that are not of this run", str(folder))
+    mark.write_text(plan.run_dir)
+
+
+def remove_swap_folder(plan: Plan) -> None:
+    """Removes the folder if this run created it; a plan that names any other folder removes nothing."""
+    run_dir = Path(plan.run_dir)
+    expected = swap_folder_of(plan.experiment.offload, run_dir)
+    if plan.swap_dir is None or expected is None or Path(plan.swap_dir) != expected:
+        return
+    with suppress(OSError):
+        if not expected.is_symlink() and (expected / MARK).read_text() == plan.run_dir:
+            shutil.rmtree(expected, ignore_errors=True)

@@ -1,0 +1,48 @@
+"""Joins the ranks of one machine in a process group that opens no port to other machines.
+
+torch's default store listens on every interface and stores what anybody sends to it; here the ranks meet in a
+file of the run folder. Gloo and NCCL are bound to the loopback interface by the launcher's environment.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+from zpipe.plan.plan import Plan
+from zpipe.runfolder.plan_file import folder_of
+from zpipe.train.ranks import Rank
+
+
+def join_group(plan: Plan, rank: Rank, timeout: timedelta) -> None:
+    """Initializes torch.distributed, and DeepSpeed's communication on top of it. A collective."""
+    import deepspeed
+    import torch.distributed as dist
+    from deepspeed.accelerator import get_accelerator
+    from torch._C._distributed_c10d import FileStore
+
+    file = folder_of(plan).attempt.process_group(rank.launch_id)
+    dist.init_process_group(
+        get_accelerator().communication_backend_name(),
+        store=FileStore(str(file), rank.world_size),
+        rank=rank.index,
+        world_size=rank.world_size,
+        timeout=timeout,
+        **_device(plan, rank),
+    )
+    deepspeed.init_distributed(timeout=timeout, verbose=False)
+
+
+def leave_group() -> None:
+    """Leaves the process group. Call it once per process: DeepSpeed cannot join a second group."""
+    import torch.distributed as dist
+
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _device(plan: Plan, rank: Rank) -> dict[str, Any]:
+    """Binds NCCL to the GPU of this rank, as DeepSpeed does it for more than one rank."""
+    if plan.launch.device != "cuda" or rank.world_size == 1:
+        return {}
+    import torch
+
+    return {"device_id": torch.device("cuda", rank.local_index)}
