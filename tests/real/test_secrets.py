@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.process import REPOSITORY, SMALL, Run, environment, verb, zpipe
+from tests.support.process import SMALL, Run, verb, with_leak, zpipe
 from tests.support.server import Server
 
 pytestmark = pytest.mark.real
@@ -41,11 +41,7 @@ class Failed:
 def failed(server: Server, text_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Failed:
     """A run whose worker prints all that it knows and fails with a message that says it; and its report."""
     cwd = tmp_path_factory.mktemp("secrets")
-    env = {
-        "HF_TOKEN": PARENT_TOKEN,
-        "PYTHONPATH": f"{REPOSITORY / 'tests' / 'support' / 'leaky'}:{environment()['PYTHONPATH']}",
-        "LEAK": "HF_TOKEN,WORKER_API_KEY,DATABASE",
-    }
+    env = {"HF_TOKEN": PARENT_TOKEN, **with_leak("HF_TOKEN", "WORKER_API_KEY", "DATABASE")}
     run = zpipe(
         cwd,
         *SMALL,

@@ -70,17 +70,24 @@ def environment(more: Mapping[str, str] = NOTHING) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "COLUMNS": "160", **more}
 
 
-def fp16_on_cpu() -> dict[str, str]:
-    """The environment in which DeepSpeed takes this CPU for one that trains in fp16."""
-    patch = REPOSITORY / "tests" / "support" / "fp16_on_cpu"
-    return {"PYTHONPATH": f"{patch}:{environment()['PYTHONPATH']}"}
+def fp16_on_cpu(supported: bool = True) -> dict[str, str]:
+    """Variables that make DeepSpeed report this on every processor (tests/support/fp16_on_cpu)."""
+    return {**_with_plant("fp16_on_cpu"), "ZPIPE_FP16_ON_CPU": "yes" if supported else "no"}
 
 
 def with_fault(kind: str, rank: int, step: int) -> dict[str, str]:
-    """The environment in which this rank fails at the end of this step (tests/support/faults)."""
-    plant = REPOSITORY / "tests" / "support" / "faults"
-    path = f"{plant}:{environment()['PYTHONPATH']}"
-    return {"PYTHONPATH": path, "ZPIPE_FAULT": f"{kind} {rank} {step}"}
+    """Variables that make this rank fail at the end of this step (tests/support/faults)."""
+    return {**_with_plant("faults"), "ZPIPE_FAULT": f"{kind} {rank} {step}"}
+
+
+def with_leak(*variables: str) -> dict[str, str]:
+    """Variables that make the workers print these variables (tests/support/leaky)."""
+    return {**_with_plant("leaky"), "LEAK": ",".join(variables)}
+
+
+def _with_plant(name: str) -> dict[str, str]:
+    folder = REPOSITORY / "tests" / "support" / name
+    return {"PYTHONPATH": f"{folder}{os.pathsep}{environment()['PYTHONPATH']}"}
 
 
 def start(
