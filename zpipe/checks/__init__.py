@@ -1,7 +1,7 @@
-"""Cross-group rules: what DeepSpeed, accelerate and transformers would refuse late or drop in silence.
+"""Rules across config groups: settings that DeepSpeed, accelerate or transformers refuse late or ignore.
 
-A rule is a pure function of the experiment and the facts that yields problems. `ERRORS` refuse,
-`NOTICES` are said and go into the plan.
+A rule is a pure function of the experiment and the facts that yields problems. `ERRORS` refuse the run;
+`NOTICES` are printed and written to the plan.
 """
 
 from collections.abc import Callable, Iterable

@@ -1,4 +1,4 @@
-"""Batch arithmetic, and the processes that it is spread over."""
+"""Batch sizes, and the processes and GPUs that the batch is distributed to."""
 
 from collections.abc import Iterator
 
@@ -7,8 +7,8 @@ from zpipe.problems import Problem
 from zpipe.schema.experiment import Experiment
 
 
-def batch_is_the_product(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """DeepSpeed demands train_batch_size = micro-batch x accumulation x data-parallel processes."""
+def batch_sizes_are_consistent(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """DeepSpeed requires train_batch_size = micro-batch x accumulation x data-parallel processes."""
     batch = experiment.batch
     one_pass = batch.per_device_train_batch_size * facts.data_parallel_size
     product = one_pass * facts.accumulation
@@ -24,16 +24,16 @@ def batch_is_the_product(experiment: Experiment, facts: Facts) -> Iterator[Probl
         yield Problem("batch.train_batch_size", asked, arithmetic, f"{product}, or null", fix)
         return
     below, above = asked // one_pass * one_pass, -(-asked // one_pass) * one_pass
-    neighbours = [size for size in (below, above) if size > 0]
+    nearest = [size for size in (below, above) if size > 0]
     fixes = ", or ".join(
-        f"batch.train_batch_size={size} batch.gradient_accumulation_steps=null" for size in neighbours
+        f"batch.train_batch_size={size} batch.gradient_accumulation_steps=null" for size in nearest
     )
-    reason = f"one pass of all processes takes {one_pass} sequences, which does not divide it"
-    yield Problem("batch.train_batch_size", asked, reason, ", ".join(map(str, neighbours)), fixes)
+    reason = f"not a multiple of the {one_pass} sequences that all processes handle in one pass"
+    yield Problem("batch.train_batch_size", asked, reason, ", ".join(map(str, nearest)), fixes)
 
 
 def processes_have_devices(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """One GPU for each process, and one process where there is no launcher."""
+    """One GPU for each process, and a single process without a launcher."""
     launcher, gpus = experiment.launcher, len(facts.hardware.gpus)
     if launcher.device == "cuda" and gpus == 0:
         yield Problem(
@@ -47,18 +47,18 @@ def processes_have_devices(experiment: Experiment, facts: Facts) -> Iterator[Pro
         yield Problem(
             "launcher.nproc_per_node",
             facts.nproc_per_node,
-            f"{gpus} GPUs are visible",
-            f"1 to {gpus}",
+            f"only {gpus} GPU{'s are' if gpus > 1 else ' is'} visible",
+            f"1 to {gpus}" if gpus > 1 else "1",
             f"launcher.nproc_per_node={gpus}",
         )
     if launcher.type == "inprocess" and facts.nproc_per_node > 1:
         yield Problem(
             "launcher.nproc_per_node",
             facts.nproc_per_node,
-            "launcher=inprocess has one process",
+            "launcher=inprocess runs a single process",
             "1",
             "launcher=torchrun, or launcher.nproc_per_node=1",
         )
 
 
-ERRORS = (batch_is_the_product, processes_have_devices)
+ERRORS = (batch_sizes_are_consistent, processes_have_devices)

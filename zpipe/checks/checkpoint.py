@@ -7,34 +7,36 @@ from zpipe.problems import Problem
 from zpipe.schema.experiment import Experiment
 
 
-def writers_stay_out(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """Seen with torch 2.6 and later: the writer cannot save ZeRO's states."""
+def checkpoint_writer_is_unusable(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """With torch 2.6 and later the writer failed to save ZeRO's states."""
     for name, value in experiment.checkpoint.writer.model_dump(exclude_none=True).items():
         key = f"checkpoint.writer.{name}"
-        reason = "DeepSpeed's checkpoint writer fails on ZeRO's states with torch 2.6 and later"
+        reason = "DeepSpeed's checkpoint writer cannot save ZeRO's states with torch 2.6 and later"
         yield Problem(key, value, reason, "null", f"{key}=null")
 
 
-def universal_checkpoints_are_loaded_on_resume(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """load_universal is read when a checkpoint is loaded, which a fresh run does not."""
+def load_universal_needs_a_resumed_run(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """load_universal is read when a checkpoint is loaded, which a new run does not do."""
     value = experiment.checkpoint.load_universal
     if value is not None:
         key = "checkpoint.load_universal"
         yield Problem(
-            key, value, "acts when a run is resumed, which is not offered yet", "null", f"{key}=null"
+            key, value, "only used when a run is resumed, which zpipe cannot do yet", "null", f"{key}=null"
         )
 
 
-def stages_write_side_by_side_in_pipelines(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """parallel_write acts on a PipelineModule."""
+def parallel_write_needs_a_pipeline(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """parallel_write is only used with a PipelineModule."""
     value = experiment.checkpoint.parallel_write.pipeline_stage
     if value is not None:
         key = "checkpoint.parallel_write.pipeline_stage"
-        yield Problem(key, value, "acts on a PipelineModule, which this model is not", "null", f"{key}=null")
+        yield Problem(
+            key, value, "only used with a PipelineModule, which this model is not", "null", f"{key}=null"
+        )
 
 
 ERRORS = (
-    writers_stay_out,
-    universal_checkpoints_are_loaded_on_resume,
-    stages_write_side_by_side_in_pipelines,
+    checkpoint_writer_is_unusable,
+    load_universal_needs_a_resumed_run,
+    parallel_write_needs_a_pipeline,
 )

@@ -1,4 +1,4 @@
-"""DeepCompile against the stage, offload, the device and its own keys."""
+"""DeepCompile: its stage, offload, device and keys."""
 
 from collections.abc import Iterator
 
@@ -7,40 +7,47 @@ from zpipe.problems import Problem
 from zpipe.schema.experiment import Experiment
 
 OFFLOADS = ("offload_parameters", "offload_opt_states", "offload_activation")
+STAGE_3_ONLY = (*OFFLOADS, "offload_activation_pin_memory")
 
 
 def deepcompile_needs_compilation(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """accelerate calls engine.compile with torch_compile only; without it DeepCompile does nothing."""
+    """accelerate calls engine.compile only with torch_compile; without it DeepCompile does nothing."""
     if experiment.compile.deepcompile and not experiment.train.is_compiled:
         yield Problem(
             "compile.deepcompile",
             True,
-            "does nothing unless the engine is compiled",
+            "has no effect unless the engine is compiled",
             "true with train.torch_compile",
             "train.torch_compile=true, or compile=none compile.deepcompile=null",
         )
 
 
-def autoep_is_not_compiled(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """There is no AutoEP layer to leave out, and DeepCompile refuses the key (engine.py, compile)."""
+def autoep_non_moe_needs_autoep(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """There are no AutoEP layers, and DeepCompile refuses the key (engine.py, compile)."""
     value, key = experiment.compile.autoep_non_moe, "compile.autoep_non_moe"
     if value is not None:
-        yield Problem(key, value, "acts with AutoEP, which this run has not", "null", f"{key}=null")
+        yield Problem(key, value, "only used with AutoEP, which this run does not use", "null", f"{key}=null")
 
 
-def compile_keys_act(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """Everything else in the block belongs to DeepCompile."""
+def compile_keys_need_deepcompile(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """The other keys of the block belong to DeepCompile."""
     if experiment.compile.deepcompile:
         return
     others = {"deepcompile", "autoep_non_moe"}
     for name, value in experiment.compile.model_dump(exclude_none=True, exclude=others).items():
         key = f"compile.{name}"
-        yield Problem(
-            key, value, "acts under DeepCompile only", "null", f"{key}=null, or compile=deepcompile"
-        )
+        turn_on = "" if facts.device == "cpu" else f", or {_deepcompile(name, experiment.stage.stage)}"
+        yield Problem(key, value, "only used with DeepCompile", "null", f"{key}=null{turn_on}")
 
 
-def deepcompile_has_what_it_needs(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+def _deepcompile(name: str, stage: int) -> str:
+    """Turns DeepCompile on, at a stage at which it reads the key."""
+    if name in STAGE_3_ONLY and stage < 3:
+        return "stage=3 compile=deepcompile"
+    return "compile=deepcompile" if stage else "stage=2 compile=deepcompile"
+
+
+def deepcompile_requirements_are_met(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     """DeepCompile schedules CUDA streams of a ZeRO engine through inductor or eager (engine.py, compile)."""
     if not experiment.compile.deepcompile:
         return
@@ -49,11 +56,15 @@ def deepcompile_has_what_it_needs(experiment: Experiment, facts: Facts) -> Itera
         yield Problem("compile.deepcompile", True, "needs a CUDA GPU", "null on a CPU", drop)
     if experiment.stage.stage == 0:
         yield Problem(
-            "compile.deepcompile", True, "acts at stages 1 to 3", "null at stage 0", f"stage=2, or {drop}"
+            "compile.deepcompile",
+            True,
+            "only works at stages 1 to 3",
+            "null at stage 0",
+            f"stage=2, or {drop}",
         )
     backend = experiment.train.torch_compile_backend
     if backend not in (None, "inductor", "eager"):
-        reason = "DeepCompile knows inductor and eager"
+        reason = "DeepCompile supports only inductor and eager"
         yield Problem(
             "train.torch_compile_backend",
             backend,
@@ -63,59 +74,65 @@ def deepcompile_has_what_it_needs(experiment: Experiment, facts: Facts) -> Itera
         )
     if experiment.deepspeed.managed_gradient_accumulation is False:
         key = "deepspeed.managed_gradient_accumulation"
-        yield Problem(key, False, "not supported with DeepCompile", "null", f"{key}=null, or {drop}")
+        yield Problem(key, False, "not supported by DeepCompile", "null", f"{key}=null")
 
 
-def deepcompile_offloads_at_stage_3(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """Only there are the passes read (deepspeed/compile/init_z3.py)."""
+def deepcompile_offload_needs_stage_3(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """The passes are only read at stage 3 (deepspeed/compile/init_z3.py)."""
     if not experiment.compile.deepcompile or experiment.stage.stage == 3:
         return
-    for name in (*OFFLOADS, "offload_activation_pin_memory"):
+    for name in STAGE_3_ONLY:
         value, key = getattr(experiment.compile, name), f"compile.{name}"
         if value is not None:
             reason = f"DeepCompile ignores it at stage {experiment.stage.stage}"
             yield Problem(key, value, reason, "null below stage 3", f"stage=3, or {key}=null")
 
 
-def deepcompile_and_zero_offload_agree(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """States cannot be moved by both, and parameters that ZeRO offloads are moved by DeepCompile's pass."""
+def deepcompile_and_zero_offload_do_not_overlap(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """Only one of them can move the states, and DeepCompile's pass moves parameters that ZeRO offloads."""
     block, offload = experiment.compile, experiment.offload
     if not block.deepcompile or experiment.stage.stage != 3 or offload.offload_optimizer.device == "none":
         return
     if block.offload_opt_states:
         key = "compile.offload_opt_states"
-        reason = "offload.offload_optimizer manages the same states, and DeepSpeed raises"
+        reason = "DeepSpeed raises, because offload.offload_optimizer manages the same states"
         yield Problem(key, True, reason, "null under offload", f"offload=none, or {key}=null")
     on_the_host = offload.offload_param.device == offload.offload_optimizer.device == "cpu"
     if on_the_host and block.offload_parameters is False:
         key = "compile.offload_parameters"
-        reason = "with offload=cpu DeepSpeed turns it on"
+        reason = "DeepSpeed turns it on with offload=cpu"
         yield Problem(key, False, reason, "null or true", f"{key}=null, or offload=cpu_optimizer")
 
 
-def deepcompile_passes_go_together(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """AutoSP and AutoTP change the graph of models that were prepared for them (engine.py)."""
+def deepcompile_passes_are_compatible(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """AutoSP and AutoTP change the graph of models that are prepared for them (engine.py)."""
     passes, key = experiment.compile.passes or [], "compile.passes"
     if not experiment.compile.deepcompile:
         return
     if "autosp" in passes:
-        reason = "autosp needs sequence parallelism, which this run has not"
+        reason = "autosp needs sequence parallelism, which this run does not use"
         yield Problem(key, passes, reason, "z1, z3, or autotp", f"{key}=null")
     elif "autotp" in passes and len(passes) > 1:
-        yield Problem(key, passes, "autotp goes with no other pass", "[autotp], or z1 and z3", f"{key}=null")
+        yield Problem(
+            key,
+            passes,
+            "autotp cannot be combined with another pass",
+            "[autotp], or z1 and z3",
+            f"{key}=null",
+        )
     elif "autotp" in passes and experiment.deepspeed.tensor_parallel.autotp_size in (None, 0, 1):
-        reason = "autotp needs deepspeed.tensor_parallel.autotp_size above 1"
+        reason = "autotp needs deepspeed.tensor_parallel.autotp_size of 2 or more"
         yield Problem(key, passes, reason, "z1, z3", f"{key}=null")
 
 
-def deepcompile_offloads_one_thing(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """The three passes replace the same part of the schedule (deepspeed/compile/config.py)."""
+def deepcompile_offload_passes_are_exclusive(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """All three passes replace the same part of the schedule (deepspeed/compile/config.py)."""
     chosen = [name for name in OFFLOADS if getattr(experiment.compile, name)]
     if len(chosen) > 1:
         yield Problem(
             f"compile.{chosen[0]}",
             True,
-            f"excludes {', '.join(f'compile.{name}' for name in chosen[1:])}",
+            f"incompatible with {', '.join(f'compile.{name}' for name in chosen[1:])}",
             f"one of {', '.join(OFFLOADS)}",
             " ".join(f"compile.{name}=null" for name in chosen[1:]),
         )
@@ -123,11 +140,11 @@ def deepcompile_offloads_one_thing(experiment: Experiment, facts: Facts) -> Iter
 
 ERRORS = (
     deepcompile_needs_compilation,
-    autoep_is_not_compiled,
-    compile_keys_act,
-    deepcompile_has_what_it_needs,
-    deepcompile_offloads_at_stage_3,
-    deepcompile_and_zero_offload_agree,
-    deepcompile_passes_go_together,
-    deepcompile_offloads_one_thing,
+    autoep_non_moe_needs_autoep,
+    compile_keys_need_deepcompile,
+    deepcompile_requirements_are_met,
+    deepcompile_offload_needs_stage_3,
+    deepcompile_and_zero_offload_do_not_overlap,
+    deepcompile_passes_are_compatible,
+    deepcompile_offload_passes_are_exclusive,
 )

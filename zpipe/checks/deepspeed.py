@@ -1,33 +1,37 @@
-"""What DeepSpeed's JSON can say and transformers' Trainer makes useless, or turns into an error."""
+"""Keys of DeepSpeed's JSON that have no effect or fail under transformers' Trainer."""
 
 from collections.abc import Iterator
 
-from zpipe.checks.engine import settings_of_what_is_off
+from zpipe.checks.engine import settings_of_a_disabled_block
 from zpipe.facts.facts import Facts
 from zpipe.problems import Problem
 from zpipe.redact import HIDDEN
 from zpipe.schema.experiment import Experiment
 
+NO_SEQUENCE_PARALLELISM = (
+    "sequence parallelism is configured through transformers' ParallelismConfig, which zpipe does not offer"
+)
+
 UNDER_THE_TRAINER: dict[str, str] = {
-    "autotuning": "DeepSpeed's own launcher runs the autotuner, and knows no offload; use a sweep: zpipe -m",
-    "data_efficiency": "acts in DeepSpeed's own data loader, and the Trainer brings another",
-    "pipeline": "acts on a PipelineModule, which transformers' models are not",
-    "expert_parallel": "transformers' Trainer does not know AutoEP: it reduces experts like other weights",
-    "datastates_ckpt": "its checkpoint engine is a package of its own that DeepSpeed does not bring",
+    "autotuning": "only runs under DeepSpeed's launcher, and does not tune offload; use a sweep: zpipe -m",
+    "data_efficiency": "only used in DeepSpeed's data loader, but the Trainer uses its own",
+    "pipeline": "only used with a PipelineModule, which transformers' models are not",
+    "expert_parallel": "transformers' Trainer does not support AutoEP and reduces experts like other weights",
+    "datastates_ckpt": "its checkpoint engine is a separate package that DeepSpeed does not include",
     "steps_per_print": "accelerate overwrites it; zpipe shows progress every train.logging_steps",
-    "dataloader_drop_last": "acts in DeepSpeed's own data loader; here train.dataloader_drop_last acts",
-    "disable_allgather": "DeepSpeed reads it and uses it nowhere",
-    "managed_gradient_accumulation": "accelerate counts on the engine to count micro-batches",
-    "sequence_parallel_size": "sequence parallelism is set up through transformers' ParallelismConfig",
-    "data_parallel_size": "sequence parallelism is set up through transformers' ParallelismConfig",
-    "seq_parallel_communication_data_type": "acts with sequence parallelism, which this run has not",
-    "use_data_before_expert_parallelism": "acts with expert parallelism, which this run has not",
+    "dataloader_drop_last": "only used in DeepSpeed's data loader; use train.dataloader_drop_last",
+    "disable_allgather": "DeepSpeed reads it but never uses it",
+    "managed_gradient_accumulation": "accelerate relies on the engine to count micro-batches",
+    "sequence_parallel_size": NO_SEQUENCE_PARALLELISM,
+    "data_parallel_size": NO_SEQUENCE_PARALLELISM,
+    "seq_parallel_communication_data_type": "only used with sequence parallelism, which zpipe does not offer",
+    "use_data_before_expert_parallelism": "only used with expert parallelism, which this run does not use",
 }
-"""Keys under `deepspeed.` and why they do nothing, or harm, here."""
+"""Keys under `deepspeed.`, and why they have no effect or do harm here."""
 
 
-def keys_act_under_the_trainer(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """Each of these is ignored, replaced, or raises after the model was loaded."""
+def keys_work_under_the_trainer(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """Each of these is ignored, overwritten, or raises after the model is loaded."""
     for name, reason in UNDER_THE_TRAINER.items():
         value = getattr(experiment.deepspeed, name)
         if value is not None:
@@ -35,11 +39,11 @@ def keys_act_under_the_trainer(experiment: Experiment, facts: Facts) -> Iterator
             yield Problem(key, value, reason, "null", f"{key}=null")
 
 
-def inference_blocks_stay_out(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """The hybrid engine replaces layers for generation; weight quantisation is for inference."""
+def inference_blocks_are_unused(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """The hybrid engine replaces layers for generation; weight quantization is for inference."""
     for name, reason in (
-        ("hybrid_engine", "it is DeepSpeed-Chat's, and transformers' Trainer does not generate through it"),
-        ("weight_quantization", "it quantises weights for inference, and training needs them whole"),
+        ("hybrid_engine", "belongs to DeepSpeed-Chat; transformers' Trainer does not generate with it"),
+        ("weight_quantization", "quantizes weights for inference; training needs them in full precision"),
     ):
         block = getattr(experiment.deepspeed, name)
         for inner, value in block.model_dump(exclude_none=True).items():
@@ -47,36 +51,36 @@ def inference_blocks_stay_out(experiment: Experiment, facts: Facts) -> Iterator[
             yield Problem(key, value, reason, "null", f"{key}=null")
 
 
-def monitors_are_on(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """Settings of a monitor that does not run."""
+def monitor_settings_need_the_monitor(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """Settings of a monitor that is turned off are ignored."""
     for name in ("tensorboard", "csv_monitor", "wandb", "comet"):
-        yield from settings_of_what_is_off(f"deepspeed.{name}", getattr(experiment.deepspeed, name))
+        yield from settings_of_a_disabled_block(f"deepspeed.{name}", getattr(experiment.deepspeed, name))
 
 
-def secrets_stay_in_the_environment(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """The JSON, the plan and MLflow's artifacts are read by many."""
+def secrets_are_not_in_the_configuration(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """Many people can read the JSON, the plan and MLflow's artifacts."""
     if experiment.deepspeed.comet.api_key is not None:
         key = "deepspeed.comet.api_key"
         reason = "it would be written to plan.json, ds_config.json and MLflow; export COMET_API_KEY instead"
         yield Problem(key, HIDDEN, reason, "null", f"{key}=null")
 
 
-def sums_are_supported(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """runtime/config.py, _do_error_check."""
+def gradient_sums_are_supported(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """DeepSpeed refuses sums at stage 3 and with DeepCompile (runtime/config.py, _do_error_check)."""
     if experiment.deepspeed.gradient_allreduce_op != "sum":
         return
     against = {
-        "stage 3": experiment.stage.stage == 3,
-        "DeepCompile": bool(experiment.compile.deepcompile),
+        "at stage 3": experiment.stage.stage == 3,
+        "with DeepCompile": bool(experiment.compile.deepcompile),
     }
     for what, there in against.items():
         if there:
             key = "deepspeed.gradient_allreduce_op"
-            yield Problem(key, "sum", f"DeepSpeed refuses it with {what}", "mean, null", f"{key}=null")
+            yield Problem(key, "sum", f"DeepSpeed does not support it {what}", "mean, null", f"{key}=null")
 
 
-def scaling_happens_after_the_reduction(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """zero/stage_1_and_2.py and stage3.py assert it where gradients are reduce-scattered."""
+def gradient_scaling_excludes_reduce_scatter(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """Asserted in zero/stage_1_and_2.py and stage3.py where gradients are reduce-scattered."""
     stage, block = experiment.stage, experiment.deepspeed
     if stage.stage < 2 or stage.reduce_scatter is False:
         return
@@ -88,8 +92,8 @@ def scaling_happens_after_the_reduction(experiment: Experiment, facts: Facts) ->
         )
 
 
-def predividing_excludes_prescaling(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """The factor is read where gradients are scaled after the reduction (engine.py, allreduce_bucket)."""
+def predivide_factor_excludes_prescaling(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """DeepSpeed only reads the factor where it scales after the reduction (engine.py, allreduce_bucket)."""
     block, key = experiment.deepspeed, "deepspeed.gradient_predivide_factor"
     if block.prescale_gradients and block.gradient_predivide_factor is not None:
         reason = "DeepSpeed ignores it with deepspeed.prescale_gradients=true"
@@ -99,7 +103,7 @@ def predividing_excludes_prescaling(experiment: Experiment, facts: Facts) -> Ite
 
 def _not_with_reduce_scatter(name: str, value: object, stage: int) -> Problem:
     key = f"deepspeed.{name}"
-    reason = f"DeepSpeed asserts against it at stage {stage} with reduce-scatter"
+    reason = f"DeepSpeed does not support it with reduce-scatter at stage {stage}"
     return Problem(
         key,
         value,
@@ -110,7 +114,7 @@ def _not_with_reduce_scatter(name: str, value: object, stage: int) -> Problem:
 
 
 def tensor_parallel_groups_fit(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """Groups of equal size, whole attention heads, and the stages at which it was seen to train rightly."""
+    """Groups of equal size, whole attention heads, and the stages at which AutoTP trained correctly."""
     size = experiment.deepspeed.tensor_parallel.autotp_size or 0
     if size < 2:
         return
@@ -122,31 +126,41 @@ def tensor_parallel_groups_fit(experiment: Experiment, facts: Facts) -> Iterator
     heads = facts.model.config.get("num_key_value_heads")
     if heads is not None and heads % size:
         yield Problem(
-            key, size, f"the model has {heads} key-value heads", f"a divisor of {heads}", f"{key}=null"
+            key,
+            size,
+            f"does not divide the model's {heads} key-value heads",
+            f"a divisor of {heads}",
+            f"{key}=null",
         )
     if experiment.stage.stage not in (1, 2):
-        reason = f"zpipe has not seen AutoTP train rightly at stage {experiment.stage.stage}"
+        reason = f"AutoTP has not been verified to train correctly at stage {experiment.stage.stage}"
         yield Problem(key, size, reason, "stages 1 and 2", f"stage=2, or {key}=null")
 
 
-def tensor_parallel_keys_act(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """Without a group size the rest of the block does nothing."""
+def tensor_parallel_keys_need_a_group(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """Without a group size the rest of the block has no effect."""
     block = experiment.deepspeed.tensor_parallel
     if (block.autotp_size or 0) > 1:
         return
     for name, value in block.model_dump(exclude_none=True, exclude={"autotp_size"}).items():
         key = f"deepspeed.tensor_parallel.{name}"
-        yield Problem(key, value, "acts with autotp_size of 2 or more only", "null", f"{key}=null")
+        yield Problem(
+            key,
+            value,
+            "only used with deepspeed.tensor_parallel.autotp_size of 2 or more",
+            "null",
+            f"{key}=null",
+        )
 
 
 ERRORS = (
-    keys_act_under_the_trainer,
-    inference_blocks_stay_out,
-    monitors_are_on,
-    secrets_stay_in_the_environment,
-    sums_are_supported,
-    scaling_happens_after_the_reduction,
-    predividing_excludes_prescaling,
+    keys_work_under_the_trainer,
+    inference_blocks_are_unused,
+    monitor_settings_need_the_monitor,
+    secrets_are_not_in_the_configuration,
+    gradient_sums_are_supported,
+    gradient_scaling_excludes_reduce_scatter,
+    predivide_factor_excludes_prescaling,
     tensor_parallel_groups_fit,
-    tensor_parallel_keys_act,
+    tensor_parallel_keys_need_a_group,
 )

@@ -1,4 +1,4 @@
-"""The launcher's settings against the machine."""
+"""Environment variables of the launcher."""
 
 from collections.abc import Iterator
 
@@ -7,8 +7,8 @@ from zpipe.problems import Problem
 from zpipe.schema.experiment import Experiment
 
 
-def gpus_are_chosen_for_zpipe_itself(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """The plan counts the GPUs that zpipe sees, and its workers must see the same."""
+def visible_gpus_are_set_for_zpipe_itself(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """The plan counts the GPUs that zpipe sees, and the workers must see the same."""
     name = "CUDA_VISIBLE_DEVICES"
     value, key = experiment.launcher.env.get(name), f"launcher.env.{name}"
     if value is not None:
@@ -16,4 +16,4 @@ def gpus_are_chosen_for_zpipe_itself(experiment: Experiment, facts: Facts) -> It
         yield Problem(key, value, reason, "a variable of zpipe's own environment", f"~{key}")
 
 
-ERRORS = (gpus_are_chosen_for_zpipe_itself,)
+ERRORS = (visible_gpus_are_set_for_zpipe_itself,)

@@ -1,4 +1,4 @@
-"""Offload against the stage, the device and itself."""
+"""Offload: stage, device and its own keys."""
 
 from collections.abc import Iterator
 
@@ -10,20 +10,20 @@ from zpipe.schema.experiment import Experiment
 
 
 def nvme_needs_stage_3(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """Below stage 3 DeepSpeed turns nvme into cpu without a word and never touches the path."""
+    """Below stage 3 DeepSpeed silently replaces nvme with cpu and never uses the path."""
     device, stage = experiment.offload.offload_optimizer.device, experiment.stage.stage
     if device == "nvme" and stage < 3:
         yield Problem(
             "offload.offload_optimizer.device",
             device,
-            f"at stage {stage} DeepSpeed would offload to host memory instead, in silence",
+            f"at stage {stage} DeepSpeed would silently offload to host memory instead",
             "nvme at stage 3; cpu at stages 1 to 3; none",
             "stage=3, or offload=cpu_optimizer" if stage else "stage=3, or offload=none",
         )
 
 
-def parameters_need_stage_3(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """Below stage 3 every rank keeps all parameters; offload_param is ignored."""
+def parameter_offload_needs_stage_3(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """Below stage 3 every rank keeps all parameters, and offload_param is ignored."""
     device, stage = experiment.offload.offload_param.device, experiment.stage.stage
     if device != "none" and stage < 3:
         yield Problem(
@@ -35,21 +35,21 @@ def parameters_need_stage_3(experiment: Experiment, facts: Facts) -> Iterator[Pr
         )
 
 
-def optimizer_offload_needs_a_stage(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """Stage 0 accepts offload_optimizer and does nothing with it."""
+def optimizer_offload_needs_partitioning(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """Stage 0 accepts offload_optimizer but ignores it."""
     device = experiment.offload.offload_optimizer.device
     if device == "cpu" and experiment.stage.stage == 0:
         yield Problem(
             "offload.offload_optimizer.device",
             device,
-            "DeepSpeed ignores it at stage 0",
-            "cpu at stages 1 to 3",
+            "DeepSpeed ignores optimizer offload at stage 0",
+            "none at stage 0; cpu at stages 1 to 3",
             "stage=2, or offload=none",
         )
 
 
-def stage_3_only_keys(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """ratio raises below stage 3, super_offload is dropped; super_offload also needs CUDA."""
+def ratio_and_super_offload_need_stage_3(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """Below stage 3 ratio raises and super_offload is ignored; super_offload also needs CUDA."""
     block, stage = experiment.offload.offload_optimizer, experiment.stage.stage
     if stage < 3 and block.ratio is not None and block.ratio < 1:
         yield _needs_stage_3("ratio", block.ratio, stage)
@@ -65,8 +65,8 @@ def stage_3_only_keys(experiment: Experiment, facts: Facts) -> Iterator[Problem]
         )
 
 
-def settings_belong_to_a_device(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """Settings of a device that is not chosen would be ignored."""
+def settings_match_the_device(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """Settings of a device that is not in use would be ignored."""
     offload = experiment.offload
     for name, block in (
         ("offload_optimizer", offload.offload_optimizer),
@@ -79,45 +79,48 @@ def settings_belong_to_a_device(experiment: Experiment, facts: Facts) -> Iterato
         given |= {f"offload.aio.{key}": value for key, value in offload.aio.model_dump().items()}
         for key, value in given.items():
             if value is not None:
-                yield Problem(key, value, "acts under nvme offload only", "null", "stage=3 offload=nvme")
+                yield Problem(
+                    key, value, "only used with NVMe offload", "null", f"stage=3 offload=nvme, or {key}=null"
+                )
     if devices == {"none"} and offload.pin_memory is not None:
+        key = "offload.pin_memory"
         yield Problem(
-            "offload.pin_memory", offload.pin_memory, "nothing is offloaded", "null", "stage=3 offload=cpu"
+            key, offload.pin_memory, "nothing is offloaded", "null", f"stage=3 offload=cpu, or {key}=null"
         )
 
 
-def super_offload_has_what_it_needs(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """Host Adam beside the GPU (superoffload/superoffload_stage3.py), and its share of the cores."""
+def super_offload_needs_cpu_adam(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """SuperOffload runs Adam on the CPU (superoffload/superoffload_stage3.py)."""
     block = experiment.offload.offload_optimizer
     if block.cpuadam_cores_perc is not None and not block.super_offload:
         key = "offload.offload_optimizer.cpuadam_cores_perc"
-        reason = "acts with super_offload=true only"
+        reason = "only used with offload.offload_optimizer.super_offload=true"
         fix = f"{key}=null"
         yield Problem(key, block.cpuadam_cores_perc, reason, "null", fix)
     if block.super_offload and block.device != "cpu":
         key = "offload.offload_optimizer.super_offload"
-        reason = f"keeps states in host memory, and the device is {block.device}"
+        reason = f"keeps states in host memory, but the device is {block.device}"
         yield Problem(key, True, reason, "true with device cpu", f"offload=cpu_optimizer, or {key}=null")
     if block.super_offload and experiment.optimizer.type not in ("Adam", "AdamW"):
         key = "offload.offload_optimizer.super_offload"
         yield Problem(
-            key, True, "runs with Adam only", "true with Adam, AdamW", f"optimizer=adamw, or {key}=null"
+            key, True, "only works with Adam", "true with Adam, AdamW", f"optimizer=adamw, or {key}=null"
         )
 
 
-def partial_offload_is_adams(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """Hybrid Optimizer Only Supports DeepSpeedCPUAdam; its other half is a torch AdamW (zero/stage3.py)."""
+def partial_offload_needs_adamw(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """The hybrid optimizer combines DeepSpeedCPUAdam with PyTorch's AdamW (zero/stage3.py)."""
     ratio = experiment.offload.offload_optimizer.ratio
     if ratio is None or ratio == 1:
         return
     if experiment.optimizer.type != "AdamW":
         key = "offload.offload_optimizer.ratio"
-        reason = f"the share on the device is updated by AdamW, the rest by {experiment.optimizer.type}"
+        reason = f"AdamW would update the share on the device, and {experiment.optimizer.type} the rest"
         yield Problem(key, ratio, reason, "null, or 1", f"optimizer=adamw, or {key}=null")
 
 
-def direct_storage_needs_a_gpu(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """GPUDirect Storage moves bytes between the drive and the GPU."""
+def gpudirect_storage_needs_a_gpu(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """GPUDirect Storage transfers data directly between the drive and the GPU."""
     if experiment.offload.aio.use_gds and facts.device == "cpu":
         yield Problem(
             "offload.aio.use_gds", True, "needs a CUDA GPU", "null on a CPU", "offload.aio.use_gds=null"
@@ -130,11 +133,11 @@ NVME_ONLY = ("buffer_count", "buffer_size", "max_in_cpu", "pipeline_read", "pipe
 def _settings_of_other_devices(prefix: str, block: Group, device: str) -> Iterator[Problem]:
     for name, value in block.model_dump(exclude={"device"}, exclude_none=True).items():
         if device == "none" or (name in NVME_ONLY and device != "nvme"):
-            wanted = "nvme" if name in NVME_ONLY else "cpu or nvme"
+            needed = "nvme" if name in NVME_ONLY else "cpu or nvme"
             yield Problem(
                 f"{prefix}.{name}",
                 value,
-                f"acts with device {wanted} only, and {prefix}.device is {device}",
+                f"only used with {prefix}.device {needed}, which is {device}",
                 "null",
                 f"stage=3 offload={'nvme' if name in NVME_ONLY else 'cpu'}, or {prefix}.{name}=null",
             )
@@ -143,12 +146,12 @@ def _settings_of_other_devices(prefix: str, block: Group, device: str) -> Iterat
 def _needs_stage_3(name: str, value: object, stage: int) -> Problem:
     key = f"offload.offload_optimizer.{name}"
     return Problem(
-        key, value, f"acts at stage 3, and this is stage {stage}", "null", f"stage=3, or {key}=null"
+        key, value, f"only works at stage 3, and this is stage {stage}", "null", f"stage=3, or {key}=null"
     )
 
 
-def say_where_swap_files_go(experiment: Experiment, facts: Facts) -> Iterator[Notice]:
-    """Without a path, swap files go to the disk of the run folder, which is rarely the NVMe device."""
+def warn_about_missing_nvme_path(experiment: Experiment, facts: Facts) -> Iterator[Notice]:
+    """Without a path, swap files are written to the disk of the run folder, which is rarely an NVMe drive."""
     offload = experiment.offload
     if offload.nvme_path is None and "nvme" in (
         offload.offload_optimizer.device,
@@ -157,18 +160,18 @@ def say_where_swap_files_go(experiment: Experiment, facts: Facts) -> Iterator[No
         yield Notice(
             level="warning",
             key="offload.nvme_path",
-            text="not given: swap files go into the run folder; name the NVMe device's folder for speed",
+            text="not set, so swap files are written to the run folder; a folder on an NVMe drive is faster",
         )
 
 
 ERRORS = (
     nvme_needs_stage_3,
-    parameters_need_stage_3,
-    optimizer_offload_needs_a_stage,
-    stage_3_only_keys,
-    settings_belong_to_a_device,
-    super_offload_has_what_it_needs,
-    partial_offload_is_adams,
-    direct_storage_needs_a_gpu,
+    parameter_offload_needs_stage_3,
+    optimizer_offload_needs_partitioning,
+    ratio_and_super_offload_need_stage_3,
+    settings_match_the_device,
+    super_offload_needs_cpu_adam,
+    partial_offload_needs_adamw,
+    gpudirect_storage_needs_a_gpu,
 )
-NOTICES = (say_where_swap_files_go,)
+NOTICES = (warn_about_missing_nvme_path,)

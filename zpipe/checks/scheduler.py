@@ -1,4 +1,4 @@
-"""The learning-rate scheduler against its parameters, the optimizer and the length of the training."""
+"""The learning-rate scheduler: its parameters, the optimizer and the number of steps."""
 
 from collections.abc import Iterator
 
@@ -13,36 +13,40 @@ from zpipe.schema.train import Train
 
 
 def exactly_one_scheduler(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """Either DeepSpeed's or transformers'."""
+    """Either DeepSpeed's or transformers' scheduler."""
     scheduler = experiment.scheduler
     if (scheduler.type is None) == (scheduler.lr_scheduler_type is None):
         yield Problem(
             "scheduler",
-            f"type {scheduler.type}, lr_scheduler_type {scheduler.lr_scheduler_type}",
-            "exactly one of scheduler.type (DeepSpeed's) and scheduler.lr_scheduler_type is needed",
+            f"type {scheduler.type or 'null'}, lr_scheduler_type {scheduler.lr_scheduler_type or 'null'}",
+            "set exactly one of scheduler.type (DeepSpeed's) and scheduler.lr_scheduler_type (transformers')",
             fix="scheduler=warmup_decay, or scheduler=linear"
             if scheduler.type is None
             else "scheduler.lr_scheduler_type=null, or scheduler.type=null",
         )
 
 
-def params_belong_to_the_scheduler(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """A foreign parameter is a TypeError at engine start."""
+def params_match_the_scheduler(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """An unknown parameter raises a TypeError when the engine starts."""
     scheduler = experiment.scheduler
     allowed = PARAMS_OF[scheduler.type] if scheduler.type is not None else frozenset()
     for name, value in scheduler.params.model_dump(exclude_none=True).items():
         if name in allowed:
             continue
         key = f"scheduler.params.{name}"
-        takers = [kind for kind, names in PARAMS_OF.items() if name in names]
+        owners = [kind for kind, names in PARAMS_OF.items() if name in names]
         chosen = scheduler.type or f"transformers' {scheduler.lr_scheduler_type}"
         yield Problem(
-            key, value, f"{chosen} has no such parameter", f"null; {', '.join(takers)} has", f"{key}=null"
+            key,
+            value,
+            f"{chosen} has no such parameter",
+            f"null; accepted by {', '.join(owners)}",
+            f"{key}=null",
         )
 
 
-def kwargs_belong_to_the_scheduler(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """transformers hands lr_scheduler_kwargs on: a foreign one is a TypeError after the model was loaded."""
+def kwargs_match_the_scheduler(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """transformers passes the kwargs on: an unknown one raises a TypeError after the model is loaded."""
     scheduler = experiment.scheduler
     kind = scheduler.lr_scheduler_type
     allowed = KWARGS_OF[kind] if kind is not None else frozenset()
@@ -51,13 +55,13 @@ def kwargs_belong_to_the_scheduler(experiment: Experiment, facts: Facts) -> Iter
             continue
         prefix = "scheduler.lr_scheduler_kwargs"
         near = [f"{prefix}.{each}={value} ~{prefix}.{name}" for each in nearest(name, allowed)]
-        reason = f"{kind or scheduler.type} takes no such parameter"
+        reason = f"{kind or scheduler.type} has no such parameter"
         fix = ", or ".join([*near, f"~{prefix}.{name}"])
         yield Problem(f"{prefix}.{name}", value, reason, ", ".join(sorted(allowed)) or "none", fix)
 
 
-def shared_params_agree_with_train(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """transformers raises for each that differs from TrainingArguments, after the model was loaded
+def shared_params_match_train(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """transformers raises for each that differs from TrainingArguments, after the model is loaded
     (transformers/integrations/deepspeed.py, fill_match)."""
     params, train = experiment.scheduler.params, experiment.train
     pairs: list[tuple[str, object, str, float | None]] = [
@@ -70,51 +74,58 @@ def shared_params_agree_with_train(experiment: Experiment, facts: Facts) -> Iter
     for name, value, home, expected in pairs:
         if value not in (None, "auto", expected) and expected is not None:
             key = f"scheduler.params.{name}"
-            reason = f"transformers takes it from {home}, and refuses another value in the JSON"
+            reason = f"transformers derives it from {home} and refuses a different value in the JSON"
             yield Problem(
                 key, value, reason, f"null or {expected}", f"{home}={value} {key}=null, or {key}=null"
             )
 
 
-def decay_needs_steps(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+def decay_needs_a_step_size(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     """With decay_step_size 0, DeepSpeed's default, OneCycle never decays."""
     params = experiment.scheduler.params
     for name in ("decay_lr_rate", "decay_mom_rate"):
         value = getattr(params, name)
         if value and not params.decay_step_size and experiment.scheduler.type == "OneCycle":
             key = f"scheduler.params.{name}"
-            reason = "without decay_step_size OneCycle never decays"
+            reason = "OneCycle never decays without scheduler.params.decay_step_size"
             yield Problem(key, value, reason, "null", f"scheduler.params.decay_step_size=100, or {key}=null")
 
 
-def momentum_cycles_where_there_is_one(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """Without betas DeepSpeed turns cycle_momentum off with a log line (lr_schedules.py)."""
+CYCLED = ("cycle_min_mom", "cycle_max_mom", "decay_mom_rate")
+"""Parameters of OneCycle that are only used while the momentum is cycled."""
+
+NO_CYCLING = " ".join(
+    ["scheduler.params.cycle_momentum=false", *(f"scheduler.params.{name}=null" for name in CYCLED)]
+)
+
+
+def momentum_cycling_needs_betas(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """Without betas DeepSpeed turns cycle_momentum off and only logs it (lr_schedules.py)."""
     params, kind = experiment.scheduler.params, experiment.optimizer.type or experiment.optimizer.optim
     asked = params.cycle_momentum or params.cycle_min_mom is not None or params.cycle_max_mom is not None
     if experiment.scheduler.type == "OneCycle" and asked and not _has_betas(experiment):
         yield Problem(
             "scheduler.params.cycle_momentum",
             params.cycle_momentum,
-            f"OneCycle cycles the first of Adam's betas, and {kind} has none",
-            "false with this optimizer",
-            "scheduler.params.cycle_momentum=false scheduler.params.cycle_min_mom=null "
-            "scheduler.params.cycle_max_mom=null, or optimizer=adamw",
+            f"OneCycle cycles Adam's first beta, but {kind} has no betas",
+            f"false with {kind}",
+            f"{NO_CYCLING}, or optimizer=adamw",
         )
 
 
-def cycled_momentum_is_cycled(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """Bounds of a momentum that stays as it is."""
+def momentum_settings_need_cycling(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """Settings of the cycle are ignored while the momentum is not cycled."""
     params = experiment.scheduler.params
-    for name in ("cycle_min_mom", "cycle_max_mom", "decay_mom_rate"):
+    for name in CYCLED:
         value = getattr(params, name)
         if value is not None and params.cycle_momentum is False:
             key = f"scheduler.params.{name}"
-            reason = "acts with cycle_momentum=true only"
+            reason = "only used with scheduler.params.cycle_momentum=true"
             yield Problem(key, value, reason, "null", f"{key}=null, or scheduler.params.cycle_momentum=true")
 
 
 def _has_betas(experiment: Experiment) -> bool:
-    """Muon has betas for its Adam half, but not where OneCycle looks for them."""
+    """Muon has betas for its Adam part, but not where OneCycle reads them."""
     optimizer = experiment.optimizer
     return optimizer.type != "Muon" and "betas" in shared_params_of(optimizer)
 
@@ -126,80 +137,77 @@ def _cycles_momentum(experiment: Experiment) -> bool:
     return cycles and _has_betas(experiment)
 
 
-def cycled_betas_are_onecycles(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+def cycled_betas_are_not_set(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     """OneCycle overwrites both betas at each step (lr_schedules.py, _initialize_momentum)."""
     if not _cycles_momentum(experiment):
         return
-    keep = "scheduler.params.cycle_momentum=false"
-    for name in ("cycle_min_mom", "cycle_max_mom", "decay_mom_rate"):
-        keep += f" scheduler.params.{name}=null"
     for name in ("adam_beta1", "adam_beta2"):
         value, default = getattr(experiment.train, name), Train.model_fields[name].default
         if value != default:
             key = f"train.{name}"
-            reason = "OneCycle replaces Adam's betas while scheduler.params.cycle_momentum is not false"
-            yield Problem(key, value, reason, f"{default}", f"{keep}, or {key}={default}")
+            reason = "OneCycle overwrites Adam's betas unless scheduler.params.cycle_momentum=false"
+            yield Problem(key, value, reason, f"{default}", f"{NO_CYCLING}, or {key}={default}")
 
 
-def warn_of_cycled_betas(experiment: Experiment, facts: Facts) -> Iterator[Notice]:
-    """What DeepSpeed does by default."""
+def warn_about_cycled_betas(experiment: Experiment, facts: Facts) -> Iterator[Notice]:
+    """DeepSpeed cycles the betas by default."""
     params = experiment.scheduler.params
     if _cycles_momentum(experiment):
         low = 0.8 if params.cycle_min_mom is None else params.cycle_min_mom
         high = 0.9 if params.cycle_max_mom is None else params.cycle_max_mom
         text = (
-            f"OneCycle moves Adam's first beta between {low:g} and {high:g} and holds the second at 0.99; "
-            "scheduler.params.cycle_momentum=false leaves them as train.adam_beta1 and adam_beta2 say"
+            f"OneCycle cycles Adam's first beta between {low:g} and {high:g} and fixes the second at 0.99; "
+            "with scheduler.params.cycle_momentum=false, train.adam_beta1 and train.adam_beta2 apply"
         )
         yield Notice(level="warning", key="scheduler.params.cycle_momentum", text=text)
 
 
-def say_that_two_steps_are_the_least(experiment: Experiment, facts: Facts) -> Iterator[Notice]:
-    """max(2, warmup_num_steps) (lr_schedules.py)."""
+def note_minimum_warmup(experiment: Experiment, facts: Facts) -> Iterator[Notice]:
+    """DeepSpeed uses max(2, warmup_num_steps) (lr_schedules.py)."""
     kind, given = experiment.scheduler.type or "", experiment.train.warmup_steps
     of_share = facts.total_steps is not None and given * facts.total_steps <= 1
     if kind.startswith("Warmup") and (given in (0, 1) or (given < 1 and of_share)):
-        text = f"DeepSpeed's {kind} warms up over 2 steps at least"
+        text = f"DeepSpeed's {kind} warms up over at least 2 steps"
         yield Notice(level="info", key="train.warmup_steps", text=text)
 
 
 NO_WARMUP = ("OneCycle", "LRRangeTest", "constant")
 
 
-def warn_of_unused_warmup(experiment: Experiment, facts: Facts) -> Iterator[Notice]:
-    """Some schedulers have no warmup; train.warmup_steps may come from the model's own defaults."""
+def warn_about_unused_warmup(experiment: Experiment, facts: Facts) -> Iterator[Notice]:
+    """Not refused, because the model's option may have set train.warmup_steps."""
     kind = experiment.scheduler.type or experiment.scheduler.lr_scheduler_type
     if kind in NO_WARMUP and experiment.train.warmup_steps > 0:
         yield Notice(
             level="warning",
             key="train.warmup_steps",
-            text=f"{kind} has no warmup: the {experiment.train.warmup_steps:g} steps of it are ignored",
+            text=f"ignored, because {kind} has no warmup",
         )
 
 
-def warn_of_an_endless_warmup(experiment: Experiment, facts: Facts) -> Iterator[Notice]:
-    """A short trial of a long training; the number may come from the model's own defaults."""
+def warn_about_unfinished_warmup(experiment: Experiment, facts: Facts) -> Iterator[Notice]:
+    """Not refused, because it is common in a short trial run."""
     steps, warmup = facts.total_steps, experiment.train.warmup_steps
     kind = experiment.scheduler.type or experiment.scheduler.lr_scheduler_type
     if steps is not None and warmup > steps and kind not in NO_WARMUP:
-        text = f"{warmup:g} steps, and the training has {steps}: the learning rate never reaches its peak"
+        text = f"warmup takes {warmup:g} steps but training only {steps}: the learning rate never peaks"
         yield Notice(level="warning", key="train.warmup_steps", text=text)
 
 
 ERRORS = (
     exactly_one_scheduler,
-    params_belong_to_the_scheduler,
-    kwargs_belong_to_the_scheduler,
-    shared_params_agree_with_train,
-    decay_needs_steps,
-    momentum_cycles_where_there_is_one,
-    cycled_momentum_is_cycled,
-    cycled_betas_are_onecycles,
+    params_match_the_scheduler,
+    kwargs_match_the_scheduler,
+    shared_params_match_train,
+    decay_needs_a_step_size,
+    momentum_cycling_needs_betas,
+    momentum_settings_need_cycling,
+    cycled_betas_are_not_set,
     *transformers_scheduler.ERRORS,
 )
 NOTICES = (
-    warn_of_unused_warmup,
-    warn_of_an_endless_warmup,
-    warn_of_cycled_betas,
-    say_that_two_steps_are_the_least,
+    warn_about_unused_warmup,
+    warn_about_unfinished_warmup,
+    warn_about_cycled_betas,
+    note_minimum_warmup,
 )

@@ -1,4 +1,4 @@
-"""NVMe offload: counts and sizes with which DeepSpeed would run out of buffers, or train wrongly."""
+"""NVMe offload: settings with which DeepSpeed would run out of swap buffers or train incorrectly."""
 
 from collections.abc import Iterator
 
@@ -16,25 +16,30 @@ from zpipe.plan.plan import Notice
 from zpipe.problems import Problem
 from zpipe.schema.experiment import Experiment
 
+MEANINGS = {
+    "buffer_count": "parameters in use at the same time",
+    "buffer_size": "elements of the largest parameter",
+}
 
-def model_can_be_looked_into(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """Buffer sizes follow from the parameters' shapes, which a model that isn't here does not show."""
+
+def swap_buffers_need_parameter_shapes(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """Swap buffers are sized by the parameters' shapes, which are unknown before the model is downloaded."""
     block = experiment.offload.offload_param
     if block.device != "nvme" or facts.parameter_numels is not None:
         return
-    for name in ("buffer_count", "buffer_size"):
+    for name, meaning in MEANINGS.items():
         if getattr(block, name) is None:
             yield Problem(
                 f"offload.offload_param.{name}",
                 None,
-                "cannot be worked out: the model's parameters cannot be read before it is downloaded",
-                "buffer_size: elements of the largest parameter; buffer_count: parameters live at once",
-                "model.name_or_path=FOLDER of the downloaded model",
+                "cannot be computed before the model is downloaded, because its parameter shapes are unknown",
+                meaning,
+                "model.name_or_path=path/to/downloaded/model, or offload=nvme_optimizer",
             )
 
 
 def parameter_buffers_suffice(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """ "Not enough buffers 0 for swapping 1", and "More elements … than buffer size …"."""
+    """DeepSpeed raises "Not enough buffers … for swapping …" or "More elements … than buffer size …"."""
     block, stage = experiment.offload.offload_param, experiment.stage
     size, count = least_buffer_size(facts), least_buffer_count(experiment, facts)
     if block.device != "nvme" or size is None or count is None:
@@ -44,40 +49,43 @@ def parameter_buffers_suffice(experiment: Experiment, facts: Facts) -> Iterator[
             "offload_param.buffer_size", block.buffer_size, size, "the largest parameter partition"
         )
     if block.buffer_count is not None and block.buffer_count < count:
-        why = f"parameters live at once: stage.stage3_max_reuse_distance={stage.stage3_max_reuse_distance}"
-        yield _too_small("offload_param.buffer_count", block.buffer_count, count, why)
+        reuse = f"stage.stage3_max_reuse_distance={stage.stage3_max_reuse_distance}"
+        needed_by = f"the parameters in use at the same time with {reuse}"
+        yield _too_small("offload_param.buffer_count", block.buffer_count, count, needed_by)
 
 
-def nothing_is_fetched_ahead(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """Prefetching takes every free buffer, and can read a parameter twice at once."""
+def nvme_parameters_are_not_prefetched(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """Prefetching uses every free buffer, and can read a parameter twice at the same time."""
     prefetch = experiment.stage.stage3_prefetch_bucket_size
     swapped = experiment.offload.offload_param.device == "nvme" and experiment.stage.stage == 3
     if swapped and prefetch not in (0, "auto"):
         yield Problem(
             "stage.stage3_prefetch_bucket_size",
             prefetch,
-            "with parameters on nvme no number of buffers is enough for prefetching",
-            "0 or auto with parameters on nvme",
+            "with parameters on NVMe, prefetching can exhaust any number of swap buffers",
+            "0 or auto with parameters on NVMe",
             "stage.stage3_prefetch_bucket_size=0",
         )
 
 
-def fast_init_reads_whole_units(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """On partitions that end inside a unit of transfer, fast_init loads wrong weights without a message."""
+def fast_init_needs_aligned_partitions(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """If a partition ends inside a transfer unit, fast_init silently loads wrong weights."""
     block = experiment.offload.offload_optimizer
     if block.device == "nvme" and block.fast_init and not partitions_are_aligned(experiment, facts):
         yield Problem(
             "offload.offload_optimizer.fast_init",
             True,
-            "partitions of this model do not fill blocks of 1 KiB for each of aio.intra_op_parallelism, and "
-            "DeepSpeed would load wrong weights",
+            "DeepSpeed would load wrong weights, because not all partitions of this model are multiples of "
+            "1 KiB x offload.aio.intra_op_parallelism",
             "false for this model and world size",
             "offload.offload_optimizer.fast_init=false",
         )
 
 
-def recomputation_on_a_cpu_is_reentrant(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """On one CPU rank a gathered parameter is the swap buffer itself, which recomputation overwrites."""
+def checkpointing_on_a_single_cpu_process_is_reentrant(
+    experiment: Experiment, facts: Facts
+) -> Iterator[Problem]:
+    """On a single CPU rank a gathered parameter is the swap buffer itself, which recomputation overwrites."""
     train, swapped = experiment.train, experiment.offload.offload_param.device == "nvme"
     alone_on_a_cpu = facts.device == "cpu" and facts.world_size == 1
     reentrant = train.gradient_checkpointing_kwargs.get("use_reentrant", False)
@@ -85,14 +93,14 @@ def recomputation_on_a_cpu_is_reentrant(experiment: Experiment, facts: Facts) ->
         yield Problem(
             "train.gradient_checkpointing",
             True,
-            "with parameters on nvme and one process on a CPU, DeepSpeed computes wrong gradients",
-            "false, or reentrant checkpointing, or a GPU",
+            "DeepSpeed computes wrong gradients with parameters on NVMe and a single process on a CPU",
+            "false, or true with reentrant checkpointing or on a GPU",
             "train.gradient_checkpointing_kwargs.use_reentrant=true, or train.gradient_checkpointing=false",
         )
 
 
 def optimizer_buffers_suffice(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """A bare AssertionError in partitioned_optimizer_swapper.py."""
+    """DeepSpeed raises an AssertionError without a message (partitioned_optimizer_swapper.py)."""
     block = experiment.offload.offload_optimizer
     if block.device != "nvme" or block.buffer_count is None:
         return
@@ -102,27 +110,27 @@ def optimizer_buffers_suffice(experiment: Experiment, facts: Facts) -> Iterator[
             "offload_optimizer.buffer_count",
             block.buffer_count,
             least,
-            "Adam's states of a sub-group in flight",
+            "the Adam states of the sub-groups in flight",
         )
 
 
-def sub_groups_hold_one_parameter(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """Gradients of a larger sub-group can be read to misaligned addresses: wrong updates, no message."""
+def swapped_sub_groups_hold_one_parameter(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """Gradients of a larger sub-group can be read to misaligned addresses, and updates are silently wrong."""
     size = experiment.stage.sub_group_size
     swapped = experiment.offload.offload_optimizer.device == "nvme" and experiment.stage.stage == 3
     if swapped and size not in (1, "auto"):
         yield Problem(
             "stage.sub_group_size",
             size,
-            "with several parameters in a sub-group DeepSpeed can read swapped gradients to the wrong place, "
-            "and trains on wrongly without a message",
-            "1 with optimizer states on nvme: each parameter is updated alone",
+            "with several parameters in a sub-group, DeepSpeed can read gradients to the wrong address, "
+            "which silently gives wrong updates",
+            "1 or auto with optimizer states on NVMe",
             "stage.sub_group_size=1",
         )
 
 
-def persistent_parameters_stay_out_of_swap(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """The step gathers all persistent parameters at once; each swapped one would need a buffer."""
+def persistent_parameters_are_not_swapped(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """The step gathers all persistent parameters at once, and each swapped one would need a buffer."""
     threshold = experiment.stage.stage3_param_persistence_threshold
     if experiment.offload.offload_param.device != "nvme" or not isinstance(threshold, int):
         return
@@ -131,40 +139,40 @@ def persistent_parameters_stay_out_of_swap(experiment: Experiment, facts: Facts)
         yield Problem(
             "stage.stage3_param_persistence_threshold",
             threshold,
-            "persistent parameters of this size would be swapped, and the step gathers all of them at once",
-            f"up to {most} under nvme offload",
+            "persistent parameters of this size would be swapped, but the step gathers all of them at once",
+            f"up to {most} with parameters on NVMe",
             f"stage.stage3_param_persistence_threshold={most}",
         )
 
 
-def _too_small(key: str, value: int, least: int, why: str) -> Problem:
-    name = f"offload.{key}"
-    return Problem(name, value, f"too small for {why}", f"{least} or more", f"{name}={least}, or {name}=null")
+def _too_small(key: str, value: int, least: int, needed_by: str) -> Problem:
+    name, reason = f"offload.{key}", f"too small for {needed_by}"
+    return Problem(name, value, reason, f"{least} or more", f"{name}={least}, or {name}=null")
 
 
-def warn_of_parameters_kept_in_memory(experiment: Experiment, facts: Facts) -> Iterator[Notice]:
-    """max_in_cpu keeps the first sub-groups off the files for good."""
+def warn_about_parameters_kept_in_memory(experiment: Experiment, facts: Facts) -> Iterator[Notice]:
+    """With max_in_cpu the first sub-groups are never swapped."""
     kept = experiment.offload.offload_param.max_in_cpu
     if experiment.offload.offload_param.device == "nvme" and kept:
         yield Notice(
             level="warning",
             key="offload.offload_param.max_in_cpu",
-            text=f"up to {kept} elements stay in host memory and never go to files",
+            text=f"up to {kept} elements stay in host memory and are never swapped",
         )
 
 
-def warn_of_nothing_to_swap(experiment: Experiment, facts: Facts) -> Iterator[Notice]:
-    """DeepSpeed leaves partitions below 1 MiB in memory, without a word."""
+def warn_about_nothing_to_swap(experiment: Experiment, facts: Facts) -> Iterator[Notice]:
+    """DeepSpeed silently keeps partitions below 1 MiB in memory."""
     if experiment.offload.offload_param.device == "nvme" and swappable_parameters(experiment, facts) == 0:
         yield Notice(
             level="warning",
             key="offload.offload_param.device",
-            text="no parameter's partition reaches 1 MiB, so DeepSpeed keeps all parameters in host memory",
+            text="no parameter partition reaches 1 MiB, so DeepSpeed keeps all parameters in host memory",
         )
 
 
-def say_what_swapping_pins(experiment: Experiment, facts: Facts) -> Iterator[Notice]:
-    """Page-locked memory cannot be paged out: the user should know how much it is."""
+def note_pinned_memory(experiment: Experiment, facts: Facts) -> Iterator[Notice]:
+    """Page-locked memory cannot be paged out, so the user should know its size."""
     pinned = pinned_bytes(experiment, facts)
     if (
         "nvme" in (experiment.offload.offload_param.device, experiment.offload.offload_optimizer.device)
@@ -174,14 +182,14 @@ def say_what_swapping_pins(experiment: Experiment, facts: Facts) -> Iterator[Not
         yield Notice(level="info", key="offload", text=text)
 
 
-NOTICES = (warn_of_parameters_kept_in_memory, warn_of_nothing_to_swap, say_what_swapping_pins)
+NOTICES = (warn_about_parameters_kept_in_memory, warn_about_nothing_to_swap, note_pinned_memory)
 ERRORS = (
-    model_can_be_looked_into,
+    swap_buffers_need_parameter_shapes,
     parameter_buffers_suffice,
-    nothing_is_fetched_ahead,
-    fast_init_reads_whole_units,
-    recomputation_on_a_cpu_is_reentrant,
+    nvme_parameters_are_not_prefetched,
+    fast_init_needs_aligned_partitions,
+    checkpointing_on_a_single_cpu_process_is_reentrant,
     optimizer_buffers_suffice,
-    sub_groups_hold_one_parameter,
-    persistent_parameters_stay_out_of_swap,
+    swapped_sub_groups_hold_one_parameter,
+    persistent_parameters_are_not_swapped,
 )

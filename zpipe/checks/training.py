@@ -1,4 +1,4 @@
-"""TrainingArguments against each other."""
+"""TrainingArguments: combinations that transformers refuses late or ignores."""
 
 import math
 from collections.abc import Iterator
@@ -7,23 +7,24 @@ from typing import Any
 from zpipe.facts.facts import Facts
 from zpipe.plan.plan import Notice
 from zpipe.problems import Problem
+from zpipe.schema.base import Group
 from zpipe.schema.checkpoint import Checkpoint
 from zpipe.schema.experiment import Experiment
 from zpipe.schema.train import Train
 
 
-def steps_or_epochs(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """transformers takes 0 and any negative number without a word."""
+def max_steps_is_positive_or_unset(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """transformers silently accepts 0 and any negative number."""
     steps = experiment.train.max_steps
     if steps == 0 or steps < -1:
-        reason = "it is a number of steps, or -1, which leaves the length to train.num_train_epochs"
+        reason = "not a number of steps; with -1 train.num_train_epochs decides"
         yield Problem(
-            "train.max_steps", steps, reason, "-1, or 1 and more", "train.max_steps=-1, or train.max_steps=1"
+            "train.max_steps", steps, reason, "-1, or 1 or more", "train.max_steps=-1, or train.max_steps=1"
         )
 
 
 def evaluation_needs_held_out_data(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """There is nothing to evaluate on unless a share is held out."""
+    """Evaluation needs sequences that are held out from training."""
     train = experiment.train
     if experiment.data.eval_fraction > 0:
         return
@@ -37,13 +38,13 @@ def evaluation_needs_held_out_data(experiment: Experiment, facts: Facts) -> Iter
                 key,
                 value,
                 "no data is held out for evaluation",
-                f"{without}, while data.eval_fraction is 0",
+                f"{without} while data.eval_fraction is 0",
                 f"data.eval_fraction=0.02, or {key}={without}",
             )
 
 
 def best_model_needs_matching_strategies(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """transformers raises after the model was loaded."""
+    """transformers raises after the model is loaded."""
     train, checkpoint = experiment.train, experiment.checkpoint
     if not train.load_best_model_at_end:
         return
@@ -51,7 +52,7 @@ def best_model_needs_matching_strategies(experiment: Experiment, facts: Facts) -
         yield Problem(
             "checkpoint.save_only_model",
             True,
-            "the best model cannot be loaded from checkpoints without DeepSpeed's state",
+            "the best model cannot be loaded from a checkpoint without DeepSpeed's state",
             "false with train.load_best_model_at_end",
             "checkpoint.save_only_model=false",
         )
@@ -60,14 +61,15 @@ def best_model_needs_matching_strategies(experiment: Experiment, facts: Facts) -
         yield Problem(
             "train.load_best_model_at_end",
             True,
-            f"evaluation is by {train.eval_strategy}, saving by {checkpoint.save_strategy}",
-            "the same strategy for both",
+            f"train.eval_strategy={train.eval_strategy} differs from "
+            f"checkpoint.save_strategy={checkpoint.save_strategy}",
+            "true with the same strategy for both",
             f"train.eval_strategy={checkpoint.save_strategy}",
         )
 
 
 def best_model_is_evaluated_and_saved(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """Without evaluation none is the best, and without checkpoints it is nowhere."""
+    """Without evaluation no model is the best, and without checkpoints it is not saved."""
     train, saving = experiment.train, experiment.checkpoint.save_strategy
     if train.load_best_model_at_end and "no" in (train.eval_strategy, saving):
         both = next((each for each in (saving, train.eval_strategy) if each != "no"), "steps")
@@ -75,7 +77,8 @@ def best_model_is_evaluated_and_saved(experiment: Experiment, facts: Facts) -> I
         yield Problem(
             "train.load_best_model_at_end",
             True,
-            f"evaluation is by {train.eval_strategy}, saving by {saving}: no model would be the best",
+            "needs evaluation and checkpoints, but "
+            f"train.eval_strategy={train.eval_strategy} and checkpoint.save_strategy={saving}",
             "true with evaluation and checkpoints",
             f"checkpoint.save_strategy={both} train.eval_strategy={both}{held_out}, "
             "or train.load_best_model_at_end=false",
@@ -83,14 +86,14 @@ def best_model_is_evaluated_and_saved(experiment: Experiment, facts: Facts) -> I
 
 
 def best_model_is_evaluated_when_saved(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """The saving steps must be a round multiple of the evaluation steps, which are logging_steps if null."""
+    """save_steps must be a multiple of the evaluation steps, which default to logging_steps."""
     train, checkpoint = experiment.train, experiment.checkpoint
     if not train.load_best_model_at_end or train.eval_strategy != "steps":
         return
     every = train.eval_steps or train.logging_steps
     if checkpoint.save_strategy == "steps" and checkpoint.save_steps % every:
         key, multiple = "checkpoint.save_steps", math.ceil(checkpoint.save_steps / every) * every
-        reason = f"the best model is looked for every {every} steps, and this is no multiple of them"
+        reason = f"train.load_best_model_at_end needs a multiple of the {every} steps between evaluations"
         fix = f"{key}={multiple}, or train.eval_steps={checkpoint.save_steps}"
         yield Problem(key, checkpoint.save_steps, reason, f"a multiple of {every}", fix)
 
@@ -100,12 +103,12 @@ def metric_is_measured(experiment: Experiment, facts: Facts) -> Iterator[Problem
     metric = experiment.train.metric_for_best_model
     if metric not in (None, "loss", "eval_loss"):
         key = "train.metric_for_best_model"
-        reason = "evaluation measures the loss only"
+        reason = "evaluation only measures the loss"
         yield Problem(key, metric, reason, "loss, eval_loss", f"{key}=eval_loss, or {key}=null")
 
 
-def workers_load_ahead(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """Both raise without worker processes of the data loader."""
+def data_loader_settings_need_workers(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """Both raise without data loader workers."""
     train = experiment.train
     if train.dataloader_num_workers > 0:
         return
@@ -116,58 +119,62 @@ def workers_load_ahead(experiment: Experiment, facts: Facts) -> Iterator[Problem
             yield Problem(
                 key,
                 value,
-                "train.dataloader_num_workers is 0: there is no worker that could do it",
+                "needs data loader workers, but train.dataloader_num_workers is 0",
                 without,
                 f"train.dataloader_num_workers=2, or {key}={without}",
             )
 
 
-def settings_have_their_switch_on(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """Settings of what is off, which transformers ignores without a word."""
+EVALUATION = "data.eval_fraction=0.02 train.eval_strategy=steps"
+
+
+def settings_need_their_feature(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """transformers silently ignores settings of a feature that is off."""
     train, checkpoint = experiment.train, experiment.checkpoint
-    evaluates = "data.eval_fraction=0.02 train.eval_strategy=steps"
-    off = {
-        "gradient_checkpointing_kwargs": (train.gradient_checkpointing, "train.gradient_checkpointing=true"),
-        "liger_kernel_config": (train.use_liger_kernel, "train.use_liger_kernel=true"),
-        "eval_steps": (train.eval_strategy == "steps", evaluates),
-        "eval_delay": (train.eval_strategy != "no", evaluates),
-    }
-    for name, (is_on, switch) in off.items():
-        if not is_on:
-            yield from _ignored(f"train.{name}", getattr(train, name), _default(Train, name), switch)
+    checkpointing, liger = "train.gradient_checkpointing=true", "train.use_liger_kernel=true"
+    if not train.gradient_checkpointing:
+        yield from _only_used_with(checkpointing, checkpointing, train, "gradient_checkpointing_kwargs")
+    if not train.use_liger_kernel:
+        yield from _only_used_with(liger, liger, train, "liger_kernel_config")
+    if train.eval_strategy != "steps":
+        yield from _only_used_with("train.eval_strategy=steps", EVALUATION, train, "eval_steps")
+    if train.eval_strategy == "no":
+        yield from _only_used_with("evaluation", EVALUATION, train, "eval_delay")
     if checkpoint.save_strategy != "steps":
-        switch, default = "checkpoint.save_strategy=steps", _default(Checkpoint, "save_steps")
-        yield from _ignored("checkpoint.save_steps", checkpoint.save_steps, default, switch)
+        steps = "checkpoint.save_strategy=steps"
+        yield from _only_used_with(steps, steps, checkpoint, "save_steps")
 
 
-def _default(group: type[Train] | type[Checkpoint], name: str) -> Any:
+def _default(group: type[Group], name: str) -> Any:
     return group.model_fields[name].default
 
 
-def _ignored(key: str, value: Any, default: Any, switch: str) -> Iterator[Problem]:
+def _only_used_with(feature: str, turned_on: str, group: Train | Checkpoint, name: str) -> Iterator[Problem]:
+    """A problem if the setting differs from its default; the overrides `turned_on` make it effective."""
+    value, default = getattr(group, name), _default(type(group), name)
     if value != default:
+        key = f"{type(group).__name__.lower()}.{name}"
         without = "null" if default is None else f"{default}"
         drop = f"~{key}" if default == {} else f"{key}={without}"
-        name = switch.rpartition(" ")[2]
-        yield Problem(key, value, f"acts with {name} only", without, f"{switch}, or {drop}")
+        yield Problem(key, value, f"only used with {feature}", without, f"{turned_on}, or {drop}")
 
 
-def warn_of_epochs_without_effect(experiment: Experiment, facts: Facts) -> Iterator[Notice]:
-    """transformers lets max_steps decide."""
+def warn_about_unused_epochs(experiment: Experiment, facts: Facts) -> Iterator[Notice]:
+    """max_steps overrides the number of epochs."""
     train, name = experiment.train, "num_train_epochs"
     if train.max_steps > 0 and train.num_train_epochs != _default(Train, name):
-        text = f"train.max_steps={train.max_steps} decides; train.max_steps=-1 lets the epochs decide"
+        text = f"overridden by train.max_steps={train.max_steps}; with train.max_steps=-1 the epochs decide"
         yield Notice(level="warning", key=f"train.{name}", text=text)
 
 
 ERRORS = (
-    steps_or_epochs,
+    max_steps_is_positive_or_unset,
     evaluation_needs_held_out_data,
     best_model_needs_matching_strategies,
     best_model_is_evaluated_and_saved,
     best_model_is_evaluated_when_saved,
     metric_is_measured,
-    workers_load_ahead,
-    settings_have_their_switch_on,
+    data_loader_settings_need_workers,
+    settings_need_their_feature,
 )
-NOTICES = (warn_of_epochs_without_effect,)
+NOTICES = (warn_about_unused_epochs,)

@@ -1,4 +1,4 @@
-"""transformers' optimizers: their arguments, and what happens to them under offload.
+"""transformers' optimizers: their arguments, and offload.
 
 Upstream: transformers/trainer_optimizer.py.
 """
@@ -13,16 +13,16 @@ from zpipe.schema.optimizer import OPTIM_ARGS, ArgKind
 KEY = "optimizer.optim_args"
 
 
-def optim_args_have_their_optimizer(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """TrainingArguments.optim_args goes to transformers' optimizer only."""
+def optim_args_need_a_transformers_optimizer(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """TrainingArguments.optim_args is only passed to transformers' optimizers."""
     optimizer = experiment.optimizer
     if optimizer.optim_args is not None and optimizer.optim is None:
-        reason = f"goes to optimizers of transformers' only, and {optimizer.type} is DeepSpeed's"
+        reason = f"only used by transformers' optimizers, but {optimizer.type} is DeepSpeed's"
         yield Problem(KEY, optimizer.optim_args, reason, "null", f"{KEY}=null")
 
 
-def optim_args_are_read(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """A name that the optimizer does not read is ignored; text that is no `name=value` raises."""
+def optim_args_match_the_optimizer(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """A name that the optimizer does not read is ignored; text that is not `name=value` raises."""
     optimizer = experiment.optimizer
     if not optimizer.optim_args or optimizer.optim is None:
         return
@@ -30,11 +30,11 @@ def optim_args_are_read(experiment: Experiment, facts: Facts) -> Iterator[Proble
     for mapping in optimizer.optim_args.replace(" ", "").split(","):
         reason = _why_not(mapping, optimizer.optim, known)
         if reason:
-            allowed = ", ".join(f"{name}={ALLOWED[kind]}" for name, kind in known.items()) or "null"
+            allowed = ", ".join(f"{name} ({KINDS[kind]})" for name, kind in known.items()) or "null"
             yield Problem(KEY, optimizer.optim_args, reason, allowed, f"{KEY}=null")
 
 
-ALLOWED: dict[ArgKind, str] = {"number": "NUMBER", "truth": "true or false", "true": "true"}
+KINDS: dict[ArgKind, str] = {"number": "a number", "boolean": "true or false", "true": "true"}
 
 
 def _why_not(mapping: str, optim: str, known: dict[str, ArgKind]) -> str:
@@ -42,15 +42,15 @@ def _why_not(mapping: str, optim: str, known: dict[str, ArgKind]) -> str:
     if not equals or "=" in value:
         return f"{mapping!r} is not name=value"
     if name == "weight_decay":
-        return "train.weight_decay takes its place"
+        return "train.weight_decay overrides weight_decay"
     if name not in known:
-        return f"{optim} reads no {name}"
-    return "" if _is_of(known[name], value) else f"{name} is {ALLOWED[known[name]]}, not {value}"
+        return f"{optim} has no argument {name}"
+    return "" if _is_of(known[name], value) else f"{name} must be {KINDS[known[name]]}, not {value}"
 
 
 def _is_of(kind: ArgKind, value: str) -> bool:
     if kind != "number":
-        return value.lower() == "true" or (kind == "truth" and value.lower() == "false")
+        return value.lower() == "true" or (kind == "boolean" and value.lower() == "false")
     try:
         float(value)
     except ValueError:
@@ -58,8 +58,8 @@ def _is_of(kind: ArgKind, value: str) -> bool:
     return True
 
 
-def optim_can_be_offloaded(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """accelerate replaces transformers' optimizers by DeepSpeed's CPU Adam without a word
+def transformers_optimizers_are_not_offloaded(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """accelerate silently replaces transformers' optimizers with DeepSpeed's CPU Adam
     (accelerate/utils/deepspeed.py, map_pytorch_optim_to_deepspeed)."""
     optimizer = experiment.optimizer
     forced = experiment.deepspeed.zero_force_ds_cpu_optimizer
@@ -68,23 +68,23 @@ def optim_can_be_offloaded(experiment: Experiment, facts: Facts) -> Iterator[Pro
         yield Problem(
             "optimizer.optim",
             optimizer.optim,
-            "under offload accelerate replaces it by DeepSpeed's CPU Adam, in silence",
+            "under offload accelerate silently replaces it with DeepSpeed's CPU Adam",
             "DeepSpeed's optimizers under offload",
             "optimizer=adamw, or offload=none, or deepspeed.zero_force_ds_cpu_optimizer=false",
         )
 
 
-def forcing_has_something_to_force(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """zero_force_ds_cpu_optimizer is read for a client's optimizer under offload, and nowhere else."""
+def forced_cpu_optimizer_needs_offload(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """DeepSpeed reads zero_force_ds_cpu_optimizer only for optimizers that it is given, under offload."""
     forced = experiment.deepspeed.zero_force_ds_cpu_optimizer
     offloaded = experiment.offload.offload_optimizer.device != "none"
     if forced is not None and not (offloaded and experiment.optimizer.optim is not None):
         key = "deepspeed.zero_force_ds_cpu_optimizer"
-        reason = "acts under offload with an optimizer of transformers' only"
+        reason = "only used under offload with one of transformers' optimizers"
         yield Problem(key, forced, reason, "null", f"{key}=null")
 
 
-def swapped_optim_is_adamw(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+def swapped_transformers_optimizer_is_adamw(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     """The swapper registers the two moments of Adam (swap_tensor/partitioned_optimizer_swapper.py)."""
     optim = experiment.optimizer.optim
     if experiment.offload.offload_optimizer.device != "nvme" or optim is None:
@@ -94,16 +94,16 @@ def swapped_optim_is_adamw(experiment: Experiment, facts: Facts) -> Iterator[Pro
         yield Problem(
             "optimizer.optim",
             optim,
-            "with states on nvme zpipe has only seen Adam and AdamW train rightly",
+            "with states on NVMe only Adam and AdamW have been verified to train correctly",
             "adamw_torch, adamw_torch_fused",
             f"optimizer=adamw {back}, or optimizer=adamw_torch",
         )
 
 
 ERRORS = (
-    optim_args_have_their_optimizer,
-    optim_args_are_read,
-    optim_can_be_offloaded,
-    forcing_has_something_to_force,
-    swapped_optim_is_adamw,
+    optim_args_need_a_transformers_optimizer,
+    optim_args_match_the_optimizer,
+    transformers_optimizers_are_not_offloaded,
+    forced_cpu_optimizer_needs_offload,
+    swapped_transformers_optimizer_is_adamw,
 )

@@ -1,4 +1,4 @@
-"""lr_scheduler_kwargs: what transformers' schedulers would raise for once the model was loaded.
+"""lr_scheduler_kwargs: values for which transformers' schedulers raise after the model is loaded.
 
 Upstream: transformers/optimization.py.
 """
@@ -14,11 +14,18 @@ from zpipe.schema.scheduler import KWARGS_OF, KWARGS_OF_SHAPE, KWARGS_THAT_MAY_B
 
 PREFIX = "scheduler.lr_scheduler_kwargs"
 LAST_RATE = 1e-7
-"""transformers' lr_end."""
+"""transformers' default of lr_end."""
 
 
-def kwargs_have_their_kind(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """Two are names of shapes, all others are numbers."""
+REQUIRED = frozenset({"num_decay_steps", "min_lr", "min_lr_rate"})
+"""Kwargs that cannot simply be left out where they are set."""
+
+EXAMPLES = {"lr_end": "1e-07", "min_lr": "0", "min_lr_rate": "0.1"}
+"""Values that are valid with any learning rate; 1 is valid for all other numbers."""
+
+
+def kwargs_have_valid_values(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """Two kwargs are names of shapes, all others are numbers."""
     scheduler = experiment.scheduler
     kind = scheduler.lr_scheduler_type
     for name, value in scheduler.lr_scheduler_kwargs.items():
@@ -26,61 +33,71 @@ def kwargs_have_their_kind(experiment: Experiment, facts: Facts) -> Iterator[Pro
             continue
         key = f"{PREFIX}.{name}"
         if name in KWARGS_OF_SHAPE and value not in SHAPES:
-            yield Problem(key, value, f"{kind} knows no such shape", ", ".join(SHAPES), f"{key}=linear")
+            yield Problem(key, value, f"{kind} has no such shape", ", ".join(SHAPES), f"{key}=linear")
         if name not in KWARGS_OF_SHAPE and not _is_number(value):
-            yield Problem(key, value, f"{kind} reckons with it", "a number", f"~{key}, or {key}=1")
+            example = f"{key}={EXAMPLES.get(name, 1)}"
+            fix = example if name in REQUIRED else f"~{key}, or {example}"
+            yield Problem(key, value, f"{kind} needs a number", "a number", fix)
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def one_lowest_rate(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """Only one of min_lr or min_lr_rate should be set, and one of them must be."""
+def exactly_one_minimum_rate(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """transformers raises unless exactly one of min_lr and min_lr_rate is set."""
     scheduler = experiment.scheduler
     if scheduler.lr_scheduler_type not in ("cosine_with_min_lr", "cosine_warmup_with_min_lr"):
         return
     rate, share = f"{PREFIX}.min_lr", f"{PREFIX}.min_lr_rate"
     given = [scheduler.lr_scheduler_kwargs.get(name) for name in ("min_lr", "min_lr_rate")]
     if None not in given:
-        reason = f"{share}={given[1]} says the lowest rate too"
+        reason = f"the minimum learning rate is already set by {share}={given[1]}"
         yield Problem(rate, given[0], reason, "one of the two", f"{share}=null, or {rate}=null")
     if given == [None, None]:
-        reason = "the lowest rate is needed, as a share of train.learning_rate, or itself as min_lr"
+        reason = (
+            f"set the minimum learning rate, here as a share of train.learning_rate or directly as {rate}"
+        )
         yield Problem(share, None, reason, "0 to 1", f"{share}=0.1")
 
 
-def polynomial_falls(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """lr_end must be smaller than initial lr."""
+def polynomial_decay_ends_lower(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """transformers requires lr_end to be below the initial learning rate."""
     scheduler, first = experiment.scheduler, experiment.train.learning_rate
     last = scheduler.lr_scheduler_kwargs.get("lr_end", LAST_RATE)
     if scheduler.lr_scheduler_type == "polynomial" and _is_number(last) and not first > last:
         key = f"{PREFIX}.lr_end"
         fix = f"{key}={first / 10:g}" if first else f"train.learning_rate={max(5e-5, 10 * last):g}"
-        reason = "the rate must fall from train.learning_rate to it"
+        reason = "must be below train.learning_rate"
         yield Problem(key, last, reason, f"less than {first:g}", fix)
 
 
-def decay_has_its_length(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """Longer than what the warmup leaves, the decay would begin in its middle, with a leap of the rate."""
+def decay_fits_after_the_warmup(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """A decay longer than the steps after the warmup starts in its middle, so the learning rate jumps."""
     scheduler, total = experiment.scheduler, facts.total_steps
     if scheduler.lr_scheduler_type != "warmup_stable_decay":
         return
     key, decay = f"{PREFIX}.num_decay_steps", scheduler.lr_scheduler_kwargs.get("num_decay_steps")
+    remaining = None if total is None else total - _warmup_steps(experiment.train.warmup_steps, total)
     if decay is None:
-        yield Problem(key, None, "warmup_stable_decay needs it", "a number of steps", f"{key}=20")
+        steps = 20 if remaining is None or remaining < 1 else min(20, remaining)
+        yield Problem(key, None, "required by warmup_stable_decay", "a number of steps", f"{key}={steps}")
         return
-    if total is None or scheduler.lr_scheduler_kwargs.get("num_stable_steps") is not None:
+    if remaining is None or scheduler.lr_scheduler_kwargs.get("num_stable_steps") is not None:
         return
-    warmup = _warmup_steps(experiment.train.warmup_steps, total)
-    if _is_number(decay) and warmup < total < warmup + decay:
-        reason = f"{total} steps with {warmup} of warmup leave {total - warmup}: the rate would leap"
-        yield Problem(key, decay, reason, f"at most {total - warmup}", f"{key}={total - warmup}")
+    if _is_number(decay) and 0 < remaining < decay:
+        reason = f"only {remaining} of {total} steps follow the warmup: the learning rate would jump"
+        yield Problem(key, decay, reason, f"at most {remaining}", f"{key}={remaining}")
 
 
 def _warmup_steps(given: float, total: int) -> int:
-    """By TrainingArguments.get_warmup_steps."""
+    """As computed by TrainingArguments.get_warmup_steps."""
     return int(given) if given >= 1 else math.ceil(given * total)
 
 
-ERRORS = (kwargs_have_their_kind, one_lowest_rate, polynomial_falls, decay_has_its_length)
+ERRORS = (
+    kwargs_have_valid_values,
+    exactly_one_minimum_rate,
+    polynomial_decay_ends_lower,
+    decay_fits_after_the_warmup,
+)

@@ -181,4 +181,10 @@ def _cached_snapshot(repository: str) -> Path | None:
 
 def _model_problem(value: str, reason: str) -> Problem:
     allowed = "a folder that save_pretrained wrote, or a hub id such as Qwen/Qwen2.5-0.5B"
-    return Problem("model.name_or_path", value, reason, allowed, "model=tiny, or the right path")
+    return Problem(
+        "model.name_or_path",
+        value,
+        reason,
+        allowed,
+        "model=tiny model.name_or_path=null, or model.name_or_path=path/to/model",
+    )

@@ -63,7 +63,7 @@ def refuse(run_dir: Path, problems: Sequence[Problem]) -> Outcome:
 
 
 def clean_up(plan: Plan) -> None:
-    """Removes the secrets in the logs of a run that has ended, the files of its launch, and its swap files."""
+    """Removes the secrets in the logs of a run that has ended, its launch files and its swap files."""
     attempt = folder_of(plan).attempt
     hide_secrets(attempt)
     for file in attempt.leftovers():

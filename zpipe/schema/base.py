@@ -1,4 +1,4 @@
-"""What every group of the schema shares."""
+"""The base class of the config groups, and types that several of them share."""
 
 from typing import Annotated, Any, Literal
 
@@ -8,9 +8,9 @@ Auto = Literal["auto"]
 
 
 class Group(BaseModel):
-    """A frozen block of settings that knows each of its keys and refuses any other."""
+    """A frozen block of settings that refuses unknown keys."""
 
-    # Validators are built on first use: planning needs the experiment's and the plan's, and starts sooner.
+    # Validators are built on first use: planning needs only those of Experiment and Plan, and starts faster.
     model_config = ConfigDict(
         frozen=True,
         extra="forbid",
@@ -20,31 +20,27 @@ class Group(BaseModel):
     )
 
 
-def _whole(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise ValueError("a number is expected, not true or false")
-    return value
-
-
 def _number_from_text(value: Any) -> Any:
-    """YAML 1.1 reads `5e7` as text; a count given that way is a number all the same."""
+    """YAML 1.1 reads `5e7` as text, but it is meant as a number."""
     if isinstance(value, str):
         try:
             return float(value)
         except ValueError:
             return value
-    return _whole(value)
+    if isinstance(value, bool):
+        raise ValueError("expected a number, not true or false")
+    return value
 
 
 Count = Annotated[int, BeforeValidator(_number_from_text)]
-"""A whole number; `5e7` is one."""
+"""A whole number; `5e7` is accepted."""
 
 Number = Annotated[float, BeforeValidator(_number_from_text)]
 """A real number."""
 
 
 def _texts(value: Any) -> Any:
-    """Hydra reads `launcher.env.X=1` as a number; a variable or a tag is text all the same."""
+    """Hydra reads `launcher.env.X=1` as a number, but variables and tags are text."""
     if not isinstance(value, dict):
         return value
     return {name: _text(each) for name, each in value.items()}
@@ -57,11 +53,11 @@ def _text(value: Any) -> Any:
 
 
 Texts = Annotated[dict[str, str], BeforeValidator(_texts)]
-"""Names and texts; numbers and truth values become texts."""
+"""A mapping of names to text; numbers and booleans become text."""
 
 
 def defaults_of(group: type[Group]) -> dict[str, Any]:
-    """Every key of the group with its default, inner groups as dicts, without building any validator."""
+    """Every key of the group with its default, nested groups as dicts; builds no validator."""
     values: dict[str, Any] = {}
     for name, field in group.model_fields.items():
         inner = field.annotation

@@ -1,4 +1,4 @@
-"""Sequences a step."""
+"""The batch: sequences for each device and for each optimizer step."""
 
 from typing import Annotated
 
@@ -10,13 +10,13 @@ Positive = Annotated[Count, Field(ge=1)]
 
 
 class Batch(Group):
-    """Sequences a step."""
+    """Sequences for each device and for each optimizer step."""
 
     per_device_train_batch_size: Positive = 1
-    """Sequences a device processes at a time: DeepSpeed's train_micro_batch_size_per_gpu."""
+    """Sequences of one micro-batch on one device; DeepSpeed's train_micro_batch_size_per_gpu."""
     per_device_eval_batch_size: Positive | None = None
-    """The same in evaluation; null means as in training."""
+    """Sequences of one evaluation batch on one device; null means the same as in training."""
     gradient_accumulation_steps: Positive | None = None
-    """Micro-batches between two optimizer steps; null means 1, or what train_batch_size asks for."""
+    """Micro-batches per optimizer step; null means 1, or the number that train_batch_size requires."""
     train_batch_size: Positive | None = None
-    """Sequences of all devices in one optimizer step; null means the product of the others."""
+    """Sequences of all devices in one optimizer step; null computes it from the other sizes."""

@@ -1,4 +1,4 @@
-"""The training data: where it comes from and how it is cut into sequences."""
+"""The training data: its source, and how it is packed into sequences."""
 
 from typing import Annotated, Literal
 
@@ -9,21 +9,21 @@ from zpipe.schema.batch import Positive
 
 
 class Data(Group):
-    """What is trained on."""
+    """The training data."""
 
     source: Literal["files", "python_stdlib"] = "files"
-    """files: `data.path`; python_stdlib: the sources of the running interpreter's standard library."""
+    """files: `data.path`; python_stdlib: the source files of the running Python's standard library."""
     path: str | None = None
-    """A jsonl, json, csv, parquet or text file, a folder of such, or a hub id."""
+    """A jsonl, json, csv, parquet or text file, a folder of such files, or a hub id."""
     split: str = "train"
-    """Split of a hub data set."""
+    """Split of a hub dataset."""
     columns: Literal["auto", "text", "prompt_completion", "messages"] = "auto"
-    """Which columns hold the examples; auto looks."""
+    """Columns that hold the examples; auto detects them."""
     max_length: Annotated[Count, Field(ge=8)] = 1024
-    """Tokens of one training sequence; examples are packed into sequences of this length."""
+    """Tokens per training sequence; examples are packed into sequences of this length."""
     max_samples: Positive | None = None
-    """Use only the first so many examples."""
+    """Use only this many examples, from the start of the dataset."""
     eval_fraction: Annotated[Number, Field(ge=0, lt=1)] = 0.0
-    """Share of the sequences that is held out for evaluation."""
+    """Share of the sequences held out for evaluation."""
     completion_only: bool = True
     """Train only on completions and assistant messages, not on prompts."""

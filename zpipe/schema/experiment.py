@@ -1,4 +1,4 @@
-"""The Experiment: everything that a user can say about one run, typed and frozen."""
+"""The Experiment: every setting of one run, typed and frozen."""
 
 from typing import Any
 
@@ -41,11 +41,11 @@ class Experiment(Group):
     checkpoint: Checkpoint = Field(default_factory=Checkpoint)
     tracking: Tracking = Field(default_factory=Tracking)
     strict: bool | None = None
-    """Whether differences between the plan and what DeepSpeed really runs end the run.
+    """Which differences between the plan and DeepSpeed's actual settings end the run.
 
-    true: any of them; false: none; null: those that change memory or results."""
+    true: all of them; false: none; null: those that affect memory or results."""
 
 
 def defaults() -> dict[str, Any]:
-    """Every key with its default: what the YAML files are merged onto."""
+    """Every key with its default: the base that the YAML files are merged into."""
     return defaults_of(Experiment)

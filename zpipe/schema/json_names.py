@@ -1,6 +1,6 @@
-"""Where each key of the Experiment is in DeepSpeed's JSON, and the way back.
+"""Maps keys of the Experiment to keys of DeepSpeed's JSON, and back.
 
-Keys are dotted: `stage.reduce_bucket_size` here is `zero_optimization.reduce_bucket_size` there.
+Keys are dotted: `stage.reduce_bucket_size` maps to `zero_optimization.reduce_bucket_size`.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ PREFIXES: dict[str, str] = {
     "profiler.": "",
     "deepspeed.": "",
 }
-"""Blocks whose keys have DeepSpeed's names."""
+"""Blocks whose keys have the same names in DeepSpeed's JSON."""
 
 SINGLE: dict[str, str] = {
     "batch.per_device_train_batch_size": "train_micro_batch_size_per_gpu",
@@ -49,15 +49,15 @@ SINGLE: dict[str, str] = {
     "checkpoint.checkpoint_serialization": "checkpoint.checkpoint_serialization",
 }
 
-ZPIPES_OWN = frozenset({"activation_checkpointing.enabled"})
-"""Keys inside such blocks that DeepSpeed does not have."""
+ZPIPE_ONLY = frozenset({"activation_checkpointing.enabled"})
+"""Keys in these blocks that DeepSpeed does not have."""
 
 
 def json_key(key: str) -> str | None:
-    """DeepSpeed's name of a key; null for what is none of its settings."""
+    """DeepSpeed's name of a key; None if it is not a setting of DeepSpeed."""
     if key in SINGLE:
         return SINGLE[key]
-    if key in ZPIPES_OWN:
+    if key in ZPIPE_ONLY:
         return None
     for prefix, block in PREFIXES.items():
         if key.startswith(prefix):
@@ -67,7 +67,7 @@ def json_key(key: str) -> str | None:
 
 @cache
 def homes() -> Mapping[str, str]:
-    """For each key of DeepSpeed's JSON the key of the Experiment that sets it."""
+    """For each key of DeepSpeed's JSON, the key of the Experiment that sets it."""
     pairs = ((json_key(key), key) for key, _ in leaves(defaults()))
     return {name: key for name, key in pairs if name is not None} | {
         "zero_optimization.offload_optimizer.nvme_path": "offload.nvme_path"

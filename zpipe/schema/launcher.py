@@ -12,12 +12,12 @@ class Launcher(Group):
     """How the worker processes are started."""
 
     type: Literal["torchrun", "inprocess"] = "torchrun"
-    """torchrun: processes of their own; inprocess: this one."""
+    """torchrun: separate worker processes; inprocess: the current process."""
     nproc_per_node: Positive | None = None
-    """Worker processes; null means one for each GPU seen, or 1 without a GPU."""
+    """Worker processes; null means one per visible GPU, or 1 without a GPU."""
     device: Literal["auto", "cuda", "cpu"] = "auto"
-    """auto: CUDA where a GPU and a CUDA build of PyTorch are there, otherwise the CPU."""
+    """auto: CUDA if a GPU and a CUDA build of PyTorch are available, otherwise the CPU."""
     env: Texts = {}
-    """Further environment variables of the workers."""
+    """Additional environment variables of the workers."""
     hang_timeout_s: Annotated[Number, Field(gt=0)] | None = 1800.0
-    """Seconds without any sign of life while training until the run is ended as hung; null waits for ever."""
+    """Seconds without a heartbeat during training after which the run ends as hung; null waits forever."""

@@ -11,10 +11,10 @@ class Model(Group):
     name_or_path: str | None = None
     """A local folder or a hub id, loaded with from_pretrained."""
     config: dict[str, Any] = {}
-    """transformers' configuration of an architecture; acts without name_or_path and starts at random."""
+    """transformers' configuration of an architecture with random weights; used without name_or_path."""
     tokenizer: str | None = None
-    """Folder or hub id of the tokenizer; null means the model's own, or bytes for random weights."""
+    """Folder or hub id of the tokenizer; null means the model's, or a byte tokenizer for random weights."""
     attn_implementation: Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3"] | None = None
-    """Attention kernel; null leaves the choice to transformers."""
+    """Attention kernel; null lets transformers choose."""
     trust_remote_code: bool = False
-    """Run Python code that a hub repository brings along."""
+    """Run Python code that a hub repository includes."""

@@ -1,4 +1,4 @@
-"""Where optimizer states and parameters live: DeepSpeed's offload_optimizer, offload_param and aio.
+"""Where optimizer states and parameters are kept: DeepSpeed's offload_optimizer, offload_param and aio.
 
 Upstream: deepspeed/runtime/zero/offload_config.py, deepspeed/runtime/swap_tensor/constants.py.
 """
@@ -21,26 +21,26 @@ class OffloadOptimizer(Group):
     buffer_count: Annotated[Count, Field(ge=1)] | None = None
     """Swap buffers, at least one for each state of a parameter (Adam: 4)."""
     pin_memory: bool | None = None
-    """Page-locked host memory; overrides `offload.pin_memory`."""
+    """Use page-locked host memory; overrides `offload.pin_memory`."""
     pipeline_read: bool | None = None
     """Read the next tile while the current one is updated (nvme)."""
     pipeline_write: bool | None = None
     """Write the previous tile while the current one is updated (nvme)."""
     fast_init: bool | None = None
-    """Initialise the swapped states in one go (nvme)."""
+    """Initialize the swapped states in one pass (nvme)."""
     ratio: Annotated[Number, Field(ge=0, le=1)] | None = None
     """Share of the parameters that the host updates (stage 3)."""
     super_offload: bool | None = None
-    """Offload for superchips (stage 3, CUDA)."""
+    """SuperOffload, for superchips (stage 3, CUDA)."""
     cpuadam_cores_perc: Annotated[Number, Field(ge=0, le=1)] | None = None
-    """Share of the cores for CPU Adam under super_offload."""
+    """Share of the CPU cores that CPU Adam uses under super_offload."""
 
 
 class OffloadParam(Group):
     """Parameters on the host or in files (stage 3)."""
 
     device: Device = "none"
-    """Where the parameters are kept while they are not used."""
+    """Where the parameters are kept while they are not in use."""
     buffer_count: Annotated[Count, Field(ge=1)] | None = None
     """Swap buffers, one for each parameter that is live or in flight (nvme)."""
     buffer_size: Annotated[Count, Field(gt=0)] | None = None
@@ -48,14 +48,14 @@ class OffloadParam(Group):
     max_in_cpu: Elements | None = None
     """Parameter elements kept in host memory (nvme)."""
     pin_memory: bool | None = None
-    """Page-locked host memory; overrides `offload.pin_memory`."""
+    """Use page-locked host memory; overrides `offload.pin_memory`."""
 
 
 class Aio(Group):
-    """DeepSpeed's asynchronous file access."""
+    """DeepSpeed's asynchronous file I/O."""
 
     block_size: Annotated[Count, Field(gt=0)] | None = None
-    """Bytes of one request."""
+    """Bytes per request."""
     queue_depth: Annotated[Count, Field(gt=0)] | None = None
     """Requests in flight."""
     intra_op_parallelism: Annotated[Count, Field(gt=0)] | None = None
@@ -65,7 +65,7 @@ class Aio(Group):
     overlap_events: bool | None = None
     """Submit new requests while others complete."""
     use_gds: bool | None = None
-    """NVIDIA GPUDirect Storage."""
+    """Use NVIDIA GPUDirect Storage."""
 
 
 class Offload(Group):
@@ -74,7 +74,7 @@ class Offload(Group):
     offload_optimizer: OffloadOptimizer = Field(default_factory=OffloadOptimizer)
     offload_param: OffloadParam = Field(default_factory=OffloadParam)
     nvme_path: str | None = None
-    """Folder for swap files; null means a folder inside the run folder. Each run makes its own below it."""
+    """Folder in which each run creates a subfolder for its swap files; null means the run folder."""
     pin_memory: bool | None = None
-    """Page-locked host memory for both; DeepSpeed's default is true."""
+    """Use page-locked host memory for both; DeepSpeed's default is true."""
     aio: Aio = Field(default_factory=Aio)

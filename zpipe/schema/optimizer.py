@@ -14,31 +14,31 @@ Share = Annotated[Number, Field(ge=0, lt=1)]
 NonNegative = Annotated[Number, Field(ge=0)]
 
 DEEPSPEED_TYPES = ("AdamW", "Adam", "Lamb", "Lion", "Muon", "Adagrad", "MuAdam", "MuAdamW", "MuSGD")
-"""Optimizers that DeepSpeed builds itself; it takes their names in any case."""
+"""Optimizers that DeepSpeed builds itself; it ignores the case of their names."""
 
 TORCH_TYPES = ("SGD", "RMSprop", "NAdam", "RAdam", "Adamax", "ASGD", "Rprop", "Adadelta", "Adafactor")
 """Optimizers that DeepSpeed takes from torch.optim, by their exact names."""
 
 
-def _in_its_own_spelling(value: Any) -> Any:
-    """`adamw` is AdamW: DeepSpeed ignores the case of its own optimizers, and no two names differ by case."""
+def _canonical_name(value: Any) -> Any:
+    """`adamw` becomes AdamW: DeepSpeed ignores the case of its own names, and no two differ only by case."""
     names = {name.lower(): name for name in (*DEEPSPEED_TYPES, *TORCH_TYPES)}
     return names.get(value.lower(), value) if isinstance(value, str) else value
 
 
 class OptimizerParams(Group):
-    """What an optimizer takes besides learning rate, betas, epsilon and decay, which are under `train`."""
+    """Optimizer parameters; learning rate, betas, epsilon and weight decay are under `train`."""
 
     torch_adam: bool | None = None
-    """PyTorch's Adam instead of DeepSpeed's own operator; null decides by the device (Adam, AdamW)."""
+    """Use PyTorch's Adam instead of DeepSpeed's; null decides by the device (Adam, AdamW)."""
     adam_w_mode: bool | None = None
-    """Decay the weights apart from the gradient (Adam, AdamW, Muon's Adam half)."""
+    """Use decoupled weight decay (Adam, AdamW, Muon's Adam part)."""
     fp32_optimizer_states: bool | None = None
     """Keep the states of offloaded optimizers in fp32 (Adam, AdamW, Lion, Adagrad under offload)."""
     bias_correction: bool | None = None
-    """Correct the bias of young averages (Adam, AdamW, Lamb)."""
+    """Correct the bias of the moving averages at the start of training (Adam, AdamW, Lamb)."""
     amsgrad: bool | None = None
-    """The AMSGrad variant (torch's Adam and AdamW)."""
+    """Use the AMSGrad variant (PyTorch's Adam and AdamW)."""
     set_grad_none: bool | None = None
     """Free gradients instead of zeroing them (fused Adam and Lion on a GPU)."""
     foreach: bool | None = None
@@ -48,58 +48,58 @@ class OptimizerParams(Group):
     min_coeff: NonNegative | None = None
     """Smallest trust ratio (Lamb)."""
     eps_inside_sqrt: bool | None = None
-    """Add epsilon under the root (Lamb)."""
+    """Add epsilon inside the square root (Lamb)."""
     momentum: Share | None = None
     """Momentum (Muon, SGD, RMSprop)."""
     ns_method: Literal["gram", "standard"] | None = None
-    """Newton-Schulz iteration that makes the update orthogonal (Muon)."""
+    """Newton-Schulz iteration that orthogonalizes the update (Muon)."""
     muon_lr: NonNegative | None = None
-    """Learning rate of the matrices; null means train.learning_rate (Muon)."""
+    """Learning rate of the weight matrices; null means train.learning_rate (Muon)."""
     adam_lr: NonNegative | None = None
-    """Learning rate of everything else; null means train.learning_rate (Muon)."""
+    """Learning rate of all other parameters; null means train.learning_rate (Muon)."""
     dampening: NonNegative | None = None
     """Dampening of the momentum (SGD)."""
     nesterov: bool | None = None
     """Nesterov momentum (SGD)."""
     alpha: Number | None = None
-    """Smoothing constant (RMSprop), or power of the step size's decay (ASGD)."""
+    """Smoothing constant (RMSprop), or exponent of the step size's decay (ASGD)."""
     centered: bool | None = None
-    """Normalise by the variance (RMSprop)."""
+    """Normalize the gradient by its variance (RMSprop)."""
     momentum_decay: NonNegative | None = None
     """Decay of the momentum (NAdam)."""
     decoupled_weight_decay: bool | None = None
-    """Decay the weights apart from the gradient (NAdam, RAdam)."""
+    """Use decoupled weight decay (NAdam, RAdam)."""
     lambd: NonNegative | None = None
     """Decay term (ASGD)."""
     t0: NonNegative | None = None
     """Step at which averaging starts (ASGD)."""
     rho: Share | None = None
-    """Smoothing of squared gradients (Adadelta)."""
+    """Smoothing of the squared gradients (Adadelta)."""
     etas: list[float] | None = None
     """Factors of decrease and increase (Rprop)."""
     step_sizes: list[float] | None = None
-    """Smallest and largest step (Rprop)."""
+    """Smallest and largest step size (Rprop)."""
     lr_decay: NonNegative | None = None
     """Decay of the learning rate (Adagrad without offload)."""
     initial_accumulator_value: NonNegative | None = None
-    """First value of the sum of squares (Adagrad without offload)."""
+    """Initial value of the sum of squared gradients (Adagrad without offload)."""
     beta2_decay: Number | None = None
-    """Power by which the average of squares decays (torch's Adafactor)."""
+    """Exponent of the decay of the mean squared gradient (PyTorch's Adafactor)."""
     d: Annotated[Number, Field(gt=0)] | None = None
-    """Clipping threshold of an update (torch's Adafactor)."""
+    """Clipping threshold of an update (PyTorch's Adafactor)."""
 
 
 class Optimizer(Group):
-    """Which optimizer, and whose. Its learning rate, betas, epsilon and decay are under `train`."""
+    """The optimizer. Its learning rate, betas, epsilon and weight decay are under `train`."""
 
     type: Annotated[
         Literal[DEEPSPEED_TYPES + TORCH_TYPES] | None,  # type: ignore[valid-type]
-        BeforeValidator(_in_its_own_spelling),
+        BeforeValidator(_canonical_name),
     ] = None
-    """An optimizer of DeepSpeed's, or of torch.optim through DeepSpeed, written to the JSON."""
+    """An optimizer of DeepSpeed, or of torch.optim through DeepSpeed; it is written to the JSON."""
     params: OptimizerParams = Field(default_factory=OptimizerParams)
     legacy_fusion: bool | None = None
-    """The older fused update of fp16 without ZeRO, which DeepSpeed keeps for old checkpoints."""
+    """Use the older fused fp16 update without ZeRO, which DeepSpeed keeps for old checkpoints."""
     optim: (
         Literal[
             "adamw_torch",
@@ -118,9 +118,9 @@ class Optimizer(Group):
         ]
         | None
     ) = None
-    """An optimizer of transformers', in TrainingArguments' name."""
+    """An optimizer of transformers, by its name in TrainingArguments."""
     optim_args: str | None = None
-    """Its further arguments, as TrainingArguments takes them: `name=value,name=value`."""
+    """Additional arguments of `optim`, in TrainingArguments' syntax: `name=value,name=value`."""
 
 
 TORCH_ADAM_PARAMS = frozenset({"amsgrad", "foreach"})
@@ -147,35 +147,36 @@ SHARED_PARAMS: dict[str, frozenset[str]] = {
     "Adadelta": COMMON_PARAMS | {"eps"},
     "Adafactor": COMMON_PARAMS,
 }
-"""Of lr, betas, eps and weight_decay, which come from `train`, those that an optimizer takes."""
+"""For each optimizer, those of lr, betas, eps and weight_decay (set under `train`) that it accepts."""
 
 TRANSFORMERS_PARAMS: dict[str, frozenset[str]] = {
     **dict.fromkeys(("adafactor", "sgd", "adagrad", "rmsprop"), COMMON_PARAMS),
     **dict.fromkeys(("lion_32bit", "lion_8bit"), COMMON_PARAMS | {"betas"}),
 }
-"""The same of transformers' optimizers (transformers/trainer_optimizer.py); those not named take all four."""
+"""The same for transformers' optimizers (transformers/trainer_optimizer.py); all others accept all four."""
 
 
 def shared_params_of(optimizer: Optimizer) -> frozenset[str]:
-    """Of lr, betas, eps and weight_decay, those that the chosen optimizer takes, whoever's it is."""
+    """Those of lr, betas, eps and weight_decay that the chosen optimizer accepts."""
     if optimizer.type is not None:
         return SHARED_PARAMS[optimizer.type]
     return TRANSFORMERS_PARAMS.get(optimizer.optim or "", ADAM_COMMON)
 
 
-ArgKind = Literal["number", "truth", "true"]
+ArgKind = Literal["number", "boolean", "true"]
 
 OPTIM_ARGS: dict[str, dict[str, ArgKind]] = {
-    "sgd": {"momentum": "number", "dampening": "number", "nesterov": "truth"},
+    "sgd": {"momentum": "number", "dampening": "number", "nesterov": "boolean"},
     "adagrad": {"lr_decay": "number", "eps": "number"},
-    "rmsprop": {"momentum": "number", "alpha": "number", "eps": "number", "centered": "truth"},
+    "rmsprop": {"momentum": "number", "alpha": "number", "eps": "number", "centered": "boolean"},
     "schedule_free_adamw": {"weight_lr_power": "number", "r": "number"},
     "stable_adamw": {"max_lr": "number", "kahan_sum": "true", "decouple_lr": "true"},
 }
-"""Names in optim_args that transformers' optimizers act on, and what they are; those not named take none.
+"""For each of transformers' optimizers, the names that it reads from optim_args; all others read none.
 
-weight_decay is read, and then replaced by train.weight_decay; "true": any text at all turns it on.
-A test holds them against the installed transformers/trainer_optimizer.py.
+Each name has the kind of its values. "true": any text turns it on, so only `true` is accepted.
+weight_decay is missing because train.weight_decay overrides it. A test compares these names with the
+installed transformers/trainer_optimizer.py.
 """
 
 ADAM_PARAMS = frozenset(
@@ -210,4 +211,4 @@ OWN_PARAMS: dict[str, frozenset[str]] = {
     "Adadelta": frozenset({"rho", "foreach"}),
     "Adafactor": frozenset({"beta2_decay", "d", "foreach"}),
 }
-"""Of OptimizerParams, those that an optimizer takes; a test holds them against the installed classes."""
+"""For each optimizer, the OptimizerParams that it accepts; tested against the installed classes."""

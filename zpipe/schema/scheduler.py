@@ -15,52 +15,53 @@ Steps = Annotated[Count, Field(ge=0)]
 
 
 class SchedulerParams(Group):
-    """Parameters of DeepSpeed's schedulers; null follows from `train`, or is DeepSpeed's default."""
+    """Parameters of DeepSpeed's schedulers; null is derived from `train`, or means DeepSpeed's default."""
 
     warmup_min_lr: Rate | None = None
     """Learning rate at the start of the warmup; null means 0 (WarmupLR, WarmupDecayLR)."""
     warmup_max_lr: Rate | None = None
     """Learning rate after the warmup; null means train.learning_rate (WarmupLR, WarmupDecayLR)."""
     warmup_num_steps: Auto | Positive | None = None
-    """Steps of warmup; null means train.warmup_steps (Warmup…)."""
+    """Steps of warmup; null means train.warmup_steps (all Warmup schedulers)."""
     warmup_type: Literal["log", "linear"] | None = None
-    """Shape of the warmup (Warmup…)."""
+    """Shape of the warmup (all Warmup schedulers)."""
     total_num_steps: Auto | Positive | None = None
-    """Steps until the decay ends; null means all of the training (WarmupDecayLR, WarmupCosineLR)."""
+    """Steps until the decay ends; null means all training steps (WarmupDecayLR, WarmupCosineLR)."""
     warmup_min_ratio: Rate | None = None
     """Share of the learning rate at the start (WarmupCosineLR)."""
     cos_min_ratio: Rate | None = None
     """Share of the learning rate at the end (WarmupCosineLR)."""
     lr_range_test_min_lr: Rate | None = None
-    """First learning rate; null means train.learning_rate (LRRangeTest)."""
+    """Initial learning rate; null means train.learning_rate (LRRangeTest)."""
     lr_range_test_step_size: Positive | None = None
-    """Steps between two rates (LRRangeTest)."""
+    """Steps per interval (LRRangeTest)."""
     lr_range_test_step_rate: Rate | None = None
-    """Growth of the rate in one interval (LRRangeTest)."""
+    """Growth of the learning rate per interval (LRRangeTest)."""
     lr_range_test_staircase: bool | None = None
-    """Grow in stairs instead of continuously (LRRangeTest)."""
+    """Raise the learning rate once per interval instead of continuously (LRRangeTest)."""
     cycle_min_lr: Rate | None = None
-    """Smallest rate of the cycle; null means a tenth of cycle_max_lr (OneCycle)."""
+    """Lowest learning rate of the cycle; null means a tenth of cycle_max_lr (OneCycle)."""
     cycle_max_lr: Rate | None = None
-    """Largest rate of the cycle; null means train.learning_rate (OneCycle)."""
+    """Highest learning rate of the cycle; null means train.learning_rate (OneCycle)."""
     cycle_first_step_size: Positive | None = None
-    """Steps of the rise (OneCycle)."""
+    """Steps of the rising phase (OneCycle)."""
     cycle_second_step_size: Positive | None = None
-    """Steps of the fall; null means as many as the rise (OneCycle)."""
+    """Steps of the falling phase; null means as many as in the rising phase (OneCycle)."""
     cycle_first_stair_count: Steps | None = None
-    """Stairs of the rise; 0 is continuous (OneCycle)."""
+    """Stairs in the rising phase; 0 means continuous (OneCycle)."""
     cycle_second_stair_count: Steps | None = None
-    """Stairs of the fall (OneCycle)."""
+    """Stairs in the falling phase (OneCycle)."""
     decay_step_size: Steps | None = None
     """Steps between two decays after the cycle; 0 means no decay (OneCycle)."""
     decay_lr_rate: Rate | None = None
-    """Decay of the rate after the cycle (OneCycle)."""
+    """Decay of the learning rate after the cycle (OneCycle)."""
     cycle_momentum: bool | None = None
-    """Cycle Adam's first beta against the rate, and hold the second at 0.99; null means true (OneCycle)."""
+    """Cycle Adam's first beta inversely to the learning rate, and fix the second at 0.99; null means true
+    (OneCycle)."""
     cycle_min_mom: Rate | None = None
-    """Smallest momentum (OneCycle)."""
+    """Lowest momentum of the cycle (OneCycle)."""
     cycle_max_mom: Rate | None = None
-    """Largest momentum (OneCycle)."""
+    """Highest momentum of the cycle (OneCycle)."""
     decay_mom_rate: Rate | None = None
     """Decay of the momentum after the cycle (OneCycle)."""
 
@@ -69,7 +70,7 @@ class Scheduler(Group):
     """The learning-rate scheduler; its warmup is `train.warmup_steps`."""
 
     type: Literal["WarmupLR", "WarmupDecayLR", "WarmupCosineLR", "OneCycle", "LRRangeTest"] | None = None
-    """A scheduler of DeepSpeed's, written to the JSON."""
+    """A scheduler of DeepSpeed; it is written to the JSON."""
     params: SchedulerParams = Field(default_factory=SchedulerParams)
     lr_scheduler_type: (
         Literal[
@@ -86,9 +87,9 @@ class Scheduler(Group):
         ]
         | None
     ) = None
-    """A scheduler of transformers', in TrainingArguments' name."""
+    """A scheduler of transformers, by its name in TrainingArguments."""
     lr_scheduler_kwargs: dict[str, Any] = {}
-    """Further parameters of transformers' scheduler."""
+    """Additional parameters of transformers' scheduler."""
 
 
 _WARMUP = frozenset({"warmup_num_steps", "warmup_type"})
@@ -105,7 +106,7 @@ PARAMS_OF: dict[str, frozenset[str]] = {
         name for name in SchedulerParams.model_fields if name.startswith(("cycle_", "decay_"))
     ),
 }
-"""Parameters of DeepSpeed's schedulers; a test holds them against the installed classes."""
+"""Parameters of DeepSpeed's schedulers; tested against the installed classes."""
 
 KWARGS_OF: dict[str, frozenset[str]] = {
     "linear": frozenset(),
@@ -121,11 +122,11 @@ KWARGS_OF: dict[str, frozenset[str]] = {
         {"num_decay_steps", "num_stable_steps", "warmup_type", "decay_type", "min_lr_ratio", "num_cycles"}
     ),
 }
-"""lr_scheduler_kwargs of transformers' schedulers; a test holds them against the installed functions."""
+"""lr_scheduler_kwargs of transformers' schedulers; tested against the installed functions."""
 
 KWARGS_THAT_MAY_BE_NULL = frozenset(
     {"min_lr", "min_lr_rate", "warmup_lr_rate", "timescale", "num_stable_steps"}
 )
 SHAPES = ("linear", "cosine", "1-sqrt")
 KWARGS_OF_SHAPE = frozenset({"warmup_type", "decay_type"})
-"""These two are one of SHAPES; every other of lr_scheduler_kwargs is a number."""
+"""lr_scheduler_kwargs whose values are SHAPES; all others are numbers."""

@@ -4,15 +4,15 @@ from zpipe.schema.base import Group, Texts
 
 
 class Tracking(Group):
-    """MLflow."""
+    """Recording of the run in MLflow."""
 
     uri: str | None = None
-    """Tracking URI; null means the sqlite store outputs/mlflow.db."""
+    """Tracking URI; null means the SQLite store outputs/mlflow.db."""
     experiment: str = "zpipe"
     """Name of the MLflow experiment."""
     run_name: str | None = None
-    """Name of the MLflow run; null lets zpipe say stage, offload and precision."""
+    """Name of the MLflow run; null builds it from stage, offload and precision."""
     tags: Texts = {}
     """Tags of the MLflow run."""
     enabled: bool = True
-    """Whether the run is recorded in MLflow at all."""
+    """Record the run in MLflow."""

@@ -1,7 +1,7 @@
-"""TrainingArguments' names that no other group owns.
+"""TrainingArguments that belong to no other group.
 
-Upstream: transformers/training_args.py. Those that another group owns, and those that make no sense
-under zpipe, are listed in `zpipe.schema.training_arguments`.
+Upstream: transformers/training_args.py. Arguments that belong to another group, and arguments that zpipe
+does not offer, are listed in `zpipe.schema.training_arguments`.
 """
 
 from typing import Annotated, Any, Literal
@@ -16,10 +16,10 @@ Interval = Literal["no", "steps", "epoch"]
 
 
 class Train(Group):
-    """Training settings, in TrainingArguments' names. null leaves transformers' default."""
+    """Training settings, with TrainingArguments' names. null means transformers' default."""
 
     max_steps: Count = -1
-    """Optimizer steps; -1 means num_train_epochs decides."""
+    """Optimizer steps; -1 means that num_train_epochs decides."""
     num_train_epochs: NonNegative = 1.0
     learning_rate: NonNegative = 5e-5
     weight_decay: NonNegative = 0.0
@@ -27,9 +27,9 @@ class Train(Group):
     adam_beta2: Annotated[Number, Field(ge=0, lt=1)] = 0.999
     adam_epsilon: NonNegative = 1e-8
     max_grad_norm: NonNegative = 1.0
-    """Gradient clipping: DeepSpeed's gradient_clipping. 0 turns it off."""
+    """Maximum gradient norm for clipping, DeepSpeed's gradient_clipping; 0 turns clipping off."""
     warmup_steps: NonNegative = 0
-    """Steps of warmup; below 1 it is the share of all steps."""
+    """Steps of warmup; a value below 1 is the share of all steps."""
     seed: Whole = 42
     data_seed: Whole | None = None
     full_determinism: bool = False
@@ -39,7 +39,7 @@ class Train(Group):
     logging_steps: Annotated[Count, Field(ge=1)] = 10
     logging_first_step: bool = True
     logging_nan_inf_filter: bool = False
-    """transformers' default hides losses that are not finite; zpipe shows them."""
+    """Hide losses that are not finite; transformers' default is true."""
     eval_strategy: Interval = "no"
     eval_steps: Annotated[Count, Field(ge=1)] | None = None
     eval_delay: NonNegative = 0
@@ -54,7 +54,7 @@ class Train(Group):
     dataloader_pin_memory: bool = True
     dataloader_persistent_workers: bool = False
     dataloader_prefetch_factor: Annotated[Count, Field(ge=1)] | None = None
-    """Batches that each worker of the data loader has ready; 0 would train on none."""
+    """Batches that each data loader worker prefetches; 0 would leave nothing to train on."""
     train_sampling_strategy: Literal["random", "sequential"] = "random"
     label_smoothing_factor: Annotated[Number, Field(ge=0, lt=1)] = 0.0
     neftune_noise_alpha: NonNegative | None = None
@@ -67,11 +67,11 @@ class Train(Group):
     torch_compile_mode: str | None = None
     ignore_data_skip: bool = False
     ddp_timeout: Annotated[Count, Field(ge=1)] = 1800
-    """Seconds until a stuck collective ends the run."""
+    """Seconds after which a stuck collective ends the run."""
 
     @property
     def is_compiled(self) -> bool:
-        """A backend or a mode switches compilation on too (transformers/training_args.py, __post_init__)."""
+        """A backend or a mode also turns on compilation (transformers/training_args.py, __post_init__)."""
         return (
             self.torch_compile
             or self.torch_compile_backend is not None

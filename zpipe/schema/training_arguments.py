@@ -1,4 +1,4 @@
-"""TrainingArguments that are not under `train.`: where they are instead, or why they are not at all."""
+"""TrainingArguments that are not under `train.`: which key replaces each, or why zpipe does not offer it."""
 
 OWNED: dict[str, str] = {
     "per_device_train_batch_size": "batch.per_device_train_batch_size",
@@ -24,7 +24,7 @@ OWNED: dict[str, str] = {
 }
 
 DECIDED: dict[str, str] = {
-    "deepspeed": "zpipe compiles it",
+    "deepspeed": "zpipe generates it",
     "local_rank": "the launcher sets it",
     "report_to": "zpipe records to MLflow itself",
     "disable_tqdm": "zpipe shows its own progress",
@@ -34,32 +34,32 @@ DECIDED: dict[str, str] = {
     "logging_strategy": "train.logging_steps decides",
     "skip_memory_metrics": "zpipe measures memory itself",
     "include_num_input_tokens_seen": "zpipe counts tokens itself",
-    "remove_unused_columns": "the packed data set has only the columns that the model reads",
-    "label_names": "the packed data set has only the columns that the model reads",
-    "length_column_name": "packed sequences have one length",
-    "use_cache": "training keeps no key-value cache",
-    "do_train": "zpipe trains",
+    "remove_unused_columns": "the packed dataset has only the columns that the model reads",
+    "label_names": "the packed dataset has only the columns that the model reads",
+    "length_column_name": "packed sequences all have the same length",
+    "use_cache": "training uses no key-value cache",
+    "do_train": "zpipe always trains",
     "do_eval": "train.eval_strategy decides",
-    "do_predict": "zpipe trains",
-    "auto_find_batch_size": "it would change the batch after the plan was checked",
-    "enable_jit_checkpoint": "it decides on each rank alone and can deadlock",
-    "accelerator_config": "zpipe compiles it",
-    "parallelism_config": "zpipe compiles it",
+    "do_predict": "zpipe only trains and evaluates",
+    "auto_find_batch_size": "it would change the batch size after the plan is checked",
+    "enable_jit_checkpoint": "each rank decides separately, which can deadlock",
+    "accelerator_config": "zpipe generates it",
+    "parallelism_config": "zpipe offers data parallelism and deepspeed.tensor_parallel only",
     "debug": "set TORCH_DISTRIBUTED_DEBUG through launcher.env",
-    "fsdp": "zpipe runs DeepSpeed ZeRO",
-    "fsdp_config": "zpipe runs DeepSpeed ZeRO",
+    "fsdp": "zpipe uses DeepSpeed ZeRO instead",
+    "fsdp_config": "zpipe uses DeepSpeed ZeRO instead",
     "ddp_find_unused_parameters": "DeepSpeed replaces DistributedDataParallel",
-    "ddp_bucket_cap_mb": "DeepSpeed replaces DistributedDataParallel: stage.reduce_bucket_size",
+    "ddp_bucket_cap_mb": "DeepSpeed replaces DistributedDataParallel; see stage.reduce_bucket_size",
     "ddp_broadcast_buffers": "DeepSpeed replaces DistributedDataParallel",
     "ddp_static_graph": "DeepSpeed replaces DistributedDataParallel",
     "ddp_backend": "the device decides: nccl or gloo",
-    "warmup_ratio": "transformers 5 has none: train.warmup_steps below 1 is the ratio",
+    "warmup_ratio": "transformers 5 has removed it: train.warmup_steps below 1 is the ratio",
     "overwrite_output_dir": "each run has its own folder: hydra.run.dir",
-    "resume_from_checkpoint": "resuming is not offered yet",
-    "bf16_full_eval": "evaluation uses the precision of the training",
-    "fp16_full_eval": "evaluation uses the precision of the training",
+    "resume_from_checkpoint": "zpipe cannot resume runs yet",
+    "bf16_full_eval": "evaluation uses the precision of training",
+    "fp16_full_eval": "evaluation uses the precision of training",
 }
-"""The reason or the replacement; other names of TrainingArguments are simply not offered."""
+"""For each argument that zpipe decides itself, the reason or the replacement."""
 
 NOT_OFFERED = frozenset(
     {

@@ -1,4 +1,4 @@
-"""ZenFlow: important gradients are applied at once, the others later on the host.
+"""ZenFlow: important gradients are applied immediately, the others later on the host.
 
 Upstream: deepspeed/runtime/zenflow/zenflow_config.py.
 """
@@ -12,14 +12,14 @@ from zpipe.schema.batch import Positive
 
 
 class ZenFlow(Group):
-    """DeepSpeed's zero_optimization.zenflow, which transformers' Trainer cannot drive."""
+    """DeepSpeed's zero_optimization.zenflow, which does not work under transformers' Trainer."""
 
     topk_ratio: Annotated[Number, Field(gt=0, lt=1)] | None = None
-    """Share of the gradient columns that is applied at once."""
+    """Share of the gradient columns that is applied immediately."""
     select_strategy: Literal["auto", "step", "epoch"] | None = None
-    """When the important columns are chosen anew."""
+    """When the important columns are selected again."""
     select_interval: Auto | Positive | None = None
-    """Steps or epochs between two choices."""
+    """Steps or epochs between two selections."""
     update_interval: Auto | Positive | None = None
     """Steps between two updates of the other columns."""
     overlap_step: bool | None = None
@@ -27,8 +27,8 @@ class ZenFlow(Group):
     offload: bool | None = None
     """Keep the states of the important columns on the host too."""
     auto_ratio: Annotated[Number, Field(ge=0, le=1)] | None = None
-    """Threshold by which `auto` finds update_interval."""
+    """Threshold from which `auto` derives update_interval."""
     full_warm_up_rounds: Annotated[Count, Field(ge=0)] | None = None
-    """First rounds in which every column is applied at once."""
+    """Initial rounds in which every column is applied immediately."""
     pt_reserved_cores_perc: Annotated[Number, Field(ge=0, le=1)] | None = None
-    """Share of the cores that PyTorch keeps."""
+    """Share of the CPU cores reserved for PyTorch."""
