@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 from zpipe.schema.base import Group
-from zpipe.schema.json_names import homes
+from zpipe.schema.json_names import experiment_keys
 from zpipe.trees import leaves
 
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
@@ -57,7 +57,7 @@ def trainer_help(name: str) -> str:
 def deepspeed_defaults() -> dict[str, Any]:
     """The value that DeepSpeed takes for each key of its JSON that is not there, as far as there is one."""
     read = _read_when_empty()
-    found = {name: _first(read, name) for name in homes()}
+    found = {name: _first(read, name) for name in experiment_keys()}
     return {**found, **_of_blocks(), **_of_classes(), "zero_optimization.overlap_comm": "true at stage 3"}
 
 
