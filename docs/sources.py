@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 from zpipe.schema.base import Group
-from zpipe.schema.json_names import homes
+from zpipe.schema.json_names import experiment_keys
 from zpipe.trees import leaves
 
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
@@ -57,7 +57,7 @@ def trainer_help(name: str) -> str:
 def deepspeed_defaults() -> dict[str, Any]:
     """DeepSpeed's default for each key of its JSON that has one."""
     parsed = _parsed_empty_config()
-    found = {name: _default(parsed, name) for name in homes()}
+    found = {name: _default(parsed, name) for name in experiment_keys()}
     return {
         **found,
         **_comms_logger_defaults(),

@@ -1,4 +1,4 @@
-"""Problems of the user's input: collected first, then refused all at once."""
+"""Problems in the user's input. They are collected first and then refused all at once."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Problem:
 
 
 class Refusal(Exception):
-    """The input cannot be run as it is. Carries every problem that was found."""
+    """The input is invalid. Holds every problem that was found."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
@@ -33,7 +33,7 @@ class Refusal(Exception):
 
 
 def refuse_if_any(problems: Iterable[Problem]) -> None:
-    """Raises Refusal with all of the problems, or returns when there is none."""
+    """Raises Refusal with all problems, if there are any."""
     collected = list(problems)
     if collected:
         raise Refusal(collected)

@@ -1,8 +1,8 @@
 """Keeps passwords out of everything that is printed, logged or sent to the tracking server.
 
-Secrets are known in three ways: by their form (access tokens, passwords in URLs), by the name that they are
-given (`API_KEY=…`, `"password": …`), and by their value, where a variable of this process or of its workers
-holds it under a name that sounds like a secret.
+Secrets are recognized in three ways: by their form (access tokens, passwords in URLs), by their name
+(`API_KEY=…`, `"password": …`), and by their value, if an environment variable with a secret-like name holds
+it in this process or in its workers.
 """
 
 import os
@@ -29,7 +29,7 @@ _SECRET_ITEM = re.compile(
     r"([{,]\s*[\w-]*(?:password|passwd|secret|credential|api_?key|access_?key|token)['\"]?\s*:\s*)[^,}]*",
     re.IGNORECASE,
 )
-"""An item of a mapping as Hydra writes it: {HF_TOKEN: abc}."""
+"""An item of a mapping in Hydra's grammar: {HF_TOKEN: abc}."""
 _TOKEN = re.compile(
     r"\b(?:hf_\w{16,}|gh[pousr]_\w{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|sk-[\w-]{20,}|xox[abprs]-[\w-]{10,}"
     r"|AKIA[0-9A-Z]{16}|dapi[0-9a-f]{32})\b"
@@ -39,10 +39,10 @@ _STEMS = (
     *("://", "passw", "passphrase", "pwd", "secret", "credential", "key", "token", "bearer", "authoriz"),
     *("hf_", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat", "glpat", "sk-", "xox", "akia", "dapi"),
 )
-"""Whatever is replaced below has one of these in it."""
+"""Every text that the patterns above match contains one of these."""
 _SHORTEST_SECRET = 4
 _SHORTEST_VALUE = 6
-"""Replacing a shorter password wherever it occurs would garble ordinary text."""
+"""Shorter values are not replaced, because they occur in ordinary text too."""
 
 _known: set[str] = set()
 
@@ -60,7 +60,7 @@ def redact_uri(uri: str) -> str:
 
 
 def redact(text: str, uri: str | None = None) -> str:
-    """The text without any secret that can be told, nor those of the given URI in any form."""
+    """The text without recognizable secrets and without those of the given URI."""
     if uri is not None:
         text = text.replace(uri, redact_uri(uri))
         text = _without(text, _secrets_of(uri))
@@ -75,24 +75,24 @@ def redact(text: str, uri: str | None = None) -> str:
 
 
 def remember_secrets(variables: Mapping[str, str], uri: str | None = None) -> None:
-    """Notes the secrets among these variables and in the URI: `redact` hides them from now on, anywhere."""
+    """Registers the secrets in these variables and in the URI, so that `redact` hides them everywhere."""
     _known.update(secrets_among(variables), _secrets_of(uri or ""))
 
 
 def secrets_among(variables: Mapping[str, str]) -> set[str]:
-    """The values of variables whose names sound like secrets, and the passwords in the values of others."""
+    """The values of variables with secret-like names, and passwords in URLs that other variables hold."""
     found = {value for name, value in variables.items() if _SECRET_NAME.search(name)}
     found = {value for value in found if len(value) >= _SHORTEST_VALUE and value != HIDDEN}
     return found.union(*(_secrets_of(value) for value in variables.values() if "://" in value))
 
 
 def redact_environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """The variables with the values of those whose names sound like secrets replaced by `***`."""
+    """The variables, with `***` for the values of those with secret-like names."""
     return {name: HIDDEN if _SECRET_NAME.search(name) else redact(value) for name, value in variables.items()}
 
 
 def redact_override(override: str) -> str:
-    """An override as typed, without the secret that it may set."""
+    """An override as typed, without the secret that it sets, if any."""
     key, equals, _ = override.partition("=")
     if equals and _SECRET_NAME.search(key.rpartition(".")[2]):
         return f"{key}={HIDDEN}"
@@ -100,7 +100,7 @@ def redact_override(override: str) -> str:
 
 
 def redact_tree(value: Any, key: str = "") -> Any:
-    """A JSON value, given under a dotted key, without the secrets in its texts and under its own keys."""
+    """The JSON value of a dotted key without secrets in its texts and under secret-like keys."""
     if isinstance(value, Mapping):
         return {name: redact_tree(inner, str(name)) for name, inner in value.items()}
     if isinstance(value, list):
@@ -111,7 +111,7 @@ def redact_tree(value: Any, key: str = "") -> Any:
 
 
 def _is_suspect(text: str) -> bool:
-    """Whether a closer look is worth its time: logs have many lines, and few have any of these."""
+    """A quick check before the slower patterns: most log lines contain none of these."""
     lowered = text.lower()
     return any(stem in lowered for stem in _STEMS)
 
@@ -128,12 +128,12 @@ def _of_this_process() -> frozenset[str]:
 
 
 def _hidden_user(scheme: str, user: str) -> str:
-    """Over HTTP a user without a password is an access token; a database's user is a mere name."""
+    """Over HTTP a user without a password is an access token; in a database URI it is only a name."""
     return HIDDEN if scheme.startswith("http") else user
 
 
 def _secrets_of(uri: str) -> set[str]:
-    """The password of the URI as written and decoded: error messages may show either."""
+    """The password of the URI, as written and decoded, because error messages may contain either form."""
     scheme, _, rest = uri.partition("://")
     user, at, _ = rest.rpartition("@")
     if not at or scheme.startswith("sqlite"):

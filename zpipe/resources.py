@@ -1,6 +1,6 @@
-"""Where conf/ and recipes/ are: beside the package in a checkout, inside it in a wheel.
+"""Locates conf/ and recipes/: next to the package in a checkout, inside it in a wheel.
 
-The checkout comes first because an editable install may copy the YAML files, which then go stale.
+The checkout takes precedence, because an editable install may have stale copies of the YAML files.
 """
 
 from functools import cache
@@ -22,7 +22,7 @@ RECIPES = _root() / "recipes"
 
 @cache
 def config_groups() -> dict[str, list[str]]:
-    """Each config group with the names of its options, as the files under conf/ have them."""
+    """The option names of each config group, from the files in conf/ and recipes/."""
     groups = {
         folder.name: sorted(option.stem for option in folder.glob("*.yaml"))
         for folder in sorted(CONF.iterdir())

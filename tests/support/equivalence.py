@@ -1,11 +1,11 @@
-"""When two DeepSpeed JSONs mean the same: transformers fills in, and DeepSpeed's own classes read."""
+"""Compares two DeepSpeed JSONs as transformers completes them and DeepSpeed reads them."""
 
 import copy
 from types import SimpleNamespace
 from typing import Any
 
 from tests.support.planning import H200, gpus
-from zpipe.converters.resolve import WARMUP_NUM_STEPS
+from zpipe.converters.resolve_optimizing import WARMUP_NUM_STEPS
 from zpipe.plan.plan import Plan
 from zpipe.trees import leaves
 
@@ -27,16 +27,16 @@ BLOCKS = {
     "scheduler_name": "scheduler.type",
     "scheduler_params": "scheduler.params",
 }
-"""DeepSpeedConfig's attributes, by the JSON's names for them; others have the same name."""
+"""Attributes of DeepSpeedConfig and their names in the JSON. Other attributes have the same name in both."""
 
 ADAM_W_MODE_DEFAULT = True
 ONE_GPU = gpus(H200)
 
 
 def filled_by_transformers(config: dict[str, Any], plan: Plan) -> dict[str, Any]:
-    """The JSON after transformers put the plan's TrainingArguments in the place of every `auto`.
+    """The JSON after transformers replaced every `auto` from the plan's TrainingArguments.
 
-    Raises ValueError, as transformers does, where the JSON contradicts the arguments.
+    Raises ValueError, as transformers does, if the JSON contradicts the arguments.
     """
     from transformers import TrainingArguments
     from transformers.integrations.deepspeed import HfTrainerDeepSpeedConfig
@@ -56,16 +56,16 @@ def filled_by_transformers(config: dict[str, Any], plan: Plan) -> dict[str, Any]
 
 
 def read_by_deepspeed(config: dict[str, Any]) -> dict[str, Any]:
-    """What the installed DeepSpeedConfig makes of a JSON on one rank, by the JSON's dotted keys."""
+    """The values that DeepSpeedConfig reads from a JSON on one rank, by the JSON's dotted keys."""
     from deepspeed.runtime.config import DeepSpeedConfig
 
-    read = DeepSpeedConfig(_with_defaults_of_classes(copy.deepcopy(config)))
+    read = DeepSpeedConfig(_with_class_defaults(copy.deepcopy(config)))
     names = {name: value for name, value in vars(read).items() if not name.startswith("_")}
     return dict(leaves({BLOCKS.get(name, name): _plain(value) for name, value in names.items()}))
 
 
-def _with_defaults_of_classes(config: dict[str, Any]) -> dict[str, Any]:
-    """What DeepSpeed's Adam and its warmup make of keys that are not there."""
+def _with_class_defaults(config: dict[str, Any]) -> dict[str, Any]:
+    """Adds the defaults of DeepSpeed's Adam and its warmup schedulers for missing keys."""
     optimizer, scheduler = config.get("optimizer", {}), config.get("scheduler", {})
     if optimizer.get("type", "").lower() in ("adam", "adamw"):
         optimizer["params"].setdefault("adam_w_mode", ADAM_W_MODE_DEFAULT)
@@ -85,7 +85,7 @@ def _plain(value: Any) -> Any:
 
 
 def differences(config: dict[str, Any], plan: Plan) -> dict[str, tuple[Any, Any]]:
-    """Keys that DeepSpeed would read otherwise from the plan's JSON, with both values."""
+    """Keys that DeepSpeed reads differently from the plan's JSON, with both values."""
     theirs, ours = read_by_deepspeed(filled_by_transformers(config, plan)), read_by_deepspeed(plan.ds_config)
     keys = theirs.keys() | ours.keys()
     return {key: (theirs.get(key), ours.get(key)) for key in keys if theirs.get(key) != ours.get(key)}

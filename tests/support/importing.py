@@ -1,4 +1,4 @@
-"""What the tests of importing share."""
+"""Helpers for import tests."""
 
 import json
 from pathlib import Path
@@ -7,15 +7,16 @@ from typing import Any
 from zpipe.converters.importer import Imported
 
 GUIDE = Path(__file__).resolve().parents[1] / "inputs" / "guide"
-"""The JSON fragments of the DeepSpeed guide, as they stand there."""
+"""The JSON fragments of the DeepSpeed guide, unchanged."""
 
 
 def named(imported: Imported) -> set[str]:
-    """Keys of the JSON that the import said something about."""
+    """Keys of the JSON that the import reported."""
     return {note.key for note in imported.notes} | {each.problem.key for each in imported.findings}
 
 
 def unnamed(different: dict[str, Any], imported: Imported) -> dict[str, Any]:
+    """The differences that the import did not report."""
     names = named(imported)
     return {
         key: values

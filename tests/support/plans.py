@@ -1,4 +1,4 @@
-"""Plans for tests: valid, tiny and on the CPU, made without the compiler."""
+"""Valid plans of a tiny CPU run, created without the compiler."""
 
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,8 @@ from zpipe.trees import set_at
 def make_plan(run_dir: Path, **changes: Any) -> Plan:
     """A plan, written to its run folder.
 
-    `experiment` takes dotted keys ({"tracking.uri": ...}) over the schema's defaults; any other keyword
-    replaces that field of the plan.
+    `experiment` maps dotted keys to values that replace the schema's defaults ({"tracking.uri": ...}). Any
+    other keyword replaces that field of the plan.
     """
     experiment = _experiment(changes.pop("experiment", {}))
     fields: dict[str, Any] = {

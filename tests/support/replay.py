@@ -1,4 +1,4 @@
-"""A run without training: one process writes a prepared event file anew, another records it meanwhile.
+"""A run without training: one process replays a prepared event file while another records it.
 
 python -m tests.support.replay RUN_DIR EVENTS SECONDS [write]
 """
@@ -13,7 +13,7 @@ from zpipe.runfolder.plan_file import read_plan
 
 
 def write(run_dir: Path, prepared: Path, seconds: float) -> None:
-    """Appends the lines over so many seconds, each in two writes, so that a kill may tear one."""
+    """Appends the lines over `seconds`, each in two writes, so that a kill can leave an incomplete line."""
     lines = prepared.read_bytes().splitlines(keepends=True)
     with (run_dir / "events.jsonl").open("ab", buffering=0) as file:
         for line in lines:
@@ -23,7 +23,7 @@ def write(run_dir: Path, prepared: Path, seconds: float) -> None:
 
 
 def record(run_dir: Path, prepared: Path, seconds: float) -> None:
-    """Starts the writer and records until it has ended."""
+    """Starts the writer and records until it exits."""
     writer = subprocess.Popen(
         [sys.executable, "-m", "tests.support.replay", str(run_dir), str(prepared), str(seconds), "write"]
     )

@@ -1,4 +1,4 @@
-"""The JSON and TrainingArguments say the same, and every `auto` that can be known is resolved."""
+"""The JSON and TrainingArguments agree, and every `auto` with a known value is resolved."""
 
 import json
 from pathlib import Path
@@ -36,7 +36,7 @@ def test_json_and_training_arguments_agree(plan: Plan) -> None:
     assert config["fp16"]["enabled"] is arguments["fp16"] is False
 
 
-def test_autos_follow_the_hidden_size(plan: Plan) -> None:
+def test_auto_is_computed_from_the_hidden_size(plan: Plan) -> None:
     zero = plan.ds_config["zero_optimization"]
     assert zero["reduce_bucket_size"] == 384 * 384
     assert zero["stage3_prefetch_bucket_size"] == int(0.9 * 384 * 384)
@@ -44,7 +44,7 @@ def test_autos_follow_the_hidden_size(plan: Plan) -> None:
     assert plan.unresolved == {}
 
 
-def test_what_cannot_be_known_stays_auto_with_a_reason() -> None:
+def test_unknown_value_stays_auto_with_a_reason() -> None:
     plan = plan_of(
         "stage=3", "model.name_or_path=org/unseen", "scheduler=warmup_decay", "train.warmup_steps=0.1"
     )
@@ -65,7 +65,7 @@ def test_scheduler_steps_are_resolved_from_max_steps() -> None:
     assert params["warmup_num_steps"] == 5
 
 
-def test_deepspeed_schedulers_get_at_least_one_step_of_warmup() -> None:
+def test_deepspeed_scheduler_has_at_least_one_warmup_step() -> None:
     params = plan_of("scheduler=warmup", "train.warmup_steps=0").ds_config["scheduler"]["params"]
     assert params["warmup_num_steps"] == 1
 
@@ -75,46 +75,46 @@ def test_deepspeed_schedulers_get_at_least_one_step_of_warmup() -> None:
     [(CPU, "fp32"), (gpus(H200), "bf16"), (gpus(V100), "fp16")],
     ids=["cpu", "h200", "v100"],
 )
-def test_precision_auto_follows_the_device(hardware: Hardware, dtype: str) -> None:
+def test_auto_precision_depends_on_the_device(hardware: Hardware, dtype: str) -> None:
     config = plan_of(hardware=hardware).ds_config
     assert config["bf16"]["enabled"] == (dtype == "bf16")
     assert config["fp16"]["enabled"] == (dtype == "fp16")
 
 
-def test_adam_decays_in_the_gradient_and_adamw_beside_it() -> None:
+def test_adam_couples_weight_decay_and_adamw_does_not() -> None:
     assert plan_of("optimizer=adam").ds_config["optimizer"]["params"]["adam_w_mode"] is False
     assert "adam_w_mode" not in plan_of("optimizer=adamw").ds_config["optimizer"]["params"]
 
 
-def test_adam_that_decays_beside_the_gradient_is_pytorchs_adamw() -> None:
+def test_adam_with_decoupled_decay_is_adamw() -> None:
     assert plan_of("optimizer=adam").engine.optimizer == "Adam"
     assert plan_of("optimizer=adam", "optimizer.params.adam_w_mode=true").engine.optimizer == "AdamW"
 
 
-def test_the_range_test_starts_at_the_learning_rate() -> None:
+def test_range_test_starts_at_the_learning_rate() -> None:
     params = plan_of("scheduler=lr_range_test", "train.learning_rate=3e-4").ds_config["scheduler"]["params"]
     assert params["lr_range_test_min_lr"] == 3e-4
 
 
 @pytest.mark.parametrize(("precision", "tf32"), [("fp32", False), ("tf32", True), ("bf16", None)])
-def test_tf32_is_as_the_precision_says(precision: str, tf32: bool | None) -> None:
+def test_tf32_follows_the_precision(precision: str, tf32: bool | None) -> None:
     plan = plan_of(f"precision={precision}", "compile=torch", hardware=gpus(H200))
     assert plan.training_arguments.get("tf32") is tf32
 
 
-def test_arguments_of_transformers_optimizers_reach_it() -> None:
+def test_optim_args_are_passed_to_transformers() -> None:
     plan = plan_of("optimizer.type=null", "optimizer.optim=sgd", "optimizer.optim_args='momentum=0.9'")
     assert plan.training_arguments["optim_args"] == "momentum=0.9"
 
 
-def test_first_run_on_a_cpu_builds_no_operator() -> None:
+def test_operators_depend_on_device_and_offload() -> None:
     assert plan_of().operators == []
     assert plan_of("stage=3", "offload=cpu").operators == ["cpu_adam"]
     assert plan_of("stage=3", "offload=nvme").operators == ["async_io", "cpu_adam"]
     assert plan_of(hardware=gpus(H200)).operators == ["fused_adam"]
 
 
-def test_runs_never_share_a_swap_folder() -> None:
+def test_each_run_has_its_own_swap_folder() -> None:
     first = plan_of("stage=3", "offload=nvme", "offload.nvme_path=/nvme", run_dir=Path("/runs/day/one"))
     second = plan_of("stage=3", "offload=nvme", "offload.nvme_path=/nvme", run_dir=Path("/runs/day/two"))
     assert first.swap_dir != second.swap_dir
@@ -122,7 +122,7 @@ def test_runs_never_share_a_swap_folder() -> None:
     assert zero["offload_param"]["nvme_path"] == zero["offload_optimizer"]["nvme_path"] == first.swap_dir
 
 
-def test_parameters_of_the_presets_are_the_public_numbers() -> None:
+def test_preset_parameter_counts_match_the_published_ones() -> None:
     millions = {
         "llama3_1b": 1235.8,
         "llama3_3b": 3212.7,
@@ -138,18 +138,18 @@ def test_parameters_of_the_presets_are_the_public_numbers() -> None:
         assert round(parameters / 1e6, 1) == expected, preset
 
 
-def test_plan_survives_the_file(plan: Plan, tmp_path: Path) -> None:
+def test_plan_is_read_back_unchanged(plan: Plan, tmp_path: Path) -> None:
     here = plan.model_copy(update={"run_dir": str(tmp_path)})
     write_plan(here)
     assert read_plan(tmp_path) == here
     assert json.loads((tmp_path / "ds_config.json").read_text()) == plan.ds_config
 
 
-def test_the_same_overrides_give_the_same_plan() -> None:
+def test_same_overrides_give_the_same_plan() -> None:
     assert plan_of("stage=3", "offload=nvme") == plan_of("stage=3", "offload=nvme")
 
 
-def test_secrets_stay_out_of_the_run_folder(tmp_path: Path) -> None:
+def test_secrets_are_not_written_to_the_run_folder(tmp_path: Path) -> None:
     overrides = (
         "tracking.uri=postgresql://me:hunter22@db/mlflow",
         "launcher.env.HF_TOKEN=hf_verysecret",
@@ -160,21 +160,21 @@ def test_secrets_stay_out_of_the_run_folder(tmp_path: Path) -> None:
     written = "".join(file.read_text() for file in tmp_path.iterdir())
     assert "hunter22" not in written
     assert "hf_verysecret" not in written
-    assert "hf_verysecret" in plan.launch.env.values(), "the workers get it"
+    assert "hf_verysecret" in plan.launch.env.values(), "the workers need it"
     assert read_plan(tmp_path).launch.env["OMP_NUM_THREADS"] == "7"
 
 
-def test_gathering_in_sequence_compiles_the_bucket_that_deepspeed_makes_of_it() -> None:
+def test_sequential_allgather_sets_the_prefetch_bucket_to_1() -> None:
     zero = plan_of("stage=3", "stage.stage3_allgather_sequential=true").ds_config["zero_optimization"]
     assert zero["stage3_prefetch_bucket_size"] == 1
 
 
-def test_stage_1_that_reads_one_key_alone_is_told() -> None:
+def test_bf16_optimizer_at_stage_1_is_reported() -> None:
     plan = plan_of("stage=1", "precision=bf16", "precision.data_types.grad_accum_dtype=fp32")
     assert [notice.level for notice in plan.notices if "BF16_Optimizer" in notice.text] == ["warning"]
 
 
-def test_epochs_that_steps_overrule_are_told() -> None:
+def test_epochs_overridden_by_max_steps_are_reported() -> None:
     def warned(*overrides: str) -> list[str]:
         return [each.key for each in plan_of(*overrides).notices if each.key == "train.num_train_epochs"]
 
@@ -191,8 +191,6 @@ def test_epochs_that_steps_overrule_are_told() -> None:
         (["checkpoint=none"], []),
     ],
 )
-def test_the_last_step_is_saved_and_expected_whatever_save_steps_are(
-    overrides: list[str], kept: list[int]
-) -> None:
+def test_last_checkpoint_is_always_expected(overrides: list[str], kept: list[int]) -> None:
     expected = plan_of("train.max_steps=7", "train.warmup_steps=0", *overrides).expected_files
     assert [name for name in expected if name.startswith("checkpoint")] == [f"checkpoint-{n}" for n in kept]

@@ -1,4 +1,4 @@
-"""The DeepSpeed JSON of a few command lines, and what every rule says, as files that people can read.
+"""The DeepSpeed JSON of some command lines, and the message of every rule, as files for review.
 
 `make golden` renews them.
 """
@@ -23,7 +23,7 @@ CASES: dict[str, tuple[list[str], Hardware]] = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_ds_config_is_as_reviewed(name: str) -> None:
+def test_ds_config_equals_the_golden_file(name: str) -> None:
     overrides, hardware = CASES[name]
     compiled = json.dumps(plan_of(*overrides, hardware=hardware).ds_config, indent=2) + "\n"
     file = GOLDEN / f"{name}.json"
@@ -31,22 +31,23 @@ def test_ds_config_is_as_reviewed(name: str) -> None:
         file.parent.mkdir(exist_ok=True)
         file.write_text(compiled)
     assert compiled == file.read_text(), (
-        f"{file.name} differs; if that is meant, run `make golden` and review"
+        f"{file.name} differs; if this is intended, run `make golden` and review"
     )
 
 
 REFUSALS = GOLDEN / "refusals.txt"
 
 
-def test_every_rule_says_what_was_reviewed() -> None:
-    """Key, value, reason, what is allowed and the override that mends it."""
-    said = "\n".join(_said(row) for row in REFUSED)
+def test_refusal_messages_equal_the_golden_file() -> None:
+    messages = "\n".join(_messages(row) for row in REFUSED)
     if os.environ.get("ZPIPE_RENEW_GOLDEN"):
-        REFUSALS.write_text(said)
-    assert said == REFUSALS.read_text(), f"{REFUSALS.name} differs; if that is meant, run `make golden`"
+        REFUSALS.write_text(messages)
+    assert messages == REFUSALS.read_text(), (
+        f"{REFUSALS.name} differs; if this is intended, run `make golden`"
+    )
 
 
-def _said(row: Row) -> str:
+def _messages(row: Row) -> str:
     overrides, key, hardware = row
     found = [problem for problem in problems_of(*overrides, hardware=hardware) if problem.key == key]
     return "\n".join([f"$ {command(row)}", *map(str, found), ""])

@@ -1,4 +1,4 @@
-"""`zpipe import` as it is typed: what it prints, writes and refuses."""
+"""The `zpipe import` command: what it prints, writes and refuses."""
 
 from pathlib import Path
 
@@ -9,27 +9,42 @@ from zpipe.cli.import_ import import_
 from zpipe.cli.main import main
 from zpipe.problems import Refusal
 
+Captured = pytest.CaptureFixture[str]
 
-def test_command_prints_one_line_of_overrides_or_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+
+def test_overrides_are_printed_on_one_line(capsys: Captured) -> None:
     assert import_([str(GUIDE / "zero1.json")]) == 0
     assert capsys.readouterr().out.count("\n") == 1
+
+
+def test_problems_leave_stdout_empty(capsys: Captured) -> None:
     assert import_([str(GUIDE / "zero2.json")]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
     assert "line 13" in printed.err
-    assert import_([str(GUIDE / "zero2.json"), "--mend", "precision=bf16"]) == 0
+
+
+@pytest.mark.parametrize("flag", ["--fix", "--mend"])
+def test_fix_applies_proposals_and_reports_them(flag: str, capsys: Captured) -> None:
+    assert import_([str(GUIDE / "zero2.json"), flag, "precision=bf16"]) == 0
     printed = capsys.readouterr()
     assert "precision=bf16" in printed.out
-    assert "mended:  read as if the comma were there" in printed.err
+    assert "fixed:   comma added" in printed.err
 
 
-def test_what_only_the_user_can_decide_is_not_mended(tmp_path: Path) -> None:
+def test_former_name_of_fix_is_not_in_the_help(capsys: Captured) -> None:
+    with pytest.raises(SystemExit):
+        import_(["--help"])
+    printed = capsys.readouterr().out
+    assert "--fix" in printed
+    assert "--mend" not in printed
+
+
+def test_problem_with_several_fixes_needs_an_override(tmp_path: Path) -> None:
     config = {"zero_optimization": {"stage": 2, "offload_optimizer": {"device": "nvme", "nvme_path": "/x"}}}
     file = str(written(tmp_path, config))
-    assert import_([file, "--mend"]) == 2
-    assert import_([file, "--mend", "stage=3"]) == 0
+    assert import_([file, "--fix"]) == 2
+    assert import_([file, "--fix", "stage=3"]) == 0
 
 
 @pytest.mark.parametrize(
@@ -44,23 +59,23 @@ def test_what_only_the_user_can_decide_is_not_mended(tmp_path: Path) -> None:
         [str(GUIDE / "zero1.json"), "~scheduler"],
     ],
 )
-def test_request_that_cannot_be_met_is_refused(arguments: list[str]) -> None:
+def test_invalid_request_is_refused(arguments: list[str]) -> None:
     with pytest.raises((Refusal, SystemExit)):
         import_(arguments)
 
 
-def test_a_recipe_is_never_overwritten(tmp_path: Path) -> None:
+def test_existing_recipe_is_not_overwritten(tmp_path: Path) -> None:
     recipe = written(tmp_path, "train: {}\n", "mine.yaml")
-    with pytest.raises(Refusal, match="is there already"):
+    with pytest.raises(Refusal, match="already exists"):
         import_([str(GUIDE / "zero1.json"), "--recipe", str(recipe)])
     assert recipe.read_text() == "train: {}\n"
 
 
-def test_a_missing_file_is_a_message_with_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_file_is_refused_with_exit_code_2(capsys: Captured) -> None:
     assert main(["import", "nothing.json"]) == 2
     assert "no such file" in capsys.readouterr().err
 
 
-def test_texts_that_are_no_yaml_are_taken_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+def test_override_that_is_not_yaml_stays_text(capsys: Captured) -> None:
     assert import_([str(GUIDE / "zero1.json"), "tracking.run_name=@home"]) == 0
     assert "@home" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The configurations of the DeepSpeed guide compile back to themselves, and its mistakes are named."""
+"""The configurations of the DeepSpeed guide compile to their equivalents, and its mistakes are reported."""
 
 import pytest
 
@@ -23,7 +23,7 @@ CLEAN += ("clipping", "communication", "checkpoint", "untested")
 
 
 @pytest.mark.parametrize("name", CLEAN)
-def test_configuration_of_the_guide_compiles_back_to_its_equivalent(name: str) -> None:
+def test_guide_configuration_compiles_to_its_equivalent(name: str) -> None:
     file = GUIDE / f"{name}.json"
     imported = import_files([file])
     assert imported.findings == ()
@@ -31,7 +31,7 @@ def test_configuration_of_the_guide_compiles_back_to_its_equivalent(name: str) -
     assert unnamed(differences(read(file)[0], plan), imported) == {}
 
 
-def test_scheduler_of_the_guide_compiles_back_beside_its_optimizer() -> None:
+def test_optimizer_and_scheduler_files_are_read_together() -> None:
     files = [GUIDE / "optimizer.json", GUIDE / "scheduler.json"]
     imported = import_files(files)
     assert imported.findings == ()
@@ -41,28 +41,28 @@ def test_scheduler_of_the_guide_compiles_back_beside_its_optimizer() -> None:
     assert plan.ds_config["scheduler"]["type"] == "WarmupDecayLR"
 
 
-def test_first_mistake_of_the_guide_is_the_missing_comma() -> None:
+def test_missing_comma_is_reported() -> None:
     imported = import_files([GUIDE / "zero2.json"])
     (finding,) = imported.findings
     assert finding.problem.key == "zero2.json, line 13, column 37"
-    assert finding.problem.reason == 'a comma is missing behind "contiguous_gradients": true'
+    assert finding.problem.reason == 'missing comma after "contiguous_gradients": true'
     plan = plan_of(*imported.overrides, hardware=ONE_GPU)
     assert unnamed(differences(read(GUIDE / "zero2.json")[0], plan), imported) == {}
     assert plan.ds_config["zero_optimization"]["round_robin_gradients"] is True
 
 
-def test_second_mistake_of_the_guide_is_aio_inside_zero_optimization() -> None:
+def test_misplaced_aio_block_is_reported() -> None:
     imported = import_files([GUIDE / "nvme.json"])
     problems = {each.problem.key: each.problem for each in imported.findings}
-    assert problems["zero_optimization.aio"].reason == "it is in the wrong block: DeepSpeed refuses it"
+    assert problems["zero_optimization.aio"].reason == "in the wrong block: DeepSpeed refuses it"
     assert problems["zero_optimization.aio"].allowed == "aio"
     assert "renamed" in problems["aio.thread_count"].reason
     assert "zero_optimization.sub_group_size" in problems
 
 
-def test_nvme_configuration_of_the_guide_is_mended_and_nothing_else_differs() -> None:
-    imported = import_files([GUIDE / "nvme.json"], ["model=tiny"], mend=True)
-    assert all(finding.mended for finding in imported.findings)
+def test_fixed_nvme_configuration_compiles_to_its_equivalent() -> None:
+    imported = import_files([GUIDE / "nvme.json"], ["model=tiny"], fix=True)
+    assert all(finding.automatic_fix for finding in imported.findings)
     plan = plan_of(*imported.overrides, hardware=ONE_GPU)
     original = read(GUIDE / "nvme.json")[0]
     original["aio"] = original["zero_optimization"].pop("aio")
@@ -70,7 +70,7 @@ def test_nvme_configuration_of_the_guide_is_mended_and_nothing_else_differs() ->
     assert plan.ds_config["aio"]["queue_depth"] == 32
 
 
-def test_amp_of_the_guide_is_named_as_removed() -> None:
+def test_amp_is_reported_as_removed() -> None:
     (finding,) = import_files([GUIDE / "amp.json"]).findings
     assert finding.problem.key == "amp"
     assert "removed" in finding.problem.reason
@@ -84,7 +84,7 @@ def test_amp_of_the_guide_is_named_as_removed() -> None:
         ("client_optimizer", "zero_force_ds_cpu_optimizer", ""),
     ],
 )
-def test_fragment_of_the_guide_that_says_nothing_alone_is_named(name: str, key: str, override: str) -> None:
+def test_fragment_without_effect_is_reported(name: str, key: str, override: str) -> None:
     file = GUIDE / f"{name}.json"
     assert [each.problem.key for each in import_files([file]).findings] == [key]
     assert not override or import_files([file], [override]).findings == ()

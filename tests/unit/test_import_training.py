@@ -1,4 +1,4 @@
-"""TrainingArguments and accelerate's configurations become what those libraries make of them."""
+"""TrainingArguments and accelerate configurations are imported as those libraries interpret them."""
 
 import json
 import shlex
@@ -12,7 +12,7 @@ from tests.support.planning import plan_of
 from zpipe.cli.import_ import import_
 from zpipe.converters.importer import import_files
 from zpipe.converters.reading import read
-from zpipe.converters.resolve import LR_RANGE_TEST_MIN_LR, WARMUP_NUM_STEPS
+from zpipe.converters.resolve_optimizing import LR_RANGE_TEST_MIN_LR, WARMUP_NUM_STEPS
 from zpipe.converters.writing import command_line
 
 ARGUMENTS = """
@@ -32,13 +32,9 @@ gradient_checkpointing: true
 """
 
 
-def test_training_arguments_fill_the_autos_of_their_json(tmp_path: Path) -> None:
+def test_training_arguments_fill_auto_in_their_json(tmp_path: Path) -> None:
     written(tmp_path, read(GUIDE / "notebook.json")[0], "zero3.json")
-    arguments = written(
-        tmp_path,
-        ARGUMENTS,
-        "arguments.yaml",
-    )
+    arguments = written(tmp_path, ARGUMENTS, "arguments.yaml")
     imported = import_files([arguments])
     assert imported.findings == ()
     plan = plan_of(*imported.overrides, hardware=ONE_GPU)
@@ -52,7 +48,7 @@ def test_training_arguments_fill_the_autos_of_their_json(tmp_path: Path) -> None
     assert {"report_to", "lr_scheduler_type", "output_dir"} <= named(imported)
 
 
-def test_arguments_that_contradict_their_json_are_named(tmp_path: Path) -> None:
+def test_contradiction_between_arguments_and_json_is_reported(tmp_path: Path) -> None:
     config = {"zero_optimization": {"stage": 1}, "gradient_accumulation_steps": 8}
     arguments = written(
         tmp_path,
@@ -64,7 +60,7 @@ def test_arguments_that_contradict_their_json_are_named(tmp_path: Path) -> None:
     assert keys["learning_rat"].fix == "learning_rate"
 
 
-def test_defaults_of_training_arguments_are_the_installed_ones() -> None:
+def test_training_arguments_defaults_match_transformers() -> None:
     import dataclasses
 
     from transformers import TrainingArguments
@@ -75,15 +71,15 @@ def test_defaults_of_training_arguments_are_the_installed_ones() -> None:
     assert {name: getattr(installed[name], "value", installed[name]) for name in DEFAULTS} == DEFAULTS
 
 
-def test_defaults_of_deepspeed_that_the_import_writes_out_are_the_installed_ones() -> None:
+def test_written_deepspeed_defaults_match_deepspeed() -> None:
     import inspect
 
     from deepspeed.runtime import lr_schedules
     from deepspeed.runtime.config import ADAM_W_MODE_DEFAULT
 
     for kind in ("WarmupLR", "WarmupDecayLR", "WarmupCosineLR"):
-        taken = inspect.signature(getattr(lr_schedules, kind)).parameters
-        assert taken["warmup_num_steps"].default == WARMUP_NUM_STEPS
+        parameters = inspect.signature(getattr(lr_schedules, kind)).parameters
+        assert parameters["warmup_num_steps"].default == WARMUP_NUM_STEPS
     range_test = inspect.signature(lr_schedules.LRRangeTest).parameters
     assert range_test["lr_range_test_min_lr"].default == LR_RANGE_TEST_MIN_LR
     assert ADAM_W_MODE_DEFAULT is True
@@ -111,7 +107,7 @@ use_cpu: false
 """
 
 
-def test_accelerate_configuration_becomes_what_its_plugin_makes_of_it(tmp_path: Path) -> None:
+def test_accelerate_configuration_compiles_to_its_plugins_json(tmp_path: Path) -> None:
     from accelerate.utils import DeepSpeedPlugin
 
     imported = import_files([written(tmp_path, ACCELERATE, "accelerate.yaml")])
@@ -129,12 +125,12 @@ def test_accelerate_configuration_becomes_what_its_plugin_makes_of_it(tmp_path: 
     theirs = {**plugin.deepspeed_config, "bf16": {"enabled": True}}
     theirs["zero_optimization"].pop("offload_param")
     theirs["zero_optimization"]["offload_optimizer"].pop("nvme_path")
-    different = unnamed(differences(theirs, plan), imported)
-    assert different.keys() <= {"steps_per_print"}
+    remaining = unnamed(differences(theirs, plan), imported)
+    assert remaining.keys() <= {"steps_per_print"}
     assert "launcher.nproc_per_node=4" in imported.overrides
 
 
-def test_accelerate_configuration_may_name_a_json_beside_it(tmp_path: Path) -> None:
+def test_accelerate_configuration_may_name_a_json_in_its_folder(tmp_path: Path) -> None:
     written(tmp_path, {"zero_optimization": {"stage": 2}}, "zero.json")
     plugin = {"deepspeed_config_file": "zero.json", "zero_stag": 1}
     text = json.dumps({"distributed_type": "DEEPSPEED", "num_processes": 1, "deepspeed_config": plugin})
@@ -143,9 +139,7 @@ def test_accelerate_configuration_may_name_a_json_beside_it(tmp_path: Path) -> N
     assert imported.options["stage"] == "2"
 
 
-def test_texts_and_mappings_reach_the_experiment_as_they_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_texts_and_mappings_are_imported_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ZPIPE_RECIPE_FOLDER", raising=False)
     arguments = {
         "gradient_checkpointing": True,
@@ -165,12 +159,12 @@ def test_texts_and_mappings_reach_the_experiment_as_they_are(
     assert by_line.train.warmup_steps == 0.1
 
 
-def test_a_ratio_counts_beside_the_zero_steps_of_a_dump(tmp_path: Path) -> None:
+def test_warmup_ratio_is_used_if_warmup_steps_is_zero(tmp_path: Path) -> None:
     file = written(tmp_path, {"warmup_ratio": 0.1, "warmup_steps": 0, "seed": 1}, "arguments.json")
     assert "train.warmup_steps=0.1" in import_files([file]).overrides
 
 
-def test_without_optim_the_import_takes_what_transformers_takes(tmp_path: Path) -> None:
+def test_missing_optim_means_transformers_default(tmp_path: Path) -> None:
     from transformers import TrainingArguments
 
     file = written(tmp_path, {"learning_rate": 1e-4, "seed": 1}, "arguments.json")

@@ -20,7 +20,7 @@ def run_python(code: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def run_commands(commands: list[list[str]], cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Runs the commands in one process. The exit code is the highest, or 1 if a heavy package was imported."""
+    """Runs the commands in one process. The exit code is the highest, or 1 after a heavy import."""
     code = (
         f"import sys; from zpipe.cli.main import main; code = max([main(each) for each in {commands!r}]);"
         f"heavy = [name for name in {HEAVY!r} if name in sys.modules]; sys.exit(' '.join(heavy) or code)"

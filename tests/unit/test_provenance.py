@@ -1,4 +1,4 @@
-"""Every value says where it came from, and says it truly."""
+"""The recorded source of every value is correct."""
 
 import json
 from collections.abc import Mapping
@@ -53,7 +53,7 @@ VALUES = (
 CHOICES = [
     f"{group}={option}"
     for group, options in config_groups().items()
-    if group not in ("recipe", "model")  # most models lack what VALUES delete
+    if group not in ("recipe", "model")  # most models lack the keys that VALUES delete
     for option in options
 ]
 RECIPE_CHOICES = ["recipe=zero3_nvme", "recipe=llama3_1b_zero2", "model=llama3_1b", "model=tiny"]
@@ -62,7 +62,7 @@ OVERRIDES = st.lists(st.sampled_from([*CHOICES, *RECIPE_CHOICES, *VALUES]), max_
 
 
 def composed(overrides: list[str]) -> tuple[dict[str, object], Provenance]:
-    """The leaves of the experiment as Hydra composed them, unresolved, and what the recording says."""
+    """The leaves of the experiment as Hydra composed them, unresolved, and the recorded sources."""
     with composing() as loader:
         config = hydra_compose("config", rewrite(overrides), return_hydra_config=True)
         blocks = OmegaConf.to_container(blocks_of(config), resolve=False)
@@ -72,7 +72,7 @@ def composed(overrides: list[str]) -> tuple[dict[str, object], Provenance]:
 
 @given(OVERRIDES)
 @settings(max_examples=30, deadline=None)
-def test_the_last_source_of_every_key_gave_the_value_that_was_composed(overrides: list[str]) -> None:
+def test_last_source_of_every_key_has_the_composed_value(overrides: list[str]) -> None:
     values, provenance = composed(overrides)
     default = dict(leaves(defaults()))
     for key, value in values.items():
@@ -87,7 +87,7 @@ def test_the_last_source_of_every_key_gave_the_value_that_was_composed(overrides
         assert all(key.rpartition(".")[2] in (CONF.parent / file).read_text() for file in files), (key, files)
 
 
-def test_the_chain_tells_what_was_replaced_oldest_first() -> None:
+def test_chain_lists_replaced_values_oldest_first() -> None:
     provenance = plan_of("stage=3", "stage.reduce_bucket_size=1e6", "stage.reduce_bucket_size=5e7").provenance
     assert provenance.experiment["stage.reduce_bucket_size"] == [
         Origin(source=DEFAULT, value=None),
@@ -97,20 +97,20 @@ def test_the_chain_tells_what_was_replaced_oldest_first() -> None:
     ]
 
 
-def test_a_mapping_in_the_place_of_nothing_tells_what_was_there() -> None:
+def test_mapping_that_replaces_null_records_the_null() -> None:
     overrides = ["model.config.deep={a: {b: 1}}", "model.config.deep=null", "model.config.deep.a.c=2"]
     experiment = composed(overrides)[1].experiment
     assert [origin.value for origin in experiment["model.config.deep.a.c"]] == [None, 2]
     assert "model.config.deep.a.b" not in experiment
 
 
-def test_a_recipe_stands_between_the_options_and_the_overrides() -> None:
+def test_recipe_comes_between_options_and_overrides() -> None:
     chain = plan_of("recipe=zero3_nvme", "train.max_steps=9").provenance.experiment["train.max_steps"]
     sources = [origin.source for origin in chain]
     assert sources[1:] == ["conf/model/tiny.yaml", "recipes/zero3_nvme.yaml", "train.max_steps=9"]
 
 
-def test_a_recipe_of_ones_own_is_named_by_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_user_recipe_is_named_by_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ZPIPE_RECIPE_FOLDER", raising=False)
     recipe = tmp_path / "mine.yaml"
     recipe.write_text('defaults:\n  - override /stage: "3"\ntrain:\n  max_steps: 7\n')
@@ -128,11 +128,11 @@ def test_a_recipe_of_ones_own_is_named_by_its_path(tmp_path: Path, monkeypatch: 
         (["recipe=zero3_nvme", "stage=3"], "stage=3"),
     ],
 )
-def test_an_option_says_who_chose_it(overrides: list[str], chosen_by: str) -> None:
+def test_option_records_what_chose_it(overrides: list[str], chosen_by: str) -> None:
     assert composed(overrides)[1].options["stage"].chosen_by == chosen_by
 
 
-def test_every_key_of_the_json_has_a_home_or_a_rule() -> None:
+def test_every_json_key_has_an_experiment_key_or_a_rule() -> None:
     groups = config_groups()
     alone = [f"{group}={option}" for group in set(groups) - OUTSIDE_THE_JSON for option in groups[group]]
     pairs = [f"stage={stage} offload={offload}" for stage in (1, 3) for offload in groups["offload"]]
@@ -159,13 +159,13 @@ def assert_every_key_is_explained(plan: Plan) -> None:
             assert value_at(plan.experiment, derivation.keys[0]) == values[key]
 
 
-def test_a_value_by_a_formula_names_the_formula_and_what_it_takes() -> None:
+def test_derived_value_names_its_formula_and_keys() -> None:
     derivation = plan_of("stage=3").provenance.ds_config["zero_optimization.reduce_bucket_size"]
     assert "hidden_size x hidden_size" in str(derivation.rule)
     assert derivation.keys == ["stage.reduce_bucket_size", "model.config.hidden_size"]
 
 
-def test_the_plan_file_holds_the_sources_and_no_secret(tmp_path: Path) -> None:
+def test_plan_file_has_sources_without_secrets(tmp_path: Path) -> None:
     plan = plan_of(
         "launcher.env.HF_TOKEN=abcsecret",
         "launcher.env={API_KEY: abcsecret, PLAIN: x}",
@@ -179,7 +179,7 @@ def test_the_plan_file_holds_the_sources_and_no_secret(tmp_path: Path) -> None:
     assert chain[-1].source == "launcher.env={API_KEY: ***, PLAIN: x}"
 
 
-def test_recipes_and_options_are_named_as_users_find_them() -> None:
+def test_recorded_files_exist() -> None:
     provenance = plan_of("recipe=zero3_nvme").provenance
     for choice in provenance.options.values():
         assert (CONF.parent / choice.file).is_file()

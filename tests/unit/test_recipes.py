@@ -1,4 +1,4 @@
-"""Recipes: found anywhere, forgiving where YAML is, and refused by file and place where they are wrong."""
+"""Recipes are composed from any folder, and invalid ones are refused with file and line."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from tests.support.planning import plan_of, problems_of
 
 
 @pytest.fixture(autouse=True)
-def no_folder_of_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_recipe_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ZPIPE_RECIPE_FOLDER", raising=False)
 
 
@@ -33,7 +33,7 @@ def test_overrides_win_over_the_recipe() -> None:
     assert plan.experiment.train.max_steps == 9
 
 
-def test_no_recipe_can_be_asked_for() -> None:
+def test_recipe_null_means_no_recipe() -> None:
     assert plan_of("recipe=null").ds_config == plan_of().ds_config
 
 
@@ -51,23 +51,23 @@ def test_recipe_that_names_python_objects_is_refused(tmp_path: Path) -> None:
     assert "_target_" in problem.reason
 
 
-def test_an_option_may_be_written_as_a_number(tmp_path: Path) -> None:
+def test_option_may_be_a_number(tmp_path: Path) -> None:
     recipe = written(tmp_path, "defaults:\n  - override /stage: 3\n")
     assert plan_of(recipe).experiment.stage.stage == 3
 
 
-def test_an_empty_recipe_changes_nothing(tmp_path: Path) -> None:
+def test_empty_recipe_changes_nothing(tmp_path: Path) -> None:
     assert plan_of(written(tmp_path, "")).ds_config == plan_of().ds_config
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
-        ("train: [\n", "mine.yaml, line 2, column 1: no valid YAML"),
-        ("train:\n\tseed: 1\n", "mine.yaml, line 2, column 1: no valid YAML"),
+        ("train: [\n", "mine.yaml, line 2, column 1: invalid YAML"),
+        ("train:\n\tseed: 1\n", "mine.yaml, line 2, column 1: invalid YAML"),
         ("train: {seed: 1}\ntrain: {seed: 2}\n", "found duplicate key train"),
-        ("\xff\xfe", "no valid YAML"),
-        ("- a\n", "a recipe is a mapping"),
+        ("\xff\xfe", "invalid YAML"),
+        ("- a\n", "a recipe must be a mapping"),
         ("defaults: 5\n", "a list of lines like"),
         ("defaults: [5]\n", "a list of lines like"),
         ("stage: 3\n", '"- override /stage: 3"'),
@@ -77,15 +77,15 @@ def test_an_empty_recipe_changes_nothing(tmp_path: Path) -> None:
         ("train.seed: 5\n", "train: {seed: 5}"),
     ],
 )
-def test_a_faulty_recipe_is_refused_with_its_place(text: str, said: str, tmp_path: Path) -> None:
+def test_invalid_recipe_is_refused(text: str, message: str, tmp_path: Path) -> None:
     (problem,) = problems_of(written(tmp_path, text))
-    assert said in str(problem)
+    assert message in str(problem)
 
 
 @pytest.mark.parametrize(
     "text", ["", "train: {max_steps: 7}\n", "defaults: [override /data: python_stdlib]\n"]
 )
-def test_a_typed_path_of_data_is_what_is_trained_on(text: str, tmp_path: Path) -> None:
+def test_data_path_override_wins_over_the_recipe(text: str, tmp_path: Path) -> None:
     recipe = written(tmp_path, text)
     data = tmp_path / "train.txt"
     data.write_text("some text\n")

@@ -1,4 +1,4 @@
-"""Secrets are hidden by their form, by their name and by their value; ordinary text stays as it is."""
+"""Secrets are hidden by form, by name and by value. Ordinary text is unchanged."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from zpipe.redact import HIDDEN, redact, redact_override, redact_tree, remember_
 
 @pytest.fixture(autouse=True)
 def nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other tests plan runs with secrets in them, which this process then remembers."""
+    """Other tests register secrets in this process."""
     monkeypatch.setattr("zpipe.redact._known", set())
 
 
@@ -26,7 +26,7 @@ def nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
         "xoxb-1234567890-abc",
     ],
 )
-def test_access_tokens_are_known_by_their_form(secret: str) -> None:
+def test_access_token_is_hidden(secret: str) -> None:
     assert secret not in redact(f"logged in with {secret} at the hub")
 
 
@@ -40,7 +40,7 @@ def test_access_tokens_are_known_by_their_form(secret: str) -> None:
         ("client_secret = 'a b'", "client_secret = '*** b'"),
     ],
 )
-def test_values_are_hidden_behind_names_that_sound_like_secrets(text: str, shown: str) -> None:
+def test_value_with_secret_like_name_is_hidden(text: str, shown: str) -> None:
     assert redact(text) == shown
 
 
@@ -53,40 +53,40 @@ def test_values_are_hidden_behind_names_that_sound_like_secrets(text: str, shown
         "the tokenizer has no pad token, disk-usage of task-abcdefghijklmnopqrstuvwxyz",
     ],
 )
-def test_ordinary_text_stays(text: str) -> None:
+def test_ordinary_text_is_unchanged(text: str) -> None:
     assert redact(text) == text
 
 
-def test_remembered_values_are_hidden_wherever_they_occur() -> None:
+def test_remembered_secret_is_hidden_everywhere() -> None:
     remember_secrets({"MY_PASSWORD": "correct-horse", "SHORT_TOKEN": "abc", "PLAIN": "visible"})
     assert redact("horse: correct-horse, abc, visible") == f"horse: {HIDDEN}, abc, visible"
 
 
-def test_secrets_of_this_process_are_hidden_wherever_they_occur() -> None:
-    code = "from zpipe.redact import redact; print(redact('it said battery-staple and user'))"
+def test_secret_environment_variable_is_hidden_everywhere() -> None:
+    code = "from zpipe.redact import redact; print(redact('output battery-staple and user'))"
     environment = {**os.environ, "SOME_API_KEY": "battery-staple", "DB_URL": "postgres://user:pa55word@h/db"}
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
-    assert done.stdout == f"it said {HIDDEN} and user\n"
+    assert done.stdout == f"output {HIDDEN} and user\n"
 
 
 @pytest.mark.parametrize("name", ["MYSQL_PWD", "DB_PASS", "AZURE_STORAGE_KEY", "WANDB_KEY", "GITHUB_PAT"])
-def test_variables_that_hold_secrets_by_custom_are_known(name: str) -> None:
+def test_conventional_secret_variable_is_hidden(name: str) -> None:
     assert redact_override(f"launcher.env.{name}=correct-horse") == f"launcher.env.{name}={HIDDEN}"
 
 
 @pytest.mark.parametrize("override", ["model.tokenizer=bytes", "compile=torch", "data.path=/a/pass/key.txt"])
-def test_what_only_sounds_like_one_stays(override: str) -> None:
+def test_override_that_only_resembles_a_secret_is_unchanged(override: str) -> None:
     assert redact_override(override) == override
 
 
 @pytest.mark.parametrize("name", ["PWD", "OLDPWD", "PATH", "HOME", "PASS_THROUGH"])
-def test_folders_of_the_shell_are_no_secrets(name: str) -> None:
+def test_shell_folder_variables_are_not_secrets(name: str) -> None:
     assert secrets_among({name: "/home/me/work"}) == set()
 
 
-def test_trees_and_overrides() -> None:
+def test_secrets_are_hidden_in_trees_and_overrides() -> None:
     tree = {
         "overrides": ["launcher.env.HF_TOKEN=xyzzy12", "stage=2"],
         "env": {"A_SECRET": "q", "B": "c"},

@@ -1,4 +1,4 @@
-"""A sweep composes quickly and makes of every point what composing it alone makes."""
+"""A sweep composes every point exactly as if it were composed separately."""
 
 import json
 from itertools import product
@@ -36,7 +36,7 @@ SWEPT = (
 
 
 def outcome(composed: Composed, point: Point) -> str:
-    """The plan as bytes in the file, or the problems."""
+    """The plan as JSON text, or the problems."""
     try:
         plan = compile_plan(composed.experiment, point.folder, point.command, CPU, composed.provenance)
     except Refusal as refusal:
@@ -44,7 +44,7 @@ def outcome(composed: Composed, point: Point) -> str:
     return json.dumps(plan.model_dump(mode="json"))
 
 
-def of_the_sweep(overrides: list[str]) -> list[tuple[Point, str]]:
+def results_of_sweep(overrides: list[str]) -> list[tuple[Point, str]]:
     results = []
     with sweep_of(rewrite(overrides)) as sweep:
         for point in sweep.points:
@@ -55,7 +55,7 @@ def of_the_sweep(overrides: list[str]) -> list[tuple[Point, str]]:
     return results
 
 
-def alone(point: Point) -> str:
+def composed_separately(point: Point) -> str:
     try:
         return outcome(compose_once(list(point.overrides)), point)
     except Refusal as refusal:
@@ -64,12 +64,12 @@ def alone(point: Point) -> str:
 
 @given(st.lists(st.sampled_from(SWEPT), min_size=1, max_size=2, unique=True))
 @settings(max_examples=10, deadline=None)
-def test_every_point_is_what_composing_it_alone_gives(overrides: list[str]) -> None:
-    for point, result in of_the_sweep(overrides):
-        assert result == alone(point), point
+def test_every_point_equals_its_separate_composition(overrides: list[str]) -> None:
+    for point, result in results_of_sweep(overrides):
+        assert result == composed_separately(point), point
 
 
-def test_options_and_values_mixed_over_a_recipe_are_byte_for_byte_the_same() -> None:
+def test_grid_over_a_recipe_equals_separate_compositions() -> None:
     overrides = [
         "recipe=llama3_1b_zero2",
         "stage=1,2,3",
@@ -78,14 +78,14 @@ def test_options_and_values_mixed_over_a_recipe_are_byte_for_byte_the_same() -> 
         "train.learning_rate=1e-4,3e-4",
         "model.config.num_hidden_layers=2",
     ]
-    results = of_the_sweep(overrides)
+    results = results_of_sweep(overrides)
     assert len(results) == 24
     assert all(result.startswith("{") for _, result in results)
     for point, result in results:
-        assert result == alone(point)
+        assert result == composed_separately(point)
 
 
-def test_points_come_in_the_order_of_hydra() -> None:
+def test_points_are_in_hydras_order() -> None:
     with sweep_of(rewrite(["stage=1,3", "train.seed=range(1,3)", "train.max_steps=5"])) as sweep:
         commands = [point.command for point in sweep.points]
         numbers = [point.number for point in sweep.points]
@@ -94,7 +94,7 @@ def test_points_come_in_the_order_of_hydra() -> None:
     assert numbers == [0, 1, 2, 3]
 
 
-def test_a_point_does_not_leak_into_the_next() -> None:
+def test_points_do_not_affect_each_other() -> None:
     with sweep_of(rewrite(["model.config.hidden_size=64,128", "launcher.env.A=x,y"])) as sweep:
         first, *_, last = [sweep.compose(point) for point in sweep.points]
         again = sweep.compose(sweep.points[0])
@@ -103,13 +103,13 @@ def test_a_point_does_not_leak_into_the_next() -> None:
     assert last.experiment.launcher.env == {"A": "y"}
 
 
-def test_hydras_settings_reach_the_points(tmp_path: Path) -> None:
+def test_hydra_settings_apply_to_points(tmp_path: Path) -> None:
     with sweep_of([f"hydra.sweep.dir={tmp_path}", *rewrite(["stage=1,2"])]) as sweep:
         assert [point.folder for point in sweep.points] == [tmp_path / "0", tmp_path / "1"]
         assert sweep.points[0].command == ["stage=1"]
 
 
-def test_refused_points_are_told_from_those_that_can_run() -> None:
+def test_each_point_is_planned_or_refused() -> None:
     planned = plan_sweep(rewrite(["stage=2,3", "offload=cpu", "train.learning_rate=1e-4,-1"]))
     assert [each.plan is None for each in planned] == [True, True, False, True]
     keys = [[problem.key for problem in each.problems] for each in planned]
@@ -121,7 +121,7 @@ def test_refused_points_are_told_from_those_that_can_run() -> None:
     ["train.learning_rate=interval(1e-5,1e-3)", "hydra/sweeper=optuna"],
     ids=["interval", "optuna"],
 )
-def test_points_that_no_list_has_are_refused(override: str) -> None:
+def test_sweep_without_a_list_of_points_is_refused(override: str) -> None:
     with pytest.raises(Refusal) as refused:
         plan_sweep(rewrite([override]))
     (problem,) = refused.value.problems

@@ -1,4 +1,4 @@
-"""`zpipe import FILE... [OVERRIDES]`: what another tool's configuration is in zpipe's words."""
+"""`zpipe import FILE... [OVERRIDES]`: converts another tool's configuration to overrides or a recipe."""
 
 import argparse
 import sys
@@ -14,23 +14,24 @@ from zpipe.runfolder.atomic import write_text
 from zpipe.terminal.console import print_problems
 
 HINT = """
-Nothing was written. Mend the file, add an override that decides, or let --mend do what is proposed: it
-leaves out what DeepSpeed does not know, and gives a refused setting the value that its message proposes."""
+Nothing was written. Correct the file, add an override, or use --fix to apply what the messages propose: it
+leaves out keys that DeepSpeed does not know and gives each refused setting the proposed value."""
 
 
 def import_(arguments: list[str]) -> int:
-    """Prints overrides or writes a recipe; findings go to stderr. Raises Refusal for what cannot be read."""
+    """Prints overrides or writes a recipe; findings go to stderr. Raises Refusal for unreadable input."""
     parser = argparse.ArgumentParser(prog="zpipe import", description=__doc__)
     parser.add_argument("inputs", nargs="+", metavar="FILE|OVERRIDE", help="files, and overrides that win")
     parser.add_argument("--recipe", type=Path, metavar="FILE.yaml", help="write a recipe, print no overrides")
-    parser.add_argument("--mend", action="store_true", help="do what the messages propose, and say so")
+    parser.add_argument("--fix", action="store_true", help="apply the fixes that the messages propose")
+    parser.add_argument("--mend", action="store_true", dest="fix", help=argparse.SUPPRESS)  # its former name
     options = parser.parse_intermixed_args(arguments)
     files = [Path(text) for text in options.inputs if _is_file(text)]
-    given = [text for text in options.inputs if not _is_file(text)]
+    overrides = [text for text in options.inputs if not _is_file(text)]
     _check_request(files, options.recipe)
-    imported = import_files(files, given, options.mend)
-    _say("note", imported.notes)
-    if not _report(imported.findings, options.mend):
+    imported = import_files(files, overrides, options.fix)
+    _print("note", imported.notes)
+    if not _report(imported.findings, options.fix):
         return Exit.REFUSED
     _write(imported, files, options.recipe)
     return Exit.FINISHED
@@ -47,34 +48,35 @@ def _check_request(files: Sequence[Path], recipe: Path | None) -> None:
     if recipe is None:
         return
     if recipe.suffix != ".yaml":
-        raise Refusal([Problem("--recipe", str(recipe), "a recipe's file name ends in .yaml")])
+        raise Refusal([Problem("--recipe", str(recipe), "the file name of a recipe must end in .yaml")])
     if recipe.exists():
-        raise Refusal([Problem("--recipe", str(recipe), "is there already", "a new file")])
+        raise Refusal([Problem("--recipe", str(recipe), "already exists", "a new file")])
     if not recipe.absolute().parent.is_dir():
-        raise Refusal([Problem("--recipe", str(recipe), "its folder is not there", "a file in a folder")])
+        reason = "its folder does not exist"
+        raise Refusal([Problem("--recipe", str(recipe), reason, "a file in an existing folder")])
 
 
-def _report(findings: Sequence[Finding], mend: bool) -> bool:
-    """Prints the findings; whether nothing stands in the way of writing."""
-    open_ = [each.problem for each in findings if not (mend and each.mended)]
-    if not mend:
-        if open_:
-            print_problems(open_, _count(len(open_), "problem"))
+def _report(findings: Sequence[Finding], fix: bool) -> bool:
+    """Prints the findings. Returns whether the result can be written."""
+    unfixed = [each.problem for each in findings if not (fix and each.automatic_fix)]
+    if not fix:
+        if unfixed:
+            print_problems(unfixed, _count(len(unfixed), "problem"))
             print(HINT, file=sys.stderr)
-        return not open_
-    _say("mended problem", [_as_mended(each) for each in findings if each.mended])
-    if open_:
-        print_problems(open_, f"{_count(len(open_), 'problem')} that only you can decide, with an override")
-    return not open_
+        return not unfixed
+    _print("fixed problem", [_as_fixed(each) for each in findings if each.automatic_fix])
+    if unfixed:
+        print_problems(unfixed, f"{_count(len(unfixed), 'problem')} that need a decision: add an override")
+    return not unfixed
 
 
-def _as_mended(finding: Finding) -> Problem:
-    """What was proposed has been done: the message ends with it instead."""
+def _as_fixed(finding: Finding) -> Problem:
+    """The problem with the applied fix instead of a proposal."""
     problem = finding.problem
-    return Problem(problem.key, problem.value, f"{problem.reason}\n  mended:  {finding.mended}")
+    return Problem(problem.key, problem.value, f"{problem.reason}\n  fixed:   {finding.automatic_fix}")
 
 
-def _say(kind: str, problems: Sequence[Problem]) -> None:
+def _print(kind: str, problems: Sequence[Problem]) -> None:
     if problems:
         print_problems(problems, _count(len(problems), kind))
         print(file=sys.stderr)

@@ -1,1 +1,1 @@
-"""Experiment → Plan: the DeepSpeed JSON, TrainingArguments and the launch, from one source."""
+"""Compiles an Experiment into a Plan: DeepSpeed JSON, TrainingArguments and launch, from one source."""

@@ -1,4 +1,4 @@
-"""Experiment → Plan: gather facts, check every rule, compile."""
+"""Compiles an Experiment into a Plan: gathers facts, checks all rules, derives the JSON and the launch."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -42,7 +42,7 @@ def compile_plan(
 ) -> Plan:
     """The plan of one run. Raises Refusal with the problems of all rules together.
 
-    `provenance` says where the values of the experiment came from; those of the JSON are added here.
+    `provenance` holds the sources of the experiment's values; those of the JSON are added here.
     """
     facts = gather(experiment, hardware)
     refuse_if_any(checks.problems(experiment, facts))
@@ -63,13 +63,13 @@ def compile_plan(
         operators=operators_of(experiment, facts),
         swap_dir=swap_dir,
         unresolved=unresolved(config),
-        notices=[*checks.notices(experiment, facts), *_say_what_was_decided(facts)],
+        notices=[*checks.notices(experiment, facts), *_model_notices(facts)],
         expected_files=_expected_files(experiment, facts),
         provenance=provenance.model_copy(update={"ds_config": derivations(config, experiment)}),
     )
 
 
-def _say_what_was_decided(facts: Facts) -> list[Notice]:
+def _model_notices(facts: Facts) -> list[Notice]:
     if not facts.model.random_init:
         return []
     text = f"{facts.model.name} starts from random weights"
@@ -85,9 +85,9 @@ def _expected_files(experiment: Experiment, facts: Facts) -> list[str]:
 
 
 def _kept_checkpoints(experiment: Experiment, facts: Facts) -> list[int]:
-    """Every save_steps and the last (transformers/trainer_callback.py), as far as they are counted yet.
+    """Every save_steps and the last step (transformers/trainer_callback.py), if the number of steps is known.
 
-    Where the best is kept too, it takes the place of one that nobody knows yet: the last alone is certain.
+    If the best checkpoint is kept too, only the last one is certain: which step is the best is not known yet.
     """
     checkpoint, total = experiment.checkpoint, facts.total_steps
     if total is None or checkpoint.save_strategy != "steps":
@@ -103,7 +103,7 @@ def _versions() -> dict[str, str]:
 
 @cache
 def _installed() -> Mapping[str, str]:
-    """Looked up once a process: reading the packages' metadata takes longer than the rest of a plan."""
+    """Cached, because reading package metadata takes longer than the rest of a plan."""
     versions = {}
     for package in PACKAGES:
         try:

@@ -1,8 +1,8 @@
-"""Experiment → DeepSpeed JSON, block by block, in DeepSpeed's own names.
+"""Compiles the DeepSpeed JSON of an Experiment, block by block, in DeepSpeed's names.
 
-A key whose value is null is not written, so that DeepSpeed's default applies. Where transformers
-takes `auto` from the model or from TrainingArguments, the value is worked out here by the same
-formula (transformers/integrations/deepspeed.py); what cannot be known yet stays `auto`, with a reason.
+A key whose value is null is not written, so that DeepSpeed's default applies. Where transformers fills `auto`
+from the model or from TrainingArguments, the value is computed here by the same formula
+(transformers/integrations/deepspeed.py). A value that is not known yet stays `auto`, with a reason.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ CHECKPOINT_KEYS = ("tag_validation", "load_universal", "checkpoint_serialization
 
 
 def ds_config(experiment: Experiment, facts: Facts, swap_dir: str | None) -> Json:
-    """The whole JSON. `swap_dir` is this run's own folder of swap files, given under NVMe offload."""
+    """The complete JSON. `swap_dir` is the folder for this run's swap files, None without NVMe offload."""
     config: Json = {**_batch(experiment, facts), **_precision(experiment, facts)}
     config["zero_optimization"] = _zero(experiment, facts, swap_dir)
     config.update(optimizer_block(experiment, facts))
@@ -47,29 +47,29 @@ def ds_config(experiment: Experiment, facts: Facts, swap_dir: str | None) -> Jso
 def unresolved(config: Json) -> dict[str, str]:
     """The dotted keys that stayed `auto`, each with the reason."""
     reasons = {
-        "total_num_steps": "the steps are counted once the data is tokenised; train.max_steps fixes them",
-        "warmup_num_steps": "a share of the steps, which are counted once the data is tokenised",
+        "total_num_steps": "the steps are counted once the data is tokenized; train.max_steps sets them",
+        "warmup_num_steps": "a share of the steps, which are counted once the data is tokenized",
     }
     hidden = "the model's hidden size cannot be read before the model is downloaded"
     names = ((key, key.rpartition(".")[2]) for key, value in leaves(config) if value == "auto")
-    return {key: reasons.get(name, hidden) for key, name in names if name not in DEEPSPEEDS_OWN_AUTO}
+    return {key: reasons.get(name, hidden) for key, name in names if name not in AUTO_IN_DEEPSPEED}
 
 
-DEEPSPEEDS_OWN_AUTO = frozenset(
+AUTO_IN_DEEPSPEED = frozenset(
     {"select_strategy", "select_interval", "update_interval", "keep_in_fp32_modules"}
 )
-"""Keys to which DeepSpeed itself gives `auto` a meaning."""
+"""Keys for which DeepSpeed itself defines `auto`."""
 
 
 def given(block: Group, *leave_out: str) -> Json:
-    """What is set in a block, inner blocks included; nothing of those in which nothing is."""
+    """The keys of a block that are set, without empty inner blocks."""
     return without_empty(block.model_dump(exclude_none=True, exclude=set(leave_out)))
 
 
 def _batch(experiment: Experiment, facts: Facts) -> Json:
     micro = experiment.batch.per_device_train_batch_size
     return {
-        # TrainingArguments counts every process, also those that share their sequences under AutoTP.
+        # TrainingArguments counts every process, even those that share their sequences under AutoTP.
         "train_batch_size": micro * facts.accumulation * facts.world_size,
         "train_micro_batch_size_per_gpu": micro,
         "gradient_accumulation_steps": facts.accumulation,
@@ -100,7 +100,7 @@ def _zero(experiment: Experiment, facts: Facts, swap_dir: str | None) -> Json:
     block.update(_offload(experiment, swap_dir))
     resolve_for_swapping(block, experiment, facts)
     if stage.stage3_allgather_sequential and block.get("stage3_prefetch_bucket_size") == "auto":
-        block["stage3_prefetch_bucket_size"] = 1  # what DeepSpeed makes of it then
+        block["stage3_prefetch_bucket_size"] = 1  # as DeepSpeed sets it in this case
     for name, formula in HIDDEN_SIZE_FORMULAS.items():
         if block.get(name) == "auto" and facts.model.hidden_size is not None:
             block[name] = formula(facts.model.hidden_size)
@@ -109,7 +109,7 @@ def _zero(experiment: Experiment, facts: Facts, swap_dir: str | None) -> Json:
         if values := given(inner):
             block[name] = values
     if facts.data_parallel_size < facts.world_size:
-        block["stage3_gather_16bit_weights_on_model_save"] = True  # read for AutoTP's shards at every stage
+        block["stage3_gather_16bit_weights_on_model_save"] = True  # AutoTP reads it at every stage
     return block
 
 

@@ -1,4 +1,4 @@
-"""What should be seen at work once DeepSpeed's engine has started."""
+"""What must be running once DeepSpeed's engine has started."""
 
 from zpipe.facts.facts import Facts
 from zpipe.facts.implementation import optimizer_class
@@ -20,11 +20,11 @@ TRANSFORMERS_CLASSES = {
     "schedule_free_adamw": "AdamWScheduleFree",
     "stable_adamw": "StableAdamW",
 }
-"""Classes behind TrainingArguments.optim (transformers/trainer_optimizer.py)."""
+"""Optimizer classes by TrainingArguments.optim (transformers/trainer_optimizer.py)."""
 
 
 def expected_engine(experiment: Experiment, facts: Facts) -> Engine:
-    """Class names and the format of the parameters."""
+    """Class names of optimizer and scheduler, and the dtype of the parameters."""
     optim = experiment.optimizer.optim
     chosen = TRANSFORMERS_CLASSES[optim] if optim is not None else optimizer_class(experiment, facts)
     assert chosen is not None

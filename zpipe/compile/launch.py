@@ -1,4 +1,4 @@
-"""How the workers are started, and the environment that they get on top of the parent's."""
+"""The command that starts the workers, and the variables added to their environment."""
 
 import os
 import sys
@@ -27,11 +27,11 @@ def launch_of(experiment: Experiment, facts: Facts, run_dir: Path) -> Launch:
 def _environment(facts: Facts) -> dict[str, str]:
     """Only the variables that differ from the parent's."""
     environment = {
-        # ninja and the compiler's helpers are beside the interpreter, which need not be on the PATH.
+        # ninja and other build tools are next to the interpreter, which may not be on the PATH.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "PYTHONUNBUFFERED": "1",
         "TOKENIZERS_PARALLELISM": "false",
-        # torchrun sets 1 for several ranks, which starves CPU Adam and gloo.
+        # torchrun sets 1 if there are several ranks, which slows down CPU Adam and gloo.
         "OMP_NUM_THREADS": str(max(1, facts.hardware.cores // facts.nproc_per_node)),
     }
     if facts.device == "cpu":

@@ -1,4 +1,4 @@
-"""Which of DeepSpeed's operators a run loads, and builds on first use."""
+"""The DeepSpeed operators that a run loads and, on first use, builds."""
 
 from zpipe.facts.facts import Facts
 from zpipe.facts.implementation import uses_torch_adam
@@ -21,7 +21,7 @@ ON_THE_DEVICE = {
 
 
 def operators_of(experiment: Experiment, facts: Facts) -> list[str]:
-    """By the NAME of DeepSpeed's builders, in the order in which they are needed."""
+    """The NAME of each DeepSpeed builder, in the order in which the operators are needed."""
     offload, kind = experiment.offload, experiment.optimizer.type
     names = []
     if "nvme" in (offload.offload_optimizer.device, offload.offload_param.device):

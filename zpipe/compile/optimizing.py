@@ -1,4 +1,4 @@
-"""The optimizer and scheduler blocks of the JSON, whose values come from `train` for the most part."""
+"""The optimizer and scheduler blocks of the JSON. Most of their values come from `train`."""
 
 import math
 from typing import Any
@@ -13,10 +13,10 @@ Json = dict[str, Any]
 
 
 def optimizer_block(experiment: Experiment, facts: Facts) -> Json:
-    """`optimizer` and the two keys that say what ZeRO may do with it; empty for transformers' optimizers."""
+    """`optimizer`, if it is DeepSpeed's, and keys without which DeepSpeed or accelerate would not use it."""
     optimizer, train = experiment.optimizer, experiment.train
     if optimizer.type is None:
-        # accelerate would otherwise put DeepSpeed's CPU Adam in the place of the optimizer that was chosen.
+        # accelerate would otherwise replace the chosen optimizer with DeepSpeed's CPU Adam.
         offloaded = experiment.offload.offload_optimizer.device != "none"
         return {"zero_force_ds_cpu_optimizer": False} if offloaded else {}
     shared: Json = {
@@ -29,13 +29,13 @@ def optimizer_block(experiment: Experiment, facts: Facts) -> Json:
     if uses_torch_adam(experiment, facts):
         params["torch_adam"] = True
     if optimizer.type == "Adam":
-        params["adam_w_mode"] = False  # DeepSpeed's "Adam" decouples the decay unless told otherwise
+        params["adam_w_mode"] = False  # DeepSpeed's "Adam" decouples weight decay by default
     params.update(optimizer.params.model_dump(exclude_none=True))
     block: Json = {"type": optimizer.type, "params": params}
     if optimizer.legacy_fusion is not None:
         block["legacy_fusion"] = optimizer.legacy_fusion
-    needs_leave = optimizer.type in UNTESTED and experiment.stage.stage > 0
-    return {"optimizer": block, **({"zero_allow_untested_optimizer": True} if needs_leave else {})}
+    is_untested = optimizer.type in UNTESTED and experiment.stage.stage > 0
+    return {"optimizer": block, **({"zero_allow_untested_optimizer": True} if is_untested else {})}
 
 
 def scheduler_block(experiment: Experiment, facts: Facts) -> Json:
@@ -59,7 +59,7 @@ def scheduler_block(experiment: Experiment, facts: Facts) -> Json:
 
 
 def _warmup_steps(given: float, total_steps: int | None) -> int | str:
-    """By TrainingArguments.get_warmup_steps, and at least 1, which DeepSpeed's schedulers demand."""
+    """As TrainingArguments.get_warmup_steps, but at least 1, which DeepSpeed's schedulers require."""
     if given >= 1 or given == 0:
         return max(1, int(given))
     return "auto" if total_steps is None else max(1, math.ceil(given * total_steps))

@@ -1,4 +1,4 @@
-"""Fills in what swapping cannot work without, from the shapes of the model's parameters."""
+"""Sets the values that swapping requires, derived from the shapes of the model's parameters."""
 
 from typing import Any
 
@@ -16,10 +16,10 @@ LARGE = 1_000_000_000
 
 
 def resolve_for_swapping(zero: dict[str, Any], experiment: Experiment, facts: Facts) -> None:
-    """Completes the zero_optimization block in place; what the user gave was checked and stays.
+    """Completes the zero_optimization block in place. Values set by the user were checked and are kept.
 
-    A parameter holds a swap buffer for as long as it is live, so under nvme nothing is kept for reuse or
-    fetched ahead; and each parameter is updated alone, because larger sub-groups can be read misaligned.
+    A live parameter occupies a swap buffer, so under NVMe offload nothing is kept for reuse or prefetched.
+    Each parameter is its own sub-group, because larger sub-groups can be read misaligned.
     """
     optimizer, param = zero.get("offload_optimizer", {}), zero.get("offload_param", {})
     swaps_states, swaps_parameters = optimizer.get("device") == "nvme", param.get("device") == "nvme"
@@ -31,7 +31,7 @@ def resolve_for_swapping(zero: dict[str, Any], experiment: Experiment, facts: Fa
         _resolve(zero, "stage3_prefetch_bucket_size", 0)
         param.setdefault("buffer_count", least_buffer_count(experiment, facts))
         param.setdefault("buffer_size", least_buffer_size(facts))
-        param.setdefault("max_in_cpu", 0)  # DeepSpeed's default quietly keeps 1e9 elements in memory
+        param.setdefault("max_in_cpu", 0)  # DeepSpeed silently keeps 1e9 elements in memory by default
 
 
 def _resolve(zero: dict[str, Any], name: str, value: int) -> None:
@@ -40,7 +40,7 @@ def _resolve(zero: dict[str, Any], name: str, value: int) -> None:
 
 
 def bound_persistence(zero: dict[str, Any], experiment: Experiment, facts: Facts) -> None:
-    """Lowers a threshold from the hidden size to what may stay unpartitioned without being swapped."""
+    """Limits the persistence threshold, so that no parameter that stays unpartitioned is swapped."""
     threshold = zero.get("stage3_param_persistence_threshold")
     if zero.get("offload_param", {}).get("device") == "nvme" and isinstance(threshold, int):
         most = greatest_persistence_threshold(experiment, facts)

@@ -1,4 +1,4 @@
-"""Experiment → keyword arguments of transformers.TrainingArguments, from the same source as the JSON."""
+"""The keyword arguments of transformers.TrainingArguments, from the same source as the JSON."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ EMPTY_MEANS_DEFAULT = ("gradient_checkpointing", "gradient_checkpointing_kwargs"
 
 
 def training_arguments(experiment: Experiment, facts: Facts, run_dir: Path) -> dict[str, Any]:
-    """Everything but `deepspeed`, which the worker adds from the plan's JSON."""
+    """All arguments except `deepspeed`, which the worker adds from the plan's JSON."""
     arguments = experiment.train.model_dump(exclude_none=True)
     for name in EMPTY_MEANS_DEFAULT:
         if not arguments[name]:
@@ -31,7 +31,7 @@ def training_arguments(experiment: Experiment, facts: Facts, run_dir: Path) -> d
         logging_strategy="steps",
     )
     if facts.dtype in ("fp32", "tf32"):
-        # Left open, transformers would turn TF32 on wherever PyTorch compiles the model.
+        # If unset, transformers turns TF32 on when PyTorch compiles the model.
         arguments["tf32"] = facts.dtype == "tf32"
     arguments.update(_optimizer_and_scheduler(experiment))
     arguments.update(_checkpoint(experiment))

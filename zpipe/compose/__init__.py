@@ -1,1 +1,1 @@
-"""The one room that knows Hydra: overrides, config groups and recipes become an Experiment."""
+"""Composes overrides, config groups and recipes into an Experiment, through Hydra."""

@@ -86,7 +86,7 @@ def hydras_refusals() -> Iterator[None]:
 def provenance_of(recording: Recording) -> Provenance:
     """The sources of the values of a composition."""
     chains = Chains().with_layers(recording.layers).with_overrides(recording.values)
-    return Provenance(options=recording.choices(), experiment=chains.said())
+    return Provenance(options=recording.choices(), experiment=chains.overridden())
 
 
 def provenance_under_hydra(overrides: list[str]) -> Provenance:

@@ -1,4 +1,4 @@
-"""Which names there are: groups, options and keys, and the nearest ones to a misspelt name."""
+"""Known groups, options and keys, and suggestions for unknown ones."""
 
 from collections.abc import Iterable
 from functools import cache
@@ -6,7 +6,7 @@ from functools import cache
 from zpipe.problems import Problem, nearest, one_edit_apart
 from zpipe.resources import config_groups
 from zpipe.schema.experiment import defaults
-from zpipe.schema.json_names import homes
+from zpipe.schema.json_names import experiment_keys
 from zpipe.schema.removed import removed_key, removed_optimizer
 from zpipe.schema.training_arguments import DECIDED, NOT_OFFERED, OWNED
 from zpipe.trees import ancestors, leaves
@@ -35,12 +35,12 @@ OPEN_MAPPINGS = frozenset(
 
 @cache
 def known_keys() -> frozenset[str]:
-    """Every dotted key of the schema, inner blocks included."""
+    """Every dotted key of the schema, including blocks."""
     return frozenset(each for key, _ in leaves(defaults()) for each in (key, *ancestors(key)))
 
 
 def is_open_mapping(key: str) -> bool:
-    """Whether the key lies below a mapping with free names."""
+    """Whether the key is inside a mapping with free names."""
     return any(key.startswith(f"{mapping}.") for mapping in OPEN_MAPPINGS)
 
 
@@ -50,10 +50,10 @@ def check_option(group: str, option: str) -> Problem | None:
     if option in options:
         return None
     if option == "null":
-        return Problem(group, option, "a sweep cannot leave a group out", ", ".join(options))
-    gone = removed_optimizer(option) if group == "optimizer" else None
-    if gone is not None:
-        return Problem(group, option, gone.reason, ", ".join(options), gone.instead)
+        return Problem(group, option, "a sweep cannot omit a group", ", ".join(options))
+    removed = removed_optimizer(option) if group == "optimizer" else None
+    if removed is not None:
+        return Problem(group, option, removed.reason, ", ".join(options), removed.instead)
     near = nearest(option, options)
     fix = " or ".join(f"{group}={name}" for name in near)
     return Problem(group, option, "no such option", ", ".join(options), fix)
@@ -65,31 +65,30 @@ def check_key(key: str, value: str) -> Problem | None:
         return None
     return (
         _removed(key, value)
-        or _deepspeeds_name(key, value)
-        or _moved(key, value)
-        or _slip(key, value)
+        or _json_name(key, value)
+        or _train_argument(key, value)
+        or _one_error_away(key, value)
         or (_unknown(key, value) if "." in key else _unknown_top_level(key, value))
     )
 
 
 def _removed(key: str, value: str) -> Problem | None:
-    gone = removed_key(key)
-    return Problem(key, value, gone.reason, fix=gone.instead) if gone is not None else None
+    removed = removed_key(key)
+    return Problem(key, value, removed.reason, fix=removed.instead) if removed is not None else None
 
 
-def _deepspeeds_name(key: str, value: str) -> Problem | None:
-    """A key as it stands in DeepSpeed's JSON, with or without a group before it."""
+def _json_name(key: str, value: str) -> Problem | None:
+    """A key as DeepSpeed's JSON names it, with or without a group before it."""
     for name in (key, key.partition(".")[2]):
-        if name in homes():
-            home = homes()[name]
-            return Problem(
-                key, value, "this key of DeepSpeed's JSON has another name here", home, f"{home}={value}"
-            )
+        if name in experiment_keys():
+            right = experiment_keys()[name]
+            reason = "a key of DeepSpeed's JSON, which has another name in zpipe"
+            return Problem(key, value, reason, right, f"{right}={value}")
     return None
 
 
-def _slip(key: str, value: str) -> Problem | None:
-    """A key or group that one wrong character makes of a known one, wherever in it the character is."""
+def _one_error_away(key: str, value: str) -> Problem | None:
+    """A known key or group with one typing error."""
     groups = config_groups()
     near = sorted(name for name in {*known_keys(), *groups} if one_edit_apart(key, name))
     if not near:
@@ -120,9 +119,9 @@ def _unknown(key: str, value: str) -> Problem:
     if near:
         fix = " or ".join(f"{parent}.{sibling}={value}" for sibling in near)
         return Problem(key, value, "no such key", _few(siblings), fix)
-    free = nearest(parent, OPEN_MAPPINGS, most=1)
-    if free:
-        return Problem(key, value, "no such key", f"{free[0]}.NAME", f"{free[0]}.{name}={value}")
+    mappings = nearest(parent, OPEN_MAPPINGS, most=1)
+    if mappings:
+        return Problem(key, value, "no such key", f"{mappings[0]}.NAME", f"{mappings[0]}.{name}={value}")
     others = nearest(key, known_keys())
     allowed = _few(siblings) or ", ".join(config_groups())
     return _by_last_part(name, value) or Problem(
@@ -131,30 +130,32 @@ def _unknown(key: str, value: str) -> Problem:
 
 
 def _few(names: Iterable[str]) -> str:
-    """The names as a list that still fits a message."""
+    """The names as a list that fits in a message."""
     ordered = sorted(names)
     shown = ", ".join(ordered[:12])
     return shown if len(ordered) <= 12 else f"{shown}, … ({len(ordered)} keys: zpipe --cfg job shows all)"
 
 
 def _by_last_part(name: str, value: str) -> Problem | None:
-    homes = sorted(key for key in known_keys() if key.rpartition(".")[2] == name)
-    if not homes:
+    """A key that belongs to another group."""
+    keys = sorted(key for key in known_keys() if key.rpartition(".")[2] == name)
+    if not keys:
         return None
-    fix = " or ".join(f"{home}={value}" for home in homes)
-    return Problem(name, value, "this key has another home", ", ".join(homes), fix)
+    fix = " or ".join(f"{key}={value}" for key in keys)
+    return Problem(name, value, "this key is in another group", ", ".join(keys), fix)
 
 
-def _moved(key: str, value: str) -> Problem | None:
+def _train_argument(key: str, value: str) -> Problem | None:
+    """An argument of TrainingArguments that the group `train` does not have."""
     block, _, name = key.partition(".")
     if block != "train":
         return None
     if name in OWNED:
-        home = OWNED[name]
-        fix = home if "=" in home else f"{home}={value}"
-        return Problem(key, value, "another key decides this", home, fix)
+        owner = OWNED[name]
+        fix = owner if "=" in owner else f"{owner}={value}"
+        return Problem(key, value, "another key sets this", owner, fix)
     if name in DECIDED:
         return Problem(key, value, f"cannot be set: {DECIDED[name]}")
     if name in NOT_OFFERED:
-        return Problem(key, value, "this argument of TrainingArguments is not offered")
+        return Problem(key, value, "zpipe does not support this argument of TrainingArguments")
     return None

@@ -1,9 +1,8 @@
-"""What the user typed becomes what Hydra accepts.
+"""Rewrites overrides as typed into the form that Hydra accepts.
 
-Hydra 1.3 refuses whole numbers as options of a group (`stage=3`, `-m stage=2,3`), says little about
-misspelt names, and needs `+` for keys of open mappings. Each override is parsed with Hydra's own
-grammar, its names are held against the groups and the schema, and it is written back in the form
-that Hydra understands.
+Hydra 1.3 refuses whole numbers as options of a group (`stage=3`, `-m stage=2,3`), gives little help with
+misspelled names, and requires `+` for keys of open mappings. Each override is parsed with Hydra's own
+grammar, its names are checked against the groups and the schema, and it is written back in Hydra's form.
 """
 
 import os
@@ -31,7 +30,7 @@ from zpipe.problems import Problem, refuse_if_any
 from zpipe.resources import config_groups
 
 IMPLIED = {"model.name_or_path": ("model", "pretrained"), "data.path": ("data", "files")}
-"""Keys that make sense with one option of their group only, which is then chosen unasked."""
+"""Keys that make sense with only one option of their group, which they choose."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class _Rewritten:
 
 
 def rewrite(overrides: Iterable[str]) -> list[str]:
-    """The overrides in Hydra's form. Raises Refusal with every misspelt name and unreadable override."""
+    """The overrides in Hydra's form. Raises Refusal with every unknown name and unreadable override."""
     typed = list(overrides)
     results = [_rewrite_one(text) for text in typed]
     refuse_if_any(problem for result in results for problem in result.problems)
@@ -49,7 +48,7 @@ def rewrite(overrides: Iterable[str]) -> list[str]:
 
 
 def as_typed(override: str) -> str:
-    """A rewritten override as a user would type it, for the record."""
+    """A rewritten override as a user would type it."""
     key, equals, value = override.partition("=")
     plain = value[1:-1] if key in config_groups() and value[:1] == value[-1:] == "'" else value
     return f"{key.removeprefix('++')}{equals}{plain}"
@@ -64,15 +63,15 @@ def _implied_options(typed: list[str]) -> list[str]:
 
 def _rewrite_one(text: str) -> _Rewritten:
     if text.startswith(f"{RECIPE}=") and _looks_like_path(text.partition("=")[2]):
-        return _own_recipe(text.partition("=")[2])
+        return _user_recipe(text.partition("=")[2])
     try:
         override = OverridesParser.create().parse_override(text)
     except HydraException as error:
-        misspelt = _misspelt(text)
-        if misspelt is not None:
-            return _Rewritten(text, (misspelt,))
+        unknown = _unknown_key(text)
+        if unknown is not None:
+            return _Rewritten(text, (unknown,))
         reason = f"cannot be read: {str(error).splitlines()[0]}"
-        fix = "quote what the shell or Hydra would split, e.g. 'key=\"a, b\"'"
+        fix = "quote values with special characters for Hydra and for the shell, e.g. 'key=\"a, b\"'"
         return _Rewritten(text, (Problem(text, "", reason, "group=option or group.key=value", fix),))
     name = override.key_or_group
     if name.split(".")[0].split("/")[0] == "hydra" or override.is_delete():
@@ -82,8 +81,8 @@ def _rewrite_one(text: str) -> _Rewritten:
     return _value(text, override)
 
 
-def _misspelt(text: str) -> Problem | None:
-    """A problem if what makes an override unreadable is the name before its equals sign."""
+def _unknown_key(text: str) -> Problem | None:
+    """A problem if an unreadable override has an unknown name before its equals sign."""
     key, equals, value = text.partition("=")
     return check_key(key, value) if equals and key and key not in config_groups() else None
 
@@ -91,7 +90,7 @@ def _misspelt(text: str) -> Problem | None:
 def _group_choice(text: str, override: Override) -> _Rewritten:
     group, value = override.key_or_group, override.value()
     if value is None:
-        return _Rewritten(f"~{group}")  # Hydra takes no null for an option
+        return _Rewritten(f"~{group}")  # Hydra does not accept null as an option
     if isinstance(value, IntervalSweep):
         return _Rewritten(text)
     options = [_plain(option) for option in _elements(value, group)]
@@ -138,10 +137,10 @@ def _looks_like_path(value: str) -> bool:
     return value.endswith((".yaml", ".yml")) or "/" in value
 
 
-def _own_recipe(value: str) -> _Rewritten:
+def _user_recipe(value: str) -> _Rewritten:
     file = Path(value).expanduser().resolve()
     if not file.is_file() or file.suffix != ".yaml":
-        reason = "no such file" if not file.is_file() else "a recipe's file name ends in .yaml"
+        reason = "no such file" if not file.is_file() else "the file name of a recipe must end in .yaml"
         allowed = f"a path to a .yaml file, or one of {', '.join(config_groups()[RECIPE])}"
         return _Rewritten(value, (Problem(RECIPE, value, reason, allowed),))
     os.environ[RECIPE_FOLDER] = str(file.parent)

@@ -1,4 +1,4 @@
-"""A recipe's file, read and put into the form that Hydra takes."""
+"""Reads a recipe file into the form that Hydra accepts."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,13 +14,15 @@ RECIPE = "recipe"
 
 
 def read_recipe(file: Path) -> DictConfig:
-    """The recipe as Hydra takes it: numbers in its defaults are options too. Raises Refusal."""
+    """The recipe, with numbers in its defaults list as text. Raises Refusal."""
     config = _read(file)
     if not isinstance(config, DictConfig):
-        raise Refusal([Problem(RECIPE, str(file), "a recipe is a mapping of groups and keys")])
+        raise Refusal([Problem(RECIPE, str(file), "a recipe must be a mapping of groups and keys")])
     refuse_if_any(_problems(config, file))
     if "defaults" in config:
-        config.defaults = [_with_texts(entry) for entry in OmegaConf.to_container(config.defaults) or ()]
+        config.defaults = [
+            _with_text_options(entry) for entry in OmegaConf.to_container(config.defaults) or ()
+        ]
     return config
 
 
@@ -30,26 +32,28 @@ def _read(file: Path) -> DictConfig | ListConfig:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f", line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
-        raise Refusal([Problem(f"{file}{place}", "", f"no valid YAML: {error.problem}")]) from None
+        raise Refusal([Problem(f"{file}{place}", "", f"invalid YAML: {error.problem}")]) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise Refusal([Problem(RECIPE, str(file), f"no valid YAML: {error}")]) from None
+        raise Refusal([Problem(RECIPE, str(file), f"invalid YAML: {error}")]) from None
     except OSError as error:
         raise Refusal([Problem(RECIPE, str(file), f"cannot be read: {error.strerror}")]) from None
 
 
 def _problems(config: DictConfig, file: Path) -> Iterator[Problem]:
     if "_target_" in OmegaConf.to_yaml(config):
-        reason = "a recipe may not name Python objects (_target_)"
+        reason = "a recipe must not name Python objects (_target_)"
         fix = "choose among Hydra's plugins on the command line, e.g. hydra/launcher=joblib"
         yield Problem(RECIPE, str(file), reason, fix=fix)
     defaults = config.get("defaults") or []
     if not isinstance(defaults, list | ListConfig) or any(
         isinstance(entry, int | float) for entry in defaults
     ):
-        yield Problem("defaults", str(defaults), f"in {file}: a list of lines like {_line('stage', 3)}")
+        yield Problem(
+            "defaults", str(defaults), f"in {file}: must be a list of lines like {_line('stage', 3)}"
+        )
     for group, value in config.items():
         if group in config_groups() and not isinstance(value, DictConfig):
-            reason = f"in {file}: a recipe chooses options in its defaults: {_line(str(group), value)}"
+            reason = f"in {file}: a recipe chooses options in its defaults list: {_line(str(group), value)}"
             yield Problem(str(group), value, reason, ", ".join(config_groups()[str(group)]))
 
 
@@ -57,8 +61,8 @@ def _line(group: str, option: Any) -> str:
     return f'"- override /{group}: {option}"'
 
 
-def _with_texts(entry: Any) -> Any:
-    """Hydra refuses the numbers that options may look like: `override /stage: 3`."""
+def _with_text_options(entry: Any) -> Any:
+    """Hydra refuses numbers as options, as in `override /stage: 3`."""
     if not isinstance(entry, dict):
         return entry
     return {key: str(value) if isinstance(value, int | float) else value for key, value in entry.items()}

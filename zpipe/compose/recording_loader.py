@@ -1,7 +1,7 @@
-"""What Hydra merged, in its order: the files of the defaults list, then the value overrides.
+"""Records what Hydra merges, in order: the files of the defaults list, then the value overrides.
 
-The loader is Hydra's own and composes as ever; it only keeps what passes through it
-(hydra/_internal/config_loader_impl.py), so that every value can say where it came from.
+The loader composes exactly like Hydra's (hydra/_internal/config_loader_impl.py) and keeps each file and
+override, so that the source of every value is known.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,18 +22,18 @@ from zpipe.plan.provenance import DEFAULT, INDEX, Choice
 from zpipe.resources import CONF, RECIPES
 
 NO_EXPERIMENT = ("hydra", "recipe", "defaults")
-"""Top-level names that are none of the Experiment's."""
+"""Top-level names that do not belong to the Experiment."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One file, embedded where its package puts it; values as written, interpolations unresolved."""
+    """One file, nested according to its package. Values as written, with unresolved interpolations."""
 
     source: str
     config_path: str
     values: Mapping[str, Any]
     chooses: Mapping[str, str]
-    """Groups whose option this file's defaults list names."""
+    """By group, the options that the defaults list of this file names."""
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Recording:
     """Overrides that set values of the experiment, in order."""
 
     def choices(self) -> dict[str, Choice]:
-        """The option of each config group that a file was merged for."""
+        """The chosen option of each config group, for groups whose option has a file."""
         choices = {}
         for layer in self.layers:
             group, _, option = layer.config_path.rpartition("/")
@@ -57,14 +57,14 @@ class Recording:
         return choices
 
     def _chosen_by(self, group: str, option: str) -> str:
-        """An override before a recipe, a recipe before conf/config.yaml: the order in which Hydra asks."""
+        """Overrides take precedence over a recipe, and a recipe over conf/config.yaml, as in Hydra."""
         typed = [as_typed(each.input_line or "") for each in self.groups if each.key_or_group == group]
         naming = [layer.source for layer in self.layers if layer.chooses.get(group) == option]
         return (typed or naming or [INDEX])[-1]
 
 
 class RecordingLoader(ConfigLoaderImpl):
-    """Hydra's loader, with a recording of its last composition."""
+    """Hydra's loader. Keeps a recording of its last composition."""
 
     def __init__(self, search_path: ConfigSearchPath) -> None:
         super().__init__(search_path)
@@ -90,7 +90,7 @@ class RecordingLoader(ConfigLoaderImpl):
 
 
 def sets_a_value(override: Override, names_a_group: bool) -> bool:
-    """Hydra's own distinction (hydra/_internal/defaults_list.py, Overrides)."""
+    """Whether it sets a value rather than an option (hydra/_internal/defaults_list.py, Overrides)."""
     return isinstance(override.value(), dict) or not names_a_group
 
 
@@ -106,7 +106,7 @@ def _layer(path: str, result: ConfigResult) -> Layer:
 
 
 def _source(path: str, result: ConfigResult) -> str:
-    """conf/GROUP/OPTION.yaml and recipes/NAME.yaml for zpipe's own, the whole path for a user's."""
+    """conf/GROUP/OPTION.yaml or recipes/NAME.yaml for zpipe's own files, the full path for a user's file."""
     if path == "schema":
         return DEFAULT
     scheme, _, folder = (result.path or "").partition("://")

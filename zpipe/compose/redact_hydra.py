@@ -1,4 +1,4 @@
-"""Takes the secrets out of what Hydra itself writes: its record of a composition, and of a sweep."""
+"""Removes secrets from the YAML files that Hydra writes for a run and for a sweep."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from zpipe.runfolder.atomic import write_text
 
 
 def hide_secrets(folder: Path) -> None:
-    """Rewrites the YAML files of a folder that have secrets in them; the others stay as they are."""
+    """Rewrites the YAML files of a folder that contain secrets."""
     for file in folder.glob("*.yaml"):
         text = file.read_text()
         if redact(text) != text:

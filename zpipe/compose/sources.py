@@ -1,4 +1,4 @@
-"""Where Hydra finds zpipe's configuration: conf/, the recipes, and the schema as the base of it all."""
+"""Registers zpipe's configuration with Hydra: conf/, the recipes, and the schema as the base."""
 
 import os
 from pathlib import Path
@@ -16,11 +16,11 @@ from zpipe.resources import RECIPES
 from zpipe.schema.experiment import defaults
 
 RECIPE_FOLDER = "ZPIPE_RECIPE_FOLDER"
-"""Environment variable with the folder of a user's own recipe; it also reaches Hydra's launchers."""
+"""Environment variable with the folder of a user's own recipe, inherited by processes of Hydra launchers."""
 
 
 def register() -> None:
-    """Makes the recipes and the schema known to Hydra. Safe to call more than once."""
+    """Registers the recipes and the schema with Hydra. Can be called more than once."""
     plugins = Plugins.instance()
     plugins.register(RecipeSource)
     plugins.register(ZpipeSearchPath)
@@ -28,7 +28,7 @@ def register() -> None:
 
 
 class RecipeSource(ConfigSource):
-    """A folder of recipes, seen as the config group `recipe` in the global package."""
+    """A folder of recipes as the config group `recipe` in the global package."""
 
     @staticmethod
     def scheme() -> str:
@@ -67,7 +67,7 @@ class RecipeSource(ConfigSource):
 
 
 class ZpipeSearchPath(SearchPathPlugin):
-    """Adds the folders of recipes to Hydra's search path, a user's own first."""
+    """Adds the recipe folders to Hydra's search path, the user's own folder first."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         own = os.environ.get(RECIPE_FOLDER)

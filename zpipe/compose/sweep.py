@@ -1,8 +1,8 @@
-"""The points of a sweep, and a quick way to compose them all.
+"""Lists and composes the points of a sweep quickly.
 
-Hydra's basic sweeper says which points there are and in which order. Hydra composes once for each
-combination of options; the values that a point sets besides are applied by Hydra's own function to a
-copy of the blocks that they touch. A point with interpolations, which tie blocks together, is composed alone.
+Hydra's basic sweeper lists the points in order. Hydra composes once per combination of options. Values are
+then applied by Hydra's own function, to a copy of the blocks that they change. A point with interpolations is
+composed separately, because interpolations can refer to other blocks.
 """
 
 from collections.abc import Iterator, Sequence
@@ -42,7 +42,7 @@ BASIC = f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}"
 
 
 class Unlistable(Refusal):
-    """The sweeper alone knows the points."""
+    """The points cannot be listed in advance: the sweeper chooses them."""
 
 
 @dataclass(frozen=True)
@@ -51,21 +51,21 @@ class Point:
 
     number: int
     folder: Path
-    """Where a multirun would put it."""
+    """The run folder of this point in a multirun."""
     overrides: tuple[str, ...]
     """In Hydra's form and order."""
 
     @property
     def command(self) -> list[str]:
-        """The overrides as a user would type them, Hydra's own left out as in a run's record."""
+        """The overrides as a user would type them, without Hydra's own settings, as a run records them."""
         parsed = ((text, _parsed(text)) for text in self.overrides)
         return [as_typed(text) for text, override in parsed if not override.is_hydra_override()]
 
 
 class Composer:
-    """Composes runs that share options, each combination of options once.
+    """Composes runs that share options, each combination of options only once.
 
-    `bases` may be handed from one composer to the next as long as no file of the configuration changes.
+    `bases` can be passed from one composer to the next while no configuration file changes.
     """
 
     def __init__(self, loader: RecordingLoader, bases: "dict[tuple[str, ...], Base] | None" = None) -> None:
@@ -73,7 +73,7 @@ class Composer:
         self._bases = {} if bases is None else bases
 
     def compose(self, point: Point) -> Composed:
-        """What Hydra makes of this point alone. Raises Refusal."""
+        """The same result as composing the point on its own. Raises Refusal."""
         with hydras_refusals():
             experiment, provenance = self._compose(point)
         return Composed(experiment, point.folder, provenance)
@@ -89,7 +89,7 @@ class Composer:
                 choices.append(text)
         base = self._base(tuple(choices))
         if base.interpolates or any("${" in str(override.value()) for override in values):
-            return self._alone(point)
+            return self._compose_separately(point)
         return validated(base.blocks_with(values)), base.provenance_with(values)
 
     def _base(self, overrides: tuple[str, ...]) -> "Base":
@@ -98,7 +98,7 @@ class Composer:
             self._bases[overrides] = Base(blocks_of(config), self._loader.recording)
         return self._bases[overrides]
 
-    def _alone(self, point: Point) -> tuple[Experiment, Provenance]:
+    def _compose_separately(self, point: Point) -> tuple[Experiment, Provenance]:
         config = hydra_compose("config", list(point.overrides), return_hydra_config=True)
         with open_dict(config):
             config.hydra.job.id = config.hydra.job.num = point.number
@@ -107,7 +107,7 @@ class Composer:
 
 
 class Sweep(Composer):
-    """A sweep that is composed here and run nowhere."""
+    """A sweep to be composed, not run."""
 
     def __init__(self, loader: RecordingLoader, overrides: list[str]) -> None:
         """Raises Refusal if the points cannot be listed."""
@@ -123,7 +123,7 @@ def sweep_of(overrides: list[str]) -> Iterator[Sweep]:
 
 
 class Base:
-    """A composition of options alone, and what value overrides make of it."""
+    """A composition of options, to which value overrides can be applied."""
 
     def __init__(self, blocks: DictConfig, recording: Recording) -> None:
         unresolved = OmegaConf.to_container(blocks, resolve=False)
@@ -132,7 +132,7 @@ class Base:
         self._plain = {} if self.interpolates else plain(blocks)
         self._chains = Chains().with_layers(recording.layers)
         self._options = recording.choices()
-        self._made: dict[tuple[str, ...], Any] = {}
+        self._blocks_made: dict[tuple[str, ...], Any] = {}
 
     def blocks_with(self, values: Sequence[Override]) -> dict[str, Any]:
         by_block: dict[str, list[Override]] = {}
@@ -141,17 +141,17 @@ class Base:
         return {**self._plain, **{name: self._block(name, each) for name, each in by_block.items()}}
 
     def _block(self, name: str, values: Sequence[Override]) -> Any:
-        """The points of a grid share their blocks, so each is made once."""
-        made_from = tuple(override.input_line or "" for override in values)
-        if made_from not in self._made:
+        """Cached, because the points of a grid share most blocks."""
+        key = tuple(override.input_line or "" for override in values)
+        if key not in self._blocks_made:
             config = OmegaConf.masked_copy(self._blocks, name)
             OmegaConf.set_struct(config, True)
             ConfigLoaderImpl._apply_overrides_to_config(list(values), config)
-            self._made[made_from] = plain(config)[name]
-        return self._made[made_from]
+            self._blocks_made[key] = plain(config)[name]
+        return self._blocks_made[key]
 
     def provenance_with(self, values: Sequence[Override]) -> Provenance:
-        return Provenance(options=self._options, experiment=self._chains.with_overrides(values).said())
+        return Provenance(options=self._options, experiment=self._chains.with_overrides(values).overridden())
 
 
 def _points(loader: RecordingLoader, overrides: list[str]) -> Iterator[Point]:
@@ -175,7 +175,7 @@ def _points(loader: RecordingLoader, overrides: list[str]) -> Iterator[Point]:
 
 @cache
 def _parsed(text: str) -> Override:
-    """The points of a sweep share most of their overrides."""
+    """Cached, because the points of a sweep share most overrides."""
     return OverridesParser.create().parse_override(text)
 
 

@@ -1,4 +1,4 @@
-"""Composed values → typed Experiment, and what pydantic says of them in zpipe's words."""
+"""Validates composed values as an Experiment and translates pydantic's errors into problems."""
 
 import shlex
 from collections.abc import Iterator, Mapping
@@ -11,9 +11,12 @@ from zpipe.problems import Problem, Refusal, nearest
 from zpipe.schema.experiment import Experiment
 from zpipe.schema.removed import removed_optimizer
 
+NOT_VALID = "not a valid value"
+"""The reason of a Problem with a value of the wrong type or range."""
+
 
 def validated(values: Mapping[str, Any]) -> Experiment:
-    """Raises Refusal with every wrong value."""
+    """The typed experiment. Raises Refusal with every invalid value."""
     try:
         return Experiment.model_validate(values)
     except ValidationError as error:
@@ -30,7 +33,7 @@ def _problems(error: ValidationError, values: Mapping[str, Any]) -> Iterator[Pro
 
 
 def _is_key_part(part: str | int, values: Mapping[str, Any], loc: tuple[str | int, ...]) -> bool:
-    """pydantic ends the location of a union's error with the member's name, which is no key."""
+    """pydantic appends the name of the member type to the location of a union's error, which is not a key."""
     position = loc.index(part)
     block: Any = values
     for name in loc[:position]:
@@ -43,19 +46,19 @@ def _problem(key: str, details: list[Any]) -> Problem:
     if details[0]["type"] == "extra_forbidden":
         return _unknown(key, value)
     if details[0]["type"] == "model_type":
-        return Problem(key, value, "not a valid value", "a mapping of keys; leave it out for the defaults")
-    gone = removed_optimizer(value) if key == "optimizer.type" and isinstance(value, str) else None
-    if gone is not None:
-        return Problem(key, value, gone.reason, fix=gone.instead)
+        return Problem(key, value, NOT_VALID, "a mapping of keys; leave it out for the defaults")
+    removed = removed_optimizer(value) if key == "optimizer.type" and isinstance(value, str) else None
+    if removed is not None:
+        return Problem(key, value, removed.reason, fix=removed.instead)
     reasons = dict.fromkeys(detail["msg"].removeprefix("Value error, ") for detail in details)
     allowed = "; ".join(reasons).replace("Input should be ", "")
-    return Problem(key, value, "not a valid value", allowed, _fix(key, value, details))
+    return Problem(key, value, NOT_VALID, allowed, _fix(key, value, details))
 
 
 def _unknown(key: str, value: Any) -> Problem:
     if key in known_keys():
         block, _, name = key.rpartition(".")
-        reason = "no such key: YAML nests what overrides join with dots"
+        reason = "no such key: in YAML, keys are nested instead of joined with dots"
         return Problem(key, value, reason, f"{block}: {{{name}: {value}}}")
     near = nearest(key, known_keys())
     fix = " or ".join(f"{name}={value}" for name in near)
@@ -63,7 +66,7 @@ def _unknown(key: str, value: Any) -> Problem:
 
 
 def _fix(key: str, value: Any, details: list[Any]) -> str:
-    """An override with a value of the right kind, as far as pydantic says which."""
+    """An override with a valid value, if pydantic's errors show one."""
     for detail in details:
         example = _example(value, detail)
         if example is not None:

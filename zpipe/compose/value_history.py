@@ -1,4 +1,4 @@
-"""The values that each key was given in turn, by OmegaConf's rules of merging."""
+"""The history of values of each key, by OmegaConf's merge rules."""
 
 from collections.abc import Iterable
 from itertools import takewhile
@@ -14,18 +14,21 @@ Chain = tuple[Origin, ...]
 
 
 class Chains:
-    """For each dotted key what set it, oldest first. Copying is cheap: chains are values."""
+    """For each dotted key, its values and their sources, oldest first.
+
+    Copies are cheap, because each chain is immutable.
+    """
 
     def __init__(self, before: "Chains | None" = None) -> None:
         self.by_key: dict[str, Chain] = {} if before is None else dict(before.by_key)
         self._mappings: set[str] = set() if before is None else set(before._mappings)
-        """Every key that others are below."""
+        """Every key that contains other keys."""
 
     def with_layers(self, layers: Iterable[Layer]) -> "Chains":
         chains = Chains(self)
         for layer in layers:
             for key, value in leaves(layer.values):
-                chains._give(key, Origin(source=layer.source, value=value))
+                chains._add(key, Origin(source=layer.source, value=value))
         return chains
 
     def with_overrides(self, overrides: Iterable[Override]) -> "Chains":
@@ -38,14 +41,14 @@ class Chains:
             value = override.value()
             given = leaves(value, f"{key}.") if isinstance(value, dict) and value else [(key, value)]
             for leaf, part in given:
-                chains._give(leaf, Origin(source=source, value=part))
+                chains._add(leaf, Origin(source=source, value=part))
         return chains
 
-    def said(self) -> dict[str, list[Origin]]:
-        """The chains of the keys that something else than the schema has set."""
+    def overridden(self) -> dict[str, list[Origin]]:
+        """The chains of all keys that are not set by the schema alone."""
         return {key: list(chain) for key, chain in self.by_key.items() if chain[-1].source != DEFAULT}
 
-    def _give(self, key: str, origin: Origin) -> None:
+    def _add(self, key: str, origin: Origin) -> None:
         before = self.by_key.get(key)
         if before is not None:
             self.by_key[key] = (*before, origin)
@@ -57,7 +60,7 @@ class Chains:
         self.by_key[key] = (*self._replaced_above(key), origin)
 
     def _replaced_above(self, key: str) -> Chain:
-        """A plain value in whose place a mapping with this key comes; an empty mapping is no loss."""
+        """The plain value that a mapping around this key replaces; empty mappings are not recorded."""
         replaced: Chain = ()
         for above in takewhile(lambda each: each not in self._mappings, ancestors(key)):
             self._mappings.add(above)
@@ -72,7 +75,7 @@ class Chains:
             self.by_key[above] = (Origin(source=source, value={}),)
 
     def _forget(self, key: str) -> None:
-        """Drops the key with everything below it."""
-        gone = {other for other in (*self.by_key, *self._mappings) if f"{other}.".startswith(f"{key}.")}
-        self.by_key = {other: chain for other, chain in self.by_key.items() if other not in gone}
-        self._mappings -= gone
+        """Drops the key and everything below it."""
+        dropped = {other for other in (*self.by_key, *self._mappings) if f"{other}.".startswith(f"{key}.")}
+        self.by_key = {other: chain for other, chain in self.by_key.items() if other not in dropped}
+        self._mappings -= dropped

@@ -1,1 +1,1 @@
-"""Configurations of other tools become overrides."""
+"""Converts configurations of other tools into zpipe overrides."""

@@ -1,46 +1,49 @@
 """An accelerate configuration with distributed_type: DEEPSPEED.
 
-Upstream: accelerate/commands/config/config_args.py (ClusterConfig), accelerate/utils/dataclasses.py
-(DeepSpeedPlugin, which makes the JSON that `zero_json` makes here).
+Upstream: accelerate/commands/config/config_args.py (ClusterConfig) and accelerate/utils/dataclasses.py
+(DeepSpeedPlugin, which builds the same JSON as `zero_json`).
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from zpipe.converters.result import Found, brief
+from zpipe.converters.result import Draft, brief
 from zpipe.problems import Problem, nearest
 from zpipe.trees import set_at
 
-MARKS = frozenset({"distributed_type", "compute_environment", "deepspeed_config"})
-"""Keys by which such a file is recognised."""
+SIGNATURE_KEYS = frozenset({"distributed_type", "compute_environment", "deepspeed_config"})
+"""Keys that identify such a file."""
 
-LAUNCH = "the launcher decides it"
+BY_LAUNCHER = "the launcher decides it"
 LEFT_OUT: dict[str, str] = {
-    "compute_environment": LAUNCH,
-    "machine_rank": LAUNCH,
-    "main_process_ip": LAUNCH,
-    "main_process_port": LAUNCH,
-    "main_training_function": LAUNCH,
-    "rdzv_backend": LAUNCH,
-    "same_network": LAUNCH,
-    "enable_cpu_affinity": LAUNCH,
+    "compute_environment": BY_LAUNCHER,
+    "machine_rank": BY_LAUNCHER,
+    "main_process_ip": BY_LAUNCHER,
+    "main_process_port": BY_LAUNCHER,
+    "main_training_function": BY_LAUNCHER,
+    "rdzv_backend": BY_LAUNCHER,
+    "same_network": BY_LAUNCHER,
+    "enable_cpu_affinity": BY_LAUNCHER,
     "debug": "set TORCH_DISTRIBUTED_DEBUG through launcher.env",
     "gpu_ids": "CUDA_VISIBLE_DEVICES decides which GPUs are used",
 }
-ELSEWHERE: dict[str, str] = {
-    "fp8_config": "zpipe has no fp8",
+UNSUPPORTED: dict[str, str] = {
+    "fp8_config": "zpipe does not support fp8",
     "fsdp_config": "zpipe runs DeepSpeed ZeRO",
     "megatron_lm_config": "zpipe runs DeepSpeed ZeRO",
     "mpirun_config": "zpipe starts its workers through torchrun",
-    "parallelism_config": "zpipe compiles it",
+    "parallelism_config": "zpipe sets the parallel layout itself",
     **dict.fromkeys(
         ("tpu_name", "tpu_zone", "tpu_use_cluster", "tpu_use_sudo", "tpu_vm", "tpu_env", "downcast_bf16"),
         "for TPUs",
     ),
     **dict.fromkeys(("command_file", "commands"), "for TPU pods"),
 }
-CARRIED = ("distributed_type", "deepspeed_config", "num_processes", "num_machines", "mixed_precision")
-FURTHER = ("use_cpu", "dynamo_config", "dynamo_backend")
+CONVERTED = (
+    *("distributed_type", "deepspeed_config", "num_processes", "num_machines", "mixed_precision"),
+    *("use_cpu", "dynamo_config", "dynamo_backend"),
+)
+KNOWN_KEYS = frozenset({*LEFT_OUT, *UNSUPPORTED, *CONVERTED})
 
 PLUGIN: dict[str, str] = {
     "gradient_accumulation_steps": "gradient_accumulation_steps",
@@ -52,102 +55,102 @@ PLUGIN: dict[str, str] = {
     "offload_param_nvme_path": "zero_optimization.offload_param.nvme_path",
     "zero3_save_16bit_model": "zero_optimization.stage3_gather_16bit_weights_on_model_save",
 }
-"""Keys of deepspeed_config, and those of the JSON that accelerate makes of them."""
+"""Keys of deepspeed_config and the JSON keys that accelerate sets from them."""
 
 PLUGIN_LEFT_OUT: dict[str, str] = {
-    "zero3_init_flag": "transformers loads models partitioned at stage 3 in any case",
-    "deepspeed_multinode_launcher": LAUNCH,
-    "deepspeed_hostfile": LAUNCH,
-    "deepspeed_exclusion_filter": LAUNCH,
-    "deepspeed_inclusion_filter": LAUNCH,
+    "zero3_init_flag": "transformers always loads models partitioned at stage 3",
+    "deepspeed_multinode_launcher": BY_LAUNCHER,
+    "deepspeed_hostfile": BY_LAUNCHER,
+    "deepspeed_exclusion_filter": BY_LAUNCHER,
+    "deepspeed_inclusion_filter": BY_LAUNCHER,
 }
 
 
-def read_accelerate(config: Mapping[str, Any], found: Found) -> None:
-    """Everything but deepspeed_config, which `zero_json` and deepspeed_config_file are for."""
+def read_accelerate(config: Mapping[str, Any], draft: Draft) -> None:
+    """Reads everything except deepspeed_config."""
     kind = config.get("distributed_type")
     if kind != "DEEPSPEED":
         reason = "zpipe runs DeepSpeed, and this configuration does not"
-        found.refuse(Problem("distributed_type", kind, reason, "DEEPSPEED", "distributed_type: DEEPSPEED"))
+        draft.refuse(Problem("distributed_type", kind, reason, "DEEPSPEED", "distributed_type: DEEPSPEED"))
     for name, value in config.items():
         if name in LEFT_OUT and value not in (None, False, "all"):
-            found.note(name, value, f"left out: {LEFT_OUT[name]}")
-        elif name in ELSEWHERE and value not in (None, False, "no", {}, []):
-            found.refuse(Problem(name, brief(value), ELSEWHERE[name]), "left out")
-        elif name not in {*LEFT_OUT, *ELSEWHERE, *CARRIED, *FURTHER}:
-            _stranger(name, value, {*LEFT_OUT, *ELSEWHERE, *CARRIED, *FURTHER}, found)
-    _processes(config, found)
-    _compilation(config, found)
+            draft.note(name, value, f"left out: {LEFT_OUT[name]}")
+        elif name in UNSUPPORTED and value not in (None, False, "no", {}, []):
+            draft.refuse(Problem(name, brief(value), UNSUPPORTED[name]), "left out")
+        elif name not in KNOWN_KEYS:
+            _unknown_key(name, value, KNOWN_KEYS, draft)
+    _processes(config, draft)
+    _torch_compile(config, draft)
     precision = str(config.get("mixed_precision") or "no").lower()
     if precision in ("fp16", "bf16"):
-        found.formats[f"argument.{precision}"] = True
+        draft.pending[f"argument.{precision}"] = True
     elif precision not in ("no", "false"):
-        found.refuse(Problem("mixed_precision", precision, "zpipe has no such precision", "no, fp16, bf16"))
+        draft.refuse(Problem("mixed_precision", precision, "zpipe has no such precision", "no, fp16, bf16"))
 
 
-def block_of(config: Mapping[str, Any], name: str, found: Found) -> Mapping[str, Any]:
-    """An inner block; empty if it is not there, or is something else, which is then a problem."""
+def block_of(config: Mapping[str, Any], name: str, draft: Draft) -> Mapping[str, Any]:
+    """An inner block; empty if it is missing or, which is a problem, not a block."""
     block = config.get(name) or {}
     if isinstance(block, Mapping):
         return block
-    found.refuse(Problem(name, brief(block), "a block is expected"), "left out")
+    draft.refuse(Problem(name, brief(block), "a block is expected"), "left out")
     return {}
 
 
-def _processes(config: Mapping[str, Any], found: Found) -> None:
+def _processes(config: Mapping[str, Any], draft: Draft) -> None:
     machines, processes = config.get("num_machines", 1), config.get("num_processes")
     if machines != 1:
-        reason = "zpipe starts the workers of one machine"
-        found.refuse(Problem("num_machines", machines, reason, "1"), "left out, and num_processes with it")
+        reason = "zpipe starts workers on one machine only"
+        draft.refuse(Problem("num_machines", machines, reason, "1"), "left out, together with num_processes")
     elif isinstance(processes, int) and processes > 0:
-        found.put("launcher.nproc_per_node", processes, "num_processes")
+        draft.put("launcher.nproc_per_node", processes, "num_processes")
     if config.get("use_cpu"):
-        found.put("launcher.device", "cpu", "use_cpu")
+        draft.put("launcher.device", "cpu", "use_cpu")
 
 
-def _compilation(config: Mapping[str, Any], found: Found) -> None:
-    dynamo = block_of(config, "dynamo_config", found)
+def _torch_compile(config: Mapping[str, Any], draft: Draft) -> None:
+    dynamo = block_of(config, "dynamo_config", draft)
     backend = str(dynamo.get("dynamo_backend", config.get("dynamo_backend", "NO"))).lower()
     if backend in ("no", "false"):
         return
-    found.put("train.torch_compile", True, "dynamo_backend")
-    found.put("train.torch_compile_backend", backend, "dynamo_backend")
+    draft.put("train.torch_compile", True, "dynamo_backend")
+    draft.put("train.torch_compile_backend", backend, "dynamo_backend")
     for name, value in dynamo.items():
         if name == "dynamo_mode":
-            found.put("train.torch_compile_mode", value, "dynamo_config.dynamo_mode")
+            draft.put("train.torch_compile_mode", value, "dynamo_config.dynamo_mode")
         elif name != "dynamo_backend" and value:
-            problem = Problem(f"dynamo_config.{name}", value, "transformers' Trainer does not offer it")
-            found.refuse(problem, "left out")
+            problem = Problem(f"dynamo_config.{name}", value, "transformers' Trainer does not support it")
+            draft.refuse(problem, "left out")
 
 
-def zero_json(plugin: Mapping[str, Any], found: Found) -> dict[str, Any]:
-    """The JSON that accelerate makes of deepspeed_config when it names no file."""
+def zero_json(plugin: Mapping[str, Any], draft: Draft) -> dict[str, Any]:
+    """The JSON that accelerate builds from a deepspeed_config without deepspeed_config_file."""
     config: dict[str, Any] = {
         "gradient_accumulation_steps": "auto",
         "gradient_clipping": "auto",
         "zero_optimization": {"stage": 2},
     }
     for name, value in plugin.items():
-        if name in PLUGIN:
-            if value is not None and not (value == "none" and name.endswith("path")):
-                set_at(config, PLUGIN[name], value)
-        else:
-            plugin_stranger(name, value, found)
+        if name not in PLUGIN:
+            other_plugin_key(name, value, draft)
+        elif value is not None and not (value == "none" and name.endswith("path")):
+            set_at(config, PLUGIN[name], value)
     return config
 
 
-def plugin_stranger(name: str, value: Any, found: Found) -> None:
-    """A key of deepspeed_config that does not become one of the JSON."""
+def other_plugin_key(name: str, value: Any, draft: Draft) -> None:
+    """Reads a key of deepspeed_config that has no counterpart in the JSON."""
     key = f"deepspeed_config.{name}"
     if name in PLUGIN_LEFT_OUT:
-        found.note(key, value, f"left out: {PLUGIN_LEFT_OUT[name]}")
+        draft.note(key, value, f"left out: {PLUGIN_LEFT_OUT[name]}")
     elif name in ("deepspeed_moe_layer_cls_names", "transformer_moe_cls_names"):
         names = [part.strip() for part in str(value).split(",")]
-        found.put("stage.leaf_module.classes", names, key)
+        draft.put("stage.leaf_module.classes", names, key)
     else:
-        _stranger(key, value, {f"deepspeed_config.{each}" for each in {*PLUGIN, *PLUGIN_LEFT_OUT}}, found)
+        known = frozenset(f"deepspeed_config.{each}" for each in (*PLUGIN, *PLUGIN_LEFT_OUT))
+        _unknown_key(key, value, known, draft)
 
 
-def _stranger(key: str, value: Any, known: set[str], found: Found) -> None:
-    reason = "accelerate has no such key, and refuses it"
-    found.refuse(Problem(key, brief(value), reason, fix=" or ".join(nearest(key, known))), "left out")
+def _unknown_key(key: str, value: Any, known: frozenset[str], draft: Draft) -> None:
+    reason = "unknown key, which accelerate refuses"
+    draft.refuse(Problem(key, brief(value), reason, fix=" or ".join(nearest(key, known))), "left out")

@@ -1,9 +1,9 @@
-"""TrainingArguments, as a flat mapping of their names."""
+"""TrainingArguments as a flat mapping of argument names."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from zpipe.converters.result import Found, brief
+from zpipe.converters.result import Draft, brief
 from zpipe.problems import Problem, nearest
 from zpipe.schema.train import Train
 from zpipe.schema.training_arguments import DECIDED, NOT_OFFERED, OWNED
@@ -16,7 +16,7 @@ DEFAULTS: dict[str, Any] = {
     "warmup_steps": 0,
     "lr_scheduler_type": "linear",
 }
-"""transformers' defaults that decide the result, and that zpipe or its models set otherwise."""
+"""transformers' defaults that affect the result and differ from those of zpipe or its model options."""
 
 OLD_NAMES = {
     "warmup_ratio": "warmup_steps",
@@ -25,68 +25,73 @@ OLD_NAMES = {
     "per_gpu_train_batch_size": "per_device_train_batch_size",
     "per_gpu_eval_batch_size": "per_device_eval_batch_size",
 }
-"""Names of earlier releases whose meaning the new one has; warmup_steps below 1 is a ratio."""
+"""Names in earlier releases and their current names. warmup_steps below 1 is a ratio."""
 
 CONSEQUENTIAL = frozenset(
     {"fsdp", "parallelism_config", "auto_find_batch_size", "resume_from_checkpoint", "debug"}
 )
-"""Arguments that change what a run is, and that zpipe does not carry over."""
+"""Arguments that change the run fundamentally and that zpipe cannot convert."""
 
-CHOICES = {"optim": "optimizer", "lr_scheduler_type": "scheduler"}
-FLAGS = ("fp16", "bf16", "tf32")
+OPTION_ARGUMENTS = ("optim", "lr_scheduler_type")
+PRECISION_FLAGS = ("fp16", "bf16", "tf32")
 STRATEGIES = ("eval_strategy", "save_strategy")
 
 
 def known_arguments() -> frozenset[str]:
-    """Every name of TrainingArguments."""
+    """All names of TrainingArguments."""
     return frozenset({*Train.model_fields, *OWNED, *DECIDED, *NOT_OFFERED})
 
 
-def read_arguments(arguments: Mapping[str, Any], found: Found) -> None:
-    """Puts every argument where it belongs, or says why not; `deepspeed` is the caller's."""
-    found.arguments_seen = True
-    for name, value in {**DEFAULTS, **_modern(arguments, found)}.items():
+def read_arguments(arguments: Mapping[str, Any], draft: Draft) -> None:
+    """Converts or reports every argument except `deepspeed`, which the caller reads."""
+    draft.has_arguments = True
+    for name, value in {**DEFAULTS, **_with_current_names(arguments, draft)}.items():
         if name != "deepspeed" and value is not None:
-            _argument(name, value, found)
+            _argument(name, value, draft)
 
 
-def _modern(arguments: Mapping[str, Any], found: Found) -> dict[str, Any]:
-    """The same under today's names; where both are there, the old one says nothing."""
-    modern = dict(arguments)
+def _with_current_names(arguments: Mapping[str, Any], draft: Draft) -> dict[str, Any]:
+    """The arguments without old names. If both names are set, the current one takes precedence."""
+    renamed = dict(arguments)
     for old, new in OLD_NAMES.items():
-        if not modern.get(old):
-            modern.pop(old, None)
+        if not renamed.get(old):
+            renamed.pop(old, None)
         elif not arguments.get(new):
-            modern[new] = modern.pop(old)
-            found.note(old, modern[new], f"an old name: carried over as {new}")
-    return modern
+            renamed[new] = renamed.pop(old)
+            draft.note(old, renamed[new], f"old name: converted as {new}")
+    return renamed
 
 
-def _argument(name: str, value: Any, found: Found) -> None:
+def _argument(name: str, value: Any, draft: Draft) -> None:
     if name in STRATEGIES and value is False:
         value = "no"  # YAML 1.1 reads a bare no as false
-    if name in FLAGS:
-        found.formats[f"argument.{name}"] = bool(value)
-    elif name in CHOICES:
-        found.formats[f"argument.{name}"] = value
+    if name in PRECISION_FLAGS:
+        draft.pending[f"argument.{name}"] = bool(value)
+    elif name in OPTION_ARGUMENTS:
+        draft.pending[f"argument.{name}"] = value
     elif name == "use_cpu":
         if value:
-            found.put("launcher.device", "cpu", name)
+            draft.put("launcher.device", "cpu", name)
     elif name == "output_dir":
         reason = "left out: each run has its own folder"
-        found.note(name, value, reason, f"hydra.run.dir={value} for a single run")
+        draft.note(name, value, reason, f"hydra.run.dir={value} for a single run")
     elif name in Train.model_fields:
-        found.put(f"train.{name}", value, name)
+        draft.put(f"train.{name}", value, name)
     elif name in OWNED:
-        found.put(OWNED[name], value, name)
-    elif name in CONSEQUENTIAL and value:
-        found.refuse(Problem(name, brief(value), DECIDED[name]), "left out")
-    elif name in DECIDED:
-        found.note(name, value, f"left out: {DECIDED[name]}")
-    elif name in NOT_OFFERED:
-        problem = Problem(name, brief(value), "zpipe does not offer this argument of TrainingArguments")
-        found.refuse(problem, "left out")
+        draft.put(OWNED[name], value, name)
     else:
-        near = nearest(name, known_arguments())
-        problem = Problem(name, brief(value), "no argument of TrainingArguments", fix=" or ".join(near))
-        found.refuse(problem, "left out")
+        _not_converted(name, value, draft)
+
+
+def _not_converted(name: str, value: Any, draft: Draft) -> None:
+    if name in CONSEQUENTIAL and value:
+        draft.refuse(Problem(name, brief(value), DECIDED[name]), "left out")
+    elif name in DECIDED:
+        draft.note(name, value, f"left out: {DECIDED[name]}")
+    elif name in NOT_OFFERED:
+        problem = Problem(name, brief(value), "zpipe does not support this argument of TrainingArguments")
+        draft.refuse(problem, "left out")
+    else:
+        near = " or ".join(nearest(name, known_arguments()))
+        problem = Problem(name, brief(value), "not an argument of TrainingArguments", fix=near)
+        draft.refuse(problem, "left out")

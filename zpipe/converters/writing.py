@@ -1,4 +1,4 @@
-"""Options and values → one command line, or a recipe."""
+"""Writes options and values as a command line or a recipe."""
 
 import re
 import shlex
@@ -15,7 +15,7 @@ _WORDS = {"null", "true", "false", "nan", "inf", "none"}
 
 
 def overrides_of(options: Mapping[str, str], values: Mapping[str, Any]) -> list[str]:
-    """The same as overrides, options first; mappings key by key, as Hydra merges them."""
+    """Overrides, options first. Mappings become one override per key, because Hydra merges mappings."""
     chosen = [f"{group}={option}" for group, option in options.items()]
     return chosen + [f"{key}={literal(value)}" for key, value in leaves(values) if value != {}]
 
@@ -42,7 +42,7 @@ def literal(value: Any) -> str:
 
 
 def _without_interpolation(value: Any) -> Any:
-    """A dollar sign with braces is text here, not a reference to another key."""
+    """Escapes `${`, which OmegaConf would read as a reference to another key."""
     if isinstance(value, str):
         return value.replace("${", "\\${")
     if isinstance(value, list):
@@ -53,14 +53,14 @@ def _without_interpolation(value: Any) -> Any:
 
 
 def command_line(overrides: Iterable[str]) -> str:
-    """One line for a shell."""
+    """One line, quoted for a shell."""
     return shlex.join(overrides)
 
 
 def recipe_of(
     file: Path, origin: Iterable[str], options: Mapping[str, str], values: Mapping[str, Any]
 ) -> str:
-    """The text of a recipe; its first comment is its command."""
+    """The text of a recipe. Its first comment is the command that runs it."""
     lines = [f"# python -m zpipe recipe={file}", f"# Imported from {', '.join(origin)}.", "defaults:"]
     lines += [f"  - override /{group}: {_option(option)}" for group, option in options.items()]
     tree = unflatten({key: _without_interpolation(value) for key, value in values.items()})

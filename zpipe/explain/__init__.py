@@ -1,1 +1,1 @@
-"""Views of plans for people: why a value is what it is, and what differs between two plans."""
+"""Readable views of plans: why a value is what it is, and what differs between two plans."""

@@ -1,4 +1,4 @@
-"""What differs between two plans, and who set it on either side: `zpipe diff RUN_A RUN_B`."""
+"""Differences between two plans, with the source of each value: `zpipe diff RUN_A RUN_B`."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class Side:
 
     value: Any
     source: str = ""
-    """Who set it; empty where nothing in a plan says so."""
+    """What set the value; empty if the plan does not record it."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Difference:
 
 
 def differences(a: Plan, b: Plan) -> list[Difference]:
-    """Every difference, section by section. Paths inside the run folders count as equal."""
+    """All differences, section by section. Paths inside the two run folders count as equal."""
     sides = _sections(a), _sections(b)
     return [
         difference for name in sides[0] for difference in _section(name, a, b, sides[0][name], sides[1][name])
@@ -64,13 +64,13 @@ def _sections(plan: Plan) -> dict[str, dict[str, Any]]:
         "versions": plan.versions,
     }
     return {
-        name: {key: _anywhere(value, plan) for key, value in values.items()}
+        name: {key: _without_run_folder(value, plan) for key, value in values.items()}
         for name, values in sections.items()
     }
 
 
-def _anywhere(value: Any, plan: Plan) -> Any:
-    """The value as it would be in any run folder."""
+def _without_run_folder(value: Any, plan: Plan) -> Any:
+    """The value with placeholders for the run folder and the swap folder."""
     if not isinstance(value, str):
         return value
     if plan.swap_dir is not None:

@@ -1,11 +1,11 @@
-"""Why a plan's values are what they are, for people: `zpipe plan --explain [KEY]`."""
+"""Explains the values of a plan: `zpipe plan --explain [KEY]`."""
 
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from zpipe.compile.derivations import home_of
+from zpipe.compile.derivations import experiment_key
 from zpipe.plan.plan import Plan
 from zpipe.plan.provenance import DEFAULT, Origin, chosen_by
 from zpipe.problems import Problem, Refusal, nearest
@@ -22,22 +22,22 @@ class Explanation:
     key: str
     value: Any
     source: str
-    """Who set it: a file, an override, `default` for the schema, or the rule by which it follows."""
+    """What set it: a file, an override, `default` for the schema, or the rule that derives it."""
     why: str = ""
-    """What brought the file in, where that is no default."""
+    """The override or file that chose the option, unless it is the default option."""
     replaced: list[str] = field(default_factory=list)
-    """Earlier values with their sources, the last one first."""
+    """Earlier values with their sources, latest first."""
     follows: list[str] = field(default_factory=list)
-    """Of a key of the JSON: the keys of the Experiment that it follows from."""
+    """For a key of the JSON, the keys of the Experiment that it is derived from."""
     serves: list[str] = field(default_factory=list)
-    """Keys of the JSON that follow from this one."""
+    """Keys of the JSON that are derived from this one."""
     note: str = ""
 
 
 def explain(plan: Plan, key: str = "") -> list[Explanation]:
-    """What is at the key or below it; without a key, all that something else than the schema decided.
+    """Explains the key and all keys below it; without a key, everything that is not a schema default.
 
-    Raises Refusal with the nearest keys if there is none.
+    Raises Refusal with similar keys if there is no such key.
     """
     of_experiment = [name for name, _ in leaves(plan.experiment.model_dump())]
     of_json = list(plan.provenance.ds_config)
@@ -52,18 +52,18 @@ def explain(plan: Plan, key: str = "") -> list[Explanation]:
 
 
 def rows(explanations: Iterable[Explanation]) -> Rows:
-    """One row a key, for `COLUMNS`."""
+    """One row per key, with `COLUMNS`."""
     return [(each.key, shown(each.value), each.source, ", ".join(each.replaced)) for each in explanations]
 
 
 def page(explanation: Explanation) -> str:
-    """Everything about one key."""
+    """The full explanation of one key as text."""
     source = ", ".join(filter(None, [explanation.source, explanation.why]))
     lines = [f"{explanation.key} = {shown(explanation.value)}", f"  from          {source}"]
     for title, texts in (
-        ("follows from", explanation.follows),
+        ("derived from", explanation.follows),
         ("in place of", explanation.replaced),
-        ("serves", explanation.serves),
+        ("sets", explanation.serves),
         ("note", filter(None, [explanation.note])),
     ):
         lines += [f"  {title:<13} {text}" for text in texts]
@@ -71,12 +71,12 @@ def page(explanation: Explanation) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as JSON has it, strings bare."""
+    """A value as JSON, with strings unquoted."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def source_in(plan: Plan, key: str) -> str:
-    """Who set a key of the Experiment or of the JSON: a file, an override, the schema or a rule."""
+    """What set a key of the Experiment or of the JSON: a file, an override, the schema or a rule."""
     derivation = plan.provenance.ds_config.get(key)
     if derivation is None or derivation.rule is None:
         return _chain(plan, key if derivation is None else derivation.keys[0])[-1].source
@@ -102,42 +102,42 @@ def _of_json(plan: Plan, keys: Iterable[str]) -> Iterator[Explanation]:
         derivation = plan.provenance.ds_config[key]
         note = f"stays auto: {plan.unresolved[key]}" if key in plan.unresolved else ""
         if derivation.rule is None:
-            (home,) = derivation.keys
-            yield _taken_from(plan, home, key, values[key], note)
+            (source,) = derivation.keys
+            yield _copied(plan, source, key, values[key], note)
         else:
             follows = [_with_source(plan, name) for name in derivation.keys]
             yield Explanation(key=key, value=values[key], source=derivation.rule, follows=follows, note=note)
 
 
-def _taken_from(plan: Plan, home: str, key: str, value: Any, note: str) -> Explanation:
-    *earlier, last = _chain(plan, home)
+def _copied(plan: Plan, source: str, key: str, value: Any, note: str) -> Explanation:
+    *earlier, last = _chain(plan, source)
     return Explanation(
         key=key,
         value=value,
         source=last.source,
         why=_why(plan, last),
         replaced=_replaced(earlier),
-        follows=[home],
+        follows=[source],
         note=note,
     )
 
 
 def _not_written(plan: Plan, key: str, known: list[str]) -> Explanation:
-    """For a key that DeepSpeed has and this JSON has not. Raises Refusal for one that nobody has."""
-    home = home_of(key)
-    if home is None or "." not in home:
-        near = _with_it_in_their_name(key, known) or nearest(key, known)
+    """A DeepSpeed key that is not in the JSON of this plan. Raises Refusal for an unknown key."""
+    source = experiment_key(key)
+    if source is None or "." not in source:
+        near = _containing(key, known) or nearest(key, known)
         fix = " or ".join(f"--explain {name}" for name in near)
         raise Refusal(
             [Problem("explain", key, "neither the experiment nor the JSON has such a key", fix=fix)]
         )
-    note = f"not in the JSON of this plan; {home} sets it"
-    return _taken_from(plan, home, key, value_at(plan.experiment, home), note)
+    note = f"not in the JSON of this plan; {source} sets it"
+    return _copied(plan, source, key, value_at(plan.experiment, source), note)
 
 
-def _with_it_in_their_name(key: str, known: Iterable[str]) -> list[str]:
-    alike = sorted((name for name in known if key in name.rpartition(".")[2]), key=len)
-    return alike[:3]
+def _containing(key: str, known: Iterable[str]) -> list[str]:
+    matches = sorted((name for name in known if key in name.rpartition(".")[2]), key=len)
+    return matches[:3]
 
 
 def _at_or_below(key: str, known: Iterable[str]) -> list[str]:

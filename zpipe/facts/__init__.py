@@ -1,1 +1,1 @@
-"""What is known before the compilation: the machine, the model, and what follows from both."""
+"""Facts that are known before compilation: the machine, the model, and values derived from both."""

@@ -1,4 +1,4 @@
-"""The few things about machine and model that the whole compilation depends on, decided once."""
+"""Facts about machine and model that the whole compilation depends on, gathered once."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,7 +10,7 @@ from zpipe.schema.batch import Batch
 from zpipe.schema.experiment import Experiment
 
 BF16_CAPABILITY = (8, 0)
-"""NVIDIA Ampere, the first with bf16 and TF32."""
+"""NVIDIA Ampere, the first architecture with bf16 and TF32."""
 
 
 @dataclass(frozen=True)
@@ -20,15 +20,15 @@ class Facts:
     nproc_per_node: int
     world_size: int
     data_parallel_size: int
-    """Processes that work on different sequences: all of them, unless tensor parallelism groups them."""
+    """Processes that work on different sequences: the world size divided by the tensor-parallel size."""
     accumulation: int
-    """Micro-batches between two optimizer steps, as given or as train_batch_size asks for."""
+    """Micro-batches per optimizer step, as set or derived from train_batch_size."""
     dtype: Literal["fp32", "tf32", "fp16", "bf16"]
     total_steps: int | None
-    """Optimizer steps; null while only the number of epochs is known."""
+    """Optimizer steps; None if only the number of epochs is known."""
     model: ModelFacts
     parameter_numels: tuple[int, ...] | None
-    """Elements of each parameter tensor; null if the model cannot be looked into yet."""
+    """Elements of each parameter tensor; None if the model cannot be inspected yet."""
 
     @property
     def parameter_dtype(self) -> Literal["fp32", "fp16", "bf16"]:
@@ -37,7 +37,7 @@ class Facts:
 
 
 def gather(experiment: Experiment, hardware: Hardware) -> Facts:
-    """Raises Refusal if the model's folder is not one."""
+    """Raises Refusal if the model's folder is not a model folder."""
     launcher = experiment.launcher
     device: Literal["cuda", "cpu"] = "cpu"
     if launcher.device == "cuda" or (launcher.device == "auto" and hardware.gpus):
@@ -62,7 +62,7 @@ def gather(experiment: Experiment, hardware: Hardware) -> Facts:
 
 
 def _accumulation(batch: Batch, data_parallel_size: int) -> int:
-    """At least 1; a train_batch_size that does not divide is a matter of the rules."""
+    """At least 1. The rules refuse a train_batch_size that is not a multiple of one pass."""
     if batch.gradient_accumulation_steps is not None:
         return batch.gradient_accumulation_steps
     one_pass = batch.per_device_train_batch_size * data_parallel_size

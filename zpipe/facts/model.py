@@ -1,4 +1,4 @@
-"""What can be known about a model before it is loaded: from its configuration and its files' headers."""
+"""Facts about a model before it is loaded, from its configuration and the headers of its weight files."""
 
 import json
 import math
@@ -14,11 +14,11 @@ from zpipe.schema.model import Model
 
 BYTES_TOKENIZER = "bytes"
 DENSE_DECODERS = frozenset({"llama", "mistral", "qwen2", "qwen3"})
-"""Model types whose parameters follow from the configuration by the formula below."""
+"""Model types whose parameter sizes `_dense_decoder` computes from the configuration."""
 SHAPE_KEYS = frozenset(
     {"hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size"}
 )
-"""Keys that the formula needs; one that is left to transformers' default cannot be known here."""
+"""Keys that the computation needs. The defaults of missing ones are known to transformers only."""
 EXAMPLES = {
     "hidden_size": 128,
     "intermediate_size": 512,
@@ -31,15 +31,15 @@ EXAMPLES = {
     "n_embd": 128,
     "n_positions": 2048,
 }
-"""Sizes that are read here, each with a value that is one."""
+"""Sizes that are read here, each with a valid value."""
 MAY_BE_NULL = frozenset({"num_key_value_heads", "head_dim", "max_position_embeddings"})
 KEY_VALUE_HEADS = {"mistral": 8, "qwen2": 32, "qwen3": 32}
 HEAD_DIM = {"qwen3": 128}
-"""transformers' defaults where they do not follow from the number of heads (configuration_*.py)."""
+"""transformers' defaults that are not derived from the number of heads (configuration_*.py)."""
 
 
 def model_facts(model: Model) -> ModelFacts:
-    """Reads the configuration; raises Refusal when a local folder is none of a model."""
+    """Reads the configuration. Raises Refusal if a local folder is not a model folder."""
     if model.name_or_path is None:
         name = f"{model.config.get('model_type')} architecture"
         refuse_if_any(_bad_sizes(model.config, None))
@@ -50,16 +50,16 @@ def model_facts(model: Model) -> ModelFacts:
 
 
 def parameter_numels(config: Mapping[str, Any], folder: Path | None) -> list[int] | None:
-    """Elements of each parameter tensor, tied weights once; null if the model cannot be looked into."""
+    """Elements of each parameter tensor, tied weights once; None if the model cannot be inspected."""
     if config.get("model_type") in DENSE_DECODERS and set(config) >= SHAPE_KEYS:
         return _dense_decoder(config)
     return _numels_from_safetensors(folder) if folder else None
 
 
 def local_folder(name_or_path: str) -> Path | None:
-    """The folder of a local model, or of a hub model's snapshot in the cache; null if there is none.
+    """The folder of a local model or of a hub model in the cache; None if the hub model is not cached.
 
-    Raises Refusal for what is written as a path but isn't there.
+    Raises Refusal if the name is neither an existing model folder nor a valid hub id.
     """
     path = Path(name_or_path).expanduser()
     if path.is_dir():
@@ -86,7 +86,7 @@ def _facts(
 
 
 def _bad_sizes(config: Mapping[str, Any], folder: Path | None) -> Iterator[Problem]:
-    """Sizes that are no whole number above 0; some may be null."""
+    """Sizes that are not whole numbers above 0. Some may be null."""
     dense = config.get("model_type") in DENSE_DECODERS
     read = EXAMPLES if dense else {"hidden_size", "max_position_embeddings", "n_embd", "n_positions"}
     for name in EXAMPLES:
@@ -95,9 +95,9 @@ def _bad_sizes(config: Mapping[str, Any], folder: Path | None) -> Iterator[Probl
             continue
         if value is None and name in MAY_BE_NULL:
             continue
-        reason = "a whole number above 0 is needed"
+        reason = "must be a whole number above 0"
         if folder is not None:
-            yield _model_problem(str(folder), f"in config.json {name} is {json.dumps(value)}: {reason}")
+            yield _model_problem(str(folder), f"in config.json, {name} is {json.dumps(value)}: {reason}")
         else:
             key = f"model.config.{name}"
             yield Problem(key, value, reason, "1 or more", f"{key}={EXAMPLES[name]}")
@@ -108,7 +108,7 @@ def _is_size(value: object) -> bool:
 
 
 def _hidden_size(config: Mapping[str, Any]) -> int | None:
-    """By transformers' own order (transformers/integrations/deepspeed.py, trainer_config_finalize)."""
+    """In the same order as transformers (integrations/deepspeed.py, trainer_config_finalize)."""
     inner = config.get("text_config")
     for block in (config, inner if isinstance(inner, Mapping) else {}):
         for name in ("hidden_size", "n_embd"):
@@ -163,7 +163,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise Refusal([_model_problem(str(folder), f"config.json is not JSON: {error}")]) from None
     if not isinstance(config, dict):
-        raise Refusal([_model_problem(str(folder), "config.json holds no mapping of names to values")])
+        raise Refusal([_model_problem(str(folder), "config.json is not a mapping of names to values")])
     refuse_if_any(_bad_sizes(config, folder))
     return config
 

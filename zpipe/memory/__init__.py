@@ -1,1 +1,1 @@
-"""Arithmetic of what a run keeps in memory and in swap files."""
+"""Computes what a run keeps in memory and in swap files."""

@@ -1,4 +1,4 @@
-"""What swapping must be able to hold, for this experiment on this machine."""
+"""The buffers that swapping needs, for one experiment on one machine."""
 
 from zpipe.facts.facts import Facts
 from zpipe.memory.swap import (
@@ -18,14 +18,14 @@ MASTER_BYTES = 4
 
 
 def least_buffer_size(facts: Facts) -> int | None:
-    """Elements of one parameter buffer; null if the model cannot be looked into."""
+    """Elements of one parameter buffer; None if the model cannot be inspected."""
     if facts.parameter_numels is None:
         return None
     return minimum_buffer_size(facts.parameter_numels, facts.world_size)
 
 
 def swappable_parameters(experiment: Experiment, facts: Facts) -> int | None:
-    """Parameters whose partitions are large enough for files; null if the model cannot be looked into."""
+    """Parameters whose partitions are large enough to be swapped; None if the model cannot be inspected."""
     if facts.parameter_numels is None:
         return None
     partitions = [partition_numel(numel, facts.world_size) for numel in facts.parameter_numels]
@@ -33,7 +33,7 @@ def swappable_parameters(experiment: Experiment, facts: Facts) -> int | None:
 
 
 def least_buffer_count(experiment: Experiment, facts: Facts) -> int | None:
-    """Parameter buffers that cannot run out; null if the model cannot be looked into."""
+    """Parameter buffers that swapping cannot exhaust; None if the model cannot be inspected."""
     swappable = swappable_parameters(experiment, facts)
     if swappable is None:
         return None
@@ -42,7 +42,7 @@ def least_buffer_count(experiment: Experiment, facts: Facts) -> int | None:
 
 
 def least_optimizer_buffer_count(experiment: Experiment) -> int:
-    """Optimizer buffers for one sub-group of Adam's, and for those read ahead or still written."""
+    """Optimizer buffers for one sub-group of Adam, and for those being prefetched or written."""
     block = experiment.offload.offload_optimizer
     return minimum_optimizer_buffer_count(
         pipeline_read=bool(block.pipeline_read), pipeline_write=bool(block.pipeline_write)
@@ -50,21 +50,21 @@ def least_optimizer_buffer_count(experiment: Experiment) -> int:
 
 
 def greatest_persistence_threshold(experiment: Experiment, facts: Facts) -> int:
-    """Elements below which parameters may stay unpartitioned without ever being swapped."""
+    """Elements below which parameters may stay unpartitioned without being swapped."""
     return maximum_persistence_threshold(facts.world_size, _element_bytes(facts), _block_size(experiment))
 
 
 def partitions_are_aligned(experiment: Experiment, facts: Facts) -> bool:
-    """Whether each partition fills whole units of transfer."""
+    """Whether each partition fills whole transfer units."""
     partitions = [partition_numel(numel, facts.world_size) for numel in facts.parameter_numels or ()]
     threads = experiment.offload.aio.intra_op_parallelism or 1
     return all(aligned_numel(numel, _element_bytes(facts), threads) == numel for numel in partitions)
 
 
 def pinned_bytes(experiment: Experiment, facts: Facts) -> int | None:
-    """Page-locked host memory of one rank's swapping; null if the model is unknown.
+    """Bytes of pinned host memory that swapping uses on one rank; None if the model is unknown.
 
-    Parameter buffers and the one that writes back, optimizer buffers, and all gradient partitions
+    Parameter buffers and the buffer for writing back, optimizer buffers, and all gradient partitions
     (deepspeed/runtime/zero/stage3.py).
     """
     size, count = least_buffer_size(facts), least_buffer_count(experiment, facts)
@@ -90,7 +90,7 @@ def _block_size(experiment: Experiment) -> int:
 
 
 def _elements(value: int | str | None, default: int) -> int:
-    """The value; `auto` keeps nothing and fetches nothing ahead, null is DeepSpeed's default."""
+    """The value in elements: 0 for `auto`, which disables reuse and prefetching; the default for None."""
     if isinstance(value, int):
         return value
     return default if value is None else 0

@@ -1,16 +1,18 @@
-"""Swap buffers of ZeRO stage 3 with NVMe offload: which values cannot run out, and what they pin.
+"""Swap buffers of ZeRO stage 3 with NVMe offload: the smallest sizes and counts that cannot be exhausted.
 
-Read in DeepSpeed 0.19.8 (paths are under deepspeed/runtime), held by real runs. A swappable parameter takes
-one buffer when its partition is read (swap_tensor/partitioned_param_swapper.py: swap_in) and gives it back
-only when the gathered parameter is partitioned again, so `buffer_count` must cover every parameter that is
-live at once. `stage3_max_reuse_distance` keeps them live, prefetching takes every free buffer, and
-`stage3_max_live_parameters` bounds prefetching alone (zero/partitioned_param_coordinator.py).
+Based on DeepSpeed 0.19.8 (paths are relative to deepspeed/runtime) and verified by real runs. A swappable
+parameter occupies one buffer from reading its partition (swap_tensor/partitioned_param_swapper.py: swap_in)
+until the gathered parameter is partitioned again, so `buffer_count` must cover all live parameters.
+`stage3_max_reuse_distance` keeps them live, prefetching occupies every free buffer, and
+`stage3_max_live_parameters` limits prefetching only (zero/partitioned_param_coordinator.py).
 """
 
 from collections.abc import Sequence
 
-MIN_AIO_BYTES = 1024**2  # swap_tensor/utils.py: partitions below this are never swapped
-AIO_ALIGNED_BYTES = 1024  # swap_tensor/utils.py: times aio.intra_op_parallelism, the unit of every transfer
+MIN_AIO_BYTES = 1024**2
+"""Partitions below this size are never swapped (swap_tensor/utils.py)."""
+AIO_ALIGNED_BYTES = 1024
+"""The unit of every transfer, multiplied by aio.intra_op_parallelism (swap_tensor/utils.py)."""
 
 
 def partition_numel(numel: int, world_size: int) -> int:
@@ -19,14 +21,14 @@ def partition_numel(numel: int, world_size: int) -> int:
 
 
 def aligned_numel(numel: int, element_bytes: int, intra_op_parallelism: int = 1) -> int:
-    """Elements after padding to the unit of transfer (swap_tensor/*: _io_aligned_numel)."""
+    """Elements after padding to the transfer unit (swap_tensor/*: _io_aligned_numel)."""
     unit = AIO_ALIGNED_BYTES * intra_op_parallelism // element_bytes
     return -(-numel // unit) * unit
 
 
 def is_swappable(numel: int, element_bytes: int, aio_block_size: int = MIN_AIO_BYTES) -> bool:
-    """Whether a partition of `numel` elements goes to NVMe; smaller ones stay in host memory without a buffer
-    (swap_tensor/partitioned_param_swapper.py: swappable_tensor)."""
+    """Whether a partition of `numel` elements is swapped to NVMe. Smaller ones stay in host memory, without a
+    buffer (swap_tensor/partitioned_param_swapper.py: swappable_tensor)."""
     return numel * element_bytes >= max(MIN_AIO_BYTES, aio_block_size)
 
 
@@ -38,14 +40,15 @@ def minimum_buffer_size(parameter_numels: Sequence[int], world_size: int) -> int
 def minimum_buffer_count(
     swappable: int, *, max_reuse_distance: int = 0, gathered_together: int = 4, per_module: int = 1
 ) -> int:
-    """Smallest offload_param.buffer_count that cannot run out for `swappable` parameters, given
-    stage3_prefetch_bucket_size 0: with prefetching no count is enough, a parameter can be read twice at once
+    """Smallest offload_param.buffer_count that `swappable` parameters cannot exhaust without prefetching.
+
+    With prefetching no count is sufficient, because a parameter can be read twice at once
     (partitioned_param_coordinator.py: __prefetch_nvme_param_partitions).
 
-    With reuse every parameter may hold a buffer. Without: transformers' initialize_weights_zero3 gathers a
-    module and its direct children (`gathered_together`: q, k, v, o), and a recomputing backward holds one
-    module, the one it recomputes, and one parameter that is used outside its own module (`per_module`: own
-    swappable parameters of one module).
+    With reuse every parameter may occupy a buffer. Without it, transformers' initialize_weights_zero3 gathers
+    a module and its direct children (`gathered_together`: q, k, v, o), and a recomputing backward pass holds
+    the current module, the recomputed module, and one parameter that is used outside its module
+    (`per_module`: swappable parameters that one module owns).
     """
     needed = swappable if max_reuse_distance > 0 else max(gathered_together, 2 * per_module + 1)
     return max(1, min(swappable, needed))
@@ -54,15 +57,21 @@ def minimum_buffer_count(
 def maximum_persistence_threshold(
     world_size: int, element_bytes: int, aio_block_size: int = MIN_AIO_BYTES
 ) -> int:
-    """Largest threshold, in elements, under which no persistent parameter is swappable. The step gathers all
-    persistent parameters in one call (zero/stage3.py: _post_step); each such one would need a buffer."""
+    """Largest threshold, in elements, at which no persistent parameter is swappable.
+
+    Each step gathers all persistent parameters in one call (zero/stage3.py: _post_step), so each swappable
+    one would need a buffer.
+    """
     return world_size * (-(-max(MIN_AIO_BYTES, aio_block_size) // element_bytes) - 1)
 
 
 def minimum_optimizer_buffer_count(
     states: int = 2, *, pipeline_read: bool = False, pipeline_write: bool = False
 ) -> int:
-    """Smallest offload_optimizer.buffer_count: weights, gradient and `states` tensors of one sub-group (Adam,
-    LAMB 2; Lion, Adagrad, SGD with momentum 1), again for the one read ahead and for the one still being
-    written (swap_tensor/partitioned_optimizer_swapper.py, pipelined_optimizer_swapper.py)."""
+    """Smallest offload_optimizer.buffer_count: weights, gradient and `states` tensors of one sub-group.
+
+    `states` is 2 for Adam and LAMB, and 1 for Lion, Adagrad and SGD with momentum. Prefetching and pipelined
+    writing each need the same number again (swap_tensor/partitioned_optimizer_swapper.py,
+    pipelined_optimizer_swapper.py).
+    """
     return (states + 2) * (1 + pipeline_read + pipeline_write)
