@@ -1,4 +1,4 @@
-"""`zpipe plan` and `zpipe diff`, as a user types them."""
+"""`zpipe plan` and `zpipe diff` on the command line."""
 
 import json
 import subprocess
@@ -20,7 +20,7 @@ Captured = pytest.CaptureFixture[str]
 
 
 @pytest.fixture(autouse=True)
-def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
@@ -30,7 +30,7 @@ def printed(capsys: Captured, *arguments: str) -> str:
 
 
 @pytest.mark.parametrize(("form", "read"), [("json", json.loads), ("yaml", yaml.safe_load)])
-def test_the_printed_plan_is_the_written_one(
+def test_printed_plan_equals_the_written_plan(
     form: str, read: object, tmp_path: Path, capsys: Captured
 ) -> None:
     out = printed(capsys, "plan", "stage=3", f"hydra.run.dir={tmp_path / 'run'}", "--format", form)
@@ -39,7 +39,7 @@ def test_the_printed_plan_is_the_written_one(
     assert Plan.model_validate(value).experiment.stage.stage == 3
 
 
-def test_the_table_has_a_row_for_every_key_of_the_json(capsys: Captured) -> None:
+def test_table_has_a_row_for_every_json_key(capsys: Captured) -> None:
     lines = printed(capsys, "plan", "stage=3", "--format=table").splitlines()
     rows = {line.split()[0]: line for line in lines if line.strip()}
     assert "147456" in rows["zero_optimization.reduce_bucket_size"]
@@ -53,9 +53,9 @@ def test_the_table_has_a_row_for_every_key_of_the_json(capsys: Captured) -> None
         ["stage=3", "--explain", "stage.reduce_bucket_size", "stage.reduce_bucket_size=5e7"],
         ["stage=3", "stage.reduce_bucket_size=5e7", "--explain=stage.reduce_bucket_size"],
     ],
-    ids=["before", "between", "behind"],
+    ids=["before", "between", "after"],
 )
-def test_flags_stand_anywhere_among_the_overrides(
+def test_options_are_accepted_anywhere_among_the_overrides(
     arguments: list[str], tmp_path: Path, capsys: Captured
 ) -> None:
     out = printed(capsys, "plan", *arguments)
@@ -69,14 +69,12 @@ def test_flags_stand_anywhere_among_the_overrides(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_override_behind_explain_is_no_key(capsys: Captured) -> None:
+def test_override_after_explain_is_not_its_key(capsys: Captured) -> None:
     out = printed(capsys, "plan", "--explain", "stage=3")
     assert "conf/stage/3.yaml" in out
 
 
-def test_a_worked_out_value_tells_its_formula_and_what_went_into_it(
-    capsys: Captured,
-) -> None:
+def test_derived_value_is_explained_with_its_formula_and_inputs(capsys: Captured) -> None:
     out = printed(
         capsys,
         "plan",
@@ -91,7 +89,7 @@ def test_a_worked_out_value_tells_its_formula_and_what_went_into_it(
     assert "model.config.hidden_size = 384 (conf/model/tiny.yaml)" in out
 
 
-def test_a_block_explains_each_of_its_keys_defaults_included() -> None:
+def test_explaining_a_block_covers_every_key() -> None:
     plan = plan_of("stage=3")
     keys = {each.key: each for each in explain(plan, "stage")}
     assert set(keys) == {f"stage.{name}" for name, _ in leaves(plan.experiment.stage.model_dump())}
@@ -99,7 +97,7 @@ def test_a_block_explains_each_of_its_keys_defaults_included() -> None:
     assert keys["stage.stage"].why == "chosen by stage=3"
 
 
-def test_a_json_key_that_is_not_written_names_the_key_that_sets_it() -> None:
+def test_unset_json_key_is_explained_with_the_key_that_sets_it() -> None:
     (explanation,) = explain(plan_of("stage=2"), "zero_optimization.sub_group_size")
     assert explanation.value is None
     assert "stage.sub_group_size" in explanation.note
@@ -113,33 +111,31 @@ def test_a_json_key_that_is_not_written_names_the_key_that_sets_it() -> None:
         ("learning_rate", "train.learning_rate"),
     ],
 )
-def test_an_unknown_key_is_refused_with_the_nearest(key: str, fix: str) -> None:
+def test_unknown_key_is_refused_with_the_nearest(key: str, fix: str) -> None:
     with pytest.raises(Refusal) as refused:
         explain(plan_of(), key)
     assert f"--explain {fix}" in refused.value.problems[0].fix
 
 
 @pytest.mark.parametrize("arguments", [["--formt", "json"], ["--format", "xml"], ["-m", "--explain"]])
-def test_a_wrong_flag_is_refused_without_a_traceback(arguments: list[str], capsys: Captured) -> None:
+def test_invalid_option_is_refused(arguments: list[str], capsys: Captured) -> None:
     assert main(["plan", *arguments, "stage=3"]) == 2
     assert "Refused" in capsys.readouterr().err
 
 
-def test_a_sweep_has_a_line_for_each_point_and_says_which_are_refused(
-    tmp_path: Path, capsys: Captured
-) -> None:
+def test_sweep_has_a_line_for_each_point_and_lists_refusals(tmp_path: Path, capsys: Captured) -> None:
     assert main(["plan", "-m", "stage=2,3", "offload=cpu", "train.learning_rate=1e-4,2e-4"]) == 2
     out, err = capsys.readouterr()
     lines = [line.split() for line in out.splitlines()]
     assert lines[0] == ["point", "stage", "train.learning_rate", "plan"]
     assert lines[1][:4] == ["0", "2", "0.0001", "refused:"]
-    assert lines[4] == ["3", "3", "0.0002", "1024", "tokens", "a", "step"]
+    assert lines[4] == ["3", "3", "0.0002", "1024", "tokens", "per", "step"]
     assert "Refused: 2 of 4 points" in err
     assert "(points 0, 1)" in err
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_sweep_as_json_has_the_plan_of_each_point(capsys: Captured) -> None:
+def test_sweep_as_json_has_the_plan_of_each_point(capsys: Captured) -> None:
     points = json.loads(printed(capsys, "plan", "-m", "--format", "json", "stage=1,2"))
     assert [Plan.model_validate(point["plan"]).experiment.stage.stage for point in points] == [1, 2]
 
@@ -150,7 +146,7 @@ def written(tmp_path: Path, name: str, *overrides: str) -> str:
     return plan.run_dir
 
 
-def test_a_diff_names_both_values_and_both_sources(tmp_path: Path, capsys: Captured) -> None:
+def test_diff_has_both_values_and_both_sources(tmp_path: Path, capsys: Captured) -> None:
     a = written(tmp_path, "a", "stage=3", "offload=nvme")
     b = written(tmp_path, "b", "stage=3", "offload=nvme", "stage.reduce_bucket_size=1e6", "launcher.env.X=on")
     found = json.loads(printed(capsys, "diff", a, f"{b}/plan.json", "--format", "json"))
@@ -168,15 +164,15 @@ def test_a_diff_names_both_values_and_both_sources(tmp_path: Path, capsys: Captu
     assert bucket["b"] == {"value": 1_000_000, "source": "stage.reduce_bucket_size=1e6"}
 
 
-def test_equal_runs_in_two_folders_have_no_difference(tmp_path: Path, capsys: Captured) -> None:
+def test_equal_runs_in_two_folders_have_no_differences(tmp_path: Path, capsys: Captured) -> None:
     overrides = ["stage=3", "offload=nvme", f"offload.nvme_path={tmp_path}"]
     assert printed(
         capsys, "diff", written(tmp_path, "a", *overrides), written(tmp_path, "b", *overrides)
     ) == ("no difference\n")
 
 
-@pytest.mark.parametrize("content", [None, "{", '{"format": 1}'], ids=["missing", "no JSON", "no plan"])
-def test_what_is_no_plan_is_refused(content: str | None, tmp_path: Path, capsys: Captured) -> None:
+@pytest.mark.parametrize("content", [None, "{", '{"format": 1}'], ids=["missing", "not JSON", "not a plan"])
+def test_file_that_is_not_a_plan_is_refused(content: str | None, tmp_path: Path, capsys: Captured) -> None:
     file = tmp_path / "plan.json"
     if content is not None:
         file.write_text(content)
@@ -185,21 +181,21 @@ def test_what_is_no_plan_is_refused(content: str | None, tmp_path: Path, capsys:
 
 
 @pytest.mark.parametrize("verb", ["show", "report", "record"])
-def test_a_run_folder_of_another_version_is_refused(verb: str, tmp_path: Path, capsys: Captured) -> None:
+def test_run_folder_of_another_version_is_refused(verb: str, tmp_path: Path, capsys: Captured) -> None:
     (tmp_path / "plan.json").write_text("{}")
     (tmp_path / "events.jsonl").touch()
     assert main([verb, str(tmp_path)]) == 2
     assert "not a plan of this version" in capsys.readouterr().err
 
 
-def test_a_damaged_sweep_is_refused(tmp_path: Path, capsys: Captured) -> None:
+def test_damaged_sweep_is_refused(tmp_path: Path, capsys: Captured) -> None:
     (tmp_path / "sweep.json").write_text('{"arguments": [')
     for command in (["sweep", "report"], ["sweep", "resume"], ["record"]):
         assert main([*command, str(tmp_path)]) == 2
         assert "not a sweep of this version" in capsys.readouterr().err
 
 
-def test_values_are_shown_as_yaml_and_json_have_them() -> None:
+def test_values_are_shown_as_in_yaml_and_json() -> None:
     assert [shown(value) for value in (None, True, 1e-5, "auto", [1, "a"])] == [
         "null",
         "true",
@@ -209,16 +205,12 @@ def test_values_are_shown_as_yaml_and_json_have_them() -> None:
     ]
 
 
-def test_help_is_offered(capsys: Captured) -> None:
-    assert "--explain [KEY]" in printed(capsys, "--help")
-
-
-def test_a_closed_pipe_is_no_error_of_zpipes() -> None:
+def test_closed_pipe_is_not_an_error() -> None:
     shell = 'set -o pipefail; "$0" -m zpipe plan --format json | true'
     done = subprocess.run(
         ["bash", "-c", shell, sys.executable], env=environment(), capture_output=True, text=True, check=False
     )
-    assert done.returncode in (0, 141)  # 0 where the whole plan was written before the reader went away
+    assert done.returncode in (0, 141)  # 0 if the plan was written before the reader exited
     assert done.stderr == ""
 
 
@@ -230,8 +222,8 @@ def test_a_closed_pipe_is_no_error_of_zpipes() -> None:
         ("tracking.urii=https://me:battery@host", "battery"),
     ],
 )
-def test_a_refusal_repeats_no_secret(override: str, secret: str, capsys: Captured) -> None:
+def test_refusal_does_not_repeat_secrets(override: str, secret: str, capsys: Captured) -> None:
     assert main(["plan", override]) == 2
-    said = capsys.readouterr().err
-    assert "***" in said
-    assert secret not in said
+    printed_text = capsys.readouterr().err
+    assert "***" in printed_text
+    assert secret not in printed_text

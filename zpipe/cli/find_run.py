@@ -1,17 +1,17 @@
-"""Which run is meant: a run folder, or the beginning of a run's id in MLflow."""
+"""Finds the run folder for a RUN argument: the folder itself, or the beginning of an MLflow run id."""
 
 from pathlib import Path
 
 from zpipe.plan.plan import FILE_NAME as PLAN_FILE
 from zpipe.problems import Problem, Refusal
-from zpipe.record.store import tracking_uri
 
 
 def folder_of(argument: str, uri: str | None) -> Path:
-    """The run folder that is meant. Raises Refusal if it is not on this machine."""
+    """Raises Refusal if the run does not exist or its folder is not on this machine."""
     if is_run_folder(Path(argument)):
         return Path(argument).absolute()
     from zpipe.record.browse import find
+    from zpipe.record.store import tracking_uri
 
     folder = find(tracking_uri(uri), argument).folder
     if folder is None or not is_run_folder(folder):

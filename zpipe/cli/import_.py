@@ -1,30 +1,38 @@
 """`zpipe import FILE... [OVERRIDES]`: what another tool's configuration is in zpipe's words."""
 
-import argparse
-import sys
-from collections.abc import Sequence
-from pathlib import Path
+from __future__ import annotations
 
-from zpipe.converters.importer import Imported, import_files
-from zpipe.converters.result import Finding
-from zpipe.converters.writing import command_line, recipe_of
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from zpipe.exits import Exit
-from zpipe.plan.plan import write_text
 from zpipe.problems import Problem, Refusal
-from zpipe.terminal.summary import print_problems
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from collections.abc import Sequence
+
+    from zpipe.converters.importer import Imported
+    from zpipe.converters.result import Finding
+
+OVERVIEW = {"import FILE...": "convert a DeepSpeed JSON, accelerate's YAML or TrainingArguments to overrides"}
 
 HINT = """
 Nothing was written. Mend the file, add an override that decides, or let --mend do what is proposed: it
 leaves out what DeepSpeed does not know, and gives a refused setting the value that its message proposes."""
 
 
-def import_(arguments: list[str]) -> int:
-    """Prints overrides or writes a recipe; findings go to stderr. Raises Refusal for what cannot be read."""
-    parser = argparse.ArgumentParser(prog="zpipe import", description=__doc__)
+def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("inputs", nargs="+", metavar="FILE|OVERRIDE", help="files, and overrides that win")
     parser.add_argument("--recipe", type=Path, metavar="FILE.yaml", help="write a recipe, print no overrides")
     parser.add_argument("--mend", action="store_true", help="do what the messages propose, and say so")
-    options = parser.parse_intermixed_args(arguments)
+
+
+def run(options: Namespace) -> int:
+    """Prints overrides or writes a recipe; findings go to stderr. Raises Refusal for an unreadable file."""
+    from zpipe.converters.importer import import_files
+
     files = [Path(text) for text in options.inputs if _is_file(text)]
     given = [text for text in options.inputs if not _is_file(text)]
     _check_request(files, options.recipe)
@@ -56,6 +64,8 @@ def _check_request(files: Sequence[Path], recipe: Path | None) -> None:
 
 def _report(findings: Sequence[Finding], mend: bool) -> bool:
     """Prints the findings; whether nothing stands in the way of writing."""
+    from zpipe.terminal.summary import print_problems
+
     open_ = [each.problem for each in findings if not (mend and each.mended)]
     if not mend:
         if open_:
@@ -75,6 +85,8 @@ def _as_mended(finding: Finding) -> Problem:
 
 
 def _say(kind: str, problems: Sequence[Problem]) -> None:
+    from zpipe.terminal.summary import print_problems
+
     if problems:
         print_problems(problems, _count(len(problems), kind))
         print(file=sys.stderr)
@@ -85,6 +97,9 @@ def _count(number: int, kind: str) -> str:
 
 
 def _write(imported: Imported, files: Sequence[Path], recipe: Path | None) -> None:
+    from zpipe.converters.writing import command_line, recipe_of
+    from zpipe.plan.plan import write_text
+
     if recipe is None:
         print(command_line(imported.overrides))
         return
