@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from zpipe.cli.main import run_verb
 from zpipe.converters.importer import Imported
 
 GUIDE = Path(__file__).resolve().parents[1] / "inputs" / "guide"
@@ -29,3 +30,8 @@ def written(folder: Path, content: Any, name: str = "ds_config.json") -> Path:
     file = folder / name
     file.write_text(content if isinstance(content, str) else json.dumps(content))
     return file
+
+
+def import_(arguments: list[str]) -> int:
+    """Runs `zpipe import` and returns its exit code. Raises Refusal."""
+    return run_verb("import", arguments)

@@ -1,4 +1,4 @@
-"""`zpipe runs` and `zpipe show`: what is in the store, on the terminal."""
+"""`zpipe runs` and `zpipe show` print the runs of a store."""
 
 from pathlib import Path
 
@@ -7,8 +7,8 @@ import pytest
 from tests.support.events import EventWriter
 from tests.support.plans import make_plan
 from tests.support.store import put_store
-from zpipe.cli.runs import runs
-from zpipe.cli.show import show
+from zpipe.cli.main import main, run_verb
+from zpipe.exits import Exit
 from zpipe.plan.plan import Plan
 from zpipe.problems import Refusal
 from zpipe.record.recorder_thread import RecorderThread
@@ -41,7 +41,7 @@ def make_run(base: Path, name: str, loss: float, parent: str | None = None) -> P
 
 @pytest.fixture(scope="module")
 def base(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a sweep of two runs and one run more."""
+    """A folder with a sweep of two runs, and a single run."""
     base = put_store(empty_store, tmp_path_factory.mktemp("browse"))
     sweep = SweepRun(default_uri(base), "zpipe", "sweep of stage", base / "sweep", ["-m", "stage=2,3"], base)
     parent = sweep.open()
@@ -51,17 +51,25 @@ def base(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return base
 
 
+def runs(*arguments: str) -> int:
+    return run_verb("runs", list(arguments))
+
+
+def show(*arguments: str) -> int:
+    return run_verb("show", list(arguments))
+
+
 @pytest.fixture(autouse=True)
 def in_base(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(base)
     monkeypatch.setenv("COLUMNS", "200")
 
 
-def test_runs_have_a_line_each_with_points_below_their_sweep(capsys: pytest.CaptureFixture[str]) -> None:
-    assert runs([]) == 0
+def test_runs_are_listed_with_points_below_their_sweep(capsys: pytest.CaptureFixture[str]) -> None:
+    assert runs() == 0
     heading, *lines = capsys.readouterr().out.splitlines()
     assert heading.split() == [
-        *("run", "name", "status", "ended", "stage", "offload"),
+        *("run", "name", "status", "ending", "stage", "offload"),
         *("loss", "tokens/s", "GPU", "GiB", "host", "GiB", "age"),
     ]
     assert [line[10:].split("FINISHED")[0].split("RUNNING")[0].rstrip() for line in lines] == [
@@ -74,49 +82,66 @@ def test_runs_have_a_line_each_with_points_below_their_sweep(capsys: pytest.Capt
 
 
 def test_runs_can_be_limited(capsys: pytest.CaptureFixture[str]) -> None:
-    runs(["--limit", "1"])
+    runs("--limit", "1")
     assert len(capsys.readouterr().out.splitlines()) == 2
 
 
-def test_a_misspelt_experiment_is_refused_with_the_right_one() -> None:
+def test_misspelled_experiment_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(Refusal, match="--experiment zpipe"):
-        runs(["--experiment", "zpip"])
+        runs("--experiment", "zpip")
 
 
-def test_looking_makes_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("limit", ["0", "-1", "50001", "x"])
+def test_invalid_limit_is_refused(limit: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["runs", f"--limit={limit}"]) == 2
+    assert "allowed: 1 to 50000" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["runs"], ["show", "abc"], ["report", "abc"]], ids=lambda each: each[0])
+def test_dead_server_is_reported_in_one_line(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command, "--uri", "http://me:s3cr3t@127.0.0.1:1"]) == Exit.ENVIRONMENT
+    assert capsys.readouterr().err == "cannot use http://me:***@127.0.0.1:1: Connection refused\n"
+
+
+def test_missing_database_driver_is_reported_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["runs", "--uri", "mssql://host/db"]) == Exit.ENVIRONMENT
+    assert capsys.readouterr().err.startswith("cannot use mssql://host/db: No module named")
+
+
+def test_reading_does_not_create_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(Refusal, match="no such store"):
-        runs([])
+    with pytest.raises(Refusal, match="this store does not exist"):
+        runs()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_is_shown_from_its_folder(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_is_shown_from_its_folder(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (base / "first" / "postmortem.md").write_text("# What happened\n")
-    assert show(["first"]) == 0
+    assert show("first") == 0
     shown = capsys.readouterr().out
     for words in ("finished", "zpipe stage=2 train.max_steps=4", "2.2500 last", "1,234", "What happened"):
         assert words in shown, words
 
 
-def test_a_run_is_shown_by_the_beginning_of_its_id(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    runs(["--limit", "1"])
+def test_run_is_shown_by_the_beginning_of_its_id(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs("--limit", "1")
     (line,) = capsys.readouterr().out.splitlines()[1:]
-    show([line.split()[0]])
+    show(line.split()[0])
     shown = capsys.readouterr().out
     for words in ("alone: FINISHED", "reduce_bucket_size  500000000", "3.5000", str(base / "alone")):
         assert words in shown, words
 
 
-def test_a_sweep_is_shown_with_its_points(capsys: pytest.CaptureFixture[str]) -> None:
-    runs([])
+def test_sweep_is_shown_with_its_points(capsys: pytest.CaptureFixture[str]) -> None:
+    runs()
     sweep = next(line for line in capsys.readouterr().out.splitlines() if "sweep of stage" in line)
-    show([sweep.split()[0]])
+    show(sweep.split()[0])
     shown = capsys.readouterr().out
     assert "second" in shown
     assert "alone" not in shown
 
 
 @pytest.mark.parametrize("argument", ["ffffffffffff", "no/folder", ""])
-def test_what_is_no_run_is_refused(argument: str) -> None:
+def test_unknown_run_is_refused(argument: str) -> None:
     with pytest.raises(Refusal):
-        show([argument])
+        show(argument)

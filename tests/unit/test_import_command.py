@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.importing import GUIDE, written
-from zpipe.cli.import_ import import_
+from tests.support.importing import GUIDE, import_, written
 from zpipe.cli.main import main
 from zpipe.problems import Refusal
 

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from tests.support.equivalence import ONE_GPU, differences
-from tests.support.importing import unnamed, written
+from tests.support.importing import import_, unnamed, written
 from tests.support.planning import plan_of
-from zpipe.cli.import_ import import_
 from zpipe.converters.importer import import_files
 from zpipe.problems import Refusal
 

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.equivalence import ONE_GPU, differences
-from tests.support.importing import GUIDE, named, unnamed, written
+from tests.support.importing import GUIDE, import_, named, unnamed, written
 from tests.support.planning import plan_of
-from zpipe.cli.import_ import import_
 from zpipe.converters.importer import import_files
 from zpipe.converters.reading import read
 from zpipe.converters.resolve_optimizing import LR_RANGE_TEST_MIN_LR, WARMUP_NUM_STEPS

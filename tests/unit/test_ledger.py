@@ -1,4 +1,4 @@
-"""The ledger of a sweep tells which point ended how, whoever was killed while writing it."""
+"""The ledger of a sweep records how each point ended, even if a writer was killed."""
 
 import json
 import math
@@ -12,7 +12,7 @@ from zpipe.exits import Exit
 from zpipe.runfolder.outcome import Outcome
 from zpipe.sweep import ledger
 from zpipe.sweep.definition import Definition, read_definition, write_definition
-from zpipe.sweep.ledger import Attempt, begun, note
+from zpipe.sweep.ledger import Attempt, append, new_attempt
 from zpipe.sweep.point import run_point
 from zpipe.sweep.resume import _arguments
 
@@ -29,42 +29,42 @@ def definition(session: int = 0) -> Definition:
     )
 
 
-def test_the_last_word_about_an_attempt_holds(tmp_path: Path) -> None:
-    note(tmp_path, begun("0", STAGE_2, 0))
-    note(tmp_path, begun("1", STAGE_3, 0))
-    note(tmp_path, attempt("0", STAGE_2, "finished"))
+def test_last_line_of_an_attempt_counts(tmp_path: Path) -> None:
+    append(tmp_path, new_attempt("0", STAGE_2, 0))
+    append(tmp_path, new_attempt("1", STAGE_3, 0))
+    append(tmp_path, attempt("0", STAGE_2, "finished"))
     assert [(each.folder, each.ending) for each in ledger.points(tmp_path)] == [
         ("0", "finished"),
         ("1", ledger.UNFINISHED),
     ]
 
 
-def test_a_torn_line_costs_itself_alone(tmp_path: Path) -> None:
-    note(tmp_path, attempt("0", STAGE_2, "finished"))
+def test_incomplete_line_is_skipped(tmp_path: Path) -> None:
+    append(tmp_path, attempt("0", STAGE_2, "finished"))
     with (tmp_path / ledger.FILE_NAME).open("ab") as file:
         file.write(b'{"folder": "1", "overr')
-    note(tmp_path, attempt("2", STAGE_3, "failed"))
+    append(tmp_path, attempt("2", STAGE_3, "failed"))
     assert [each.folder for each in ledger.points(tmp_path)] == ["0", "2"]
 
 
-def test_a_later_attempt_takes_the_place_of_one_that_failed(tmp_path: Path) -> None:
-    note(tmp_path, attempt("0", STAGE_2, "failed"))
-    note(tmp_path, attempt("1", STAGE_3, "gpu_out_of_memory"))
-    note(tmp_path, attempt("0-2", STAGE_2, "finished", session=1))
+def test_later_attempt_replaces_a_failed_one(tmp_path: Path) -> None:
+    append(tmp_path, attempt("0", STAGE_2, "failed"))
+    append(tmp_path, attempt("1", STAGE_3, "gpu_out_of_memory"))
+    append(tmp_path, attempt("0-2", STAGE_2, "finished", session=1))
     assert [each.folder for each in ledger.points(tmp_path)] == ["0-2", "1"]
     assert [(old.folder, new.folder) for old, new in ledger.superseded(tmp_path)] == [("0", "0-2")]
 
 
-def test_a_point_that_was_tried_twice_in_one_session_counts_twice(tmp_path: Path) -> None:
-    note(tmp_path, attempt("0", STAGE_2, "finished"))
-    note(tmp_path, attempt("1", STAGE_2, "finished"))
+def test_point_tried_twice_in_one_session_counts_twice(tmp_path: Path) -> None:
+    append(tmp_path, attempt("0", STAGE_2, "finished"))
+    append(tmp_path, attempt("1", STAGE_2, "finished"))
     assert [each.folder for each in ledger.points(tmp_path)] == ["0", "1"]
 
 
 @pytest.mark.parametrize("ending", ["finished", "gpu_out_of_memory", "host_out_of_memory"])
-def test_settled_points_are_answered_from_the_ledger(ending: str, tmp_path: Path) -> None:
+def test_settled_point_is_not_run_again(ending: str, tmp_path: Path) -> None:
     write_definition(tmp_path, definition(session=1))
-    note(tmp_path, attempt("0", STAGE_2, ending, objective=1.5))
+    append(tmp_path, attempt("0", STAGE_2, ending, objective=1.5))
 
     def never(folder: Path, definition: Definition) -> Outcome:
         raise AssertionError("the point ran again")
@@ -73,9 +73,9 @@ def test_settled_points_are_answered_from_the_ledger(ending: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("ending", ["failed", "rank_died", "refused", "interrupted", ledger.UNFINISHED])
-def test_other_points_are_run_again_beside_the_first_attempt(ending: str, tmp_path: Path) -> None:
+def test_unsettled_point_is_run_again_in_a_new_folder(ending: str, tmp_path: Path) -> None:
     write_definition(tmp_path, definition(session=1))
-    note(tmp_path, attempt("0", STAGE_2, ending, objective=math.nan))
+    append(tmp_path, attempt("0", STAGE_2, ending, objective=math.nan))
     (tmp_path / "0" / ".hydra").mkdir(parents=True)
     (tmp_path / "0" / ".hydra" / "overrides.yaml").write_text("- stage=2\n")
     (tmp_path / "0" / "plan.json").write_text("{}")
@@ -89,7 +89,7 @@ def test_other_points_are_run_again_beside_the_first_attempt(ending: str, tmp_pa
     assert (tmp_path / "0-2" / ".hydra" / "overrides.yaml").read_text() == "- stage=2\n"
 
 
-def test_points_whose_folders_have_equal_last_names_are_two(tmp_path: Path) -> None:
+def test_folders_with_equal_names_are_different_points(tmp_path: Path) -> None:
     write_definition(tmp_path, definition())
 
     def run(folder: Path, definition: Definition) -> Outcome:
@@ -100,7 +100,7 @@ def test_points_whose_folders_have_equal_last_names_are_two(tmp_path: Path) -> N
     assert [each.folder for each in ledger.points(tmp_path)] == ["stage=2/run", "stage=3/run"]
 
 
-def test_a_sweeper_is_told_the_worst_of_a_point_without_figures(tmp_path: Path) -> None:
+def test_point_without_objective_returns_the_worst_value(tmp_path: Path) -> None:
     write_definition(tmp_path, definition())
 
     def fail(folder: Path, definition: Definition) -> Outcome:
@@ -111,8 +111,8 @@ def test_a_sweeper_is_told_the_worst_of_a_point_without_figures(tmp_path: Path) 
     assert [each.ending for each in ledger.points(tmp_path)] == ["failed"]
 
 
-def test_where_a_point_is_recorded_makes_it_no_other_point(tmp_path: Path) -> None:
-    note(tmp_path, attempt("0", ["stage=2", "tracking.uri=http://a", "launcher.env.X=1"], "finished"))
+def test_tracking_and_environment_do_not_change_a_point(tmp_path: Path) -> None:
+    append(tmp_path, attempt("0", ["stage=2", "tracking.uri=http://a", "launcher.env.X=1"], "finished"))
     again = ["tracking.uri=http://b", "stage=2"]
     assert ledger.settled_before(tmp_path, again, session=1) is not None
     assert ledger.settled_before(tmp_path, again, session=0) is None
@@ -121,10 +121,10 @@ def test_where_a_point_is_recorded_makes_it_no_other_point(tmp_path: Path) -> No
 
 def append_many(folder: Path, number: int) -> None:
     for index in range(50):
-        note(folder, attempt(f"{number}-{index}", ["x" * 2000], "finished"))
+        append(folder, attempt(f"{number}-{index}", ["x" * 2000], "finished"))
 
 
-def test_many_processes_share_the_ledger(tmp_path: Path) -> None:
+def test_many_processes_append_to_one_ledger(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     processes = [context.Process(target=append_many, args=(tmp_path, number)) for number in range(8)]
     for process in processes:
@@ -136,7 +136,7 @@ def test_many_processes_share_the_ledger(tmp_path: Path) -> None:
     assert len(ledger.attempts(tmp_path)) == 8 * 50
 
 
-def test_a_definition_holds_no_secret_and_resuming_asks_for_it(tmp_path: Path) -> None:
+def test_definition_has_no_secrets_and_resuming_requires_them(tmp_path: Path) -> None:
     from zpipe.problems import Refusal
 
     given = "tracking.uri=postgresql://me:s3cr3t@h/db"
@@ -149,7 +149,7 @@ def test_a_definition_holds_no_secret_and_resuming_asks_for_it(tmp_path: Path) -
     assert _arguments(kept, [given]) == ["-m", "stage=2,3", given]
 
 
-def test_points_are_called_by_what_they_differ_in() -> None:
+def test_label_has_only_the_swept_keys() -> None:
     swept = definition().model_copy(
         update={"swept": ["stage", "train.learning_rate", "stage.reduce_bucket_size"]}
     )
@@ -157,7 +157,7 @@ def test_points_are_called_by_what_they_differ_in() -> None:
     assert swept.label(overrides) == "stage=2, learning_rate=0.001, reduce_bucket_size=5e7"
 
 
-def test_a_signal_ends_the_sweep_of_the_leading_process_alone(tmp_path: Path) -> None:
+def test_signal_ends_the_sweep_only_in_the_leading_process(tmp_path: Path) -> None:
     from zpipe.sweep.session import PointStopped, begin
 
     write_definition(tmp_path, definition())

@@ -130,7 +130,7 @@ def test_sweep_table_has_a_line_per_point(tmp_path: Path, capsys: Captured) -> N
     lines = [line.split() for line in out.splitlines()]
     assert lines[0] == ["point", "stage", "train.learning_rate", "plan"]
     assert lines[1][:4] == ["0", "2", "0.0001", "refused:"]
-    assert lines[4] == ["3", "3", "0.0002", "1024", "tokens", "a", "step"]
+    assert lines[4] == ["3", "3", "0.0002", "1024", "tokens", "per", "step"]
     assert "Refused: 2 of 4 points" in err
     assert "(points 0, 1)" in err
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Tracking stores: chosen, checked without MLflow, created once by many processes, never leaking secrets."""
+"""Tracking stores are checked without MLflow, created once by many processes, and shown without secrets."""
 
 import multiprocessing
 import shutil
@@ -31,12 +31,12 @@ from zpipe.redact import redact, redact_uri
 AT_ONCE = 32
 STEPS = 20
 OLDER = "6f8d9c3b2a1e"
-"""A schema revision of MLflow before the installed one."""
+"""The schema revision of an older MLflow."""
 
 
 @pytest.fixture(scope="module")
 def base(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that somebody works in, with a store."""
+    """A working folder with a store."""
     return put_store(empty_store, tmp_path_factory.mktemp("store"))
 
 
@@ -51,7 +51,7 @@ def set_revision(file: Path, revision: str) -> None:
     connection.close()
 
 
-def test_the_default_store_is_below_the_working_folder(tmp_path: Path) -> None:
+def test_default_store_is_in_the_working_folder(tmp_path: Path) -> None:
     uri = resolve_uri(None, tmp_path)
     assert uri == f"sqlite:///{tmp_path}/outputs/mlflow.db"
     assert sqlite_file(uri) == tmp_path / "outputs" / "mlflow.db"
@@ -67,7 +67,7 @@ def test_the_default_store_is_below_the_working_folder(tmp_path: Path) -> None:
         ("postgresql://u:p@h/db", "postgresql://u:p@h/db"),
     ],
 )
-def test_relative_files_are_made_absolute(uri: str, expected: str) -> None:
+def test_relative_paths_are_resolved(uri: str, expected: str) -> None:
     assert resolve_uri(uri, Path("/base")) == expected
 
 
@@ -79,7 +79,7 @@ def test_servers_and_databases_pass_the_check(uri: str) -> None:
 @pytest.mark.parametrize(
     "uri", ["./mlruns", "mlruns", "file:///tmp/mlruns", "sqlite://", "sqlite:///:memory:", "ftp://h"]
 )
-def test_what_mlflow_no_longer_takes_is_refused_with_the_sqlite_alternative(uri: str) -> None:
+def test_unsupported_store_is_refused_with_the_sqlite_alternative(uri: str) -> None:
     (problem,) = check_store(uri)
     assert problem.key == "tracking.uri"
     assert "sqlite:///" in problem.fix
@@ -87,7 +87,7 @@ def test_what_mlflow_no_longer_takes_is_refused_with_the_sqlite_alternative(uri:
         prepare_store(uri)
 
 
-def test_the_check_does_not_import_mlflow(base: Path) -> None:
+def test_check_does_not_import_mlflow(base: Path) -> None:
     code = (
         "import sys; from zpipe.record.store import *;"
         f"assert check_store({default_uri(base)!r}) == []; prepare_store({default_uri(base)!r});"
@@ -97,14 +97,14 @@ def test_the_check_does_not_import_mlflow(base: Path) -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_revisions_read_as_text_are_those_that_mlflow_loads(base: Path) -> None:
+def test_revisions_are_the_same_as_in_mlflow(base: Path) -> None:
     from mlflow.store.db.utils import _get_latest_schema_revision
 
     assert installed_schema().head == _get_latest_schema_revision()  # type: ignore[no-untyped-call]
     assert store_revision(base / "outputs" / "mlflow.db") == installed_schema().head
 
 
-def test_a_real_older_store_is_refused_and_the_command_that_is_named_mends_it(tmp_path: Path) -> None:
+def test_older_store_is_refused_and_the_proposed_command_upgrades_it(tmp_path: Path) -> None:
     from alembic import command
     from mlflow.store.db.utils import _get_alembic_config
     from mlflow.store.tracking.dbmodels.initial_models import Base
@@ -115,21 +115,21 @@ def test_a_real_older_store_is_refused_and_the_command_that_is_named_mends_it(tm
     command.upgrade(_get_alembic_config(uri), OLDER)  # type: ignore[no-untyped-call]
     with pytest.raises(Refusal) as refusal:
         prepare_store(uri)
-    named = refusal.value.problems[0].fix.partition("then: ")[2]
-    assert named == f"mlflow db upgrade {uri}"
-    subprocess.run([sys.executable, "-m", *named.split()], check=True, capture_output=True)
+    command_line = refusal.value.problems[0].fix.partition("then: ")[2]
+    assert command_line == f"mlflow db upgrade {uri}"
+    subprocess.run([sys.executable, "-m", *command_line.split()], check=True, capture_output=True)
     prepare_store(uri)
     assert check_store(uri) == []
 
 
-def test_a_newer_store_is_refused(base: Path, tmp_path: Path) -> None:
+def test_newer_store_is_refused(base: Path, tmp_path: Path) -> None:
     file = copy_of(base, tmp_path)
     set_revision(file, "ffffffffffff")
     (problem,) = check_store(f"sqlite:///{file}")
     assert "newer MLflow" in problem.reason
 
 
-def test_files_that_are_no_store_are_refused_and_left_alone(tmp_path: Path) -> None:
+def test_other_files_are_refused_and_unchanged(tmp_path: Path) -> None:
     text = tmp_path / "notes.db"
     text.write_text("these are notes, not a database\n" * 50)
     other = tmp_path / "other.db"
@@ -138,11 +138,11 @@ def test_files_that_are_no_store_are_refused_and_left_alone(tmp_path: Path) -> N
     connection.close()
     for file in (text, other):
         before = file.read_bytes()
-        assert "no MLflow store" in check_store(f"sqlite:///{file}")[0].reason
+        assert "not an MLflow store" in check_store(f"sqlite:///{file}")[0].reason
         assert file.read_bytes() == before
 
 
-def test_a_creation_that_was_killed_leaves_nothing_in_the_way(tmp_path: Path) -> None:
+def test_store_is_created_after_a_killed_creation(tmp_path: Path) -> None:
     (tmp_path / ".mlflow.db.unfinished").write_bytes(b"half a database")
     (tmp_path / "mlflow.db").touch()
     uri = f"sqlite:///{tmp_path}/mlflow.db"
@@ -152,13 +152,13 @@ def test_a_creation_that_was_killed_leaves_nothing_in_the_way(tmp_path: Path) ->
 
 
 def record_a_run(folder: Path, base: Path, gate: Barrier) -> None:
-    """What each of many runs does: it may be the first that touches the store."""
+    """Records one run; any of the processes may be the first to open the store."""
     gate.wait()
     assert record_run(folder, base).ok
 
 
-def test_many_processes_at_once_on_a_fresh_store(tmp_path: Path) -> None:
-    import mlflow  # noqa: F401 - imported before the fork, or every process would spend seconds on it
+def test_many_processes_create_one_store(tmp_path: Path) -> None:
+    import mlflow  # noqa: F401 - imported before the fork, because each process would need seconds for it
 
     folders = [make_run(tmp_path / f"run-{number}") for number in range(AT_ONCE)]
     context = multiprocessing.get_context("fork")
@@ -182,7 +182,7 @@ def test_many_processes_at_once_on_a_fresh_store(tmp_path: Path) -> None:
 
 
 def make_run(folder: Path) -> Path:
-    """A run folder as a finished training leaves it."""
+    """The run folder of a finished training."""
     plan = make_plan(folder)
     writer = EventWriter(folder)
     writer.write("phase", name="model", detail="")
@@ -193,7 +193,7 @@ def make_run(folder: Path) -> Path:
     return Path(plan.run_dir)
 
 
-def test_artifacts_of_an_experiment_are_beside_the_store(base: Path) -> None:
+def test_artifacts_are_next_to_the_store(base: Path) -> None:
     uri = default_uri(base)
     client = open_client(uri)
     experiment_id = ensure_experiment(client, uri, "a/b: c", base)
@@ -202,19 +202,17 @@ def test_artifacts_of_an_experiment_are_beside_the_store(base: Path) -> None:
     assert location == f"{base}/outputs/mlartifacts/a_b_c"
 
 
-def test_an_experiment_that_somebody_else_just_made_is_taken(
-    base: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_experiment_created_by_another_process_is_used(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     uri = default_uri(base)
     client = open_client(uri)
-    made = ensure_experiment(client, uri, "raced", base)
+    existing = ensure_experiment(client, uri, "raced", base)
     look = client.get_experiment_by_name
     answers = iter([lambda name: None, look])
     monkeypatch.setattr(client, "get_experiment_by_name", lambda name: next(answers)(name))
-    assert ensure_experiment(client, uri, "raced", base) == made
+    assert ensure_experiment(client, uri, "raced", base) == existing
 
 
-def test_a_deleted_experiment_is_refused(base: Path) -> None:
+def test_deleted_experiment_is_refused(base: Path) -> None:
     uri = default_uri(base)
     client = open_client(uri)
     client.delete_experiment(ensure_experiment(client, uri, "gone", base))
@@ -237,7 +235,7 @@ def test_uris_are_shown_without_secrets(uri: str, shown: str) -> None:
     assert redact_uri(uri) == shown
 
 
-def test_texts_are_shown_without_secrets() -> None:
+def test_text_is_shown_without_secrets() -> None:
     uri = "mysql+pymysql://me:s3cr%40t@host/db"
     text = f"zpipe tracking.uri={uri} failed: login of me with 's3cr@t', see https://x:y@z and {uri}?ssl=1"
     shown = redact(text, uri)
@@ -249,6 +247,6 @@ def test_texts_are_shown_without_secrets() -> None:
     )
 
 
-def test_a_refusal_shows_no_password() -> None:
+def test_refusal_does_not_show_passwords() -> None:
     (problem,) = check_store("ftp://me:s3cr3t@host/x")
     assert "s3cr3t" not in str(problem)

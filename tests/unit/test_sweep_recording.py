@@ -1,4 +1,4 @@
-"""A sweep whose leading process was killed: recorded afterwards, or made ready to be resumed."""
+"""A sweep whose leading process was killed can be recorded and resumed."""
 
 import os
 from collections.abc import Iterator
@@ -23,10 +23,10 @@ from zpipe.sweep.resume import prepare
 
 
 def run_point(sweep: Path, name: str, *, done: bool) -> None:
-    """A point as a training leaves it that finished, or that was killed."""
+    """The run folder of a finished or killed training."""
     overrides = [f"stage={name}"]
-    attempt = ledger.begun(name, overrides, 0)
-    ledger.note(sweep, attempt)
+    attempt = ledger.new_attempt(name, overrides, 0)
+    ledger.append(sweep, attempt)
     plan = make_plan(sweep / name)
     writer = EventWriter(Path(plan.run_dir))
     writer.write("phase", name="model", detail="")
@@ -38,13 +38,13 @@ def run_point(sweep: Path, name: str, *, done: bool) -> None:
         outcome = Outcome(
             ending="finished", run_dir=plan.run_dir, summary=summary, mlflow_run_id=result.run_id
         )
-        ledger.note(sweep, attempt.ended(outcome))
+        ledger.append(sweep, attempt.with_outcome(outcome))
     writer.close()
 
 
 @pytest.fixture
 def killed(empty_store: Path, tmp_path: Path) -> Iterator[Path]:
-    """The folder of a sweep that was killed within its second point, before MLflow could be reached."""
+    """The folder of a sweep that was killed during its second point, before it reached MLflow."""
     sweep = put_store(empty_store, tmp_path) / "sweep"
     sweep.mkdir()
     write_definition(
@@ -65,14 +65,14 @@ def killed(empty_store: Path, tmp_path: Path) -> Iterator[Path]:
 
 
 def runs_of(sweep: Path) -> tuple[Any, list[Any], list[Any]]:
-    """The sweep's run, its children, and the other runs."""
+    """The run of the sweep, its children and all other runs."""
     runs = Store(sweep.parent).runs()
     (parent,) = [run for run in runs if "zpipe.sweep_dir" in run.data.tags]
     children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
     return parent, children, [run for run in runs if run not in (parent, *children)]
 
 
-def test_recording_a_killed_sweep_closes_all_of_it(killed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_recording_a_killed_sweep_closes_all_runs(killed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert record_sweep(killed) == Exit.FINISHED
     parent, children, others = runs_of(killed)
     assert parent.info.status == "KILLED"
@@ -82,7 +82,7 @@ def test_recording_a_killed_sweep_closes_all_of_it(killed: Path, capsys: pytest.
     assert f"zpipe sweep resume {killed}" in capsys.readouterr().out
 
 
-def test_a_sweep_that_was_killed_between_two_points_is_not_finished(killed: Path) -> None:
+def test_sweep_killed_between_two_points_is_not_finished(killed: Path) -> None:
     (killed / ledger.FILE_NAME).write_bytes(
         b"".join(line for line in (killed / ledger.FILE_NAME).read_bytes().splitlines(True) if b'"1"' in line)
     )
@@ -91,27 +91,27 @@ def test_a_sweep_that_was_killed_between_two_points_is_not_finished(killed: Path
     assert (parent.info.status, len(children)) == ("KILLED", 1)
 
 
-def test_recording_it_again_changes_nothing(killed: Path) -> None:
+def test_recording_again_changes_nothing(killed: Path) -> None:
     record_sweep(killed)
     before = [(run.info.run_id, run.info.status) for run in Store(killed.parent).runs()]
     record_sweep(killed)
     assert [(run.info.run_id, run.info.status) for run in Store(killed.parent).runs()] == before
 
 
-def test_before_it_is_resumed_the_half_point_is_closed_and_set_aside(killed: Path) -> None:
+def test_unfinished_point_is_closed_and_detached_before_resuming(killed: Path) -> None:
     record_sweep(killed)
     assert prepare(killed, []) == ["-m", "stage=1,2"]
-    _, children, (half,) = runs_of(killed)
+    _, children, (unfinished,) = runs_of(killed)
     assert [run.info.status for run in children] == ["FINISHED"]
-    assert half.info.status == "KILLED"
-    assert half.data.tags["zpipe.superseded"] == "true"
+    assert unfinished.info.status == "KILLED"
+    assert unfinished.data.tags["zpipe.superseded"] == "true"
     definition = read_definition(killed)
     assert definition is not None
     assert definition.session == 1
     assert Path.cwd() == killed.parent
 
 
-def test_a_point_whose_workers_finished_though_zpipe_was_killed_is_not_run_again(killed: Path) -> None:
+def test_point_whose_workers_finished_is_not_run_again(killed: Path) -> None:
     writer = EventWriter(killed / "2")
     writer.write("summary", values={"train_loss": 3.0})
     writer.write("phase", name="done", detail="")
@@ -124,8 +124,8 @@ def test_a_point_whose_workers_finished_though_zpipe_was_killed_is_not_run_again
     assert ledger.settled_before(killed, ["stage=2"], session=1) is not None
 
 
-def test_a_point_that_still_runs_keeps_the_sweep_from_being_resumed(killed: Path) -> None:
-    with FileLock(killed / "2" / ".record.lock"), pytest.raises(Refusal, match="still being run"):
+def test_sweep_with_a_running_point_is_not_resumed(killed: Path) -> None:
+    with FileLock(killed / "2" / ".record.lock"), pytest.raises(Refusal, match="still running"):
         prepare(killed, [])
     definition = read_definition(killed)
     assert definition is not None
@@ -133,7 +133,7 @@ def test_a_point_that_still_runs_keeps_the_sweep_from_being_resumed(killed: Path
 
 
 @pytest.mark.parametrize("gone", ["sweep.json", "cwd"])
-def test_what_cannot_be_resumed_is_refused(gone: str, killed: Path) -> None:
+def test_sweep_without_definition_or_folder_is_not_resumed(gone: str, killed: Path) -> None:
     definition = read_definition(killed)
     assert definition is not None
     if gone == "cwd":

@@ -1,4 +1,4 @@
-"""The report of a sweep: every point in the table, the best ones marked, failures shown, nothing executed."""
+"""The report of a sweep shows every point, marks the best ones, and executes nothing."""
 
 import json
 from pathlib import Path
@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from zpipe.sweep.definition import Definition, write_definition
-from zpipe.sweep.figures import Survey, survey
 from zpipe.sweep.ledger import Attempt
 from zpipe.sweep.report import write_report
+from zpipe.sweep.results import SweepResults, collect_results
 from zpipe.terminal.units import as_written
 
 SPEEDS = {("2", "5e7"): 100.0, ("2", "5e8"): 90.0, ("3", "5e7"): 60.0}
@@ -37,25 +37,25 @@ def points() -> list[Attempt]:
 
 
 @pytest.fixture
-def found(points: list[Attempt]) -> Survey:
-    return survey(points)
+def results(points: list[Attempt]) -> SweepResults:
+    return collect_results(points)
 
 
-def test_groups_are_colours_and_numbers_are_axes(found: Survey) -> None:
-    assert found.categorical == ["stage"]
-    assert found.numeric == ["stage.reduce_bucket_size"]
-    assert found.memory_of == "GPU"
+def test_groups_are_colors_and_numbers_are_axes(results: SweepResults) -> None:
+    assert results.categorical == ["stage"]
+    assert results.numeric == ["stage.reduce_bucket_size"]
+    assert results.memory_of == "GPU"
 
 
-def test_the_front_has_the_points_that_none_beats_in_both(found: Survey) -> None:
-    assert [spot.name for spot in found.front()] == ["2", "0"]
+def test_pareto_front_has_points_that_no_other_beats_in_both(results: SweepResults) -> None:
+    assert [each.name for each in results.pareto_front()] == ["2", "0"]
 
 
-def test_a_loss_that_is_no_number_is_none(found: Survey) -> None:
-    assert [spot.loss for spot in found.spots] == [2.5, 2.5, None, None]
+def test_loss_that_is_not_finite_is_left_out(results: SweepResults) -> None:
+    assert [each.loss for each in results.points] == [2.5, 2.5, None, None]
 
 
-def test_the_page_has_every_point_and_executes_nothing(points: list[Attempt], tmp_path: Path) -> None:
+def test_page_has_every_point_and_executes_nothing(points: list[Attempt], tmp_path: Path) -> None:
     arguments = ["-m", "stage=2,3", "model=tiny"]
     write_definition(
         tmp_path, Definition(arguments=arguments, cwd="/", swept=["stage"], uri=None, experiment="zpipe")
@@ -73,23 +73,21 @@ def test_the_page_has_every_point_and_executes_nothing(points: list[Attempt], tm
     assert "&lt;script&gt;" in page
     assert page.count("data:image/png;base64,") == 2
     assert page.count("<tr>") == 1 + 4
-    assert "gpu out of memory" in page
+    assert "GPU out of memory" in page
     assert "zpipe sweep resume" not in page  # running out of memory is a result
     assert len(json.loads((tmp_path / "points.json").read_text())) == 4
 
 
-def test_pictures_are_pngs_of_a_readable_size(points: list[Attempt], tmp_path: Path) -> None:
-    pictures = [file for file in write_report(tmp_path, points) if file.suffix == ".png"]
-    for picture in pictures:
-        head = picture.read_bytes()[:24]
+def test_plots_are_png_files_of_a_readable_size(points: list[Attempt], tmp_path: Path) -> None:
+    plots = [file for file in write_report(tmp_path, points) if file.suffix == ".png"]
+    for plot in plots:
+        head = plot.read_bytes()[:24]
         assert head.startswith(b"\x89PNG")
         assert int.from_bytes(head[16:20], "big") > 1000
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_a_sweep_with_next_to_nothing_has_a_report_too(
-    count: int, points: list[Attempt], tmp_path: Path
-) -> None:
+def test_sweep_with_at_most_one_point_has_a_report(count: int, points: list[Attempt], tmp_path: Path) -> None:
     names = {file.name for file in write_report(tmp_path, points[3:][:count])}
     assert names == ({"points.json", "sweep_report.html"} if count else {"points.json"})
 
@@ -108,5 +106,5 @@ def test_a_sweep_with_next_to_nothing_has_a_report_too(
         ("nan", "nan"),
     ],
 )
-def test_values_are_shown_as_people_write_them(given: str, shown: str) -> None:
+def test_values_are_shown_in_short_notation(given: str, shown: str) -> None:
     assert as_written(given) == shown

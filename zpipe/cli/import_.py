@@ -1,31 +1,39 @@
 """`zpipe import FILE... [OVERRIDES]`: converts another tool's configuration to overrides or a recipe."""
 
+from __future__ import annotations
+
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from zpipe.converters.importer import Imported, import_files
-from zpipe.converters.result import Finding
-from zpipe.converters.writing import command_line, recipe_of
 from zpipe.exits import Exit
 from zpipe.problems import Problem, Refusal
-from zpipe.runfolder.atomic import write_text
-from zpipe.terminal.console import print_problems
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from zpipe.converters.importer import Imported
+    from zpipe.converters.result import Finding
+
+OVERVIEW = {"import FILE...": "convert a DeepSpeed JSON, accelerate's YAML or TrainingArguments to overrides"}
 
 HINT = """
 Nothing was written. Correct the file, add an override, or use --fix to apply what the messages propose: it
 leaves out keys that DeepSpeed does not know and gives each refused setting the proposed value."""
 
 
-def import_(arguments: list[str]) -> int:
-    """Prints overrides or writes a recipe; findings go to stderr. Raises Refusal for unreadable input."""
-    parser = argparse.ArgumentParser(prog="zpipe import", description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("inputs", nargs="+", metavar="FILE|OVERRIDE", help="files, and overrides that win")
     parser.add_argument("--recipe", type=Path, metavar="FILE.yaml", help="write a recipe, print no overrides")
     parser.add_argument("--fix", action="store_true", help="apply the fixes that the messages propose")
     parser.add_argument("--mend", action="store_true", dest="fix", help=argparse.SUPPRESS)  # its former name
-    options = parser.parse_intermixed_args(arguments)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Prints overrides or writes a recipe; findings go to stderr. Raises Refusal for unreadable input."""
+    from zpipe.converters.importer import import_files
+
     files = [Path(text) for text in options.inputs if _is_file(text)]
     overrides = [text for text in options.inputs if not _is_file(text)]
     _check_request(files, options.recipe)
@@ -58,6 +66,8 @@ def _check_request(files: Sequence[Path], recipe: Path | None) -> None:
 
 def _report(findings: Sequence[Finding], fix: bool) -> bool:
     """Prints the findings. Returns whether the result can be written."""
+    from zpipe.terminal.console import print_problems
+
     unfixed = [each.problem for each in findings if not (fix and each.automatic_fix)]
     if not fix:
         if unfixed:
@@ -77,6 +87,8 @@ def _as_fixed(finding: Finding) -> Problem:
 
 
 def _print(kind: str, problems: Sequence[Problem]) -> None:
+    from zpipe.terminal.console import print_problems
+
     if problems:
         print_problems(problems, _count(len(problems), kind))
         print(file=sys.stderr)
@@ -87,6 +99,9 @@ def _count(number: int, kind: str) -> str:
 
 
 def _write(imported: Imported, files: Sequence[Path], recipe: Path | None) -> None:
+    from zpipe.converters.writing import command_line, recipe_of
+    from zpipe.runfolder.atomic import write_text
+
     if recipe is None:
         print(command_line(imported.overrides))
         return

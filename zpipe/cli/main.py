@@ -1,57 +1,40 @@
-"""The command line: which verb, and only then the imports that it needs."""
+"""The command line: a registry of verbs, imported when used, and the exit codes of failures."""
 
-import gc
 import os
 import sys
-from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, cast
 
 from zpipe import __version__
 from zpipe.exits import Exit
 from zpipe.problems import Refusal
+from zpipe.record.errors import StoreUnreachable
 
-USAGE = """\
-zpipe {version}: declarative DeepSpeed fine-tuning, recorded in MLflow
+if TYPE_CHECKING:
+    from zpipe.cli import diff, import_, plan, record, report, runs, show, sweep, ui
+    from zpipe.cli.verb import Verb
 
-  zpipe [OVERRIDES]          compose, check, compile, train, record
-  zpipe -m [OVERRIDES]       the same for every combination of comma lists
-  zpipe plan [OVERRIDES]     everything but the training: prints and writes the plan
-    --explain [KEY]          instead: which file, override or rule a value came from
-    --format FORMAT          text, json, yaml or table
-    -m                       instead: every point of a sweep, checked; nothing is written
-  zpipe diff RUN_A RUN_B     what differs between two runs' plans, and who set it
-  zpipe import FILE...       a DeepSpeed JSON, accelerate's YAML or TrainingArguments as overrides
-  zpipe runs                 the recorded runs, newest first
-  zpipe show RUN             one run: a run folder, or the beginning of its id in MLflow
-  zpipe ui                   MLflow's web page on this machine
-  zpipe record FOLDER        bring MLflow up to date with a run folder or a sweep's
-  zpipe sweep resume FOLDER  run what a sweep lacks; zpipe sweep report FOLDER writes its report again
-  zpipe report RUN           one archive for a bug report, without secrets
+    _CHECKED: tuple[Verb, ...] = (plan, diff, import_, runs, show, ui, record, sweep, report)
 
-Overrides
-  GROUP=OPTION               choose an option, e.g. stage=3 offload=nvme precision=bf16
-  GROUP.KEY=VALUE            set a value, e.g. stage.reduce_bucket_size=5e8 train.max_steps=100
-  recipe=NAME|FILE.yaml      an experiment of its own file
-
-Groups and options
-{groups}
-
-Hydra's own flags work as Hydra documents them: --cfg job|hydra|all, --info, -m/--multirun,
---hydra-help, hydra/launcher=joblib, hydra/sweeper=optuna, hydra.run.dir=FOLDER …
-
-Exit codes: 0 finished, 2 refused input, 3 this machine lacks something, 4 a Python error,
-5 a sweep with points that did not finish, 6 MLflow incomplete, 10 GPU out of memory,
-11 host out of memory, 12 loss not finite, 13 loss scale stuck, 14 hang, 15 a rank died,
-16 disk full, 17 an operator that does not compile, 130 Ctrl-C,
-141 output not read to its end, 143 SIGTERM or preempted
-"""
+VERBS = {
+    "plan": "zpipe.cli.plan",
+    "diff": "zpipe.cli.diff",
+    "import": "zpipe.cli.import_",
+    "runs": "zpipe.cli.runs",
+    "show": "zpipe.cli.show",
+    "ui": "zpipe.cli.ui",
+    "record": "zpipe.cli.record",
+    "sweep": "zpipe.cli.sweep",
+    "report": "zpipe.cli.report",
+}
+"""Modules that implement zpipe.cli.verb.Verb, in the order of `zpipe --help`."""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line and returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    verb = arguments[0] if arguments and arguments[0] in VERBS else ""
     try:
-        code = VERBS[verb](arguments[1:] if verb else arguments)
+        code = _dispatch(arguments)
         sys.stdout.flush()
         return code
     except Refusal as refusal:
@@ -59,115 +42,48 @@ def main(argv: list[str] | None = None) -> int:
 
         print_problems(refusal.problems)
         return Exit.REFUSED
+    except StoreUnreachable as error:
+        print(error, file=sys.stderr)
+        return Exit.ENVIRONMENT
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except BrokenPipeError:
-        _forget_stdout()
+        _discard_stdout()
         return Exit.PIPE_CLOSED
 
 
-def _forget_stdout() -> None:
-    """Nobody reads any more (`zpipe plan | head`): Python's last flush must not complain about it."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def run_verb(name: str, arguments: list[str]) -> int:
+    """Parses the arguments of one verb, runs it and returns the exit code. Raises what Verb.run raises."""
+    from zpipe.cli.arguments import Parser
+
+    verb = _load(name)
+    help_line = next(iter(verb.OVERVIEW.values()))
+    parser = Parser(name, f"{help_line[0].upper()}{help_line[1:]}.")
+    verb.add_arguments(parser)
+    return verb.run(parser.parse(arguments))
 
 
-def _run(arguments: list[str]) -> int:
-    if "--help" in arguments or "-h" in arguments:
-        return _help(arguments)
+def _dispatch(arguments: list[str]) -> int:
+    first, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
+    if first in VERBS:
+        return run_verb(first, rest)
+    if first == "--version":
+        print(f"zpipe {__version__}")
+        return Exit.FINISHED
+    if first == "help" or "--help" in arguments or "-h" in arguments:
+        from zpipe.cli.overview import print_overview
+
+        print_overview(_load(name).OVERVIEW for name in VERBS)
+        return Exit.FINISHED
     from zpipe.cli.run import run
 
-    return run(arguments)
+    return run(rest if first == "run" else arguments)
 
 
-def _plan(arguments: list[str]) -> int:
-    if "--help" in arguments or "-h" in arguments:
-        return _help(arguments)
-    gc.disable()  # a plan is made in half a second, a third of which would go into looking for garbage
-    from zpipe.cli.plan import plan
-
-    code = plan(arguments)
-    gc.freeze()
-    return code
+def _load(name: str) -> "Verb":
+    return cast("Verb", import_module(VERBS[name]))
 
 
-def _import(arguments: list[str]) -> int:
-    from zpipe.cli.import_ import import_
-
-    return import_(arguments)
-
-
-def _record(arguments: list[str]) -> int:
-    from zpipe.cli.record import record
-
-    return record(arguments)
-
-
-def _diff(arguments: list[str]) -> int:
-    from zpipe.cli.diff import diff
-
-    return diff(arguments)
-
-
-def _sweep(arguments: list[str]) -> int:
-    from zpipe.cli.sweep import sweep
-
-    return sweep(arguments)
-
-
-def _runs(arguments: list[str]) -> int:
-    from zpipe.cli.runs import runs
-
-    return runs(arguments)
-
-
-def _show(arguments: list[str]) -> int:
-    from zpipe.cli.show import show
-
-    return show(arguments)
-
-
-def _report(arguments: list[str]) -> int:
-    from zpipe.cli.report import report
-
-    return report(arguments)
-
-
-def _ui(arguments: list[str]) -> int:
-    from zpipe.cli.ui import ui
-
-    return ui(arguments)
-
-
-def _help(arguments: list[str]) -> int:
-    from zpipe.resources import config_groups
-
-    width = max(map(len, config_groups()))
-    groups = "\n".join(
-        f"  {name:<{width}}  {', '.join(options)}" for name, options in config_groups().items()
-    )
-    print(USAGE.format(version=__version__, groups=groups), end="")
-    return Exit.FINISHED
-
-
-def _version(arguments: list[str]) -> int:
-    print(f"zpipe {__version__}")
-    return Exit.FINISHED
-
-
-VERBS: dict[str, Callable[[list[str]], int]] = {
-    "": _run,
-    "run": _run,
-    "plan": _plan,
-    "diff": _diff,
-    "import": _import,
-    "record": _record,
-    "sweep": _sweep,
-    "runs": _runs,
-    "show": _show,
-    "report": _report,
-    "ui": _ui,
-    "help": _help,
-    "--help": _help,
-    "-h": _help,
-    "--version": _version,
-}
+def _discard_stdout() -> None:
+    """The reader is gone (`zpipe plan | head`), and Python's flush at exit must not fail."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

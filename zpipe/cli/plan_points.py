@@ -1,4 +1,4 @@
-"""`zpipe plan -m OVERRIDES`: every point of a sweep checked and compiled, nothing written."""
+"""`zpipe plan -m OVERRIDES`: checks and compiles every point of a sweep, and writes nothing."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -13,12 +13,12 @@ from zpipe.problems import Problem
 from zpipe.redact import redact_override
 from zpipe.terminal.console import print_problems, print_table
 
-_FEW = 8
-"""Points that a problem names before it only counts them."""
+_MAX_LISTED = 8
+"""Points to list for each problem; further points are only counted."""
 
 
 def plan_points(overrides: list[str], form: Format) -> int:
-    """Says which points are refused and why. Raises Refusal if the points cannot be listed."""
+    """Prints a line for each point and the reasons of refusals. Raises Refusal for an invalid sweep."""
     planned = plan_sweep(rewrite(overrides))
     if is_data(form):
         print_data([_as_data(each) for each in planned], form)
@@ -34,26 +34,27 @@ def plan_points(overrides: list[str], form: Format) -> int:
 
 
 def print_refused(planned: Sequence[PlannedPoint]) -> None:
-    """Each problem once, with the points that have it, on stderr; nothing if no point is refused."""
+    """Prints each problem once to stderr, with the points that have it."""
     points_of: dict[str, list[int]] = {}
     problems: dict[str, Problem] = {}
     for each in planned:
         for problem in each.problems:
             points_of.setdefault(str(problem), []).append(each.point.number)
             problems[str(problem)] = problem
-    if problems:
-        refused = sum(each.plan is None for each in planned)
-        listed = (
-            replace(each, reason=f"{each.reason} ({_named(points_of[text])})")
-            for text, each in problems.items()
-        )
-        print_problems(listed, title=f"Refused: {refused} of {len(planned)} points")
+    if not problems:
+        return
+    refused = sum(each.plan is None for each in planned)
+    listed = (
+        replace(problem, reason=f"{problem.reason} ({_listed(points_of[text])})")
+        for text, problem in problems.items()
+    )
+    print_problems(listed, title=f"Refused: {refused} of {len(planned)} points")
 
 
-def _named(points: Sequence[int]) -> str:
-    few = ", ".join(map(str, points[:_FEW]))
-    more = len(points) - _FEW
-    return f"point{'s' if len(points) > 1 else ''} {few}{f' and {more} more' if more > 0 else ''}"
+def _listed(points: Sequence[int]) -> str:
+    first = ", ".join(map(str, points[:_MAX_LISTED]))
+    more = len(points) - _MAX_LISTED
+    return f"point{'s' if len(points) > 1 else ''} {first}{f' and {more} more' if more > 0 else ''}"
 
 
 def _settings(planned: PlannedPoint) -> dict[str, str]:
@@ -69,7 +70,7 @@ def _verdict(planned: PlannedPoint) -> str:
     if planned.plan is None:
         count = len(planned.problems)
         return f"refused: {count} problem{'' if count == 1 else 's'}"
-    return f"{planned.plan.tokens_per_step} tokens a step{_warnings(planned.plan)}"
+    return f"{planned.plan.tokens_per_step} tokens per step{_warnings(planned.plan)}"
 
 
 def _warnings(plan: Plan) -> str:

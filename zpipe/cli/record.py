@@ -1,25 +1,36 @@
-"""`zpipe record FOLDER`: bring MLflow up to date with what a run folder holds, or a sweep's."""
+"""`zpipe record FOLDER`: brings MLflow up to date with a run folder or the folder of a sweep."""
 
-import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from zpipe.exits import Exit
 from zpipe.problems import Problem, Refusal
-from zpipe.runfolder.folder import RunFolder
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+OVERVIEW = {"record FOLDER": "bring MLflow up to date with a run folder or the folder of a sweep"}
 
 
-def record(arguments: list[str]) -> int:
-    """Raises Refusal if the argument is no run folder."""
-    parser = argparse.ArgumentParser(prog="zpipe record", description=__doc__)
-    parser.add_argument("folder", type=Path, help="run folder, or folder of a sweep")
-    parser.add_argument("--uri", help="MLflow store, where it has a password; else the run's own")
-    options = parser.parse_args(arguments)
+def add_arguments(parser: "ArgumentParser") -> None:
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="run folder, or folder of a sweep")
+    parser.add_argument(
+        "--uri", help="the MLflow store with its password (default: the store of the run, without a password)"
+    )
+
+
+def run(options: "Namespace") -> int:
+    """Raises Refusal if the argument is not a run folder or the folder of a sweep."""
+    from zpipe.runfolder.folder import PLAN_NAME, RunFolder
+
     folder: Path = options.folder.absolute()
     if (folder / "sweep.json").is_file():
-        return _record_sweep(folder, options.uri)
+        from zpipe.sweep.recording import record_sweep
+
+        return record_sweep(folder, options.uri)
     if not RunFolder(folder).holds_run:
-        reason = "a run folder with a plan.json is expected"
-        raise Refusal([Problem("record", str(options.folder), reason, "outputs/DAY/TIME")])
+        reason = f"this folder has neither a {PLAN_NAME} nor a sweep.json"
+        raise Refusal([Problem("record", str(options.folder), reason, "a run folder: outputs/DAY/TIME")])
     return _record_run(folder, options.uri)
 
 
@@ -29,12 +40,8 @@ def _record_run(folder: Path, uri: str | None) -> int:
 
     conclude_if_abandoned(folder)
     result = record_run(folder, uri=uri)
-    run = f"MLflow run {result.run_id}" if result.run_id else "nothing to record: the input was refused"
-    print(run if result.ok else f"{result.run_id or 'not recorded'}: {result.error}")
-    return Exit.FINISHED if result.ok else Exit.RECORD_INCOMPLETE
-
-
-def _record_sweep(folder: Path, uri: str | None) -> int:
-    from zpipe.sweep.recording import record_sweep
-
-    return record_sweep(folder, uri)
+    if not result.ok:
+        print(f"{result.run_id or 'not recorded'}: {result.error}")
+        return Exit.RECORD_INCOMPLETE
+    print(f"MLflow run {result.run_id}" if result.run_id else "nothing to record: the input was refused")
+    return Exit.FINISHED

@@ -1,37 +1,50 @@
-"""`zpipe report RUN`: one archive for a bug report, without secrets."""
+"""`zpipe report RUN`: writes an archive for a bug report, without secrets."""
 
-import argparse
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from zpipe.cli.find_run import folder_of
 from zpipe.exits import Exit
 from zpipe.problems import Problem, Refusal
 
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
 
-def report(arguments: list[str]) -> int:
-    """Raises Refusal if there is no such run, or if the archive exists already."""
-    parser = argparse.ArgumentParser(prog="zpipe report", description=__doc__)
-    parser.add_argument("run", help="run folder, or the beginning of an MLflow run id")
-    parser.add_argument("--output", type=Path, help="the archive; zpipe-report-RUN.tar.gz unless given")
-    parser.add_argument("--uri", help="MLflow store; outputs/mlflow.db unless given")
-    options = parser.parse_args(arguments)
-    folder = folder_of(options.run, options.uri)
-    path = options.output or Path(f"zpipe-report-{folder.path.name}.tar.gz")
-    _check(path)
+OVERVIEW = {"report RUN": "write an archive for a bug report, without secrets"}
+
+
+def add_arguments(parser: "ArgumentParser") -> None:
+    parser.add_argument("run", metavar="RUN", help="run folder, or the beginning of an MLflow run id")
+    parser.add_argument(
+        "--output", type=Path, help="file name of the archive (default: zpipe-report-RUN.tar.gz)"
+    )
+    parser.add_argument("--uri", help="MLflow store (default: outputs/mlflow.db)")
+
+
+def run(options: "Namespace") -> int:
+    """Raises Refusal if the run does not exist, or if the archive exists or cannot be written."""
+    from zpipe.cli.find_run import folder_of
     from zpipe.diagnose.archive import write_archive
     from zpipe.terminal.units import size
 
+    folder = folder_of(options.run, options.uri)
+    path = options.output or Path(f"zpipe-report-{folder.path.name}.tar.gz")
+    _check(path)
     names = write_archive(folder, path, lambda text: print(text, flush=True))
     print(f"{path}  ({size(path.stat().st_size)})")
     print("\n".join(f"  {name}" for name in names))
-    print("Passwords and tokens were replaced by ***; look through it before you send it.")
+    print("Passwords and tokens were replaced by ***. Check the archive before you send it.")
     return Exit.FINISHED
 
 
 def _check(path: Path) -> None:
+    folder = path.absolute().parent
     if path.exists():
-        raise Refusal(
-            [Problem("--output", str(path), "this file exists", "a new file", "--output OTHER.tar.gz")]
-        )
-    if not path.absolute().parent.is_dir():
-        raise Refusal([Problem("--output", str(path), "there is no such folder")])
+        reason, allowed = "this file exists", "a new file"
+    elif not folder.is_dir():
+        reason, allowed = "its folder does not exist", "a file in an existing folder"
+    elif not os.access(folder, os.W_OK | os.X_OK):  # also detects read-only file systems
+        reason, allowed = f"{folder} is not writable", "a file in a writable folder"
+    else:
+        return
+    raise Refusal([Problem("--output", str(path), reason, allowed, "--output /path/to/new.tar.gz")])

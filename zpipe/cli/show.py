@@ -1,93 +1,45 @@
 """`zpipe show RUN`: one run, from its folder or from MLflow."""
 
-import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zpipe.cli.runs import GPU_PEAK, HOST_PEAK, LOSSES, SPEEDS, offload_of, print_runs
 from zpipe.exits import Exit
-from zpipe.record.store import tracking_uri
-from zpipe.runfolder.event_file import EventReader
-from zpipe.runfolder.folder import RunFolder
-from zpipe.runfolder.outcome import read_outcome
-from zpipe.runfolder.plan_file import read_plan_here
-from zpipe.runfolder.progress import RunProgress
 
 if TYPE_CHECKING:
-    from zpipe.record.browse import Recorded
+    from argparse import ArgumentParser, Namespace
+
+OVERVIEW = {"show RUN": "one run: a run folder, or the beginning of its id in MLflow"}
+_MAX_RUNS = 1000
+"""The points of a sweep are looked up among this many of the newest runs."""
 
 
-def show(arguments: list[str]) -> int:
-    """Raises Refusal if there is no such run."""
-    parser = argparse.ArgumentParser(prog="zpipe show", description=__doc__)
-    parser.add_argument("run", help="run folder, or the beginning of an MLflow run id")
-    parser.add_argument("--uri", help="MLflow store; outputs/mlflow.db unless given")
-    options = parser.parse_args(arguments)
+def add_arguments(parser: "ArgumentParser") -> None:
+    parser.add_argument("run", metavar="RUN", help="run folder, or the beginning of an MLflow run id")
+    parser.add_argument("--uri", help="MLflow store (default: outputs/mlflow.db)")
+
+
+def run(options: "Namespace") -> int:
+    """Raises Refusal if the run does not exist."""
+    from zpipe.cli.run_details import print_folder
+    from zpipe.runfolder.folder import RunFolder
+
     folder = RunFolder(Path(options.run).absolute())
     if folder.holds_run:
-        show_folder(folder)
-        return Exit.FINISHED
-    from zpipe.record.browse import find, recent
-
-    uri = tracking_uri(options.uri)
-    run = find(uri, options.run)
-    _show_recorded(run)
-    if run.params == {}:
-        print_runs([each for each in recent(uri, None, 1000) if each.parent == run.run_id])
+        print_folder(folder)
+    else:
+        _show_recorded(options.run, options.uri)
     return Exit.FINISHED
 
 
-def show_folder(folder: RunFolder) -> None:
-    """The run in this folder, whether or not MLflow has it."""
-    from zpipe.record.state import read_state
-    from zpipe.terminal.console import console, print_text
-    from zpipe.terminal.summary import summary_table
+def _show_recorded(run_id: str, given_uri: str | None) -> None:
+    from zpipe.cli.run_details import print_recorded
+    from zpipe.cli.run_table import print_runs
+    from zpipe.record.browse import find, recent
+    from zpipe.record.store import tracking_uri
 
-    plan, outcome, state = read_plan_here(folder), read_outcome(folder), read_state(folder)
-    progress = RunProgress.of(EventReader(folder.attempt.events).read_new())
-    out = console(None)
-    if outcome is None:
-        print_text(out, "no result: the run is still running, or was killed", style="bold yellow")
-    else:
-        reason = f": {outcome.reason}" if outcome.reason else ""
-        style = "bold" if outcome.ending == "finished" else "bold red"
-        print_text(out, f"{outcome.ending.replace('_', ' ')}{reason}", style=style)
-    print_text(out, f"zpipe {' '.join(plan.command)}\n", style="dim")
-    summary = outcome.summary if outcome else {}
-    run_id = outcome.mlflow_run_id if outcome else state.run_id if state else None
-    out.print(summary_table(plan, summary, progress, run_id))
-    if folder.attempt.postmortem.is_file():
-        print_text(out, f"\n{folder.attempt.postmortem.read_text()}")
-
-
-def _show_recorded(run: "Recorded") -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    from zpipe.terminal.console import clean, console, print_text
-    from zpipe.terminal.units import duration, number
-
-    out = console(None)
-    ended = " ".join(filter(None, [run.status, run.ending.replace("_", " ")]))
-    print_text(out, f"{run.name}: {ended}", style="bold" if run.status == "FINISHED" else "bold red")
-    print_text(out, f"{run.tags.get('mlflow.source.name', '')}\n", style="dim")
-    rows = {
-        "error": run.error,
-        "settings": "\n".join(f"{name}  {value}" for name, value in sorted(run.params.items())),
-        "offload": offload_of(run),
-        "loss": number(run.figure(*LOSSES)),
-        "tokens/s": number(run.figure(*SPEEDS)),
-        "peak GPU memory": f"{number(run.figure(*GPU_PEAK))} GiB",
-        "peak host memory": f"{number(run.figure(*HOST_PEAK))} GiB",
-        "time": "" if run.seconds is None else duration(run.seconds),
-        "run folder": str(run.folder or ""),
-        "MLflow run": run.run_id,
-        "sweep": run.parent or "",
-    }
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, text in rows.items():
-        if text and not text.startswith("?"):
-            table.add_row(name, Text(clean(text)))
-    out.print(table)
+    uri = tracking_uri(given_uri)
+    recorded = find(uri, run_id)
+    print_recorded(recorded)
+    is_sweep = not recorded.params
+    if is_sweep:
+        print_runs([each for each in recent(uri, None, _MAX_RUNS) if each.parent == recorded.run_id])

@@ -1,4 +1,4 @@
-"""Files of a run folder as artifacts, without the secrets that a message in them may carry."""
+"""Uploads files of a run folder as artifacts, without secrets that a message in them may contain."""
 
 import tempfile
 from collections.abc import Iterator
@@ -10,13 +10,13 @@ from zpipe.redact import redact
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-_NUMBERS_ALONE = '"event": "metrics"'
-"""Nearly all lines of an event file; they need no looking at."""
+_NUMBERS_ONLY = '"event": "metrics"'
+"""Marks lines that need no redaction: nearly all lines of an event file."""
 
 
 def log_redacted(client: "MlflowClient", run_id: str, path: Path) -> None:
-    """Uploads a text file; a copy of it where something has to be left out."""
-    if not any(line != clean for line, clean in _lines(path)):
+    """Uploads a text file, or a redacted copy if the file contains secrets."""
+    if all(line == clean for line, clean in _lines(path)):
         client.log_artifact(run_id, str(path))
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -27,6 +27,7 @@ def log_redacted(client: "MlflowClient", run_id: str, path: Path) -> None:
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
+    """Each line as it is, and redacted."""
     with path.open(encoding="utf-8", errors="surrogateescape") as file:
         for line in file:
-            yield line, line if _NUMBERS_ALONE in line else redact(line)
+            yield line, line if _NUMBERS_ONLY in line else redact(line)

@@ -1,4 +1,4 @@
-"""Looks into a store: its runs as plain values, newest first."""
+"""Reads the runs of a store as plain values, newest first."""
 
 import math
 from collections.abc import Mapping
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zpipe.problems import Problem, Refusal, nearest
-from zpipe.record.client import open_client
+from zpipe.problems import Problem, Refusal, nearest, refuse_if_any
+from zpipe.record.client import open_client, reporting_failures
 from zpipe.record.facts import RUN_DIR_TAG
 from zpipe.record.store import check_store, sqlite_file
 from zpipe.record.sweeps import PARENT_TAG, SWEEP_TAG
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _HEX = frozenset("0123456789abcdef")
-_MOST_MATCHES = 5
+_MAX_MATCHES = 5
 
 
 @dataclass(frozen=True)
-class Recorded:
-    """One run as MLflow has it."""
+class RecordedRun:
+    """One run as recorded in MLflow."""
 
     run_id: str
     name: str
@@ -31,7 +31,7 @@ class Recorded:
     began: float
     """Seconds since the epoch."""
     seconds: float | None
-    """How long it took; None while it goes on."""
+    """Duration; None while the run is in progress."""
     params: Mapping[str, str]
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
@@ -42,58 +42,69 @@ class Recorded:
 
     @property
     def folder(self) -> Path | None:
-        """Run folder, or that of a sweep, which may be on another machine."""
+        """The folder of the run or sweep, which may be on another machine."""
         given = self.tags.get(RUN_DIR_TAG) or self.tags.get(SWEEP_TAG)
         return Path(given) if given else None
 
     @property
     def ending(self) -> str:
-        """zpipe's word for the end where there is one."""
+        """zpipe's ending, or "" if zpipe did not record one."""
         return self.tags.get("zpipe.ending", "")
 
     @property
     def error(self) -> str:
         return self.tags.get("zpipe.error", "")
 
-    def figure(self, *names: str) -> float | None:
-        """The first of these metrics that the run has, last figures before curves."""
+    def metric(self, *names: str) -> float | None:
+        """The first of these metrics that the run has; a summary value precedes the curve's last value."""
         candidates = [self.metrics.get(f"summary/{name}", self.metrics.get(name)) for name in names]
         return next((value for value in candidates if value is not None and not math.isnan(value)), None)
 
 
-def recent(uri: str, experiment: str | None, limit: int) -> list[Recorded]:
-    """The newest runs of the store, or of one experiment. Raises Refusal if there is no such store."""
-    client = _open(uri)
-    found = client.search_runs(
-        _experiments(client, experiment), max_results=limit, order_by=["attributes.start_time DESC"]
-    )
+def recent(uri: str, experiment: str | None, limit: int) -> list[RecordedRun]:
+    """The newest runs of the store, or of one experiment.
+
+    Raises Refusal if the store or the experiment does not exist, StoreUnreachable if the store fails.
+    """
+    _check(uri)
+    with reporting_failures(uri):
+        client = open_client(uri)
+        found = client.search_runs(
+            _experiments(client, experiment), max_results=limit, order_by=["attributes.start_time DESC"]
+        )
     return [_recorded(run) for run in found]
 
 
-def find(uri: str, prefix: str) -> Recorded:
-    """The only run whose id begins like this. Raises Refusal if there is none, or more than one."""
+def find(uri: str, prefix: str) -> RecordedRun:
+    """The run whose id starts with this prefix.
+
+    Raises Refusal if there is none or more than one, StoreUnreachable if the store fails.
+    """
     if not prefix or not set(prefix.lower()) <= _HEX:
-        raise Refusal([Problem("RUN", prefix, "neither a run folder nor the id of a run in MLflow")])
-    client = _open(uri)
+        raise Refusal([Problem("RUN", prefix, "neither a run folder nor the id of an MLflow run")])
+    _check(uri)
     condition = f"attributes.run_id LIKE '{prefix.lower()}%'"
-    found = client.search_runs(_experiments(client, None), condition, max_results=_MOST_MATCHES)
+    with reporting_failures(uri):
+        client = open_client(uri)
+        found = client.search_runs(_experiments(client, None), condition, max_results=_MAX_MATCHES)
     if len(found) == 1:
         return _recorded(found[0])
     matches = ", ".join(run.info.run_id for run in found)
-    reason = "several runs begin like this" if found else f"no run of {redact_uri(uri)} begins like this"
-    raise Refusal([Problem("RUN", prefix, reason, matches, "zpipe runs lists them")])
+    store = redact_uri(uri)
+    reason = (
+        f"several run ids in {store} start with this" if found else f"no run id in {store} starts with this"
+    )
+    raise Refusal([Problem("RUN", prefix, reason, matches, "list the runs: zpipe runs")])
 
 
-def _open(uri: str) -> "MlflowClient":
-    """The client of a store that exists: looking makes none."""
+def _check(uri: str) -> None:
+    """Raises Refusal if the store does not exist: opening it would create it."""
     problems = check_store(uri)
     file = sqlite_file(uri)
     if file is not None and not file.exists():
-        fix = "a run makes it, or --uri names another"
-        problems.append(Problem("--uri", redact_uri(uri), "there is no such store", fix=fix))
-    if problems:
-        raise Refusal(problems)
-    return open_client(uri)
+        fix = "start a run, which creates it, or choose another store with --uri"
+        problems.append(Problem("--uri", redact_uri(uri), "this store does not exist", fix=fix))
+    refuse_if_any(problems)
 
 
 def _experiments(client: "MlflowClient", name: str | None) -> list[str]:
@@ -102,13 +113,14 @@ def _experiments(client: "MlflowClient", name: str | None) -> list[str]:
     if name is not None and not chosen:
         names = [each.name for each in found]
         fix = " or ".join(f"--experiment {near}" for near in nearest(name, names))
-        raise Refusal([Problem("--experiment", name, "no such experiment", ", ".join(names), fix)])
+        reason = "this experiment does not exist"
+        raise Refusal([Problem("--experiment", name, reason, ", ".join(names), fix)])
     return chosen
 
 
-def _recorded(run: Any) -> Recorded:
+def _recorded(run: Any) -> RecordedRun:
     began, ended = run.info.start_time / 1000, run.info.end_time
-    return Recorded(
+    return RecordedRun(
         run_id=run.info.run_id,
         name=run.info.run_name or "",
         status=run.info.status,

@@ -1,4 +1,4 @@
-"""What MLflow is told about a plan: the run's name, its few parameters and its tags."""
+"""The name, parameters and tags of a run in MLflow, derived from its plan."""
 
 import getpass
 import os
@@ -11,11 +11,11 @@ from zpipe.redact import redact, redact_environment
 
 RUN_DIR_TAG = "zpipe.run_dir"
 PARENT_ENV = "ZPIPE_PARENT_RUN_ID"
-"""A sweep sets it for its runs: the id of the MLflow run that they belong under."""
+"""Set by a sweep for its runs: the id of their parent run in MLflow."""
 
 
 def run_name(plan: Plan) -> str:
-    """The user's name for the run, or one made of stage, offload and precision."""
+    """The user's name for the run, or a name made of stage, offload and precision."""
     given = plan.experiment.tracking.run_name
     if given:
         return given
@@ -33,8 +33,17 @@ def command_line(plan: Plan) -> str:
     return redact(shlex.join(["zpipe", *plan.command]), plan.experiment.tracking.uri)
 
 
+def precision(plan: Plan) -> str:
+    """The training dtype in the plan, even if the experiment sets `auto`."""
+    for name in ("bf16", "fp16"):
+        if plan.ds_config.get(name, {}).get("enabled") is True:
+            return name
+    dtype = plan.experiment.precision.dtype
+    return "fp32" if dtype == "auto" else dtype
+
+
 def params(plan: Plan) -> dict[str, str]:
-    """The settings that runs are compared by, of any length; everything else is in the artifacts."""
+    """The settings by which runs are compared, of any length; all others are in the artifacts."""
     experiment, train = plan.experiment, plan.experiment.train
     values: dict[str, Any] = {
         "model": plan.model.name,
@@ -66,7 +75,7 @@ def params(plan: Plan) -> dict[str, str]:
 
 
 def tags(plan: Plan, parent_run_id: str | None) -> dict[str, str]:
-    """zpipe's and MLflow's own tags, of any length; the user's come last and prevail."""
+    """Tags of zpipe and MLflow, of any length; the user's tags take precedence."""
     uri = plan.experiment.tracking.uri
     own = {
         "zpipe.version": __version__,
@@ -77,7 +86,7 @@ def tags(plan: Plan, parent_run_id: str | None) -> dict[str, str]:
         "mlflow.source.name": command_line(plan),
         "mlflow.source.type": "LOCAL",
         "mlflow.user": _user(),
-        "mlflow.note.content": _note(plan),
+        "mlflow.note.content": _description(plan),
     }
     parent = parent_run_id or os.environ.get(PARENT_ENV)
     if parent:
@@ -86,7 +95,7 @@ def tags(plan: Plan, parent_run_id: str | None) -> dict[str, str]:
     return {**safe, **redact_environment(plan.experiment.tracking.tags)}
 
 
-def _note(plan: Plan) -> str:
+def _description(plan: Plan) -> str:
     """The description on the run's page, in Markdown."""
     lines = [f"`{command_line(plan)}`", "", f"Run folder: `{plan.run_dir}`"]
     lines += [f"- {notice.level}: {notice.text}" for notice in plan.notices if notice.level != "info"]
@@ -96,5 +105,5 @@ def _note(plan: Plan) -> str:
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container may run under a uid that has no name
+    except (KeyError, OSError):  # a container may run under a uid without a name
         return str(os.getuid())

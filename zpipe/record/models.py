@@ -1,4 +1,4 @@
-"""Checkpoints and the final model as MLflow's external LoggedModels: named and linked, never uploaded."""
+"""Records checkpoints and the final model as external LoggedModels in MLflow: linked, not uploaded."""
 
 import tempfile
 from pathlib import Path
@@ -45,7 +45,7 @@ def record_model(
 
 
 def mark_removed(client: "MlflowClient", experiment_id: str, run_id: str) -> None:
-    """Tags the models whose folder is gone: save_total_limit removes checkpoints as training goes on."""
+    """Tags models whose folder no longer exists: save_total_limit removes old checkpoints during training."""
     for model in _search(client, experiment_id, f"source_run_id = '{run_id}'"):
         path = model.tags.get(_PATH_TAG)
         if path and not Path(path).exists() and _REMOVED_TAG not in model.tags:
@@ -74,7 +74,7 @@ def _outputs(client: "MlflowClient", run_id: str) -> set[str]:
 
 
 def _describe(client: "MlflowClient", model: "LoggedModel") -> None:
-    """Stores the MLmodel file that the registry wants, as mlflow.create_external_model does."""
+    """Uploads the MLmodel file that the registry needs, as mlflow.create_external_model does."""
     from mlflow.models.utils import get_external_mlflow_model_spec
 
     with tempfile.TemporaryDirectory() as folder:

@@ -1,7 +1,7 @@
-"""Which schema an MLflow sqlite store has and which one the installed MLflow wants.
+"""The schema of an MLflow sqlite store, and the schema that the installed MLflow needs.
 
-MLflow is not imported for that (it takes seconds): its alembic scripts are read as text and the store
-through the standard library, so that a check costs milliseconds and the dry run can afford it.
+MLflow is not imported, which would take seconds. Its alembic scripts are read as text, and the store with the
+standard library, so that the check takes milliseconds and is part of `zpipe plan`.
 """
 
 import importlib.util
@@ -19,7 +19,7 @@ _BUSY_SECONDS = 20.0
 
 
 class NotAStoreError(Exception):
-    """The file exists and holds something that is no MLflow store."""
+    """The file exists, but is not an MLflow store."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Schema:
 
 @cache
 def installed_schema() -> Schema:
-    """The revisions in the installed MLflow's migration scripts; LookupError if they can't be read."""
+    """Reads the revisions of the installed MLflow from its migration scripts. Raises LookupError."""
     spec = importlib.util.find_spec("mlflow")
     if spec is None or spec.origin is None:
         raise LookupError("MLflow is not installed")
@@ -41,19 +41,19 @@ def installed_schema() -> Schema:
     revisions = {match for text in texts for match in _REVISION.findall(text)}
     heads = revisions - {match for text in texts for match in _PARENT.findall(text)}
     if len(heads) != 1:
-        raise LookupError(f"MLflow's migration scripts in {scripts} have {len(heads)} heads, not one")
+        raise LookupError(f"MLflow's migration scripts in {scripts} have {len(heads)} heads instead of one")
     return Schema(heads.pop(), frozenset(revisions))
 
 
 def store_revision(file: Path) -> str | None:
     """The schema revision of a sqlite store; None if the file is absent or has no tables yet.
 
-    Raises NotAStoreError if the file holds anything else.
+    Raises NotAStoreError if the file contains anything else.
     """
     if not file.exists():
         return None
     try:
-        # mode=rw never creates the file, and unlike mode=ro it may recover one after a crash.
+        # mode=rw never creates the file, and unlike mode=ro it can recover a file after a crash.
         connection = sqlite3.connect(f"file:{quote(str(file))}?mode=rw", uri=True, timeout=_BUSY_SECONDS)
         with closing(connection):
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
@@ -65,5 +65,5 @@ def store_revision(file: Path) -> str | None:
     except sqlite3.Error as error:
         raise NotAStoreError(str(error)) from error
     if len(rows) != 1:
-        raise NotAStoreError(f"its alembic_version table has {len(rows)} rows, not one")
+        raise NotAStoreError(f"its alembic_version table has {len(rows)} rows instead of one")
     return str(rows[0][0])

@@ -1,5 +1,6 @@
-"""Tracking stores: where they are, whether this MLflow can use them, and their safe first creation."""
+"""Tracking stores: their location, whether the installed MLflow can use them, and their safe creation."""
 
+import errno
 import hashlib
 import os
 import re
@@ -17,25 +18,30 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 KEY = "tracking.uri"
+_OTHER = "tracking.uri=sqlite:///outputs/other.db"
+_ELSEWHERE = "tracking.uri=sqlite:////path/to/mlflow.db"
 _CREATION_SECONDS = 300.0
-"""How long to wait for another process that creates the store: it takes seconds, on a busy disk more."""
+"""Timeout for another process that creates the store, which takes seconds, or longer on a busy disk."""
 _SQLITE = re.compile(r"^sqlite(?:\+\w+)?://(?:/(?P<path>[^?]*))?(?:\?.*)?$")
+
+_PERMANENT = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST)
+"""Errors of creating a file that a later attempt would meet again; a full disk is not one of them."""
 
 Kind = Literal["sqlite", "database", "server"]
 
 
 def default_uri(base: Path) -> str:
-    """The sqlite store outputs/mlflow.db below the folder that the user works in."""
+    """The sqlite store outputs/mlflow.db in the working folder `base`."""
     return f"sqlite:///{base.absolute() / 'outputs' / 'mlflow.db'}"
 
 
 def tracking_uri(uri: str | None) -> str:
-    """The URI to use, for a user who works in the current folder."""
+    """The URI to use, with the current folder as the base of relative paths."""
     return resolve_uri(uri, Path.cwd())
 
 
 def resolve_uri(uri: str | None, base: Path) -> str:
-    """The URI to use: the default for None, and a relative sqlite path made absolute from `base`."""
+    """The URI to use: the default for None; a relative sqlite path is resolved against `base`."""
     if uri is None:
         return default_uri(base)
     path = _sqlite_path(uri)
@@ -51,7 +57,7 @@ def sqlite_file(uri: str) -> Path | None:
 
 
 def artifact_root(uri: str, base: Path) -> str | None:
-    """Where artifacts of new experiments go: beside a sqlite file; None lets the server decide."""
+    """The folder for artifacts of new experiments: next to a sqlite file; None lets the server decide."""
     file = sqlite_file(uri)
     if file is not None:
         return str(file.parent / "mlartifacts")
@@ -59,16 +65,16 @@ def artifact_root(uri: str, base: Path) -> str | None:
 
 
 def check_store(uri: str) -> list[Problem]:
-    """What speaks against this store, found without importing MLflow and without any network."""
+    """Reasons to refuse this store, found without importing MLflow and without network access."""
     kind = _kind(uri)
     if kind is None:
-        return [_not_offered(uri)]
+        return [_unsupported(uri)]
     file = sqlite_file(uri)
     return [] if file is None else _check_sqlite(uri, file)
 
 
 def prepare_store(uri: str) -> None:
-    """Makes the store usable, once, however many processes ask at the same time.
+    """Creates the store if necessary. Safe if several processes call it at the same time.
 
     Raises Refusal (key tracking.uri) if the store cannot be used as it is.
     """
@@ -81,7 +87,7 @@ def prepare_store(uri: str) -> None:
 
 
 def ensure_experiment(client: "MlflowClient", uri: str, name: str, base: Path) -> str:
-    """The id of the experiment, created if need be; several processes may ask at the same time."""
+    """The id of the experiment, created if necessary. Safe if several processes call it at the same time."""
     from mlflow.exceptions import MlflowException
 
     found = client.get_experiment_by_name(name)
@@ -95,7 +101,7 @@ def ensure_experiment(client: "MlflowClient", uri: str, name: str, base: Path) -
                 raise
             found = client.get_experiment_by_name(name)
     if found is None or found.lifecycle_stage != "active":
-        fix = "restore it (mlflow experiments restore), or choose another tracking.experiment"
+        fix = "restore it with `mlflow experiments restore`, or set another tracking.experiment"
         raise Refusal([Problem("tracking.experiment", name, "this experiment was deleted", fix=fix)])
     return str(found.experiment_id)
 
@@ -115,36 +121,33 @@ def _kind(uri: str) -> Kind | None:
     return "sqlite" if _sqlite_path(uri) is not None else None
 
 
-def _not_offered(uri: str) -> Problem:
+def _unsupported(uri: str) -> Problem:
     if uri.startswith("sqlite"):
-        reason = "a sqlite store needs a file: one in memory would be gone after the run"
+        reason = "a sqlite store needs a file: a store in memory would be lost after the run"
     else:
-        reason = (
-            "this is no store that MLflow 3.17 records to; plain folders (./mlruns) are not offered any more"
-        )
+        reason = "MLflow 3.17 cannot write to this store; plain folders (./mlruns) are no longer supported"
     allowed = "sqlite:///FILE, http(s)://SERVER, postgresql://, mysql://, mssql://, databricks"
     return Problem(KEY, redact_uri(uri), reason, allowed, "tracking.uri=sqlite:///outputs/mlflow.db")
 
 
 def _check_sqlite(uri: str, file: Path) -> list[Problem]:
-    other = "tracking.uri=sqlite:///outputs/other.db"
     try:
         found = store_revision(file)
     except NotAStoreError as error:
-        return [Problem(KEY, uri, f"{file} is no MLflow store: {error}", fix=other)]
+        return [Problem(KEY, uri, f"{file} is not an MLflow store: {error}", fix=_OTHER)]
     except OSError as error:
-        return [Problem(KEY, uri, f"{file} cannot be opened: {error.strerror}", fix=other)]
+        return [Problem(KEY, uri, f"{file} cannot be opened: {error.strerror}", fix=_OTHER)]
     schema = installed_schema()
     if found is None or found == schema.head:
         return []
     if found in schema.known:
         return [_outdated(uri, f"schema {found}, this MLflow needs {schema.head}")]
-    reason = f"the store was made by a newer MLflow (schema {found}, unknown to the installed one)"
-    return [Problem(KEY, uri, reason, fix=f"install that MLflow, or {other}")]
+    reason = f"the store was created by a newer MLflow (schema {found}, unknown to the installed version)"
+    return [Problem(KEY, uri, reason, fix=f"install that version of MLflow, or {_OTHER}")]
 
 
 def _outdated(uri: str, detail: str) -> Problem:
-    reason = f"the store was made by another MLflow version ({detail})"
+    reason = f"the store was created by another version of MLflow ({detail})"
     return Problem(KEY, redact_uri(uri), reason, fix=f"back it up, then: mlflow db upgrade {redact_uri(uri)}")
 
 
@@ -156,17 +159,20 @@ def _prepare_sqlite(uri: str, file: Path) -> None:
         with FileLock(file.with_name(f"{file.name}.lock"), timeout=_CREATION_SECONDS):
             if store_revision(file) is None:
                 _create_sqlite(file)
-    except PermissionError as error:
-        raise Refusal([Problem(KEY, uri, f"{file} cannot be written: {error.strerror}")]) from error
-    # Another program may have made the file in the meantime, with another MLflow.
+    except OSError as error:
+        if error.errno not in _PERMANENT:
+            raise
+        reason = f"{file} cannot be created: {error.strerror}"
+        raise Refusal([Problem(KEY, uri, reason, "a file in a writable folder", _ELSEWHERE)]) from error
+    # In the meantime, a program with another version of MLflow may have created the file.
     refuse_if_any(_check_sqlite(uri, file))
 
 
 def _create_sqlite(file: Path) -> None:
-    """Creates the store under another name first: a process killed half-way leaves nothing behind.
+    """Creates the store under another name first, so that a killed process leaves no partial store.
 
-    MLflow's migrations are dozens of transactions, and a store between two of them cannot be told from
-    an outdated one.
+    MLflow's migrations take dozens of transactions, and a partially migrated store looks like an outdated
+    one.
     """
     from zpipe.record.client import silence_mlflow
 
@@ -181,7 +187,7 @@ def _create_sqlite(file: Path) -> None:
 
 
 def _prepare_database(uri: str) -> None:
-    """Lets MLflow create its tables. The lock holds on this machine; MLflow has none across machines."""
+    """Lets MLflow create its tables. The lock covers this machine only; MLflow has none."""
     from mlflow.exceptions import MlflowException
 
     from zpipe.record.client import open_client
@@ -201,5 +207,5 @@ def _prepare_database(uri: str) -> None:
 
 
 def _folder_name(experiment: str) -> str:
-    """A name for the experiment's artifact folder; run ids below it keep runs apart in any case."""
+    """Name of the experiment's artifact folder. It may be shared, because each run has a folder in it."""
     return re.sub(r"[^\w.-]+", "_", experiment).strip(".") or "experiment"

@@ -1,4 +1,4 @@
-"""The MLflow run of a sweep, which the runs of its points belong under."""
+"""The MLflow run of a sweep: the parent of the runs of its points."""
 
 import json
 import shlex
@@ -23,7 +23,7 @@ _SUPERSEDED_TAG = "zpipe.superseded"
 
 @dataclass(frozen=True)
 class SweepRun:
-    """One sweep in one store. Methods raise what MLflow raises, and Refusal if the store cannot be used."""
+    """One sweep in one store. Methods raise MLflow's errors, and Refusal if the store cannot be used."""
 
     uri: str
     experiment: str
@@ -32,11 +32,11 @@ class SweepRun:
     arguments: list[str]
     """The command line, as typed."""
     base: Path
-    """Where it was typed."""
+    """The folder in which it was typed."""
     run_id: str | None = None
 
     def open(self) -> str:
-        """The id of the run, which is made if there is none yet and set to running in any case."""
+        """Creates the run if it does not exist, sets its status to RUNNING and returns its id."""
         client, experiment_id = self._connect()
         run_id = self.run_id or self._find(client, experiment_id) or self._create(client, experiment_id)
         client.update_run(run_id, status="RUNNING")
@@ -44,21 +44,21 @@ class SweepRun:
 
     def close(
         self,
-        family: Mapping[str, str | None],
-        figures: Mapping[str, float],
+        runs: Mapping[str, str | None],
+        metrics: Mapping[str, float],
         files: Iterable[Path],
         status: Status,
     ) -> str:
-        """Ends the run with its artifacts, and puts every run of the sweep in its place.
+        """Ends the run with its metrics and artifacts, sets the parent of each run, and returns its id.
 
-        `family` has a line for each run: None for a point's own run, which becomes a child; the id of the
-        run that took its place for one that a resumed sweep repeated, which becomes a child of that.
+        `runs` maps the id of each run of the sweep to None, or to the id of the run that replaced it after
+        the sweep was resumed. A run becomes a child of the sweep, or of its replacement.
         """
         run_id = self.open()
         client, _ = self._connect()
-        for child, successor in family.items():
-            _adopt(client, child, successor or run_id, superseded=successor is not None)
-        for key, value in figures.items():
+        for child, successor in runs.items():
+            _set_parent(client, child, successor or run_id, superseded=successor is not None)
+        for key, value in metrics.items():
             client.log_metric(run_id, key, value, synchronous=True)
         for path in files:
             client.log_artifact(run_id, str(path))
@@ -83,21 +83,21 @@ class SweepRun:
         return str(run.info.run_id)
 
     def _find(self, client: "MlflowClient", experiment_id: str) -> str | None:
-        """The run of an earlier attempt whose id was not noted."""
+        """The run of an earlier session whose id was not written to sweep.json."""
         condition = f"tags.`{SWEEP_TAG}` = {json.dumps(str(self.folder), ensure_ascii=False)}"
         found = client.search_runs([experiment_id], condition, max_results=1)
         return str(found[0].info.run_id) if found else None
 
 
-def release_run(uri: str, run_id: str) -> None:
-    """Takes a run from under its sweep, whose point is about to be tried again."""
+def detach_run(uri: str, run_id: str) -> None:
+    """Removes a run from its sweep, because its point will be run again."""
     client = open_client(uri)
     if PARENT_TAG in client.get_run(run_id).data.tags:
         client.delete_tag(run_id, PARENT_TAG)
     client.set_tag(run_id, _SUPERSEDED_TAG, "true", synchronous=True)
 
 
-def _adopt(client: "MlflowClient", child: str, parent: str, superseded: bool) -> None:
+def _set_parent(client: "MlflowClient", child: str, parent: str, superseded: bool) -> None:
     tags = client.get_run(child).data.tags
     if tags.get(PARENT_TAG) != parent:
         client.set_tag(child, PARENT_TAG, parent, synchronous=True)

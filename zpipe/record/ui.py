@@ -1,9 +1,10 @@
-"""MLflow's web page for a store: started lightly, on loopback unless told otherwise, and ended whole.
+"""Serves MLflow's web page for a store: with few processes, on loopback by default, and with a clean end.
 
-Measured with MLflow 3.17 on two cores: its default server is 15 processes with 2.3 GB that need 33 s to
-start and outlive a SIGINT; with one worker and without job execution it is 2 processes, 0.5 GB and 8 s.
+Measured with MLflow 3.17 on two cores: the default server has 15 processes, uses 2.3 GB, takes 33 s to start
+and survives SIGINT. With one worker and without job execution, it has 2 processes, uses 0.5 GB and takes 8 s.
 """
 
+import errno
 import os
 import shlex
 import signal
@@ -24,6 +25,7 @@ import psutil
 
 from zpipe.exits import Exit
 from zpipe.problems import Problem, Refusal
+from zpipe.record.client import reporting_failures
 from zpipe.record.store import artifact_root, default_uri, prepare_store
 from zpipe.redact import redact, redact_uri
 
@@ -34,32 +36,36 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def serve(uri: str, host: str = "127.0.0.1", port: int | None = None) -> int:
-    """Serves until Ctrl-C and returns the exit code. Raises Refusal if the store or the port is no good."""
+    """Serves until Ctrl-C and returns the exit code.
+
+    Raises Refusal if the store, the host or the port cannot be used, StoreUnreachable if a database fails.
+    """
     if uri.startswith(("http://", "https://")):
-        print(f"This store is a server and has its own page: {redact_uri(uri)}")
+        print(f"This store is a server with its own web page: {redact_uri(uri)}")
         return Exit.FINISHED
     chosen = _choose_port(host, port)
-    prepare_store(uri)
+    with reporting_failures(uri):
+        prepare_store(uri)
     url = f"http://{_shown_host(host)}:{chosen}"
     print(f"Starting MLflow for {redact_uri(uri)} ...", flush=True)
     with tempfile.TemporaryFile() as log, _server(_argv(host, chosen), _environment(uri), log) as process:
         if not _answers(process, host, chosen):
-            # Shown only now: a server that starts well prints a page of advice and warnings, too.
+            # Printed only on failure, because a healthy server also logs a page of advice and warnings.
             log.seek(0)
             print(redact(log.read().decode(errors="replace"), uri), file=sys.stderr)
             return Exit.FINISHED if process.returncode == 0 else Exit.ENVIRONMENT
-        print(f"MLflow: {url}   (Ctrl-C ends it)", flush=True)
+        print(f"MLflow: {url}   (press Ctrl-C to stop)", flush=True)
         process.wait()
     return Exit.FINISHED
 
 
 def url_of_run(base_url: str, experiment_id: str, run_id: str) -> str:
-    """The page of a run on an MLflow server."""
+    """The URL of a run's page on an MLflow server."""
     return f"{base_url.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
 
 
 def ui_command(uri: str, base: Path | None = None) -> str:
-    """The command that opens this store from the folder `base`, by default the current one."""
+    """The command that serves this store, typed in the folder `base`, by default the current folder."""
     if uri == default_uri(base or Path.cwd()):
         return "zpipe ui"
     return shlex.join(["zpipe", "ui", "--uri", redact_uri(uri)])
@@ -69,7 +75,7 @@ def _argv(host: str, port: int) -> list[str]:
     argv = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
     argv += ["--uvicorn-opts", "--log-level warning"]
     if not _is_loopback(host):
-        # MLflow answers no other name than localhost unless told so, and refuses the page's own requests.
+        # By default MLflow answers requests to localhost only, and refuses requests from its own page.
         names = _names(host)
         argv += ["--allowed-hosts", ",".join([*names, *(f"{name}:{port}" for name in names)])]
         argv += ["--cors-allowed-origins", ",".join(f"http://{name}:{port}" for name in names)]
@@ -77,7 +83,7 @@ def _argv(host: str, port: int) -> list[str]:
 
 
 def _environment(uri: str) -> dict[str, str]:
-    """The store goes through the environment, because everybody can read the arguments of a process."""
+    """Passes the store in the environment, because every user can read the arguments of a process."""
     environment = {
         **os.environ,
         "MLFLOW_BACKEND_STORE_URI": uri,
@@ -94,7 +100,7 @@ def _environment(uri: str) -> dict[str, str]:
 def _server(
     argv: list[str], environment: dict[str, str], log: IO[bytes]
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """The server in a session of its own; when the block ends, for whatever reason, all of it ends."""
+    """Runs the server in its own process session, and ends the whole session when the block is left."""
     with subprocess.Popen(
         argv,
         env=environment,
@@ -117,7 +123,7 @@ def _server(
 
 
 def _end_tree(process: "subprocess.Popen[bytes]") -> None:
-    """Ends the server's whole session, politely first."""
+    """Ends all processes of the server: SIGTERM first, then SIGKILL."""
     if process.poll() is None:
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
@@ -127,7 +133,7 @@ def _end_tree(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _answers(process: "subprocess.Popen[bytes]", host: str, port: int) -> bool:
-    """Waits until the server answers; False if it ended or was ended before."""
+    """Waits until the server answers; False if it ended first or did not answer in time."""
     health = f"http://{'127.0.0.1' if host == '0.0.0.0' else _shown_host(host)}:{port}/health"  # noqa: S104
     deadline = time.monotonic() + _START_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
@@ -140,12 +146,11 @@ def _answers(process: "subprocess.Popen[bytes]", host: str, port: int) -> bool:
 
 
 def _choose_port(host: str, port: int | None) -> int:
-    """The port asked for, or 5000, or any free one if 5000 is taken."""
+    """The requested port; by default port 5000, or any free port if 5000 is in use."""
     if port is not None:
         if not _is_free(host, port):
-            raise Refusal(
-                [Problem("--port", port, "another program listens on this port", fix="leave it out")]
-            )
+            reason = "another program listens on this port"
+            raise Refusal([Problem("--port", port, reason, "a free port", "leave --port out")])
         return port
     if _is_free(host, FIRST_PORT):
         return FIRST_PORT
@@ -156,15 +161,29 @@ def _choose_port(host: str, port: int | None) -> int:
 
 def _is_free(host: str, port: int) -> bool:
     with closing(socket.socket(_family(host))) as listener:
-        # As servers do: a port whose last connections are still winding down is free.
+        # As servers do: a port is free even if its last connections are still closing.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, port))
-        except socket.gaierror as error:
-            raise Refusal([Problem("--host", host, "this machine has no such address")]) from error
-        except OSError:
-            return False
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return False
+            raise Refusal([_cannot_listen(host, port, error)]) from error
+        except UnicodeError as error:
+            raise Refusal([_unknown_host(host)]) from error
     return True
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> Problem:
+    if error.errno in (errno.EACCES, errno.EPERM):
+        reason = "only root can listen on this port"
+        return Problem("--port", port, reason, "1024 to 65535", "leave --port out")
+    return _unknown_host(host)
+
+
+def _unknown_host(host: str) -> Problem:
+    reason = "this machine does not have this address"
+    return Problem("--host", host, reason, "a name or address of this machine", "leave --host out")
 
 
 def _family(host: str) -> socket.AddressFamily:
@@ -182,7 +201,7 @@ def _shown_host(host: str) -> str:
 
 
 def _names(host: str) -> list[str]:
-    """The names and addresses under which a browser may ask for this machine."""
+    """The names and addresses by which a browser may reach this machine."""
     names = ["localhost", "127.0.0.1", socket.gethostname(), socket.getfqdn(), _shown_host(host)]
     for addresses in psutil.net_if_addrs().values():
         names += [each.address for each in addresses if each.family == socket.AF_INET]

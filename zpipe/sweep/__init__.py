@@ -1,7 +1,7 @@
-"""A multirun: one parent run in MLflow, one child for each point, and a ledger from which it can be resumed.
+"""Sweeps: one parent run in MLflow, a child run for each point, and a ledger from which the sweep is resumed.
 
-Hydra's launchers start the points, possibly in other processes or on other machines; what they share is the
-sweep folder: `sweep.json` (what is swept, and the parent run) and `ledger.jsonl` (which point ended how).
+Hydra's launchers start the points, possibly in other processes or on other machines. These share only the
+sweep folder: `sweep.json` (the swept keys and the parent run) and `ledger.jsonl` (how each point ended).
 """
 
 from zpipe.sweep.callback import SweepCallback

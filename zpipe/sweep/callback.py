@@ -1,4 +1,4 @@
-"""What Hydra calls around a multirun: the sweep is written down and gets its run in MLflow."""
+"""The callback that Hydra runs before a sweep: it writes sweep.json and opens the sweep's run in MLflow."""
 
 import sys
 from pathlib import Path
@@ -13,7 +13,7 @@ from zpipe.sweep.session import Session, current
 
 
 class SweepCallback(Callback):
-    """In a single run it does nothing."""
+    """Does nothing in a single run."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         folder = Path(config.hydra.sweep.dir).absolute()
@@ -29,15 +29,15 @@ def _define(config: DictConfig, arguments: list[str]) -> Definition:
     return Definition(
         arguments=arguments or sys.argv[1:],
         cwd=str(Path.cwd()),
-        swept=_swept(config),
+        swept=_swept_keys(config),
         uri=Session.shown_uri(tracking.uri) if tracking.enabled else None,
         experiment=tracking.experiment,
     )
 
 
-def _swept(config: DictConfig) -> list[str]:
-    """Keys that the command line or the sweeper's own configuration gives several values."""
+def _swept_keys(config: DictConfig) -> list[str]:
+    """Keys with several values, from the command line or from the sweeper's own configuration."""
     parsed = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
-    own = (config.hydra.sweeper.get(name) or {} for name in ("params", "search_space"))
-    names = [override.key_or_group for override in parsed if override.is_sweep_override()]
-    return list(dict.fromkeys([*names, *(str(key) for block in own for key in block)]))
+    from_command = [override.key_or_group for override in parsed if override.is_sweep_override()]
+    from_sweeper = (config.hydra.sweeper.get(name) or {} for name in ("params", "search_space"))
+    return list(dict.fromkeys([*from_command, *(str(key) for block in from_sweeper for key in block)]))

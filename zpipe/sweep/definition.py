@@ -1,4 +1,4 @@
-"""What a sweep is: `sweep.json` in its folder, written before the first point and read by every point."""
+"""The definition of a sweep: `sweep.json`, written before the first point and read by every point."""
 
 from pathlib import Path
 
@@ -16,22 +16,22 @@ class Definition(Group):
     arguments: list[str]
     """The command line as typed."""
     cwd: str
-    """Where it was typed: relative paths start there."""
+    """The folder in which it was typed; relative paths start here."""
     swept: list[str]
     """Keys with more than one value."""
     uri: str | None
-    """MLflow store; null if the sweep isn't tracked."""
+    """MLflow store; null if the sweep is not tracked."""
     experiment: str
     """Name of the MLflow experiment."""
     mlflow_run_id: str | None = None
-    """The parent run; null as long as MLflow could not be reached."""
+    """The parent run; null until MLflow could be reached."""
     session: int = 0
     """How often the sweep has been resumed."""
     whole: bool = False
-    """Whether the last session came to its end: no further point was to be asked for."""
+    """Whether the last session ran to its end, so that the sweeper has no further points."""
 
     def label(self, overrides: list[str]) -> str:
-        """What tells this point from the others, for people: `stage=2, reduce_bucket_size=5e7`."""
+        """The settings that distinguish this point, for display: `stage=2, reduce_bucket_size=5e7`."""
         pairs = [text.partition("=") for text in overrides]
         return ", ".join(
             f"{key.rpartition('.')[2]}={as_written(value)}" for key, _, value in pairs if key in self.swept
@@ -39,12 +39,12 @@ class Definition(Group):
 
 
 def read_definition(folder: Path) -> Definition | None:
-    """The sweep of this folder, or None. Raises Refusal for a file of another version, or a damaged one."""
+    """The sweep in this folder, or None. Raises Refusal for a damaged file or one of another version."""
     file = folder / FILE_NAME
     return read_model(Definition, file, "sweep", "the folder of a sweep") if file.is_file() else None
 
 
 def write_definition(folder: Path, definition: Definition) -> None:
-    """Writes sweep.json, whole or not at all."""
+    """Writes sweep.json atomically."""
     safe = {**definition.model_dump(), "arguments": [redact_override(each) for each in definition.arguments]}
     write_json(folder / FILE_NAME, safe)

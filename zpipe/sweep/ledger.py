@@ -1,7 +1,7 @@
-"""Which point of a sweep ended how: `ledger.jsonl`, a line when a point starts and a line when it ends.
+"""How each point of a sweep ended: `ledger.jsonl`, with a line when a point starts and a line when it ends.
 
-A line is appended with a single write, so that the processes of a parallel launcher share the file. What is
-written last about an attempt holds; a torn line costs itself alone.
+Each line is appended with a single write, so that the processes of a parallel launcher can share the file.
+The last line about an attempt counts. An incomplete line is skipped.
 """
 
 import json
@@ -23,21 +23,21 @@ UNFINISHED = "unfinished"
 SETTLED = frozenset({"finished", "gpu_out_of_memory", "host_out_of_memory"})
 """Endings that another attempt would not change: running out of memory is a result."""
 
-_SURROUNDINGS = ("tracking.", "launcher.env.", "hydra.", "hydra/")
-"""Where a point is recorded and with which credentials makes it no other point."""
+_IRRELEVANT = ("tracking.", "launcher.env.", "hydra.", "hydra/")
+"""Prefixes of overrides that do not change the point: where it is recorded, and with which credentials."""
 
 
 class Attempt(Group):
-    """One point, tried once. Its objective may be no number: so may a loss."""
+    """One attempt at one point. Its objective may be NaN or infinite, like a loss."""
 
     model_config = ConfigDict(allow_inf_nan=True)
 
     folder: str
-    """Run folder, below the sweep folder."""
+    """Run folder, relative to the sweep folder."""
     overrides: list[str]
     """As typed, without secrets."""
     session: int
-    """How often the sweep had been resumed then."""
+    """How often the sweep had been resumed before this attempt."""
     ending: str = UNFINISHED
     reason: str = ""
     objective: float | None = None
@@ -50,7 +50,7 @@ class Attempt(Group):
 
     @property
     def point(self) -> frozenset[str]:
-        """What makes two attempts the same point."""
+        """The identity of the point: equal for two attempts at the same point."""
         return identity(self.overrides)
 
     @property
@@ -58,8 +58,8 @@ class Attempt(Group):
         """Value of each override by its key."""
         return {key: value.strip("'") for key, _, value in (text.partition("=") for text in self.overrides)}
 
-    def ended(self, outcome: Outcome) -> "Attempt":
-        """The same attempt with its end."""
+    def with_outcome(self, outcome: Outcome) -> "Attempt":
+        """A copy with the outcome of the run."""
         return self.model_copy(
             update={
                 "ending": outcome.ending,
@@ -72,28 +72,28 @@ class Attempt(Group):
 
 
 def identity(overrides: Iterable[str]) -> frozenset[str]:
-    """The overrides that decide what is trained, in any order."""
-    return frozenset(redact_override(text) for text in overrides if not text.startswith(_SURROUNDINGS))
+    """The overrides that affect training, in any order."""
+    return frozenset(redact_override(text) for text in overrides if not text.startswith(_IRRELEVANT))
 
 
-def begun(folder: str, overrides: Iterable[str], session: int) -> Attempt:
+def new_attempt(folder: str, overrides: Iterable[str], session: int) -> Attempt:
     """An attempt that starts now."""
     return Attempt(folder=folder, overrides=[redact_override(text) for text in overrides], session=session)
 
 
-def as_it_ended(run_dir: Path, attempt: Attempt) -> Attempt:
-    """The attempt with its end, which its workers may have come to though zpipe was killed."""
+def with_result(run_dir: Path, attempt: Attempt) -> Attempt:
+    """The attempt with the outcome in its run folder, if the ledger lacks one because zpipe was killed."""
     outcome = read_outcome(RunFolder(run_dir))
-    return attempt if outcome is None or attempt.ending != UNFINISHED else attempt.ended(outcome)
+    return attempt if outcome is None or attempt.ending != UNFINISHED else attempt.with_outcome(outcome)
 
 
-def note(sweep_dir: Path, attempt: Attempt) -> None:
-    """Appends what is known about an attempt now."""
+def append(sweep_dir: Path, attempt: Attempt) -> None:
+    """Appends the current state of an attempt."""
     append_line(sweep_dir / FILE_NAME, attempt.model_dump())
 
 
 def attempts(sweep_dir: Path) -> list[Attempt]:
-    """Every attempt, in the order of their folders' numbers, each as it was noted last."""
+    """Every attempt in its last recorded state, in the order of their folders' numbers."""
     file = sweep_dir / FILE_NAME
     lines = file.read_bytes().splitlines() if file.is_file() else []
     found = {attempt.folder: attempt for line in lines if (attempt := _decode(line)) is not None}
@@ -101,7 +101,7 @@ def attempts(sweep_dir: Path) -> list[Attempt]:
 
 
 def points(sweep_dir: Path) -> list[Attempt]:
-    """The attempts that count: a later attempt at the same point takes the place of an unsettled one."""
+    """The attempts that count: a later attempt at the same point replaces an unsettled one."""
     groups: dict[frozenset[str], list[Attempt]] = {}
     for attempt in attempts(sweep_dir):
         groups.setdefault(attempt.point, []).append(attempt)
@@ -110,17 +110,19 @@ def points(sweep_dir: Path) -> list[Attempt]:
 
 
 def superseded(sweep_dir: Path) -> list[tuple[Attempt, Attempt]]:
-    """Attempts that no longer count, each with the one that took its place."""
-    standing = points(sweep_dir)
-    names = {attempt.folder for attempt in standing}
-    successor = {attempt.point: attempt for attempt in standing}
+    """Attempts that no longer count, each with the attempt that replaced it."""
+    counting = points(sweep_dir)
+    folders = {attempt.folder for attempt in counting}
+    successor = {attempt.point: attempt for attempt in counting}
     return [
-        (attempt, successor[attempt.point]) for attempt in attempts(sweep_dir) if attempt.folder not in names
+        (attempt, successor[attempt.point])
+        for attempt in attempts(sweep_dir)
+        if attempt.folder not in folders
     ]
 
 
 def settled_before(sweep_dir: Path, overrides: Iterable[str], session: int) -> Attempt | None:
-    """A settled attempt at this point from before the session, or None."""
+    """A settled attempt at this point from an earlier session, or None."""
     wanted = identity(overrides)
     for attempt in attempts(sweep_dir):
         if attempt.session < session and attempt.is_settled and attempt.point == wanted:
@@ -128,10 +130,16 @@ def settled_before(sweep_dir: Path, overrides: Iterable[str], session: int) -> A
     return None
 
 
-def _counting(group: list[Attempt]) -> list[Attempt]:
-    """Of attempts at one point: the settled ones, else those of the latest session.
+def objective_of(attempt: Attempt, worst: float) -> float:
+    """The value to return to the sweeper: `worst` for an attempt without an objective."""
+    value = attempt.objective
+    return worst if value is None or math.isnan(value) else value
 
-    A sampler may try one point several times in a session, and means it.
+
+def _counting(group: list[Attempt]) -> list[Attempt]:
+    """Of several attempts at one point: the settled ones, else those of the latest session.
+
+    A sampler may deliberately try one point several times in a session.
     """
     settled = [attempt for attempt in group if attempt.is_settled]
     latest = max(attempt.session for attempt in group)
@@ -151,9 +159,3 @@ def _decode(line: bytes) -> Attempt | None:
         return Attempt.model_validate(values)
     except (ValueError, AttributeError):
         return None
-
-
-def objective_of(attempt: Attempt, worst: float) -> float:
-    """What a sweeper is told; the worst value for an attempt that came to no figure."""
-    value = attempt.objective
-    return worst if value is None or math.isnan(value) else value

@@ -1,16 +1,16 @@
-"""The pictures of a sweep report. Only this module knows matplotlib, and imports it when it draws."""
+"""The plots of a sweep report. Only this module uses matplotlib, and imports it when it draws."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from zpipe.sweep.figures import Spot, Survey, short
+from zpipe.sweep.results import PointResult, SweepResults, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
-"""Okabe and Ito's, which colour-blind people tell apart."""
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
+"""The palette by Okabe and Ito, which is safe for color-blind readers."""
 _MARKERS = "osD^vP*"
 _FAILED = "#B00020"
 _STYLE: dict[Any, Any] = {
@@ -28,89 +28,93 @@ _STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "savefig.dpi": 150,
 }
-_MOST_LABELS = 16
-_DECADE = 8
-"""From this ratio of the largest to the smallest value an axis is logarithmic."""
+_MAX_LABELS = 16
+"""With more points than this, only those on the Pareto front are labeled."""
+_LOG_SCALE_RATIO = 8
+"""An axis is logarithmic if its largest value is at least this many times its smallest."""
+
+Quantity = Literal["speed", "memory"]
 
 
-def draw(survey: Survey, folder: Path) -> list[Path]:
-    """Writes the pictures that the sweep has points for, and returns their paths."""
+def draw(results: SweepResults, folder: Path) -> list[Path]:
+    """Writes the plots that the sweep has points for; returns their paths."""
     import matplotlib as mpl
 
     files = []
     with mpl.rc_context(_STYLE):
-        for key in survey.numeric:
-            files.append(_save(_over(survey, key), folder / f"sweep_{_file_name(key)}.png"))
-        if survey.measured():
-            files.append(_save(_trade_off(survey), folder / "sweep_pareto.png"))
+        for key in results.numeric:
+            files.append(_save(_over(results, key), folder / f"sweep_{_file_name(key)}.png"))
+        if results.measured():
+            files.append(_save(_trade_off(results), folder / "sweep_pareto.png"))
     return files
 
 
-def _over(survey: Survey, key: str) -> "Figure":
-    """Throughput and memory over one numeric key, a line for each setting of the others."""
+def _over(results: SweepResults, key: str) -> "Figure":
+    """Throughput and memory over one numeric key, with one line for each setting of the other keys."""
     figure = _figure(10.5, 4.6)
     left, right = figure.subplots(1, 2)
-    for axes, name in ((left, "speed"), (right, "memory")):
-        _lines(axes, survey, key, name)
-        _scale(axes, [float(spot.settings[key]) for spot in survey.spots])
+    _draw_lines(left, results, key, "speed")
+    _draw_lines(right, results, key, "memory")
+    for axes in (left, right):
+        _scale(axes, [float(point.settings[key]) for point in results.points])
         axes.set_xlabel(key)
     left.set(title="Throughput", ylabel="tokens / s")
-    right.set(title=f"Peak {survey.memory_of} memory", ylabel="GiB")
+    right.set(title=f"Peak {results.memory_of} memory", ylabel="GiB")
     handles, labels = left.get_legend_handles_labels()
     if any(labels):
         figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)))
     return figure
 
 
-def _lines(axes: "Axes", survey: Survey, key: str, figure: str) -> None:
-    names = list(dict.fromkeys(survey.line(spot, key) for spot in survey.spots))
-    failed: list[tuple[float, str, Spot]] = []
-    for name, (colour, marker) in zip(names, _looks(len(names)), strict=True):
-        spots = [spot for spot in survey.spots if survey.line(spot, key) == name]
-        failed += [(float(spot.settings[key]), colour, spot) for spot in spots if spot.ending != "finished"]
+def _draw_lines(axes: "Axes", results: SweepResults, key: str, quantity: Quantity) -> None:
+    labels = list(dict.fromkeys(results.label(point, key) for point in results.points))
+    failed: list[tuple[float, str, PointResult]] = []
+    for label, (color, marker) in zip(labels, _line_styles(len(labels)), strict=True):
+        points = [point for point in results.points if results.label(point, key) == label]
+        failed += [(float(point.settings[key]), color, point) for point in points if not point.is_finished]
         drawn = sorted(
-            (float(spot.settings[key]), value)
-            for spot in spots
-            if (value := getattr(spot, figure)) is not None and spot.ending == "finished"
+            (float(point.settings[key]), value)
+            for point in points
+            if (value := getattr(point, quantity)) is not None and point.is_finished
         )
-        x, y = [place for place, _ in drawn], [value for _, value in drawn]
-        axes.plot(x, y, color=colour, marker=marker, label=name)
-    # From zero, so that a small difference looks small.
-    top = max((value for spot in survey.spots if (value := getattr(spot, figure)) is not None), default=1.0)
-    places = sorted({float(spot.settings[key]) for spot in survey.spots})
-    _mark_failed(axes, failed, places[len(places) // 2], 1.12 * top or 1.0)
+        axes.plot([x for x, _ in drawn], [y for _, y in drawn], color=color, marker=marker, label=label)
+    # The axis starts at zero, so that a small difference looks small.
+    values = [value for point in results.points if (value := getattr(point, quantity)) is not None]
+    top = max(values, default=1.0)
+    positions = sorted({float(point.settings[key]) for point in results.points})
+    _mark_failed(axes, failed, positions[len(positions) // 2], 1.12 * top or 1.0)
     axes.yaxis.set_major_formatter("{x:,.0f}" if top >= 100 else "{x:g}")
 
 
-def _scale(axes: "Axes", places: list[float]) -> None:
-    """Ticks where the points are, on a logarithmic axis where they span decades."""
-    if min(places) > 0 and max(places) / min(places) >= _DECADE:
+def _scale(axes: "Axes", positions: list[float]) -> None:
+    """Puts ticks at the points; the axis is logarithmic if the points span a wide range."""
+    if min(positions) > 0 and max(positions) / min(positions) >= _LOG_SCALE_RATIO:
         axes.set_xscale("log")
-    ticks = sorted(set(places))
-    axes.set_xticks(ticks, labels=[_amount(place) for place in ticks])
+    ticks = sorted(set(positions))
+    axes.set_xticks(ticks, labels=[_amount(position) for position in ticks])
     axes.minorticks_off()
     axes.margins(x=0.08)
 
 
-def _mark_failed(axes: "Axes", failed: list[tuple[float, str, Spot]], centre: float, top: float) -> None:
-    """A strip below zero with a cross in its line's colour for each point that came to no figure."""
-    heights = {place: [each[0] for each in failed].count(place) for place, _, _ in failed}
+def _mark_failed(
+    axes: "Axes", failed: list[tuple[float, str, PointResult]], center: float, top: float
+) -> None:
+    """Draws a strip below zero with a cross in its line's color for each point that did not finish."""
+    positions = [position for position, _, _ in failed]
     row = 0.08 * top
-    strip = row * max(heights.values(), default=0)
+    strip = row * max(map(positions.count, positions), default=0)
     axes.set_ylim(-strip, top)
     if not failed:
         return
     axes.axhspan(-strip, 0, color="#FBEDEC", zorder=0)
     axes.set_yticks([tick for tick in axes.get_yticks() if 0 <= tick <= top])
-    done: dict[float, int] = {}
-    for place, colour, spot in failed:
-        done[place] = done.get(place, 0) + 1
-        height = -row * (done[place] - 0.5)
-        axes.plot(place, height, "X", color=colour, markersize=10, markeredgecolor="white", clip_on=False)
-        on_right = place >= centre
+    for index, (x, color, point) in enumerate(failed):
+        y = -row * (positions[:index].count(x) + 0.5)
+        axes.plot(x, y, "X", color=color, markersize=10, markeredgecolor="white", clip_on=False)
+        on_right = x >= center
         axes.annotate(
-            f"{spot.name}: {_worded(spot.ending)}",
-            (place, height),
+            f"{point.name}: {point.shown_ending}",
+            (x, y),
             xytext=(-8 if on_right else 8, 0),
             textcoords="offset points",
             ha="right" if on_right else "left",
@@ -120,72 +124,71 @@ def _mark_failed(axes: "Axes", failed: list[tuple[float, str, Spot]], centre: fl
         )
 
 
-def _trade_off(survey: Survey) -> "Figure":
-    """Throughput against memory, with the points that no other beats in both."""
+def _trade_off(results: SweepResults) -> "Figure":
+    """Throughput against memory, with the Pareto front."""
     figure = _figure(8.5, 5.4)
     axes = figure.subplots()
-    names = list(dict.fromkeys(_colour_name(survey, spot) for spot in survey.spots))
-    for name, (colour, marker) in zip(names, _looks(len(names)), strict=True):
-        spots = [spot for spot in survey.measured() if _colour_name(survey, spot) == name]
-        x, y = [spot.memory or 0 for spot in spots], [spot.speed or 0 for spot in spots]
-        axes.plot(x, y, color=colour, marker=marker, markersize=8, linestyle="", label=name or "points")
-    front = survey.front()
-    axes.step(
-        [spot.memory or 0 for spot in front],
-        [spot.speed or 0 for spot in front],
-        where="post",
-        color="#444444",
-        linestyle="--",
-        linewidth=1.2,
-        zorder=1,
-        label="no point beats these in both",
-    )
-    labelled = survey.measured() if len(survey.spots) <= _MOST_LABELS else front
-    for spot in labelled:
-        axes.annotate(
-            spot.name,
-            (spot.memory or 0, spot.speed or 0),
-            xytext=(6, 5),
-            textcoords="offset points",
-            fontsize=8,
-            color="#444444",
-        )
+    names = list(dict.fromkeys(_color_name(results, point) for point in results.points))
+    for name, (color, marker) in zip(names, _line_styles(len(names)), strict=True):
+        points = [point for point in results.measured() if _color_name(results, point) == name]
+        x, y = _coordinates(points)
+        axes.plot(x, y, color=color, marker=marker, markersize=8, linestyle="", label=name or "points")
+    _draw_front(axes, results)
     axes.margins(0.12)
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.set(
         title="Throughput against memory (numbers are points)",
-        xlabel=f"peak {survey.memory_of} memory, GiB",
+        xlabel=f"peak {results.memory_of} memory, GiB",
         ylabel="tokens / s",
     )
-    missing = [spot for spot in survey.failed() if spot.memory is None]
+    missing = [point for point in results.points if not point.is_finished and point.memory is None]
     if missing:
-        text = "without figures: " + ", ".join(f"{spot.name} ({_worded(spot.ending)})" for spot in missing)
+        text = "not measured: " + ", ".join(f"{point.name} ({point.shown_ending})" for point in missing)
         figure.supxlabel(text, color=_FAILED, fontsize=9, x=0.02, ha="left")
     axes.legend(loc="best")
     return figure
 
 
-def _colour_name(survey: Survey, spot: Spot) -> str:
-    keys = survey.categorical or survey.numeric[:1]
-    return ", ".join(f"{short(key)} {spot.settings[key]}" for key in keys)
+def _draw_front(axes: "Axes", results: SweepResults) -> None:
+    """Draws the Pareto front as a dashed line, and the names of the points."""
+    front = results.pareto_front()
+    x, y = _coordinates(front)
+    label = "no point is better in both"
+    axes.step(x, y, where="post", color="#444444", linestyle="--", linewidth=1.2, zorder=1, label=label)
+    labeled = results.measured() if len(results.points) <= _MAX_LABELS else front
+    for point in labeled:
+        axes.annotate(
+            point.name,
+            (point.memory or 0, point.speed or 0),
+            xytext=(6, 5),
+            textcoords="offset points",
+            fontsize=8,
+            color="#444444",
+        )
 
 
-def _looks(count: int) -> list[tuple[str, str]]:
-    """A colour and a marker for each of so many lines; both begin anew after seven, out of step."""
-    return [(_COLOURS[index % 7], _MARKERS[(index + index // 7) % 7]) for index in range(count)]
+def _coordinates(points: list[PointResult]) -> tuple[list[float], list[float]]:
+    """Memory and throughput of these points."""
+    return [point.memory or 0 for point in points], [point.speed or 0 for point in points]
+
+
+def _color_name(results: SweepResults, point: PointResult) -> str:
+    keys = results.categorical or results.numeric[:1]
+    return ", ".join(f"{short(key)} {point.settings[key]}" for key in keys)
+
+
+def _line_styles(count: int) -> list[tuple[str, str]]:
+    """A distinct pair of color and marker for each of `count` lines, up to 49."""
+    return [(_COLORS[index % 7], _MARKERS[(index + index // 7) % 7]) for index in range(count)]
 
 
 def _amount(value: float) -> str:
-    """5e7 as 50M: what a bucket size is called."""
+    """A number with a metric suffix: 50M for 5e7."""
     for power, letter in ((9, "G"), (6, "M"), (3, "k")):
         if abs(value) >= 10**power:
             return f"{value / 10**power:g}{letter}"
     return f"{value:g}"
-
-
-def _worded(ending: str) -> str:
-    return ending.replace("gpu", "GPU").replace("_", " ")
 
 
 def _file_name(key: str) -> str:
@@ -193,7 +196,7 @@ def _file_name(key: str) -> str:
 
 
 def _figure(width: float, height: float) -> "Figure":
-    """An empty figure of so many inches, drawn without a display."""
+    """An empty figure of this size in inches, drawn without a display."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 

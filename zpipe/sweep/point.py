@@ -1,4 +1,4 @@
-"""One point of a sweep, in whatever process Hydra's launcher runs it: answered from the ledger, or run."""
+"""One point of a sweep, in the process where Hydra's launcher runs it: taken from the ledger, or run."""
 
 import os
 import shutil
@@ -17,9 +17,9 @@ RunPoint = Callable[[Path, Definition], Outcome]
 
 
 def run_point(sweep_dir: Path, run_dir: Path, overrides: list[str], worst: float, run: RunPoint) -> float:
-    """Runs the point unless an earlier session settled it; returns what a sweeper is told.
+    """Runs the point unless an earlier session settled it; returns the objective for the sweeper.
 
-    `worst` stands for a point that came to no figure. Raises PointStopped if a signal ended it.
+    `worst` is returned for a point without an objective. Raises PointStopped if a signal ended the point.
     """
     definition = read_definition(sweep_dir)
     assert definition is not None, f"{sweep_dir} has no sweep.json"
@@ -27,19 +27,19 @@ def run_point(sweep_dir: Path, run_dir: Path, overrides: list[str], worst: float
     if known is not None:
         return ledger.objective_of(known, worst)
     folder = _unused(run_dir)
-    below = os.path.relpath(folder, sweep_dir)  # hydra.sweep.subdir may have several levels
-    attempt = ledger.begun(below, overrides, definition.session)
-    ledger.note(sweep_dir, attempt)
+    relative = os.path.relpath(folder, sweep_dir)  # hydra.sweep.subdir may have several levels
+    attempt = ledger.new_attempt(relative, overrides, definition.session)
+    ledger.append(sweep_dir, attempt)
     outcome = run(folder, definition)
-    attempt = attempt.ended(outcome)
-    ledger.note(sweep_dir, attempt)
+    attempt = attempt.with_outcome(outcome)
+    ledger.append(sweep_dir, attempt)
     if outcome.ending in STOPPED and current().leads:
         raise PointStopped(outcome.exit_code)
     return ledger.objective_of(attempt, worst)
 
 
 def _unused(run_dir: Path) -> Path:
-    """The folder, or one beside it with Hydra's record of the composition if an earlier attempt has it."""
+    """The folder itself; if an earlier attempt used it, a new folder next to it with a copy of `.hydra`."""
     folder, number = run_dir, 1
     while RunFolder(folder).plan.exists():
         number += 1

@@ -1,4 +1,4 @@
-"""A sweep whose leading process did not live to close it, or to reach MLflow: recorded afterwards."""
+"""Records a sweep afterwards, if its leading process was killed or could not reach MLflow."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from zpipe.sweep.session import close_sweep
 
 
 def record_sweep(folder: Path, uri: str | None = None) -> Exit:
-    """Brings MLflow up to date with every point and closes the sweep's run. Again changes nothing."""
+    """Brings every point up to date in MLflow and closes the sweep's run. Idempotent."""
     from zpipe.record.record_run import has_begun, record_run
     from zpipe.run.recover import conclude_if_abandoned
 
@@ -19,7 +19,7 @@ def record_sweep(folder: Path, uri: str | None = None) -> Exit:
     if definition.uri is None:
         print("this sweep was run without tracking")
         return Exit.FINISHED
-    is_whole = True
+    is_complete = True
     for attempt in ledger.attempts(folder):
         run_dir = folder / attempt.folder
         if not RunFolder(run_dir).holds_run or not has_begun(RunFolder(run_dir)):
@@ -27,9 +27,9 @@ def record_sweep(folder: Path, uri: str | None = None) -> Exit:
         conclude_if_abandoned(run_dir)
         result = record_run(run_dir, Path(definition.cwd), uri)
         print(f"{attempt.folder}: {result.run_id if result.ok else result.error}")
-        is_whole = is_whole and result.ok
-        known = ledger.as_it_ended(run_dir, attempt).model_copy(update={"mlflow_run_id": result.run_id})
+        is_complete = is_complete and result.ok
+        known = ledger.with_result(run_dir, attempt).model_copy(update={"mlflow_run_id": result.run_id})
         if known != attempt:
-            ledger.note(folder, known)
+            ledger.append(folder, known)
     close_sweep(folder, uri or definition.uri, None if definition.whole else Exit.TERMINATED)
-    return Exit.FINISHED if is_whole else Exit.RECORD_INCOMPLETE
+    return Exit.FINISHED if is_complete else Exit.RECORD_INCOMPLETE

@@ -1,7 +1,8 @@
-"""The sweep report: points.json, a page that needs no other file, and its pictures."""
+"""The sweep report: points.json, a self-contained HTML page, and its plots."""
 
 import base64
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
@@ -10,8 +11,8 @@ from typing import Any
 from zpipe.runfolder.atomic import write_json, write_text
 from zpipe.runfolder.json_lines import with_named_numbers
 from zpipe.sweep.definition import read_definition
-from zpipe.sweep.figures import Spot, Survey, short, survey
 from zpipe.sweep.ledger import SETTLED, Attempt
+from zpipe.sweep.results import PointResult, SweepResults, collect_results, short
 
 FILE_NAME = "sweep_report.html"
 POINTS = "points.json"
@@ -19,27 +20,27 @@ _TEMPLATE = "report.html.j2"
 
 
 def write_report(folder: Path, points: list[Attempt]) -> list[Path]:
-    """Writes points.json and, for a sweep that has points, the report; returns what was written.
+    """Writes points.json and, if there are points, the report; returns the written files.
 
-    A picture that cannot be drawn is said and leaves the rest.
+    If plotting fails, the error is printed and the page has no plots.
     """
     rows = [as_row(folder, point) for point in points]
     files = [write_json(folder / POINTS, with_named_numbers(rows))]
     if not points:
         return files
-    found = survey(points)
+    results = collect_results(points)
     try:
         from zpipe.sweep.plots import draw
 
-        pictures = draw(found, folder)
+        plots = draw(results, folder)
     except (ImportError, ValueError, OSError) as error:
-        print(f"no pictures in the sweep report: {error}", file=sys.stderr)
-        pictures = []
-    return [*files, write_text(folder / FILE_NAME, render(folder, found, pictures)), *pictures]
+        print(f"the sweep report has no plots: {error}", file=sys.stderr)
+        plots = []
+    return [*files, write_text(folder / FILE_NAME, render(folder, results, plots)), *plots]
 
 
 def as_row(folder: Path, point: Attempt) -> dict[str, Any]:
-    """A point as points.json and the table on the terminal have it."""
+    """A point as it is written to points.json and printed in the table."""
     return {
         "folder": str(folder / point.folder),
         "settings": point.settings,
@@ -50,8 +51,8 @@ def as_row(folder: Path, point: Attempt) -> dict[str, Any]:
     }
 
 
-def render(folder: Path, found: Survey, pictures: Iterable[Path]) -> str:
-    """The page, with its pictures inside."""
+def render(folder: Path, results: SweepResults, plots: Iterable[Path]) -> str:
+    """The page as HTML, with embedded plots."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -63,21 +64,21 @@ def render(folder: Path, found: Survey, pictures: Iterable[Path]) -> str:
     )
     environment.filters["short"] = short
     return environment.get_template(_TEMPLATE).render(
-        title=_title(found),
+        title=_title(results),
         folder=str(folder),
-        made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        created=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         command=" ".join(["zpipe", *_arguments(folder)]),
-        keys=[*found.categorical, *found.numeric],
-        memory_of=found.memory_of,
-        rows=list(_rows(found)),
-        counts=_counts(found),
-        resumable=any(spot.ending not in SETTLED for spot in found.spots),
-        pictures=[(_caption(path), _embedded(path)) for path in pictures],
+        keys=[*results.categorical, *results.numeric],
+        memory_of=results.memory_of,
+        rows=list(_rows(results)),
+        counts=_counts(results),
+        resumable=any(point.ending not in SETTLED for point in results.points),
+        plots=[(_caption(path), _embedded(path)) for path in plots],
     )
 
 
-def _title(found: Survey) -> str:
-    keys = [short(key) for key in (*found.categorical, *found.numeric)]
+def _title(results: SweepResults) -> str:
+    keys = [short(key) for key in (*results.categorical, *results.numeric)]
     return f"Sweep of {', '.join(keys)}" if keys else "Sweep"
 
 
@@ -86,32 +87,30 @@ def _arguments(folder: Path) -> list[str]:
     return definition.arguments if definition is not None else []
 
 
-def _rows(found: Survey) -> Iterable[dict[str, Any]]:
-    front = {spot.name for spot in found.front()}
-    best_loss = min((spot.loss for spot in found.spots if spot.loss is not None), default=None)
-    best_speed = max((spot.speed for spot in found.spots if spot.speed is not None), default=None)
-    least = min((spot.memory for spot in found.spots if spot.memory is not None), default=None)
-    for spot in found.spots:
+def _rows(results: SweepResults) -> Iterable[dict[str, Any]]:
+    front = {point.name for point in results.pareto_front()}
+    best_loss = min((point.loss for point in results.points if point.loss is not None), default=None)
+    best_speed = max((point.speed for point in results.points if point.speed is not None), default=None)
+    least_memory = min((point.memory for point in results.points if point.memory is not None), default=None)
+    for point in results.points:
         yield {
-            "spot": spot,
-            "ending": spot.ending.replace("_", " "),
-            "kind": _kind(spot),
-            "on_front": spot.name in front,
-            "best_loss": spot.loss is not None and spot.loss == best_loss,
-            "best_speed": spot.speed is not None and spot.speed == best_speed,
-            "least_memory": spot.memory is not None and spot.memory == least,
+            "point": point,
+            "kind": _kind(point),
+            "on_front": point.name in front,
+            "best_loss": point.loss is not None and point.loss == best_loss,
+            "best_speed": point.speed is not None and point.speed == best_speed,
+            "least_memory": point.memory is not None and point.memory == least_memory,
         }
 
 
-def _kind(spot: Spot) -> str:
-    if spot.ending == "finished":
+def _kind(point: PointResult) -> str:
+    if point.is_finished:
         return "good"
-    return "result" if spot.ending in SETTLED else "bad"
+    return "result" if point.ending in SETTLED else "bad"
 
 
-def _counts(found: Survey) -> list[tuple[str, int]]:
-    endings = [spot.ending for spot in found.spots]
-    return [(ending.replace("_", " "), endings.count(ending)) for ending in dict.fromkeys(endings)]
+def _counts(results: SweepResults) -> list[tuple[str, int]]:
+    return list(Counter(point.shown_ending for point in results.points).items())
 
 
 def _caption(path: Path) -> str:

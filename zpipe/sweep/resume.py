@@ -1,6 +1,7 @@
-"""What comes before a sweep is run again: what its last session left half done is closed and set aside."""
+"""Prepares a sweep for another session: closes and detaches the unfinished points of the last session."""
 
 import os
+import shlex
 from pathlib import Path
 
 import psutil
@@ -13,9 +14,10 @@ from zpipe.sweep.definition import FILE_NAME, Definition, read_definition, write
 
 
 def prepare(folder: Path, more: list[str]) -> list[str]:
-    """Makes the sweep ready for another session and returns its command line.
+    """Prepares the sweep for another session and returns its command line.
 
-    `more` are overrides for this session, such as a store's password, which no file holds. Raises Refusal.
+    `more` are overrides for this session, such as the URI of a store with its password, which no file
+    contains. Raises Refusal.
     """
     definition = _definition(folder)
     arguments = _arguments(definition, more)
@@ -23,7 +25,7 @@ def prepare(folder: Path, more: list[str]) -> list[str]:
     os.chdir(definition.cwd)
     for attempt in ledger.points(folder):
         if not attempt.is_settled:
-            _set_aside(folder, attempt, definition, arguments)
+            _detach(folder, attempt, definition, arguments)
     write_definition(
         folder, definition.model_copy(update={"session": definition.session + 1, "whole": False})
     )
@@ -33,11 +35,11 @@ def prepare(folder: Path, more: list[str]) -> list[str]:
 def _definition(folder: Path) -> Definition:
     definition = read_definition(folder)
     if definition is None:
-        reason = f"no sweep: a folder with {FILE_NAME} is expected"
+        reason = f"not a sweep: there is no {FILE_NAME} in this folder"
         raise Refusal([Problem("sweep", str(folder), reason, "outputs/multirun/DAY/TIME")])
     if not Path(definition.cwd).is_dir():
-        reason = f"the sweep was started in {definition.cwd}, which is gone; its relative paths lead nowhere"
-        raise Refusal([Problem("sweep", str(folder), reason, fix=f"make the folder again: {definition.cwd}")])
+        reason = f"its relative paths start in {definition.cwd}, which no longer exists"
+        raise Refusal([Problem("sweep", str(folder), reason, fix=f"mkdir -p {shlex.quote(definition.cwd)}")])
     return definition
 
 
@@ -49,8 +51,8 @@ def _arguments(definition: Definition, more: list[str]) -> list[str]:
         Problem(
             key,
             HIDDEN,
-            "secrets are kept in no file",
-            fix=f"give it again: zpipe sweep resume FOLDER {key}=…",
+            "secrets are not stored in any file",
+            fix=f"set it again: zpipe sweep resume FOLDER {key}=…",
         )
         for key in hidden
     )
@@ -58,7 +60,7 @@ def _arguments(definition: Definition, more: list[str]) -> list[str]:
 
 
 def _still_running(folder: Path) -> list[Problem]:
-    """Points whose workers or whose recorder live."""
+    """Points whose workers or recorder are still running."""
     from zpipe.record.record_run import is_being_recorded
 
     commands = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
@@ -66,25 +68,21 @@ def _still_running(folder: Path) -> list[Problem]:
     problems = []
     for attempt in ledger.points(folder):
         run_dir = folder / attempt.folder
-        if (
-            not attempt.is_settled
-            and run_dir.is_dir()
-            and (str(run_dir) in alive or is_being_recorded(RunFolder(run_dir)))
-        ):
-            reason = "this point is still being run"
-            problems.append(
-                Problem("sweep", str(run_dir), reason, fix="wait for its end, or end its processes")
-            )
+        if attempt.is_settled or not run_dir.is_dir():
+            continue
+        if str(run_dir) in alive or is_being_recorded(RunFolder(run_dir)):
+            fix = "wait until it ends, or end its processes"
+            problems.append(Problem("sweep", str(run_dir), "this point is still running", fix=fix))
     return problems
 
 
-def _set_aside(folder: Path, attempt: ledger.Attempt, definition: Definition, arguments: list[str]) -> None:
-    """Closes the run of an attempt truthfully in MLflow and takes it from under the sweep."""
+def _detach(folder: Path, attempt: ledger.Attempt, definition: Definition, arguments: list[str]) -> None:
+    """Closes the attempt's run in MLflow with its real ending and detaches it from the sweep's run."""
     run_dir = folder / attempt.folder
     if definition.uri is None or not RunFolder(run_dir).holds_run:
         return
     from zpipe.record.record_run import has_begun, record_run
-    from zpipe.record.sweeps import release_run
+    from zpipe.record.sweeps import detach_run
     from zpipe.run.recover import conclude_if_abandoned
 
     if not has_begun(RunFolder(run_dir)):
@@ -97,14 +95,14 @@ def _set_aside(folder: Path, attempt: ledger.Attempt, definition: Definition, ar
         raise Refusal(
             [Problem("sweep", str(run_dir), reason, fix="start the tracking server, then try again")]
         )
-    attempt = ledger.as_it_ended(run_dir, attempt).model_copy(update={"mlflow_run_id": result.run_id})
+    attempt = ledger.with_result(run_dir, attempt).model_copy(update={"mlflow_run_id": result.run_id})
     if not attempt.is_settled:
-        release_run(uri, result.run_id)
-    ledger.note(folder, attempt)
+        detach_run(uri, result.run_id)
+    ledger.append(folder, attempt)
 
 
 def given_uri(definition: Definition, arguments: list[str]) -> str:
-    """The store of the sweep, with its password where the command line has it."""
+    """The store of the sweep, with its password if the command line contains it."""
     from zpipe.record.store import tracking_uri
 
     given = [text.partition("=")[2] for text in arguments if text.startswith("tracking.uri=")]

@@ -1,4 +1,4 @@
-"""A sweep in the process that leads it: opened by Hydra's callback, closed however it ends."""
+"""The sweep in its leading process: opened by Hydra's callback, and always closed, however it ends."""
 
 import sys
 from dataclasses import dataclass, field
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 
 class PointStopped(BaseException):
-    """A signal ended a point, and with it the sweep. No Exception, for Hydra would take it for a failure."""
+    """A signal ended a point, and with it the sweep.
+
+    Not an Exception, because Hydra would catch it and report a failed point.
+    """
 
     def __init__(self, exit_code: Exit) -> None:
         super().__init__(exit_code)
@@ -27,7 +30,7 @@ class PointStopped(BaseException):
 
 @dataclass
 class Session:
-    """What only the leading process knows: the command line, and the store with its password."""
+    """State of the leading process: the command line, and the store with its password."""
 
     arguments: list[str] = field(default_factory=list)
     folder: Path | None = None
@@ -41,7 +44,7 @@ class Session:
 
     @property
     def leads(self) -> bool:
-        """Whether this process leads a sweep, rather than running a point for another one."""
+        """Whether this process leads the sweep; otherwise it runs a point for the leading process."""
         return self.folder is not None
 
     @staticmethod
@@ -49,7 +52,7 @@ class Session:
         return redact_uri(tracking_uri(uri))
 
     def open(self, folder: Path, definition: Definition, uri: str | None) -> None:
-        """Opens the sweep's run in MLflow, or opens it again."""
+        """Opens or reopens the sweep's run in MLflow."""
         self.folder = folder
         self.uri = tracking_uri(uri) if definition.uri is not None else None
         self._definition = definition
@@ -59,15 +62,15 @@ class Session:
             run_id = _sweep_run(folder, self.uri, definition).open()
             self._definition = definition.model_copy(update={"mlflow_run_id": run_id})
         except Exception as error:
-            _say(f"the sweep's run in MLflow has to wait: {redact(str(error), self.uri)}")
+            _print(f"the sweep's run in MLflow is created later: {redact(str(error), self.uri)}")
 
-    def close(self, stopped: Exit | None, whole: bool) -> Exit:
+    def close(self, stopped: Exit | None, ran_to_end: bool) -> Exit:
         """Writes points.json and the report, prints the table, and ends the sweep's run in MLflow.
 
-        `stopped` is the exit code of a signal; `whole` says that no further point was to be asked for.
+        `stopped` is the exit code for a signal; `ran_to_end` means that the sweeper has no further points.
         """
         assert self.folder is not None
-        write_definition(self.folder, self.definition.model_copy(update={"whole": whole}))
+        write_definition(self.folder, self.definition.model_copy(update={"whole": ran_to_end}))
         return close_sweep(self.folder, self.uri, stopped)
 
 
@@ -80,14 +83,14 @@ def current() -> Session:
 
 
 def begin(arguments: list[str]) -> Session:
-    """A new session, for the command line as it was typed."""
+    """A new session for this command line, as typed."""
     global _current
     _current = Session(arguments=arguments)
     return _current
 
 
 def close_sweep(folder: Path, uri: str | None, stopped: Exit | None = None) -> Exit:
-    """Closes the sweep of this folder; doing it again changes nothing. `uri` None leaves MLflow alone."""
+    """Closes the sweep in this folder. Idempotent. `uri` None leaves MLflow unchanged."""
     from zpipe.sweep.report import FILE_NAME, as_row, write_report
 
     points = ledger.points(folder)
@@ -102,9 +105,9 @@ def close_sweep(folder: Path, uri: str | None, stopped: Exit | None = None) -> E
         status: Status = "FINISHED" if is_complete else "KILLED" if stopped is not None else "FAILED"
         is_recorded = _close_in_mlflow(folder, uri, definition, status, files)
     if points:
-        _say(f"report:  {folder / FILE_NAME}", sys.stdout)
+        _print(f"report:  {folder / FILE_NAME}", sys.stdout)
     if not is_complete:
-        _say(f"run what is missing:  zpipe sweep resume {folder}", sys.stdout)
+        _print(f"run the missing points:  zpipe sweep resume {folder}", sys.stdout)
     if stopped is not None:
         return stopped
     if not is_complete:
@@ -115,23 +118,23 @@ def close_sweep(folder: Path, uri: str | None, stopped: Exit | None = None) -> E
 def _close_in_mlflow(
     folder: Path, uri: str, definition: Definition, status: Status, files: list[Path]
 ) -> bool:
-    """Whether MLflow took it."""
+    """Returns whether MLflow is up to date."""
     points = ledger.points(folder)
-    family: dict[str, str | None] = {point.mlflow_run_id: None for point in points if point.mlflow_run_id}
+    runs: dict[str, str | None] = {point.mlflow_run_id: None for point in points if point.mlflow_run_id}
     for old, new in ledger.superseded(folder):
         if old.mlflow_run_id is not None:
-            family.setdefault(old.mlflow_run_id, new.mlflow_run_id)
-    figures = {
+            runs.setdefault(old.mlflow_run_id, new.mlflow_run_id)
+    metrics = {
         "sweep/points": float(len(points)),
         "sweep/settled": float(sum(point.is_settled for point in points)),
         "sweep/finished": float(sum(point.ending == "finished" for point in points)),
     }
     try:
-        run_id = _sweep_run(folder, uri, definition).close(family, figures, files, status)
+        run_id = _sweep_run(folder, uri, definition).close(runs, metrics, files, status)
         write_definition(folder, definition.model_copy(update={"mlflow_run_id": run_id}))
     except Exception as error:
-        _say(f"MLflow is incomplete: {redact(str(error), uri)}")
-        _say(f"bring it up to date:  zpipe record {folder}")
+        _print(f"MLflow is incomplete: {redact(str(error), uri)}")
+        _print(f"bring it up to date:  zpipe record {folder}")
         return False
     return True
 
@@ -150,5 +153,5 @@ def _sweep_run(folder: Path, uri: str, definition: Definition) -> "SweepRun":
     )
 
 
-def _say(text: str, stream: TextIO | None = None) -> None:
+def _print(text: str, stream: TextIO | None = None) -> None:
     print(text, file=stream or sys.stderr, flush=True)

@@ -1,0 +1,71 @@
+"""Parses the arguments of a verb. Every invalid argument is a Refusal."""
+
+import argparse
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn
+
+from zpipe.problems import Problem, Refusal, nearest
+
+
+class Parser(argparse.ArgumentParser):
+    """Accepts options before, between and after the positional arguments; options cannot be abbreviated."""
+
+    def __init__(self, verb: str, description: str) -> None:
+        super().__init__(prog=f"zpipe {verb}", description=description, allow_abbrev=False)
+
+    def parse(self, arguments: list[str]) -> argparse.Namespace:
+        """Raises Refusal for invalid arguments, SystemExit(0) after printing the help."""
+        options, unknown = self.parse_known_intermixed_args(self._with_values_attached(arguments))
+        if unknown:
+            # What follows an unknown option may be its value.
+            unknown_options = [text for text in unknown if text.startswith("-")]
+            raise Refusal(self._unknown(text) for text in unknown_options or unknown)
+        return options
+
+    def error(self, message: str) -> NoReturn:
+        usage = " ".join(self.format_usage().split()).removeprefix("usage: ")
+        raise Refusal([Problem(self.prog, "", message.removeprefix("argument "), usage)])
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """argparse calls this for each value of an argument."""
+        if action.choices is None or value in action.choices:
+            return
+        name = action.option_strings[-1] if action.option_strings else str(action.metavar or action.dest)
+        choices = [str(choice) for choice in action.choices]
+        fix = " or ".join(nearest(str(value), choices))
+        raise Refusal([Problem(name, value, "unknown value", ", ".join(choices), fix)])
+
+    def _with_values_attached(self, arguments: Iterable[str]) -> list[str]:
+        """`--explain KEY` becomes `--explain=KEY`, and `--explain` before an override becomes `--explain=`.
+
+        Otherwise argparse would use the override as the optional value.
+        """
+        flags = {flag for flag, action in self._option_string_actions.items() if action.nargs == "?"}
+        attached: list[str] = []
+        for argument in arguments:
+            if attached and attached[-1] in flags:
+                is_value = not argument.startswith(("-", "~", "+")) and "=" not in argument
+                attached[-1] += f"={argument if is_value else ''}"
+                if is_value:
+                    continue
+            attached.append(argument)
+        return attached
+
+    def _unknown(self, text: str) -> Problem:
+        if not text.startswith("-"):
+            return Problem(text, "", f"{self.prog} does not accept this argument", fix=f"{self.prog} --help")
+        flags = [flag for flag in self._option_string_actions if flag.startswith("--")]
+        fix = " or ".join(nearest(text.partition("=")[0], flags))
+        return Problem(text, "", f"{self.prog} does not have this option", ", ".join(flags), fix)
+
+
+def whole_number(name: str, least: int, most: int) -> Callable[[str], int]:
+    """The type of an argument: an integer in this range. It raises Refusal."""
+
+    def parse(text: str) -> int:
+        if not text.isdecimal() or not least <= int(text) <= most:
+            reason = "not a whole number in the allowed range"
+            raise Refusal([Problem(name, text, reason, f"{least} to {most}")])
+        return int(text)
+
+    return parse

@@ -1,0 +1,91 @@
+"""`zpipe plan` and `zpipe plan --explain`: the plan of one run, and the sources of its values."""
+
+import json
+import shlex
+from collections.abc import Iterable
+from dataclasses import asdict
+
+from zpipe.cli.output import Format, is_data, print_data
+from zpipe.compile.compiler import compile_plan
+from zpipe.compose.compose import compose_once
+from zpipe.compose.overrides import rewrite
+from zpipe.exits import Exit
+from zpipe.machine.hardware import detect
+from zpipe.machine.probes import unwritable
+from zpipe.plan.plan import Plan, without_secrets
+from zpipe.problems import refuse_if_any
+from zpipe.runfolder.plan_file import folder_of, write_plan
+
+
+def plan_run(overrides: list[str], form: Format) -> int:
+    """Writes the plan to the run folder and prints it. Raises Refusal."""
+    compiled = _compile(overrides)
+    folder = folder_of(compiled)
+    folder.claim()
+    refuse_if_any(unwritable(folder.path))
+    write_plan(compiled)
+    print_plan(without_secrets(compiled), form)
+    return Exit.FINISHED
+
+
+def explain_plan(overrides: list[str], key: str, form: Format) -> int:
+    """Prints the sources of the key, or of all keys if it is empty; writes nothing. Raises Refusal."""
+    print_explanations(without_secrets(_compile(overrides)), key, form)
+    return Exit.FINISHED
+
+
+def _compile(overrides: list[str]) -> Plan:
+    composed = compose_once(rewrite(overrides))
+    return compile_plan(composed.experiment, composed.run_dir, overrides, detect(), composed.provenance)
+
+
+def print_explanations(compiled: Plan, key: str, form: Format) -> None:
+    """Prints a page for one key, or a line for each of several keys. Raises Refusal for an unknown key."""
+    from zpipe.explain.explain import COLUMNS, explain, page, rows
+    from zpipe.terminal.console import print_table
+
+    explanations = explain(compiled, key)
+    if is_data(form):
+        print_data([asdict(each) for each in explanations], form)
+    elif len(explanations) == 1 and form == "text":
+        print(page(explanations[0]), end="")
+    else:
+        print_table(COLUMNS, rows(explanations))
+
+
+def print_plan(compiled: Plan, form: Format) -> None:
+    """Prints the plan in one of the formats."""
+    if is_data(form):
+        print_data(compiled.model_dump(mode="json"), form)
+    elif form == "table":
+        from zpipe.terminal.console import print_table
+
+        print_table(("", "plan"), _facts(compiled))
+        print_explanations(compiled, "", form)
+    else:
+        print(render(compiled), end="")
+
+
+def render(compiled: Plan) -> str:
+    """The plan as text, the summary first."""
+    folder = folder_of(compiled)
+    lines = [f"{title:<10} {text}" for title, text in _facts(compiled)]
+    lines += [f"{'auto':<10} {key}: {reason}" for key, reason in compiled.unresolved.items()]
+    lines += ["", "ds_config.json", json.dumps(compiled.ds_config, indent=2), "", "command"]
+    lines += [f"  {shlex.join(compiled.launch.argv)}" if compiled.launch.argv else "  (in this process)", ""]
+    lines += ["written", f"  {folder.plan}", f"  {folder.ds_config}"]
+    return "\n".join(lines) + "\n"
+
+
+def _facts(compiled: Plan) -> Iterable[tuple[str, str]]:
+    launch, model = compiled.launch, compiled.model
+    parameters = f"{model.parameters / 1e6:,.1f} million parameters" if model.parameters else "size unknown"
+    sequences = compiled.sequences_per_pass * compiled.ds_config["gradient_accumulation_steps"]
+    yield "model", f"{model.name}, {parameters}{', random weights' if model.random_init else ''}"
+    yield "device", f"{launch.device}, {launch.world_size} process(es) under {launch.launcher}"
+    yield "batch", f"{sequences} sequences, {compiled.tokens_per_step} tokens per step"
+    yield "operators", ", ".join(compiled.operators) or "none to build"
+    if compiled.swap_dir:
+        yield "swap", compiled.swap_dir
+    for notice in compiled.notices:
+        yield notice.level, f"{notice.key}: {notice.text}"

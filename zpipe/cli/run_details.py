@@ -1,0 +1,69 @@
+"""The output of `zpipe show`: the details of one run."""
+
+from rich.table import Table
+from rich.text import Text
+
+from zpipe.cli.run_table import GPU_PEAK, HOST_PEAK, LOSSES, SPEEDS, offload_of
+from zpipe.record.browse import RecordedRun
+from zpipe.record.state import read_state
+from zpipe.runfolder.event_file import EventReader
+from zpipe.runfolder.folder import RunFolder
+from zpipe.runfolder.outcome import Outcome, read_outcome
+from zpipe.runfolder.plan_file import read_plan_here
+from zpipe.runfolder.progress import RunProgress
+from zpipe.terminal.console import clean, console, print_text
+from zpipe.terminal.summary import summary_table
+from zpipe.terminal.units import duration, number
+
+
+def print_folder(folder: RunFolder) -> None:
+    """Prints the run in this folder; it need not be in MLflow. Raises Refusal for an invalid plan."""
+    plan, outcome, state = read_plan_here(folder), read_outcome(folder), read_state(folder)
+    progress = RunProgress.of(EventReader(folder.attempt.events).read_new())
+    out = console(None)
+    text, style = _headline(outcome)
+    print_text(out, text, style=style)
+    print_text(out, f"zpipe {' '.join(plan.command)}\n", style="dim")
+    summary = outcome.summary if outcome else {}
+    run_id = outcome.mlflow_run_id if outcome else state.run_id if state else None
+    out.print(summary_table(plan, summary, progress, run_id))
+    postmortem = folder.attempt.postmortem
+    if postmortem.is_file():
+        print_text(out, f"\n{postmortem.read_text()}")
+
+
+def print_recorded(run: RecordedRun) -> None:
+    """Prints a run as recorded in MLflow."""
+    out = console(None)
+    ended = " ".join(filter(None, [run.status, run.ending.replace("_", " ")]))
+    print_text(out, f"{run.name}: {ended}", style="bold" if run.status == "FINISHED" else "bold red")
+    print_text(out, f"{run.tags.get('mlflow.source.name', '')}\n", style="dim")
+    rows = {
+        "error": run.error,
+        "settings": "\n".join(f"{name}  {value}" for name, value in sorted(run.params.items())),
+        "offload": offload_of(run),
+        "loss": number(run.metric(*LOSSES)),
+        "tokens/s": number(run.metric(*SPEEDS)),
+        "peak GPU memory": f"{number(run.metric(*GPU_PEAK))} GiB",
+        "peak host memory": f"{number(run.metric(*HOST_PEAK))} GiB",
+        "time": "" if run.seconds is None else duration(run.seconds),
+        "run folder": str(run.folder or ""),
+        "MLflow run": run.run_id,
+        "sweep": run.parent or "",
+    }
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in rows.items():
+        if text and not text.startswith("?"):
+            table.add_row(name, Text(clean(text)))
+    out.print(table)
+
+
+def _headline(outcome: Outcome | None) -> tuple[str, str]:
+    """The ending of the run and the style to print it in."""
+    if outcome is None:
+        return "no result: the run is in progress, or was killed", "bold yellow"
+    reason = f": {outcome.reason}" if outcome.reason else ""
+    style = "bold" if outcome.ending == "finished" else "bold red"
+    return f"{outcome.ending.replace('_', ' ')}{reason}", style
