@@ -21,7 +21,7 @@ run: $(STAMP)  ## a real fine-tuning run; make run ARGS="stage=3 offload=cpu" pa
 	$(BIN)/python -m zpipe $(ARGS)
 
 test: $(STAMP)  ## every test; make test ARGS="-m 'not real'" leaves the training runs out
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(STAMP)  ## formatting, lint, types and import rules
 	$(BIN)/ruff format --check .
