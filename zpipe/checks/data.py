@@ -1,6 +1,7 @@
 """Model and data: what can be checked without reading the data."""
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from zpipe.facts.facts import Facts
@@ -84,11 +85,11 @@ def _is_written_as_path(text: str) -> bool:
 
 def _fixes(given: str | None) -> str:
     """Up to three data files next to the given path, or an example, and the data that needs no path."""
-    path = Path(given).expanduser() if given else None
-    files = path.parent.glob("*") if path else ()
-    others = sorted(str(file) for file in files if file.suffix in SUFFIXES and file != path)
+    siblings = Path(given).expanduser().parent.glob("*") if given else ()
+    names = sorted(str(file) for file in siblings if file.suffix in SUFFIXES)
+    readable = list(islice((name for name in names if _why_unreadable(name) is None), 3))
     no_path = "data=python_stdlib" if given is None else "data=python_stdlib data.path=null"
-    return ", or ".join([*(f"data.path={name}" for name in others[:3] or ["train.jsonl"]), no_path])
+    return ", or ".join([*(f"data.path={name}" for name in readable or ["train.jsonl"]), no_path])
 
 
 ERRORS = (one_source_of_weights, sequences_fit_the_model, path_needs_source_files, data_path_is_readable)

@@ -1,4 +1,4 @@
-"""For every rule a bad command line, in modules by what it is about."""
+"""At least one refused command line for every rule, grouped by subject."""
 
 from tests.support.refused import basics, engine, optimizing, zero
 from tests.support.refused.rows import FOUR_GPUS, OLD_GPU, ONE_GPU, Row, command

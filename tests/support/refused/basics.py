@@ -1,4 +1,4 @@
-"""What users get wrong first: stage, offload, precision, batch, data and the Trainer's arguments."""
+"""The most common mistakes: stage, offload, precision, batch, data and the Trainer's arguments."""
 
 from tests.support.planning import CPU
 from tests.support.refused.rows import FOUR_GPUS, OLD_GPU, ONE_GPU, Row

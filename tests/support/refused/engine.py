@@ -1,4 +1,4 @@
-"""Activation checkpointing, compilation, profilers, and DeepSpeed's other keys."""
+"""Activation checkpointing, compilation, profilers and DeepSpeed's remaining keys."""
 
 from tests.support.planning import CPU
 from tests.support.refused.rows import FOUR_GPUS, ONE_GPU, Row
@@ -34,10 +34,12 @@ ROWS: list[Row] = [
         CPU,
     ),
     (["activation_checkpointing=deepspeed_cpu"], "activation_checkpointing.cpu_checkpointing", CPU),
+    (["activation_checkpointing.cpu_checkpointing=true"], "activation_checkpointing.cpu_checkpointing", CPU),
     (["compile.deepcompile=true"], "compile.deepcompile", ONE_GPU),
     (["compile=deepcompile"], "compile.deepcompile", CPU),
     (["compile=deepcompile", "stage=0"], "compile.deepcompile", ONE_GPU),
     (["compile=torch", "compile.free_activation=true"], "compile.free_activation", ONE_GPU),
+    (["stage=0", "compile.offload_parameters=true"], "compile.offload_parameters", ONE_GPU),
     (["compile=torch", "compile.autoep_non_moe=true"], "compile.autoep_non_moe", ONE_GPU),
     (
         ["compile=deepcompile", "stage=2", "compile.offload_activation=true"],
@@ -84,7 +86,7 @@ ROWS: list[Row] = [
         "profiler.comms_logger.prof_ops",
         CPU,
     ),
-    # DeepSpeed's other keys
+    # DeepSpeed's remaining keys
     *(
         ([f"deepspeed.{name}={value}"], f"deepspeed.{name}", CPU)
         for name, value in {
@@ -105,6 +107,11 @@ ROWS: list[Row] = [
             "weight_quantization.num_bits": 8,
             "tensorboard.output_path": "/tmp/tb",
         }.items()
+    ),
+    (
+        ["compile=deepcompile", "deepspeed.managed_gradient_accumulation=false"],
+        "deepspeed.managed_gradient_accumulation",
+        ONE_GPU,
     ),
     (
         ["stage=3", "deepspeed.gradient_allreduce_op=sum"],

@@ -25,11 +25,13 @@ ROWS: list[Row] = [
     (["optimizer=lion", "train.adam_epsilon=1e-6"], "train.adam_epsilon", ONE_GPU),
     (["optimizer=lamb"], "optimizer.type", CPU),
     (["optimizer=lion"], "optimizer.type", CPU),
+    (["optimizer=lion", "stage=0"], "optimizer.type", CPU),
     (["optimizer=lamb", "offload=cpu_optimizer"], "optimizer.type", ONE_GPU),
     (["optimizer=adafactor", "offload=cpu_optimizer"], "optimizer.optim", CPU),
     (["stage=3", "offload=nvme", "optimizer=lion"], "optimizer.type", ONE_GPU),
     (["optimizer.type=MuAdamW"], "optimizer.type", CPU),
     (["optimizer=muon", "stage=3"], "stage.reduce_scatter", ONE_GPU),
+    (["optimizer=muon", "stage=3", "offload=cpu"], "stage.reduce_scatter", ONE_GPU),
     (
         ["optimizer=lamb", "precision=fp16", "precision.fp16.loss_scale=128"],
         "precision.fp16.loss_scale",
@@ -132,6 +134,16 @@ ROWS: list[Row] = [
         CPU,
     ),
     (
+        ["scheduler=cosine_with_min_lr", "scheduler.lr_scheduler_kwargs.min_lr_rate=low"],
+        "scheduler.lr_scheduler_kwargs.min_lr_rate",
+        CPU,
+    ),
+    (
+        ["scheduler=polynomial", "scheduler.lr_scheduler_kwargs.lr_end=low"],
+        "scheduler.lr_scheduler_kwargs.lr_end",
+        CPU,
+    ),
+    (
         ["scheduler=warmup_stable_decay", "scheduler.lr_scheduler_kwargs.warmup_type=log"],
         "scheduler.lr_scheduler_kwargs.warmup_type",
         CPU,
@@ -139,6 +151,15 @@ ROWS: list[Row] = [
     (
         ["scheduler=polynomial", "scheduler.lr_scheduler_kwargs.lr_end=0.1"],
         "scheduler.lr_scheduler_kwargs.lr_end",
+        CPU,
+    ),
+    (
+        [
+            "scheduler=warmup_stable_decay",
+            "~scheduler.lr_scheduler_kwargs.num_decay_steps",
+            "train.max_steps=30",
+        ],
+        "scheduler.lr_scheduler_kwargs.num_decay_steps",
         CPU,
     ),
     (

@@ -1,4 +1,4 @@
-"""A row: a bad command line, the key that must be named, and the machine that it is planned for."""
+"""A row: a refused command line, the key that the message must name, and the machine of the plan."""
 
 from tests.support.planning import CPU, H200, V100, gpus
 from zpipe.machine.hardware import Hardware
@@ -12,6 +12,6 @@ MACHINES = {CPU: "no GPU", ONE_GPU: "one H200", OLD_GPU: "one V100", FOUR_GPUS: 
 
 
 def command(row: Row) -> str:
-    """The row as a person would type it, with the machine as a comment."""
+    """The row as typed in a shell, with the machine as a comment."""
     overrides, _, hardware = row
     return f"zpipe plan {' '.join(overrides)}   # {MACHINES[hardware]}"

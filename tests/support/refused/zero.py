@@ -40,6 +40,12 @@ ROWS: list[Row] = [
         "precision.bf16.check_grad_overflow",
         CPU,
     ),
+    (["stage=0", "precision.fp16.initial_scale_power=8"], "precision.fp16.initial_scale_power", CPU),
+    (
+        ["stage=0", "precision=bf16", "precision.bf16.bf16_master_weights_and_grads=true"],
+        "precision.bf16.bf16_master_weights_and_grads",
+        CPU,
+    ),
     (
         ["precision=bf16", "precision.bf16.immediate_grad_update=true"],
         "precision.bf16.immediate_grad_update",
@@ -116,6 +122,8 @@ ROWS: list[Row] = [
         FOUR_GPUS,
     ),
     (["stage=2", "offload=cpu_optimizer", "stage.zenflow.topk_ratio=0.1"], "stage.zenflow.topk_ratio", CPU),
+    (["stage=0", "stage.memory_efficient_linear=true"], "stage.memory_efficient_linear", CPU),
+    (["stage=3", "offload=nvme", "stage.round_robin_gradients=true"], "stage.round_robin_gradients", CPU),
     (["stage=2", "stage.leaf_module.names=[a]"], "stage.leaf_module.names", CPU),
     (
         ["stage=3", "stage.stage3_allgather_sequential=true", "stage.stage3_prefetch_bucket_size=5e7"],
