@@ -197,7 +197,7 @@ def test_every_rule_has_a_refused_row() -> None:
         except Refusal:
             continue  # refused before the rules run
         unused -= {rule for rule in unused if any(True for _ in rule(experiment, facts))}
-    assert sorted(rule.__name__ for rule in unused) == []  # type: ignore[attr-defined]
+    assert sorted(rule.__name__ for rule in unused) == []
 
 
 def test_accumulation_is_derived_from_the_total_batch_size() -> None:
