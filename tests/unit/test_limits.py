@@ -12,7 +12,7 @@ from tests.support.events import EventWriter
 from tests.support.plans import make_plan
 from tests.support.store import put_store
 from zpipe.record.client import open_client
-from zpipe.record.limits import METRIC_NAMES, WHOLE_VALUES, requests_of, safe_name
+from zpipe.record.limits import METRIC_NAMES, WHOLE_VALUES, batches_of, safe_name
 from zpipe.record.record_run import record_run
 from zpipe.record.store import default_uri
 from zpipe.redact import HIDDEN
@@ -41,14 +41,14 @@ def test_requests_stay_below_mlflows_limits() -> None:
     from mlflow.entities import Metric
 
     metrics = [Metric(f"{'損' * 240}{index}", 1.0, 1_700_000_000_000, index) for index in range(2500)]
-    portions = list(requests_of(metrics))
-    assert [metric for portion in portions for metric in portion] == metrics
-    for portion in portions:
+    batches = list(batches_of(metrics))
+    assert [metric for batch in batches for metric in batch] == metrics
+    for batch in batches:
         body = [
             {"key": metric.key, "value": metric.value, "timestamp": metric.timestamp, "step": metric.step}
-            for metric in portion
+            for metric in batch
         ]
-        assert len(portion) <= 1000
+        assert len(batch) <= 1000
         assert len(json.dumps({"run_id": "0" * 32, "metrics": body})) < 1_000_000
 
 

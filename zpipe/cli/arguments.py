@@ -54,7 +54,9 @@ class Parser(argparse.ArgumentParser):
     def _unknown(self, text: str) -> Problem:
         if not text.startswith("-"):
             return Problem(text, "", f"{self.prog} does not accept this argument", fix=f"{self.prog} --help")
-        flags = [flag for flag in self._option_string_actions if flag.startswith("--")]
+        options = self._option_string_actions.items()
+        visible = [flag for flag, action in options if action.help != argparse.SUPPRESS]
+        flags = [flag for flag in visible if flag.startswith("--")]
         fix = " or ".join(nearest(text.partition("=")[0], flags))
         return Problem(text, "", f"{self.prog} does not have this option", ", ".join(flags), fix)
 

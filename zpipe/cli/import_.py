@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from zpipe.exits import Exit
 from zpipe.problems import Problem, Refusal
 
 if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
     from collections.abc import Sequence
 
     from zpipe.converters.importer import Imported
@@ -23,14 +23,16 @@ Nothing was written. Correct the file, add an override, or use --fix to apply wh
 leaves out keys that DeepSpeed does not know and gives each refused setting the proposed value."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: ArgumentParser) -> None:
+    from argparse import SUPPRESS
+
     parser.add_argument("inputs", nargs="+", metavar="FILE|OVERRIDE", help="files, and overrides that win")
     parser.add_argument("--recipe", type=Path, metavar="FILE.yaml", help="write a recipe, print no overrides")
     parser.add_argument("--fix", action="store_true", help="apply the fixes that the messages propose")
-    parser.add_argument("--mend", action="store_true", dest="fix", help=argparse.SUPPRESS)  # its former name
+    parser.add_argument("--mend", action="store_true", dest="fix", help=SUPPRESS)  # its former name
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: Namespace) -> int:
     """Prints overrides or writes a recipe; findings go to stderr. Raises Refusal for unreadable input."""
     from zpipe.converters.importer import import_files
 

@@ -86,7 +86,7 @@ def _cause(error: BaseException) -> str:
     return (reason or str(error).strip() or type(error).__name__).splitlines()[0][:_MAX_LENGTH]
 
 
-def is_passing(error: Exception) -> bool:
+def is_transient(error: Exception) -> bool:
     """Whether a later attempt may succeed: a busy or dead server, a locked file, a full disk."""
     if isinstance(error, Refusal | ImportError):
         return False

@@ -54,7 +54,7 @@ def too_long(values: Mapping[str, str], most: int) -> dict[str, str]:
     return {key: value for key, value in values.items() if len(value) > most}
 
 
-def requests_of(metrics: "Iterable[Metric]") -> "Iterator[list[Metric]]":
+def batches_of(metrics: "Iterable[Metric]") -> "Iterator[list[Metric]]":
     """The metrics in batches; MLflow accepts each in one request."""
     batch: list[Metric] = []
     size = 0

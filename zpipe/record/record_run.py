@@ -6,7 +6,7 @@ from pathlib import Path
 
 from zpipe.plan.plan import Plan
 from zpipe.problems import Problem, Refusal
-from zpipe.record.client import is_passing
+from zpipe.record.client import is_transient
 from zpipe.record.follower import Follower, RecordResult, claimed, shown
 from zpipe.record.metrics import milliseconds
 from zpipe.record.state import StateFile, read_state
@@ -61,7 +61,7 @@ def _record_claimed(plan: Plan, uri: str, base: Path, state: StateFile) -> None:
             _record_once(plan, uri, base, state)
             return
         except Exception as error:
-            if not is_passing(error) or time.monotonic() > deadline:
+            if not is_transient(error) or time.monotonic() > deadline:
                 raise
             time.sleep(random.uniform(0.2, 1.5))  # noqa: S311 - spreads the retries of several processes
 

@@ -16,8 +16,8 @@ from zpipe.record.limits import (
     PARAM_LENGTH,
     TAG_LENGTH,
     WHOLE_VALUES,
+    batches_of,
     param_value,
-    requests_of,
     safe_name,
     tag_value,
     too_long,
@@ -151,9 +151,9 @@ class Recorder:
         self._state.update(described=True)
 
     def _send(self, run_id: str, events: list[Event]) -> None:
-        for portion in requests_of(metrics_of(events)):
+        for batch in batches_of(metrics_of(events)):
             # Only a synchronous call confirms that they arrived.
-            self._client.log_batch(run_id, metrics=portion, synchronous=True)
+            self._client.log_batch(run_id, metrics=batch, synchronous=True)
         for event in events:
             match event:
                 case CheckpointSaved() | ModelSaved():

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from zpipe.plan.plan import Plan
-from zpipe.record.client import is_passing
+from zpipe.record.client import is_transient
 from zpipe.record.follower import Follower, RecordResult, claimed, shown
 from zpipe.record.state import StateFile, Status
 from zpipe.record.store import resolve_uri
@@ -114,7 +114,7 @@ class RecorderThread:
                 self._error, wait = None, self._poll
             except Exception as error:
                 self._error = shown(error, self.uri)
-                if not is_passing(error):
+                if not is_transient(error):
                     self._end_incomplete()
                     return
                 wait = self._poll if ending else min(2 * wait, _LONGEST_WAIT)

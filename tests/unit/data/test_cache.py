@@ -69,7 +69,7 @@ def test_other_ranks_load_what_rank_0_prepared(tokenizer: Any, tmp_path: Path) -
     data = Data(path=write_jsonl(tmp_path / "a.jsonl", [{"text": "1234567" * 20}]), max_length=8)
 
     class Plan:
-        folder = tmp_path
+        run_dir = str(tmp_path)
         experiment = type("E", (), {"data": data, "train": type("T", (), {"seed": 1})})
 
     plan: Any = Plan
