@@ -19,16 +19,16 @@ PAGE = Path(__file__).with_name("configuration.md")
 INTRODUCTION = """\
 # Configuration
 
-Every key that zpipe knows. `make docs` writes this page from the schema; nothing in it is typed by hand.
+Every configuration key. `make docs` generates this page from the schema; do not edit it by hand.
 
-- **key** is what you type: `zpipe stage.reduce_bucket_size=5e8`. Keys of a recipe have the same names.
-- **default** is zpipe's. Where that is null the key is not written to the JSON, and *in italics* stands what
-  DeepSpeed {version} takes then.
-- **stages** are the ZeRO stages at which the key acts. At others DeepSpeed would ignore it, and zpipe
-  refuses it.
-- **in the JSON** is DeepSpeed's name of the key.
+- **key**: as in an override, `zpipe stage.reduce_bucket_size=5e8`. Recipes use the same keys.
+- **default**: zpipe's default. A key that is null is not written to the JSON; DeepSpeed {version} then uses
+  the default shown *in italics*.
+- **stages**: the ZeRO stages at which the key is used. zpipe refuses it at other stages, because DeepSpeed
+  would ignore it.
+- **in the JSON**: the key's name in DeepSpeed's JSON.
 
-An option (`GROUP=OPTION`) sets several keys at once; the files under [conf/](../conf) say which.
+An option (`GROUP=OPTION`) sets several keys; see the files under [conf/](../conf).
 """
 
 UNITS = {
@@ -46,7 +46,7 @@ UNITS = {
     "steps": "steps",
     "epochs": "epochs",
 }
-"""The first of these words in the meaning of a number is its unit."""
+"""The unit of a number is the first of these words in its meaning."""
 
 STAGES = {
     "offload.offload_optimizer": "1 to 3",
@@ -63,7 +63,7 @@ STAGES = {
     "stage.stage": "all",
     "stage": "1 to 3",
 }
-"""Stages at which everything below a key acts; the longest name that fits decides, and no name means all."""
+"""Stages at which the keys below a prefix are used. The longest matching prefix wins; without one, all."""
 
 
 def page() -> str:
@@ -124,14 +124,14 @@ def _sentence(group: type[Group]) -> str:
 
 
 def _comment(group: str, option: str) -> str:
-    """The option's first comments, which say what it is."""
+    """The option's leading comments, which describe it."""
     folder = RECIPES if group == "recipe" else CONF / group
     lines = (folder / f"{option}.yaml").read_text().splitlines()
     return _cell(" ".join(line[2:] for line in lines if line.startswith("# ") and "@package" not in line))
 
 
 def _tables(prefix: str, group: type[Group]) -> list[str]:
-    """One table for the block, and one with a heading for each block inside it."""
+    """A table for the block, and one with a heading for each nested block."""
     fields = group.model_fields.items()
     rows = [_row(f"{prefix}.{name}", name, group) for name, field in fields if not _is_group(field)]
     lines = [*_header(), *rows, ""] if rows else []
@@ -187,7 +187,7 @@ def _kind(option: dict[str, Any]) -> str:
 
 
 def _bounds(annotation: Any) -> list[str]:
-    """What pydantic's Field says of a number, wherever it stands in the type."""
+    """The bounds of a number in pydantic's Field, at any depth of the type."""
     found = []
     for part in (*get_args(annotation), *getattr(annotation, "__metadata__", ())):
         for bound in getattr(part, "metadata", ()) or ():
@@ -228,8 +228,8 @@ def _unit(meaning: str) -> str:
 
 def _stages(key: str, meaning: str) -> str:
     name, block = key.rpartition(".")[2], key.partition(".")[0]
-    if said := re.search(r"\(stages? ([0-3](?: (?:and|to) [0-3])?)", meaning):
-        return said[1]
+    if named := re.search(r"\(stages? ([0-3](?: (?:and|to) [0-3])?)", meaning):
+        return named[1]
     if block == "offload" and name in NVME_ONLY:
         return "3"
     if block == "stage" and name in STAGE3_ONLY | STAGES_1_AND_2_ONLY:
@@ -239,7 +239,7 @@ def _stages(key: str, meaning: str) -> str:
 
 
 def _cell(text: str) -> str:
-    """One line of a table, whatever is in it."""
+    """Text that is safe in one cell of a table."""
     return " ".join(text.split()).replace("|", "\\|")
 
 
@@ -249,4 +249,4 @@ def _top_level() -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(page())
-    print(f"written: {PAGE}")
+    print(f"written to {PAGE}")

@@ -1,4 +1,4 @@
-"""Experiments from options and keys without Hydra: fast enough for hundreds of them."""
+"""Composes experiments from options and keys without Hydra, fast enough for hundreds of them."""
 
 import copy
 from collections.abc import Mapping
@@ -9,10 +9,11 @@ import yaml
 
 from zpipe.resources import CONF
 from zpipe.schema.experiment import Experiment, defaults
+from zpipe.trees import set_at
 
 FIXED = {"batch": "default", "data": "python_stdlib", "launcher": "torchrun", "checkpoint": "none"}
 FIXED |= {"tracking": "none", "model": "tiny"}
-"""Options of the groups that say nothing about DeepSpeed."""
+"""Options of the groups that do not concern DeepSpeed."""
 
 
 @cache
@@ -26,24 +27,20 @@ def option(group: str, name: str) -> dict[str, Any]:
 
 @cache
 def groups_in_order() -> list[str]:
-    """The groups as conf/config.yaml lists them: later ones win."""
+    """The groups in the order of conf/config.yaml; later ones win."""
     listed = yaml.safe_load((CONF / "config.yaml").read_text())["defaults"]
     return [next(iter(entry)) for entry in listed if isinstance(entry, dict)]
 
 
 def experiment_of(choices: Mapping[str, str], values: Mapping[str, Any]) -> Experiment:
-    """The experiment of these options, in the order of conf/config.yaml, and of these keys."""
+    """The experiment with these options, applied in the order of conf/config.yaml, and then these keys."""
     tree = copy.deepcopy(defaults())
     chosen = {**FIXED, **choices}
     for group in groups_in_order():
         if group in chosen:
             _merge(tree, option(group, chosen[group]))
     for key, value in values.items():
-        *blocks, last = key.split(".")
-        block = tree
-        for each in blocks:
-            block = block[each]
-        block[last] = value
+        set_at(tree, key, value)
     return Experiment.model_validate(tree)
 
 

@@ -1,4 +1,4 @@
-"""Random combinations of options and keys: what the rules let through, DeepSpeed accepts and reads whole."""
+"""Random combinations of options and keys: DeepSpeed accepts each compiled plan and ignores no key."""
 
 import copy
 import random
@@ -36,13 +36,13 @@ MACHINES = {
     "eight": gpus(*[H200] * 8),
 }
 LEFT_OUT = {"offload.aio.use_gds", "stage.stage", "optimizer.type", "scheduler.type"}
-"""use_gds: DeepSpeedConfig takes it on a machine with a GPU only; the others are what the options choose."""
+"""use_gds: DeepSpeedConfig accepts it only on a machine with a GPU; the other keys are set by options."""
 
 ELSEWHERE = {
     *("train.learning_rate", "train.adam_beta1", "train.adam_epsilon", "train.weight_decay"),
     *("offload.nvme_path", "checkpoint.save_on_each_node"),
 }
-"""Keys that TrainingArguments carry too, or that say nothing by being false."""
+"""Keys that are also passed through TrainingArguments, or that have no effect when false."""
 
 WHOLE = [0, 1, 2, 8, 1000, 500_000_000]
 REAL = [0.0, 0.25, 0.9, 1.0, 100.0]
@@ -50,7 +50,7 @@ OPTIONS = config_groups()
 
 
 def values_of(group: type[Group], name: str) -> list[Any]:
-    """Some values that the schema takes for a key, by its kind, without those that validation refuses."""
+    """Some values of a key, by its type, without those that validation refuses."""
     node = _schema(group)["properties"][name]
     candidates = [value for option in node.get("anyOf", [node]) for value in _candidates(option)]
     return [value for value in candidates if _is_valid(group, name, value)]
@@ -84,7 +84,7 @@ def _is_valid(group: type[Group], name: str, value: Any) -> bool:
 
 
 def keys_with_values(group: type[Group] = Experiment, prefix: str = "") -> dict[str, list[Any]]:
-    """Every key that DeepSpeed reads, with some values of it."""
+    """Every key that DeepSpeed reads, with some values."""
     found: dict[str, list[Any]] = {}
     for name, field in group.model_fields.items():
         key, inner = f"{prefix}{name}", field.annotation
@@ -107,21 +107,21 @@ def combinations(draw: st.DrawFn) -> tuple[dict[str, str], dict[str, Any], Hardw
 
 
 def compiled(choices: dict[str, str], values: dict[str, Any], hardware: Hardware, seed: int) -> Plan:
-    """Does what the messages propose, now this and now that, until nothing is refused."""
-    chance, said = random.Random(seed), list[Problem]()
-    while len(said) < 60:
+    """Applies randomly chosen fixes of randomly chosen problems until nothing is refused."""
+    chance, refused = random.Random(seed), list[Problem]()
+    while len(refused) < 60:
         try:
             return compile_plan(experiment_of(choices, values), Path("/runs/one"), [], hardware)
         except Refusal as refusal:
-            said.append(chance.choice(refusal.problems))
-            _follow(chance.choice(said[-1].fix.split(", or ")), choices, values)
-    raise AssertionError("the proposals lead in a circle:\n" + "\n".join(map(str, said[-6:])))
+            refused.append(chance.choice(refusal.problems))
+            _apply(chance.choice(refused[-1].fix.split(", or ")), choices, values)
+    raise AssertionError("the fixes do not end:\n" + "\n".join(map(str, refused[-6:])))
 
 
-def _follow(proposal: str, choices: dict[str, str], values: dict[str, Any]) -> None:
-    for override in proposal.split():
+def _apply(fix: str, choices: dict[str, str], values: dict[str, Any]) -> None:
+    for override in fix.split():
         key, equals, value = override.partition("=")
-        assert equals, proposal
+        assert equals, fix
         if key in OPTIONS:
             choices[key] = value
         else:
@@ -130,16 +130,16 @@ def _follow(proposal: str, choices: dict[str, str], values: dict[str, Any]) -> N
 
 @settings(max_examples=400, deadline=None, derandomize=True)
 @given(combination=combinations(), seed=st.integers(0, 99))
-def test_deepspeed_accepts_what_is_compiled_and_ignores_no_key(combination: Any, seed: int) -> None:
+def test_deepspeed_accepts_every_plan_and_ignores_no_key(combination: Any, seed: int) -> None:
     choices, values, hardware = copy.deepcopy(combination)
     plan = compiled(choices, values, hardware, seed)
-    accepted_by_deepspeed(plan)
+    load_into_deepspeed(plan)
     assert dropped(values, plan) == []
     assert ignored(plan.ds_config) == []
 
 
-def accepted_by_deepspeed(plan: Plan) -> None:
-    """DeepSpeedConfig, torch's optimizer and DeepSpeed's scheduler, on one rank's share of the batch."""
+def load_into_deepspeed(plan: Plan) -> None:
+    """Builds the DeepSpeedConfig, PyTorch's optimizer and DeepSpeed's scheduler of one rank."""
     import torch
     from deepspeed.runtime import lr_schedules
     from deepspeed.runtime.config import DeepSpeedConfig
@@ -158,15 +158,15 @@ def accepted_by_deepspeed(plan: Plan) -> None:
 
 
 def dropped(values: dict[str, Any], plan: Plan) -> list[str]:
-    """Keys of DeepSpeed's that were given, that no rule refused, and that are not in the JSON."""
-    there = dict(leaves(plan.ds_config))
-    asked = [key for key, value in values.items() if json_key(key) and value not in (None, "none", "auto")]
-    return [key for key in asked if json_key(key) not in there and key not in ELSEWHERE]
+    """Keys of DeepSpeed that were set and not refused, but are not in the JSON."""
+    written = dict(leaves(plan.ds_config))
+    given = [key for key, value in values.items() if json_key(key) and value not in (None, "none", "auto")]
+    return [key for key in given if json_key(key) not in written and key not in ELSEWHERE]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def quiet() -> None:
-    """DeepSpeed logs each configuration that it reads."""
+    """Turns off DeepSpeed's log of every configuration that it reads."""
     import logging
 
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
@@ -174,12 +174,12 @@ def quiet() -> None:
 
 @cache
 def read_by_deepspeed() -> tuple[set[str], dict[str, set[str]]]:
-    """Keys of the top level, and those of each block."""
+    """The top-level keys, and the keys of each block."""
     return top_level_keys(), {name: theirs for name, (theirs, _) in blocks().items()}
 
 
 def ignored(config: dict[str, Any]) -> list[str]:
-    """Keys that DeepSpeed would pass over in silence: unknown ones of the top level and of its blocks."""
+    """Keys that DeepSpeed would silently ignore: unknown ones at the top level and in its blocks."""
     top, known = read_by_deepspeed()
     places = {**config, **_inner(config)}
     also = {"offload_param", "offload_optimizer", "nvme_path", "enabled"}

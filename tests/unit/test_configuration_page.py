@@ -1,4 +1,4 @@
-"""docs/configuration.md is what the schema says; `make docs` renews it."""
+"""docs/configuration.md matches the schema; `make docs` renews it."""
 
 from docs.configuration import PAGE, page
 from zpipe.schema.experiment import defaults
@@ -9,7 +9,7 @@ def test_page_is_up_to_date() -> None:
     assert PAGE.read_text() == page(), "docs/configuration.md is stale: run `make docs` and review"
 
 
-def test_every_key_has_a_row_with_its_meaning() -> None:
+def test_every_key_has_a_row_with_a_meaning() -> None:
     rows = [line.split(" | ") for line in page().splitlines() if line.startswith("| `")]
     described = {row[0].strip("|` "): row[-1].strip("| ") for row in rows}
     keys = {key for key, _ in leaves(defaults())}

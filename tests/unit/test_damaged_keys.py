@@ -1,4 +1,4 @@
-"""A single wrong character in any key is refused, and the right key is the first suggestion."""
+"""A typing error of one character in any key is refused, and the right key is the first suggestion."""
 
 import random
 import string
@@ -16,7 +16,7 @@ from zpipe.trees import leaves
 LETTERS = string.ascii_lowercase + string.digits + "_"
 GROUPS = {group: options[0] for group, options in config_groups().items()}
 VALID = {**{key: "1" for key, value in leaves(defaults()) if value != {}}, **GROUPS}
-"""Every key of the schema and every group, each with some value."""
+"""Every key of the schema and every group, each with a value."""
 
 
 def deletion(key: str, at: int, chance: random.Random) -> str:
@@ -39,7 +39,7 @@ KINDS = (deletion, insertion, swap, replacement)
 
 
 def damaged(seed: int) -> Iterator[tuple[str, str]]:
-    """Each key with one damaged form that is no key itself, as `adam_beta2` is one."""
+    """Each key with a damaged form that is not a key itself, as `adam_beta2` would be for `adam_beta1`."""
     chance = random.Random(seed)
     for key in VALID:
         while True:
@@ -50,7 +50,7 @@ def damaged(seed: int) -> Iterator[tuple[str, str]]:
 
 
 def refusal_of(override: str) -> list[Problem]:
-    """The problems of an override; empty if it was accepted."""
+    """The problems of an override; empty if it is accepted."""
     try:
         rewrite([override])
     except Refusal as refusal:
@@ -59,7 +59,7 @@ def refusal_of(override: str) -> list[Problem]:
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_damage_is_never_accepted_and_the_right_key_is_suggested(seed: int) -> None:
+def test_damaged_key_is_refused_and_the_right_key_suggested(seed: int) -> None:
     wrong = {}
     for key, typed in damaged(seed):
         problems = refusal_of(f"{typed}={VALID[key]}")
@@ -70,7 +70,7 @@ def test_damage_is_never_accepted_and_the_right_key_is_suggested(seed: int) -> N
     assert len(wrong) / len(VALID) <= 0.05, wrong
 
 
-def test_all_damaged_keys_of_a_command_line_are_named_together() -> None:
+def test_all_damaged_keys_of_a_command_line_are_reported() -> None:
     chance = random.Random(7)
     pairs = chance.sample(list(damaged(7)), 12)
     problems = refusal_of_all([f"{typed}={VALID[key]}" for key, typed in pairs])
@@ -94,10 +94,10 @@ def refusal_of_all(overrides: list[str]) -> list[Problem]:
         ("overlap_commm", "overlap_comm"),
     ],
 )
-def test_a_name_one_edit_away_comes_before_all_others(typed: str, right: str) -> None:
+def test_name_one_edit_away_is_the_only_suggestion(typed: str, right: str) -> None:
     assert nearest(typed, ["overlap_comm", "overlap_step", "communication", "overlap"]) == [right]
 
 
 @pytest.mark.parametrize("typed", ["", "x", "zzzzzz"])
-def test_a_name_that_is_near_none_gets_none(typed: str) -> None:
+def test_unrelated_name_gets_no_suggestion(typed: str) -> None:
     assert nearest(typed, ["overlap_comm", "stage"]) == []

@@ -1,4 +1,4 @@
-"""The schema against the installed libraries: an upgrade that brings new keys fails here, and says which."""
+"""The schema covers the installed libraries: after an upgrade, new keys fail here by name."""
 
 import dataclasses
 import inspect
@@ -58,17 +58,17 @@ BLOCKS = sorted(
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_every_key_of_the_block_is_known(block: str) -> None:
+def test_block_has_the_installed_keys(block: str) -> None:
     theirs, ours = blocks()[block]
     assert theirs == ours
 
 
-def test_no_block_is_forgotten() -> None:
+def test_every_block_is_checked() -> None:
     assert sorted(blocks()) == BLOCKS
 
 
-def test_every_strict_block_of_deepspeed_is_among_them() -> None:
-    """Every pydantic model that DeepSpeed's training configuration is made of."""
+def test_every_pydantic_block_of_deepspeed_is_covered() -> None:
+    """All pydantic models of DeepSpeed's training configuration."""
     from deepspeed.runtime.config_utils import DeepSpeedConfigModel
 
     blocks()
@@ -103,13 +103,13 @@ def _subclasses(of: type[Any]) -> set[type[Any]]:
 
 
 def test_every_top_level_key_is_known() -> None:
-    """Whatever DeepSpeedConfig reads: the keys that its constants name, and the blocks that it looks up."""
+    """All keys that DeepSpeedConfig looks up."""
     known = {name.partition(".")[0] for name in experiment_keys()} | set(REMOVED)
     assert top_level_keys() - known == set()
 
 
 @pytest.mark.parametrize("kind", DEEPSPEED_TYPES)
-def test_optimizers_of_deepspeed_are_the_installed_ones(kind: str) -> None:
+def test_deepspeed_optimizer_is_installed(kind: str) -> None:
     from deepspeed.runtime.config import DEEPSPEED_OPTIMIZERS
 
     assert kind.lower() in DEEPSPEED_OPTIMIZERS
@@ -117,14 +117,14 @@ def test_optimizers_of_deepspeed_are_the_installed_ones(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", TORCH_TYPES)
-def test_parameters_of_torchs_optimizers_are_the_installed_ones(kind: str) -> None:
+def test_torch_optimizer_accepts_its_parameters(kind: str) -> None:
     import torch
 
-    taken = set(inspect.signature(getattr(torch.optim, kind)).parameters)
-    assert taken >= OWN_PARAMS[kind] | SHARED_PARAMS[kind]
+    accepted = set(inspect.signature(getattr(torch.optim, kind)).parameters)
+    assert accepted >= OWN_PARAMS[kind] | SHARED_PARAMS[kind]
 
 
-def test_parameters_of_deepspeeds_optimizers_are_the_installed_ones() -> None:
+def test_deepspeed_optimizers_accept_their_parameters() -> None:
     import torch
     from deepspeed.ops.adagrad import DeepSpeedCPUAdagrad
     from deepspeed.ops.adam import DeepSpeedCPUAdam, FusedAdam
@@ -148,16 +148,16 @@ def test_parameters_of_deepspeeds_optimizers_are_the_installed_ones() -> None:
 @pytest.mark.parametrize(
     "optim", ["adafactor", "sgd", "adagrad", "rmsprop", "adamw_torch", "adamw_torch_fused"]
 )
-def test_shared_parameters_of_transformers_optimizers_are_the_installed_ones(optim: str) -> None:
+def test_transformers_optimizer_uses_the_shared_parameters(optim: str) -> None:
     from transformers import Trainer, TrainingArguments
 
-    _, taken = Trainer.get_optimizer_cls_and_kwargs(TrainingArguments(optim=optim, use_cpu=True))
+    _, accepted = Trainer.get_optimizer_cls_and_kwargs(TrainingArguments(optim=optim, use_cpu=True))
     shared = TRANSFORMERS_PARAMS.get(optim, ADAM_COMMON)
-    assert {"betas", "eps"} & set(taken) == {"betas", "eps"} & shared
+    assert {"betas", "eps"} & set(accepted) == {"betas", "eps"} & shared
 
 
 class Asked(dict[str, str]):
-    """Notes each name that is looked for, and has none of them."""
+    """Records the name of every lookup, and contains nothing."""
 
     def __init__(self) -> None:
         super().__init__(any="1")
@@ -178,7 +178,7 @@ OPTIMS = get_args(get_args(Optimizer.model_fields["optim"].annotation)[0])
 
 
 @pytest.mark.parametrize("optim", OPTIMS)
-def test_arguments_of_transformers_optimizers_are_the_installed_ones(
+def test_transformers_optimizer_reads_the_listed_arguments(
     optim: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from transformers import TrainingArguments, trainer_optimizer
@@ -195,26 +195,26 @@ def test_arguments_of_transformers_optimizers_are_the_installed_ones(
     assert asked.names - {"weight_decay"} == set(OPTIM_ARGS.get(optim, {}))
 
 
-def test_parameters_of_deepspeeds_schedulers_are_the_installed_ones() -> None:
+def test_deepspeed_schedulers_accept_their_parameters() -> None:
     from deepspeed.runtime import lr_schedules
 
     assert set(PARAMS_OF) == set(lr_schedules.VALID_LR_SCHEDULES)
     for kind, params in PARAMS_OF.items():
-        taken = set(inspect.signature(getattr(lr_schedules, kind)).parameters)
-        assert params == taken - {"optimizer", "last_batch_iteration"}, kind
+        accepted = set(inspect.signature(getattr(lr_schedules, kind)).parameters)
+        assert params == accepted - {"optimizer", "last_batch_iteration"}, kind
 
 
-def test_kwargs_of_transformers_schedulers_are_the_installed_ones() -> None:
+def test_transformers_schedulers_accept_their_kwargs() -> None:
     from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION
 
     functions = {kind.value: function for kind, function in TYPE_TO_SCHEDULER_FUNCTION.items()}
     given = {"optimizer", "last_epoch", "num_warmup_steps", "num_training_steps"}
     for kind, kwargs in KWARGS_OF.items():
-        taken = set(inspect.signature(functions[kind]).parameters)
-        assert kwargs == taken - given, kind
+        accepted = set(inspect.signature(functions[kind]).parameters)
+        assert kwargs == accepted - given, kind
 
 
-def test_removed_keys_are_what_deepspeed_says() -> None:
+def test_every_key_that_deepspeed_removed_is_listed() -> None:
     from deepspeed.runtime.config import _REMOVED_TOP_LEVEL_CONFIG_KEYS, _REMOVED_ZERO_CONFIG_KEYS
 
     assert set(_REMOVED_TOP_LEVEL_CONFIG_KEYS) | set(_REMOVED_ZERO_CONFIG_KEYS) | DEPRECATED <= set(REMOVED)
@@ -230,9 +230,9 @@ def test_every_training_argument_is_offered_or_explained() -> None:
     assert explained & set(Train.model_fields) == set()
 
 
-def test_keys_that_act_at_some_stages_exist() -> None:
+def test_stage_specific_keys_exist() -> None:
     assert set(stage.Stage.model_fields) >= stage.STAGE3_ONLY | stage.STAGES_1_AND_2_ONLY
 
 
-def test_defaults_are_what_the_models_say() -> None:
+def test_defaults_match_the_models() -> None:
     assert Experiment.model_validate(defaults()) == Experiment()

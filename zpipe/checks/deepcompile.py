@@ -95,7 +95,7 @@ def deepcompile_and_zero_offload_do_not_overlap(experiment: Experiment, facts: F
         return
     if block.offload_opt_states:
         key = "compile.offload_opt_states"
-        reason = "DeepSpeed raises, because offload.offload_optimizer manages the same states"
+        reason = "DeepSpeed refuses it, because offload.offload_optimizer manages the same states"
         yield Problem(key, True, reason, "null under offload", f"offload=none, or {key}=null")
     on_the_host = offload.offload_param.device == offload.offload_optimizer.device == "cpu"
     if on_the_host and block.offload_parameters is False:

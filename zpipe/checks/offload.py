@@ -137,7 +137,7 @@ def _settings_of_other_devices(prefix: str, block: Group, device: str) -> Iterat
             yield Problem(
                 f"{prefix}.{name}",
                 value,
-                f"only used with {prefix}.device {needed}, which is {device}",
+                f"only used with {prefix}.device={needed}, not {device}",
                 "null",
                 f"stage=3 offload={'nvme' if name in NVME_ONLY else 'cpu'}, or {prefix}.{name}=null",
             )
@@ -146,7 +146,7 @@ def _settings_of_other_devices(prefix: str, block: Group, device: str) -> Iterat
 def _needs_stage_3(name: str, value: object, stage: int) -> Problem:
     key = f"offload.offload_optimizer.{name}"
     return Problem(
-        key, value, f"only works at stage 3, and this is stage {stage}", "null", f"stage=3, or {key}=null"
+        key, value, f"only works at stage 3, but this is stage {stage}", "null", f"stage=3, or {key}=null"
     )
 
 

@@ -111,7 +111,7 @@ def optimizer_runs_on_the_device(experiment: Experiment, facts: Facts) -> Iterat
             "optimizer.type",
             kind,
             "DeepSpeed's LAMB needs a CUDA GPU",
-            "another optimizer on a CPU",
+            "an optimizer that runs on a CPU",
             "optimizer=adamw",
         )
     if kind == "Lion" and not offloaded:

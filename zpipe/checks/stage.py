@@ -158,7 +158,7 @@ def leaf_modules_need_stage_3(experiment: Experiment, facts: Facts) -> Iterator[
     for name, value in experiment.stage.leaf_module.model_dump(exclude_none=True).items():
         if experiment.stage.stage < 3:
             key = f"stage.leaf_module.{name}"
-            reason = f"only used at stage 3, and this is stage {experiment.stage.stage}"
+            reason = f"only used at stage 3, but this is stage {experiment.stage.stage}"
             yield Problem(key, value, reason, "null", f"stage=3, or {key}=null")
 
 

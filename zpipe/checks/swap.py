@@ -17,8 +17,8 @@ from zpipe.problems import Problem
 from zpipe.schema.experiment import Experiment
 
 MEANINGS = {
-    "buffer_count": "parameters in use at the same time",
-    "buffer_size": "elements of the largest parameter",
+    "buffer_count": "the number of parameters in use at the same time",
+    "buffer_size": "the number of elements of the largest parameter",
 }
 
 

@@ -17,7 +17,7 @@ def max_steps_is_positive_or_unset(experiment: Experiment, facts: Facts) -> Iter
     """transformers silently accepts 0 and any negative number."""
     steps = experiment.train.max_steps
     if steps == 0 or steps < -1:
-        reason = "not a number of steps; with -1 train.num_train_epochs decides"
+        reason = "must be a positive number of steps, or -1 to use train.num_train_epochs"
         yield Problem(
             "train.max_steps", steps, reason, "-1, or 1 or more", "train.max_steps=-1, or train.max_steps=1"
         )
@@ -38,7 +38,7 @@ def evaluation_needs_held_out_data(experiment: Experiment, facts: Facts) -> Iter
                 key,
                 value,
                 "no data is held out for evaluation",
-                f"{without} while data.eval_fraction is 0",
+                f"{without}, unless data.eval_fraction is above 0",
                 f"data.eval_fraction=0.02, or {key}={without}",
             )
 

@@ -86,7 +86,7 @@ def decay_fits_after_the_warmup(experiment: Experiment, facts: Facts) -> Iterato
     if remaining is None or scheduler.lr_scheduler_kwargs.get("num_stable_steps") is not None:
         return
     if _is_number(decay) and 0 < remaining < decay:
-        reason = f"only {remaining} of {total} steps follow the warmup: the learning rate would jump"
+        reason = f"only {remaining} of {total} steps follow the warmup, so the learning rate would jump"
         yield Problem(key, decay, reason, f"at most {remaining}", f"{key}={remaining}")
 
 

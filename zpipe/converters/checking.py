@@ -89,7 +89,13 @@ def _proposal(problem: Problem, draft: Draft) -> tuple[Any] | None:
         key, equals, value = alternative.partition("=")
         if equals and key == problem.key and " " not in alternative:
             return (yaml.safe_load(value),)
+        if alternative.startswith(f"{problem.key}=null ") and _only_removes(alternative):
+            return (None,)  # the other keys are then refused, and removed, one by one
     return None
+
+
+def _only_removes(fix: str) -> bool:
+    return all(override.endswith("=null") for override in fix.split())
 
 
 def _apply(problem: Problem, value: Any, draft: Draft) -> None:

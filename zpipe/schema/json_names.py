@@ -67,7 +67,7 @@ def json_key(key: str) -> str | None:
 
 @cache
 def experiment_keys() -> Mapping[str, str]:
-    """For each key of DeepSpeed's JSON the key of the Experiment that sets it."""
+    """For each key of DeepSpeed's JSON, the key of the Experiment that sets it."""
     pairs = ((json_key(key), key) for key, _ in leaves(defaults()))
     return {name: key for name, key in pairs if name is not None} | {
         "zero_optimization.offload_optimizer.nvme_path": "offload.nvme_path"

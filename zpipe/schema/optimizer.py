@@ -17,7 +17,7 @@ DEEPSPEED_TYPES = ("AdamW", "Adam", "Lamb", "Lion", "Muon", "Adagrad", "MuAdam",
 """Optimizers that DeepSpeed builds itself; it ignores the case of their names."""
 
 TORCH_TYPES = ("SGD", "RMSprop", "NAdam", "RAdam", "Adamax", "ASGD", "Rprop", "Adadelta", "Adafactor")
-"""Optimizers that DeepSpeed takes from torch.optim, by their exact names."""
+"""Optimizers that DeepSpeed loads from torch.optim, by their exact names."""
 
 
 def _canonical_name(value: Any) -> Any:

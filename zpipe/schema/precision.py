@@ -75,7 +75,7 @@ class Precision(Group):
     """Dtype of the forward and backward pass, and of communication."""
 
     dtype: DType = "auto"
-    """auto: bf16 where the GPU has it, fp16 on older GPUs, fp32 without a GPU."""
+    """auto: bf16 if the GPU supports it, fp16 on older GPUs, fp32 without a GPU."""
     fp16: Fp16 = Field(default_factory=Fp16)
     bf16: Bf16 = Field(default_factory=Bf16)
     communication_data_type: Literal["fp32", "fp16", "bf16"] | None = None

@@ -15,7 +15,7 @@ class Removed:
     """The override that comes closest; empty if there is none."""
 
 
-_GONE = "no longer in DeepSpeed 0.19"
+_GONE = "removed from DeepSpeed"
 
 KEYS: dict[str, Removed] = {
     "amp": Removed(f"{_GONE}: mixed precision through Apex", "precision=bf16, or precision=fp16"),
