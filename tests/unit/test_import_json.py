@@ -64,10 +64,7 @@ def test_import_compiles_to_an_equivalent_json(config: dict[str, Any], tmp_path:
 
 
 @pytest.mark.parametrize("config", [ZERO3, ZERO2], ids=["zero3", "zero2"])
-def test_recipe_composes_the_same_experiment_as_overrides(
-    config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("ZPIPE_RECIPE_FOLDER", raising=False)
+def test_recipe_composes_the_same_experiment_as_overrides(config: dict[str, Any], tmp_path: Path) -> None:
     file, recipe = written(tmp_path, config), tmp_path / "imported.yaml"
     assert import_([str(file), "--recipe", str(recipe)]) == 0
     assert recipe.read_text().startswith(

@@ -4,8 +4,6 @@ import json
 import shlex
 from pathlib import Path
 
-import pytest
-
 from tests.support.equivalence import ONE_GPU, differences
 from tests.support.importing import GUIDE, import_, named, unnamed, written
 from tests.support.planning import plan_of
@@ -138,8 +136,7 @@ def test_accelerate_configuration_may_name_a_json_in_its_folder(tmp_path: Path) 
     assert imported.options["stage"] == "2"
 
 
-def test_texts_and_mappings_are_imported_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("ZPIPE_RECIPE_FOLDER", raising=False)
+def test_texts_and_mappings_are_imported_unchanged(tmp_path: Path) -> None:
     arguments = {
         "gradient_checkpointing": True,
         "gradient_checkpointing_kwargs": {"use_reentrant": False},

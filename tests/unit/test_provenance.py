@@ -110,8 +110,7 @@ def test_recipe_comes_between_options_and_overrides() -> None:
     assert sources[1:] == ["conf/model/tiny.yaml", "recipes/zero3_nvme.yaml", "train.max_steps=9"]
 
 
-def test_user_recipe_is_named_by_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("ZPIPE_RECIPE_FOLDER", raising=False)
+def test_user_recipe_is_named_by_its_path(tmp_path: Path) -> None:
     recipe = tmp_path / "mine.yaml"
     recipe.write_text('defaults:\n  - override /stage: "3"\ntrain:\n  max_steps: 7\n')
     provenance = plan_of(f"recipe={recipe}").provenance

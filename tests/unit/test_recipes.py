@@ -7,11 +7,6 @@ import pytest
 from tests.support.planning import plan_of, problems_of
 
 
-@pytest.fixture(autouse=True)
-def no_recipe_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("ZPIPE_RECIPE_FOLDER", raising=False)
-
-
 def written(folder: Path, text: str) -> str:
     """The override that chooses a recipe with this text."""
     file = folder / "mine.yaml"

@@ -17,7 +17,7 @@ from zpipe.compile.compiler import compile_plan
 from zpipe.compose.compose import ComposedRun, provenance_under_hydra, to_experiment
 from zpipe.compose.overrides import as_typed
 from zpipe.compose.redact_hydra import hide_secrets
-from zpipe.compose.sources import register
+from zpipe.compose.sources import exported_recipe_folder, register
 from zpipe.machine.hardware import detect
 from zpipe.plan.plan import Plan
 from zpipe.plan.provenance import Origin, Provenance
@@ -67,7 +67,8 @@ def hand_over(arguments: argparse.Namespace) -> None:
     """Lets Hydra do what its flags ask for: print something, or call `_point` for each point of a sweep."""
     register()
     version.setbase("1.3")
-    _run_hydra(arguments, get_args_parser(), _point, str(CONF), "config")
+    with exported_recipe_folder():
+        _run_hydra(arguments, get_args_parser(), _point, str(CONF), "config")
 
 
 def _point(config: DictConfig) -> float:

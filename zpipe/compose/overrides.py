@@ -5,7 +5,6 @@ misspelled names, and requires `+` for keys of open mappings. Each override is p
 grammar, its names are checked against the groups and the schema, and it is written back in Hydra's form.
 """
 
-import os
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from hydra.errors import HydraException
 
 from zpipe.compose.names import OPEN_MAPPINGS, check_key, check_option, is_open_mapping
 from zpipe.compose.recipes import RECIPE
-from zpipe.compose.sources import RECIPE_FOLDER
+from zpipe.compose.sources import use_recipe_folder
 from zpipe.problems import Problem, refuse_if_any
 from zpipe.resources import config_groups
 
@@ -41,6 +40,7 @@ class _Rewritten:
 
 def rewrite(overrides: Iterable[str]) -> list[str]:
     """The overrides in Hydra's form. Raises Refusal with every unknown name and unreadable override."""
+    use_recipe_folder(None)
     typed = list(overrides)
     results = [_rewrite_one(text) for text in typed]
     refuse_if_any(problem for result in results for problem in result.problems)
@@ -143,5 +143,5 @@ def _user_recipe(value: str) -> _Rewritten:
         reason = "no such file" if not file.is_file() else "the file name of a recipe must end in .yaml"
         allowed = f"a path to a .yaml file, or one of {', '.join(config_groups()[RECIPE])}"
         return _Rewritten(value, (Problem(RECIPE, value, reason, allowed),))
-    os.environ[RECIPE_FOLDER] = str(file.parent)
+    use_recipe_folder(file.parent)
     return _Rewritten(f"{RECIPE}='{file.stem}'")

@@ -1,6 +1,9 @@
 """Registers zpipe's configuration with Hydra: conf/, the recipes, and the schema as the base."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from hydra.core.config_search_path import ConfigSearchPath
@@ -16,7 +19,30 @@ from zpipe.resources import RECIPES
 from zpipe.schema.experiment import defaults
 
 RECIPE_FOLDER = "ZPIPE_RECIPE_FOLDER"
-"""Environment variable with the folder of a user's own recipe, inherited by processes of Hydra launchers."""
+"""Environment variable with the folder of a user's recipe, for the processes that Hydra's launchers start."""
+
+_recipe_folder: ContextVar[Path | None] = ContextVar("recipe_folder", default=None)
+
+
+def use_recipe_folder(folder: Path | None) -> None:
+    """Adds the folder of a user's recipe to the search path of the compositions from now on."""
+    _recipe_folder.set(folder)
+
+
+@contextmanager
+def exported_recipe_folder() -> Iterator[None]:
+    """Passes the folder on to processes that are started inside the block."""
+    folder = _recipe_folder.get()
+    before = os.environ.get(RECIPE_FOLDER)
+    if folder is not None:
+        os.environ[RECIPE_FOLDER] = str(folder)
+    try:
+        yield
+    finally:
+        if folder is not None:
+            os.environ.pop(RECIPE_FOLDER)
+        if before is not None:
+            os.environ[RECIPE_FOLDER] = before
 
 
 def register() -> None:
@@ -70,6 +96,6 @@ class ZpipeSearchPath(SearchPathPlugin):
     """Adds the recipe folders to Hydra's search path, the user's own folder first."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        own = os.environ.get(RECIPE_FOLDER)
-        for folder in filter(None, [own, str(RECIPES)]):
+        own = _recipe_folder.get() or os.environ.get(RECIPE_FOLDER)
+        for folder in filter(None, [own, RECIPES]):
             search_path.append(provider="zpipe", path=f"recipe://{folder}")
