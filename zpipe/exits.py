@@ -11,7 +11,7 @@ class Exit(IntEnum):
     REFUSED = 2
     """The input was refused before any work was done; nothing was recorded."""
     ENVIRONMENT = 3
-    """This machine lacks something that the plan needs (libaio, a compiler, a GPU, disk)."""
+    """This machine lacks something that the plan needs: libaio, a compiler, a GPU or disk space."""
     FAILED = 4
     """A worker ended with a Python error."""
     SWEEP_INCOMPLETE = 5
@@ -19,24 +19,24 @@ class Exit(IntEnum):
     RECORD_INCOMPLETE = 6
     """Training finished, but MLflow could not be brought up to date."""
     GPU_OUT_OF_MEMORY = 10
-    """A rank asked for more GPU memory than there was."""
+    """A rank requested more GPU memory than was available."""
     HOST_OUT_OF_MEMORY = 11
-    """A rank was killed for its memory, or was refused more."""
+    """A rank was killed because host memory ran out, or could not allocate more."""
     NONFINITE_LOSS = 12
-    """The loss, or every gradient, stopped being a finite number."""
+    """The loss, or every gradient, was no longer finite."""
     LOSS_SCALE_STUCK = 13
     """fp16 gradients overflow even at the lowest loss scale."""
     HANG = 14
-    """The workers lived and said nothing for launcher.hang_timeout_s, or a collective timed out."""
+    """The workers sent no heartbeat for launcher.hang_timeout_s, or a collective timed out."""
     RANK_DIED = 15
-    """A rank was ended by a signal that zpipe did not send."""
+    """A rank was killed by a signal that zpipe did not send."""
     DISK_FULL = 16
-    """A file could not be written for want of room."""
+    """A file could not be written because the disk was full."""
     OPERATOR_BUILD = 17
     """An operator of DeepSpeed could not be compiled."""
     INTERRUPTED = 130
     """Ctrl-C, by the shell's convention 128 + SIGINT."""
     PIPE_CLOSED = 141
-    """Nobody read the output to its end, by the shell's convention 128 + SIGPIPE."""
+    """The reader closed the output, by the shell's convention 128 + SIGPIPE."""
     TERMINATED = 143
     """SIGTERM or preemption, by the shell's convention 128 + SIGTERM."""

@@ -1,11 +1,10 @@
 """Problems in the user's input. They are collected first and then refused all at once."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Problem:
+class Problem(NamedTuple):
     """One reason to refuse: the key, the given value, what is allowed and the override that fixes it."""
 
     key: str

@@ -1,7 +1,6 @@
 """`zpipe plan -m OVERRIDES`: checks and compiles every point of a sweep, and writes nothing."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
 from typing import Any
 
 from zpipe.cli.output import Format, is_data, print_data
@@ -45,7 +44,7 @@ def print_refused(planned: Sequence[PlannedPoint]) -> None:
         return
     refused = sum(each.plan is None for each in planned)
     listed = (
-        replace(problem, reason=f"{problem.reason} ({_listed(points_of[text])})")
+        problem._replace(reason=f"{problem.reason} ({_listed(points_of[text])})")
         for text, problem in problems.items()
     )
     print_problems(listed, title=f"Refused: {refused} of {len(planned)} points")
@@ -82,6 +81,6 @@ def _as_data(planned: PlannedPoint) -> dict[str, Any]:
     return {
         "number": planned.point.number,
         "command": [redact_override(text) for text in planned.point.command],
-        "problems": [{**asdict(problem), "value": str(problem.value)} for problem in planned.problems],
+        "problems": [{**problem._asdict(), "value": str(problem.value)} for problem in planned.problems],
         "plan": None if planned.plan is None else without_secrets(planned.plan).model_dump(mode="json"),
     }

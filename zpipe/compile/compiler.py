@@ -17,6 +17,14 @@ from zpipe.machine.hardware import Hardware
 from zpipe.plan.plan import Notice, Plan
 from zpipe.plan.provenance import Provenance
 from zpipe.problems import refuse_if_any
+from zpipe.runfolder.folder import (
+    CONFIG_NAME,
+    DS_CONFIG_NAME,
+    EVENTS_NAME,
+    MODEL_NAME,
+    PLAN_NAME,
+    checkpoint_name,
+)
 from zpipe.runfolder.swap_folder import swap_folder_of
 from zpipe.schema.experiment import Experiment
 
@@ -77,10 +85,10 @@ def _model_notices(facts: Facts) -> list[Notice]:
 
 
 def _expected_files(experiment: Experiment, facts: Facts) -> list[str]:
-    files = ["plan.json", "ds_config.json", "config.yaml", "events.jsonl"]
-    files += [f"checkpoint-{step}" for step in _kept_checkpoints(experiment, facts)]
+    files = [PLAN_NAME, DS_CONFIG_NAME, CONFIG_NAME, EVENTS_NAME]
+    files += [checkpoint_name(step) for step in _kept_checkpoints(experiment, facts)]
     if experiment.checkpoint.save_final_model:
-        files += ["model/config.json", "model/*.safetensors"]
+        files += [f"{MODEL_NAME}/config.json", f"{MODEL_NAME}/*.safetensors"]
     return files
 
 

@@ -1,1 +1,1 @@
-"""The room that records: the only one that knows MLflow, which is imported inside functions alone."""
+"""Recording: the only package that knows MLflow, which is imported inside functions only."""

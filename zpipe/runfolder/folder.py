@@ -1,4 +1,4 @@
-"""RunFolder: owns every path of a run. No other module spells the name of a file in it."""
+"""RunFolder: owns every path of a run. Other modules ask it for paths, and for the names below."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -18,9 +18,13 @@ MODEL_NAME = "model"
 HYDRA_NAME = ".hydra"
 
 
+def checkpoint_name(step: int) -> str:
+    return f"checkpoint-{step}"
+
+
 @dataclass(frozen=True)
 class Attempt:
-    """What one start of the workers writes. Today a run has a single attempt, in the run folder itself."""
+    """The files of one start of the workers. Today a run has a single attempt, in the run folder itself."""
 
     path: Path
 
@@ -117,7 +121,7 @@ class RunFolder:
         return self.path / MODEL_NAME
 
     def checkpoint(self, step: int) -> Path:
-        return self.path / f"checkpoint-{step}"
+        return self.path / checkpoint_name(step)
 
     @property
     def record_state(self) -> Path:

@@ -1,1 +1,1 @@
-"""What is printed: the live line, tables, problems."""
+"""Terminal output: the live line, tables, summaries and problems."""

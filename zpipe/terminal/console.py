@@ -4,7 +4,6 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -70,7 +69,7 @@ def without_secrets(problem: "Problem") -> "Problem":
     texts = {name: getattr(problem, name) for name in ("reason", "allowed", "fix")}
     if safe != problem.value:
         texts = {name: text.replace(str(problem.value), str(safe)) for name, text in texts.items()}
-    return replace(problem, key=redact_override(problem.key), value=safe, **texts)
+    return problem._replace(key=redact_override(problem.key), value=safe, **texts)
 
 
 @contextmanager
