@@ -42,11 +42,12 @@ UNITS = {
     "threads": "threads",
     "requests in flight": "requests",
     "worker processes": "processes",
-    "share": "share",
+    "fraction": "fraction",
     "steps": "steps",
+    "steps or epochs": "steps or epochs",
     "epochs": "epochs",
 }
-"""The unit of a number is the first of these words in its meaning."""
+"""The unit of a number is the first of these words in its meaning; the longest, if several start there."""
 
 STAGES = {
     "offload.offload_optimizer": "1 to 3",
@@ -67,7 +68,7 @@ STAGES = {
 
 
 def page() -> str:
-    """The whole page."""
+    """The complete page."""
     version = _installed_version()
     parts = [INTRODUCTION.format(version=version), _contents()]
     for name, field in Experiment.model_fields.items():
@@ -153,7 +154,7 @@ def _row(key: str, name: str, group: type[Group]) -> str:
     node = group.model_json_schema()["properties"][name]
     meaning = meanings(group).get(name) or trainer_help(name)
     kind = ", ".join([" or ".join(_kinds(node)), *_bounds(_annotation(group, name))])
-    unit = _unit(meaning) if "number" in kind else ""
+    unit = _unit(meaning) if re.search("integer|number", kind) else ""
     target = json_key("train.adam_beta1" if key == "train.adam_beta2" else key)
     cells = [
         f"`{key}`",
@@ -182,7 +183,7 @@ def _kinds(node: dict[str, Any]) -> Iterator[str]:
 
 
 def _kind(option: dict[str, Any]) -> str:
-    names = {"boolean": "true, false", "integer": "whole number", "number": "number", "string": "text"}
+    names = {"boolean": "true, false", "integer": "integer", "number": "number", "string": "string"}
     return {**names, "array": "list", "object": "mapping"}.get(option.get("type", ""), "value")
 
 
@@ -223,7 +224,7 @@ def _unit(meaning: str) -> str:
     found = [
         (match.start(), unit) for word, unit in UNITS.items() if (match := re.search(rf"\b{word}\b", lowered))
     ]
-    return min(found)[1] if found else ""
+    return min(found, key=lambda each: (each[0], -len(each[1])))[1] if found else ""
 
 
 def _stages(key: str, meaning: str) -> str:

@@ -44,8 +44,8 @@ ELSEWHERE = {
 }
 """Keys that are also passed through TrainingArguments, or that have no effect when false."""
 
-WHOLE = [0, 1, 2, 8, 1000, 500_000_000]
-REAL = [0.0, 0.25, 0.9, 1.0, 100.0]
+INTEGERS = [0, 1, 2, 8, 1000, 500_000_000]
+FLOATS = [0.0, 0.25, 0.9, 1.0, 100.0]
 OPTIONS = config_groups()
 
 
@@ -68,8 +68,8 @@ def _candidates(node: dict[str, Any]) -> list[Any]:
         return [[value] for value in _candidates(node["items"])]
     kinds: dict[str, list[Any]] = {
         "boolean": [True, False],
-        "integer": WHOLE,
-        "number": REAL,
+        "integer": INTEGERS,
+        "number": FLOATS,
         "string": ["text"],
     }
     return kinds.get(node.get("type", ""), [])
@@ -115,7 +115,7 @@ def compiled(choices: dict[str, str], values: dict[str, Any], hardware: Hardware
         except Refusal as refusal:
             refused.append(chance.choice(refusal.problems))
             _apply(chance.choice(refused[-1].fix.split(", or ")), choices, values)
-    raise AssertionError("the fixes do not end:\n" + "\n".join(map(str, refused[-6:])))
+    raise AssertionError("the fixes never lead to a valid experiment:\n" + "\n".join(map(str, refused[-6:])))
 
 
 def _apply(fix: str, choices: dict[str, str], values: dict[str, Any]) -> None:

@@ -44,7 +44,7 @@ def test_rule_names_the_refused_key(overrides: list[str], key: str, hardware: Ha
 
 @ROWS
 @pytest.mark.usefixtures("named_files")
-def test_every_fix_compiles(overrides: list[str], key: str, hardware: Hardware) -> None:
+def test_fix_compiles(overrides: list[str], key: str, hardware: Hardware) -> None:
     """Each alternative of each problem, alone, leaves nothing to refuse."""
     _assert_every_fix_compiles(overrides, hardware)
 

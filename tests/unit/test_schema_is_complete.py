@@ -156,8 +156,8 @@ def test_transformers_optimizer_uses_the_shared_parameters(optim: str) -> None:
     assert {"betas", "eps"} & set(accepted) == {"betas", "eps"} & shared
 
 
-class Asked(dict[str, str]):
-    """Records the name of every lookup, and contains nothing."""
+class LookupRecorder(dict[str, str]):
+    """An empty mapping that records the name of every lookup."""
 
     def __init__(self) -> None:
         super().__init__(any="1")
@@ -187,12 +187,12 @@ def test_transformers_optimizer_reads_the_listed_arguments(
         monkeypatch.setattr(trainer_optimizer, f"is_{module}_available", lambda *_: True)
     for module in ("bitsandbytes", "bitsandbytes.optim", "schedulefree", "optimi"):
         monkeypatch.setitem(sys.modules, module, MagicMock())
-    asked = Asked()
+    recorder = LookupRecorder()
     context = trainer_optimizer.OptimizerContext(
-        TrainingArguments(optim=optim, use_cpu=True), None, {"lr": 1.0}, {}, asked
+        TrainingArguments(optim=optim, use_cpu=True), None, {"lr": 1.0}, {}, recorder
     )
     trainer_optimizer._OPTIMIZER_HANDLERS[optim](context)
-    assert asked.names - {"weight_decay"} == set(OPTIM_ARGS.get(optim, {}))
+    assert recorder.names - {"weight_decay"} == set(OPTIM_ARGS.get(optim, {}))
 
 
 def test_deepspeed_schedulers_accept_their_parameters() -> None:

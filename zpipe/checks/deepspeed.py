@@ -69,14 +69,14 @@ def gradient_sums_are_supported(experiment: Experiment, facts: Facts) -> Iterato
     """DeepSpeed refuses sums at stage 3 and with DeepCompile (runtime/config.py, _do_error_check)."""
     if experiment.deepspeed.gradient_allreduce_op != "sum":
         return
-    against = {
+    unsupported = {
         "at stage 3": experiment.stage.stage == 3,
         "with DeepCompile": bool(experiment.compile.deepcompile),
     }
-    for what, there in against.items():
-        if there:
+    for where, applies in unsupported.items():
+        if applies:
             key = "deepspeed.gradient_allreduce_op"
-            yield Problem(key, "sum", f"DeepSpeed does not support it {what}", "mean, null", f"{key}=null")
+            yield Problem(key, "sum", f"DeepSpeed does not support it {where}", "mean, null", f"{key}=null")
 
 
 def gradient_scaling_excludes_reduce_scatter(experiment: Experiment, facts: Facts) -> Iterator[Problem]:

@@ -12,8 +12,8 @@ def visible_gpus_are_set_for_zpipe_itself(experiment: Experiment, facts: Facts) 
     name = "CUDA_VISIBLE_DEVICES"
     value, key = experiment.launcher.env.get(name), f"launcher.env.{name}"
     if value is not None:
-        reason = f"the plan counts the GPUs visible to zpipe itself: start it as `{name}={value} zpipe …`"
-        yield Problem(key, value, reason, "a variable of zpipe's own environment", f"~{key}")
+        reason = f"the plan counts the GPUs visible to zpipe itself; start it as `{name}={value} zpipe …`"
+        yield Problem(key, value, reason, "only in the environment of zpipe itself", f"~{key}")
 
 
 ERRORS = (visible_gpus_are_set_for_zpipe_itself,)

@@ -115,7 +115,8 @@ def partial_offload_needs_adamw(experiment: Experiment, facts: Facts) -> Iterato
         return
     if experiment.optimizer.type != "AdamW":
         key = "offload.offload_optimizer.ratio"
-        reason = f"AdamW would update the share on the device, and {experiment.optimizer.type} the rest"
+        host = experiment.optimizer.type
+        reason = f"AdamW would update the parameters on the device, and {host} those on the host"
         yield Problem(key, ratio, reason, "null, or 1", f"optimizer=adamw, or {key}=null")
 
 

@@ -147,11 +147,12 @@ def bf16_states_need_a_zero_stage(experiment: Experiment, facts: Facts) -> Itera
 def check_grad_overflow_cannot_be_turned_off(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     """check_grad_overflow only works at stages 1 and 2: runs at stage 3 skipped steps regardless."""
     check = experiment.precision.bf16.check_grad_overflow
-    anyway = experiment.stage.stage in (0, 3) or runs_bf16_optimizer(experiment, facts.dtype)
-    if check is False and anyway:
+    always_checks = experiment.stage.stage in (0, 3) or runs_bf16_optimizer(experiment, facts.dtype)
+    if check is False and always_checks:
         key = "precision.bf16.check_grad_overflow"
-        with_ = "" if experiment.stage.stage != 1 else " with fp32 accumulation"
-        reason = f"has no effect at stage {experiment.stage.stage}{with_}: DeepSpeed checks gradients anyway"
+        stage = f"stage {experiment.stage.stage}"
+        where = f"{stage} with fp32 accumulation" if experiment.stage.stage == 1 else stage
+        reason = f"has no effect at {where}: DeepSpeed checks gradients anyway"
         yield Problem(key, False, reason, "null", f"{key}=null, or {fixes.stage_2(experiment)}")
 
 
@@ -218,7 +219,7 @@ BF16_TRAINED = frozenset({"t5", "mt5", "umt5", "longt5", "gemma", "gemma2", "gem
 
 
 def warn_about_bf16_models_in_fp16(experiment: Experiment, facts: Facts) -> Iterator[Notice]:
-    """The first cause of NaN losses in the DeepSpeed guide: bf16 weights used in fp16."""
+    """bf16 weights used in fp16 are the first cause of NaN losses that the DeepSpeed guide lists."""
     config = facts.model.config
     saved_in = str(config.get("dtype") or config.get("torch_dtype") or "")
     is_bf16 = saved_in.endswith("bfloat16") or config.get("model_type") in BF16_TRAINED

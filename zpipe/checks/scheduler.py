@@ -71,12 +71,12 @@ def shared_params_match_train(experiment: Experiment, facts: Facts) -> Iterator[
     if train.warmup_steps >= 1 or train.warmup_steps == 0:
         warmup = max(1, int(train.warmup_steps))
         pairs.append(("warmup_num_steps", params.warmup_num_steps, "train.warmup_steps", warmup))
-    for name, value, home, expected in pairs:
+    for name, value, source, expected in pairs:
         if value not in (None, "auto", expected) and expected is not None:
             key = f"scheduler.params.{name}"
-            reason = f"transformers derives it from {home} and refuses a different value in the JSON"
+            reason = f"transformers derives it from {source} and refuses a different value in the JSON"
             yield Problem(
-                key, value, reason, f"null or {expected}", f"{home}={value} {key}=null, or {key}=null"
+                key, value, reason, f"null or {expected}", f"{source}={value} {key}=null, or {key}=null"
             )
 
 

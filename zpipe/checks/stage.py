@@ -17,13 +17,13 @@ def keys_work_at_this_stage(experiment: Experiment, facts: Facts) -> Iterator[Pr
     """DeepSpeed reads many keys only at some stages and ignores them at the others."""
     stage = experiment.stage.stage
     for name in keys_without_effect(experiment.stage):
-        stages, better = _stages_of(name, experiment)
+        stages, fix = _stages_of(name, experiment)
         yield Problem(
             f"stage.{name}",
             getattr(experiment.stage, name),
             f"DeepSpeed ignores it at stage {stage}",
             f"null at stage {stage}; only used at {stages}",
-            f"{better}, or stage.{name}=null",
+            f"{fix}, or stage.{name}=null",
         )
 
 

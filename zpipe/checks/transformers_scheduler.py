@@ -33,7 +33,9 @@ def kwargs_have_valid_values(experiment: Experiment, facts: Facts) -> Iterator[P
             continue
         key = f"{PREFIX}.{name}"
         if name in KWARGS_OF_SHAPE and value not in SHAPES:
-            yield Problem(key, value, f"{kind} has no such shape", ", ".join(SHAPES), f"{key}=linear")
+            yield Problem(
+                key, value, f"{kind} does not support this shape", ", ".join(SHAPES), f"{key}=linear"
+            )
         if name not in KWARGS_OF_SHAPE and not _is_number(value):
             example = f"{key}={EXAMPLES.get(name, 1)}"
             fix = example if name in REQUIRED else f"~{key}, or {example}"
@@ -49,16 +51,14 @@ def exactly_one_minimum_rate(experiment: Experiment, facts: Facts) -> Iterator[P
     scheduler = experiment.scheduler
     if scheduler.lr_scheduler_type not in ("cosine_with_min_lr", "cosine_warmup_with_min_lr"):
         return
-    rate, share = f"{PREFIX}.min_lr", f"{PREFIX}.min_lr_rate"
+    rate, fraction = f"{PREFIX}.min_lr", f"{PREFIX}.min_lr_rate"
     given = [scheduler.lr_scheduler_kwargs.get(name) for name in ("min_lr", "min_lr_rate")]
     if None not in given:
-        reason = f"the minimum learning rate is already set by {share}={given[1]}"
-        yield Problem(rate, given[0], reason, "one of the two", f"{share}=null, or {rate}=null")
+        reason = f"the minimum learning rate is already set by {fraction}={given[1]}"
+        yield Problem(rate, given[0], reason, "one of the two", f"{fraction}=null, or {rate}=null")
     if given == [None, None]:
-        reason = (
-            f"set the minimum learning rate, here as a share of train.learning_rate or directly as {rate}"
-        )
-        yield Problem(share, None, reason, "0 to 1", f"{share}=0.1")
+        reason = f"no minimum learning rate: set this fraction of train.learning_rate, or {rate}"
+        yield Problem(fraction, None, reason, "0 to 1", f"{fraction}=0.1")
 
 
 def polynomial_decay_ends_lower(experiment: Experiment, facts: Facts) -> Iterator[Problem]:

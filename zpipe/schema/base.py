@@ -33,7 +33,7 @@ def _number_from_text(value: Any) -> Any:
 
 
 Count = Annotated[int, BeforeValidator(_number_from_text)]
-"""A whole number; `5e7` is accepted."""
+"""An integer; `5e7` is accepted."""
 
 Number = Annotated[float, BeforeValidator(_number_from_text)]
 """A real number."""

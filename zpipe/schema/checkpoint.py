@@ -30,7 +30,7 @@ class CheckpointWriter(Group):
     io_multiplier: Positive | None = None
     """Writers per rank."""
     data_parallel: Literal["REPLICA", "SOCKET", "MACHINE"] | None = None
-    """Ranks that share the writing."""
+    """How writing is distributed across ranks."""
     show_statistics: bool | None = None
     """Log the write speed."""
     decoupled: bool | None = None

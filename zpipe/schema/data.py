@@ -24,6 +24,6 @@ class Data(Group):
     max_samples: Positive | None = None
     """Use only this many examples, from the start of the dataset."""
     eval_fraction: Annotated[Number, Field(ge=0, lt=1)] = 0.0
-    """Share of the sequences held out for evaluation."""
+    """Fraction of the sequences held out for evaluation."""
     completion_only: bool = True
     """Train only on completions and assistant messages, not on prompts."""

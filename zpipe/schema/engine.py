@@ -88,7 +88,7 @@ class FlopsProfiler(Group):
     output_file: str | None = None
     """File for the report; null prints it to the rank's log."""
     recompute_fwd_factor: Annotated[Number, Field(ge=0, le=1)] | None = None
-    """Share of the forward pass that is recomputed: 1.0 with full checkpointing."""
+    """Fraction of the forward pass that is recomputed: 1.0 with full checkpointing."""
 
 
 class CommsLogger(Group):

@@ -29,11 +29,11 @@ class OffloadOptimizer(Group):
     fast_init: bool | None = None
     """Initialize the swapped states in one pass (nvme)."""
     ratio: Annotated[Number, Field(ge=0, le=1)] | None = None
-    """Share of the parameters that the host updates (stage 3)."""
+    """Fraction of the parameters that the host updates (stage 3)."""
     super_offload: bool | None = None
     """SuperOffload, for superchips (stage 3, CUDA)."""
     cpuadam_cores_perc: Annotated[Number, Field(ge=0, le=1)] | None = None
-    """Share of the CPU cores that CPU Adam uses under super_offload."""
+    """Fraction of the CPU cores that CPU Adam uses under super_offload."""
 
 
 class OffloadParam(Group):

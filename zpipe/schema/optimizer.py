@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field
 
 from zpipe.schema.base import Group, Number
 
-Share = Annotated[Number, Field(ge=0, lt=1)]
+Fraction = Annotated[Number, Field(ge=0, lt=1)]
 NonNegative = Annotated[Number, Field(ge=0)]
 
 DEEPSPEED_TYPES = ("AdamW", "Adam", "Lamb", "Lion", "Muon", "Adagrad", "MuAdam", "MuAdamW", "MuSGD")
@@ -49,7 +49,7 @@ class OptimizerParams(Group):
     """Smallest trust ratio (Lamb)."""
     eps_inside_sqrt: bool | None = None
     """Add epsilon inside the square root (Lamb)."""
-    momentum: Share | None = None
+    momentum: Fraction | None = None
     """Momentum (Muon, SGD, RMSprop)."""
     ns_method: Literal["gram", "standard"] | None = None
     """Newton-Schulz iteration that orthogonalizes the update (Muon)."""
@@ -73,7 +73,7 @@ class OptimizerParams(Group):
     """Decay term (ASGD)."""
     t0: NonNegative | None = None
     """Step at which averaging starts (ASGD)."""
-    rho: Share | None = None
+    rho: Fraction | None = None
     """Smoothing of the squared gradients (Adadelta)."""
     etas: list[float] | None = None
     """Factors of decrease and increase (Rprop)."""

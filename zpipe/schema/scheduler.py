@@ -28,9 +28,9 @@ class SchedulerParams(Group):
     total_num_steps: Auto | Positive | None = None
     """Steps until the decay ends; null means all training steps (WarmupDecayLR, WarmupCosineLR)."""
     warmup_min_ratio: Rate | None = None
-    """Share of the learning rate at the start (WarmupCosineLR)."""
+    """Fraction of the learning rate at the start (WarmupCosineLR)."""
     cos_min_ratio: Rate | None = None
-    """Share of the learning rate at the end (WarmupCosineLR)."""
+    """Fraction of the learning rate at the end (WarmupCosineLR)."""
     lr_range_test_min_lr: Rate | None = None
     """Initial learning rate; null means train.learning_rate (LRRangeTest)."""
     lr_range_test_step_size: Positive | None = None

@@ -15,7 +15,7 @@ class ZenFlow(Group):
     """DeepSpeed's zero_optimization.zenflow, which does not work under transformers' Trainer."""
 
     topk_ratio: Annotated[Number, Field(gt=0, lt=1)] | None = None
-    """Share of the gradient columns that is applied immediately."""
+    """Fraction of the gradient columns that is applied immediately."""
     select_strategy: Literal["auto", "step", "epoch"] | None = None
     """When the important columns are selected again."""
     select_interval: Auto | Positive | None = None
@@ -31,4 +31,4 @@ class ZenFlow(Group):
     full_warm_up_rounds: Annotated[Count, Field(ge=0)] | None = None
     """Initial rounds in which every column is applied immediately."""
     pt_reserved_cores_perc: Annotated[Number, Field(ge=0, le=1)] | None = None
-    """Share of the CPU cores reserved for PyTorch."""
+    """Fraction of the CPU cores reserved for PyTorch."""

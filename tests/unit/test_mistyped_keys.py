@@ -1,4 +1,4 @@
-"""A typing error of one character in any key is refused, and the right key is the first suggestion."""
+"""A one-character typo in any key is refused, and the correct key is the first suggestion."""
 
 import random
 import string
@@ -38,8 +38,8 @@ def replacement(key: str, at: int, chance: random.Random) -> str:
 KINDS = (deletion, insertion, swap, replacement)
 
 
-def damaged(seed: int) -> Iterator[tuple[str, str]]:
-    """Each key with a damaged form that is not a key itself, as `adam_beta2` would be for `adam_beta1`."""
+def mistyped(seed: int) -> Iterator[tuple[str, str]]:
+    """Each key with a mistyped form that is not a key itself, as `adam_beta2` would be for `adam_beta1`."""
     chance = random.Random(seed)
     for key in VALID:
         while True:
@@ -59,9 +59,9 @@ def refusal_of(override: str) -> list[Problem]:
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_damaged_key_is_refused_and_the_right_key_suggested(seed: int) -> None:
+def test_typo_is_refused_and_corrected(seed: int) -> None:
     wrong = {}
-    for key, typed in damaged(seed):
+    for key, typed in mistyped(seed):
         problems = refusal_of(f"{typed}={VALID[key]}")
         assert problems, f"{typed} was accepted for {key}"
         if not problems[0].fix.startswith(f"{key}={VALID[key]}"):
@@ -70,9 +70,9 @@ def test_damaged_key_is_refused_and_the_right_key_suggested(seed: int) -> None:
     assert len(wrong) / len(VALID) <= 0.05, wrong
 
 
-def test_all_damaged_keys_of_a_command_line_are_reported() -> None:
+def test_all_typos_are_reported() -> None:
     chance = random.Random(7)
-    pairs = chance.sample(list(damaged(7)), 12)
+    pairs = chance.sample(list(mistyped(7)), 12)
     problems = refusal_of_all([f"{typed}={VALID[key]}" for key, typed in pairs])
     assert len(problems) == len(pairs)
 
