@@ -137,8 +137,12 @@ def _reasons(problems: Sequence[Problem]) -> str:
 def _write_first_files(plan: Plan) -> None:
     """Raises Refusal if they cannot be written to the run folder."""
     try:
+        folder_of(plan).take()
         write_plan(plan)
         make_ready(plan)
+    except FileExistsError:
+        reason = "another run has started in this folder"
+        raise Refusal([Problem("hydra.run.dir", plan.run_dir, reason, "a new folder")]) from None
     except OSError as error:
         reason = f"the run folder cannot be written: {error.strerror}"
         problem = Problem("hydra.run.dir", plan.run_dir, reason, "a folder on a disk with room")

@@ -134,12 +134,37 @@ class RunFolder:
         return self.plan.is_file()
 
     def claim(self) -> None:
-        """Raises Refusal if the folder already holds a run or a plan."""
-        if self.plan.exists():
+        """Raises Refusal if the folder already holds a run or a plan, or files that a run would overwrite."""
+        found = self.occupied_by()
+        if not found:
+            return
+        if PLAN_NAME in found:
             reason = "this folder already holds a run, which would be overwritten"
-            raise Refusal(
-                [Problem("hydra.run.dir", str(self.path), reason, "a new folder", "leave hydra.run.dir out")]
-            )
+        else:
+            reason = f"a run would overwrite files in this folder: {', '.join(found)}"
+        raise Refusal(
+            [Problem("hydra.run.dir", str(self.path), reason, "a new folder", "leave hydra.run.dir out")]
+        )
+
+    def occupied_by(self) -> list[str]:
+        """Names in the folder that a run would write, of an earlier run or of the user."""
+        return sorted(path.name for path in self._written() if path.exists() or path.is_symlink())
+
+    def take(self) -> None:
+        """Creates the folder and claims it. Raises FileExistsError if another process has claimed it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._claim_file.touch(exist_ok=False)
+
+    @property
+    def _claim_file(self) -> Path:
+        return self.path / ".claim"
+
+    def _written(self) -> list[Path]:
+        """What a run writes, without Hydra's record, which is there before a point of a sweep starts."""
+        attempt = self.attempt
+        texts = (self.plan, self.ds_config, self.config, self.record_state, self._claim_file)
+        of_attempt = (attempt.events, attempt.samples, attempt.result, attempt.postmortem, attempt.logs)
+        return [*texts, *of_attempt, self.model, *self.path.glob("checkpoint-*")]
 
     def supervision(self) -> AbstractContextManager[bool]:
         """Claims the supervision of the run; yields False if another process has it.

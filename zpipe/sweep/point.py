@@ -41,7 +41,7 @@ def run_point(sweep_dir: Path, run_dir: Path, overrides: list[str], worst: float
 def _unused(run_dir: Path) -> Path:
     """The folder itself; if an earlier attempt used it, a new folder next to it with a copy of `.hydra`."""
     folder, number = run_dir, 1
-    while RunFolder(folder).plan.exists():
+    while RunFolder(folder).occupied_by():
         number += 1
         folder = run_dir.with_name(f"{run_dir.name}-{number}")
     if folder != run_dir:
