@@ -86,3 +86,44 @@ def test_data_path_override_wins_over_the_recipe(text: str, tmp_path: Path) -> N
     data.write_text("some text\n")
     experiment = plan_of(recipe, f"data.path={data}").experiment
     assert (experiment.data.source, experiment.data.path) == ("files", str(data))
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("hydra:\n  job_logging:\n    handlers: {x: {class: a.b}}\n", "hydra.job_logging.handlers.x.class"),
+        ("hydra:\n  job:\n    env_set: {LD_PRELOAD: /evil.so}\n", "hydra.job.env_set.LD_PRELOAD"),
+        ("hydra:\n  searchpath: [file:///evil]\n", "hydra.searchpath"),
+        ("hydra: null\n", "hydra"),
+        ("defaults:\n  - override /hydra/launcher: joblib\n", "defaults"),
+        ("defaults:\n  - override /hydra/job_logging: colorlog\n", "defaults"),
+        ("defaults:\n  - /recipe: mine\n", "defaults"),
+        ("defaults:\n  - mine\n", "defaults"),
+        ("tracking:\n  run_name: ${oc.env:HOME}\n", "tracking.run_name"),
+        ("tracking:\n  run_name: ${oc.decode:x}\n", "tracking.run_name"),
+        ("hydra:\n  run:\n    dir: ${oc.env:HOME}/x\n", "hydra.run.dir"),
+        ("launcher:\n  env: {PYTHONPATH: /evil}\n", "launcher.env.PYTHONPATH"),
+        ("launcher:\n  env: {LD_LIBRARY_PATH: /evil}\n", "launcher.env.LD_LIBRARY_PATH"),
+        ("launcher:\n  env: {https_proxy: http://evil}\n", "launcher.env.https_proxy"),
+        ("model:\n  trust_remote_code: true\n", "model.trust_remote_code"),
+    ],
+)
+def test_recipe_cannot_execute_or_redirect(text: str, key: str, tmp_path: Path) -> None:
+    assert key in [problem.key for problem in problems_of(written(tmp_path, text))]
+
+
+def test_recipe_may_name_folders_variables_and_its_own_keys(tmp_path: Path) -> None:
+    text = (
+        "hydra:\n  run:\n    dir: out/${now:%H-%M}\nlauncher:\n  env: {NCCL_DEBUG: INFO}\n"
+        "train:\n  seed: 7\n  data_seed: ${train.seed}\n"
+    )
+    plan = plan_of(written(tmp_path, text))
+    assert plan.experiment.launcher.env == {"NCCL_DEBUG": "INFO"}
+    assert plan.experiment.train.data_seed == 7
+
+
+def test_recipe_cannot_send_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = written(tmp_path, "tracking:\n  uri: http://evil.example\n")
+    assert problems_of(recipe) == []
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "s3cr3t-t0ken")
+    assert [problem.key for problem in problems_of(recipe)] == ["tracking.uri"]

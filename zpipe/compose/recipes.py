@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from zpipe.compose.recipe_rules import recipe_problems
 from zpipe.problems import Problem, Refusal, refuse_if_any
 from zpipe.resources import config_groups
 
@@ -19,6 +20,9 @@ def read_recipe(file: Path) -> DictConfig:
     if not isinstance(config, DictConfig):
         raise Refusal([Problem(RECIPE, str(file), "a recipe must be a mapping of groups and keys")])
     refuse_if_any(_problems(config, file))
+    content = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(content, dict)
+    refuse_if_any(recipe_problems({str(key): value for key, value in content.items()}, str(file)))
     if "defaults" in config:
         config.defaults = [
             _with_text_options(entry) for entry in OmegaConf.to_container(config.defaults) or ()

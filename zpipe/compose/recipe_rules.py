@@ -1,0 +1,84 @@
+"""What a recipe may contain. Anybody may have written it, so it is data: it executes and redirects nothing.
+
+Hydra's settings can name Python objects and files, interpolations can read the environment, and variables of
+the loader or of an interpreter decide which code a process runs. Such settings need the command line.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from zpipe.problems import Problem
+from zpipe.resources import config_groups
+from zpipe.trees import leaves
+
+HYDRA_KEYS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.mode", "hydra.sweeper.params")
+"""Hydra's settings that only name folders and the points of a sweep."""
+CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+
+_DEFAULT = re.compile(r"(?:optional )?(?:override )?/?(?P<group>[\w/]+)")
+_CODE_VARIABLE = re.compile(
+    r"(PYTHON|LD_|DYLD_|NINJA|TRITON_|TORCHINDUCTOR_|MALLOC_|GLIBC_|GCONV_).*|.*_(PLUGIN|PROXY|PRELOAD|ENDPOINT)"
+    r"|PATH|ENV|BASH_ENV|IFS|SHELL|CC|CXX|NVCC|C?FLAGS|CXXFLAGS|LDFLAGS|CPATH|LIBRARY_PATH|CUDA_HOME|HOME"
+    r"|TORCH_EXTENSIONS_DIR",
+    re.IGNORECASE,
+)
+"""Variables that decide which code a process runs, or where it sends what."""
+
+
+def recipe_problems(recipe: Mapping[str, Any], file: str) -> Iterator[Problem]:
+    """The problems of a recipe's content, interpolations unresolved."""
+    yield from _defaults(recipe.get("defaults"), file)
+    hydra = recipe.get("hydra", {})
+    if not isinstance(hydra, Mapping):
+        yield Problem("hydra", hydra, f"in {file}: must be a mapping", ", ".join(HYDRA_KEYS))
+        hydra = {}
+    values = {key: value for key, value in recipe.items() if key not in ("defaults", "hydra")}
+    for key, value in leaves({**values, "hydra": hydra}):
+        yield from _leaf(key, value, file)
+
+
+def _defaults(entries: Any, file: str) -> Iterator[Problem]:
+    groups = [group for group in config_groups() if group != "recipe"]
+    for entry in entries if isinstance(entries, list) else []:
+        name = next(iter(entry), "") if isinstance(entry, dict) else entry
+        match = _DEFAULT.fullmatch(str(name))
+        if name == "_self_" or (isinstance(entry, dict) and match and match["group"] in groups):
+            continue
+        reason = f"in {file}: a recipe chooses options of zpipe's config groups only"
+        yield Problem("defaults", name, reason, f"override /GROUP: OPTION with {', '.join(groups)}")
+
+
+def _leaf(key: str, value: Any, file: str) -> Iterator[Problem]:
+    is_hydra = key.startswith("hydra.")
+    if is_hydra and not any(f"{key}.".startswith(f"{allowed}.") for allowed in HYDRA_KEYS):
+        reason = f"in {file}: a recipe may not change this setting of Hydra"
+        yield Problem(key, value, reason, ", ".join(HYDRA_KEYS), f"{key}=… on the command line")
+    elif _resolves(value, names_folder=is_hydra):
+        reason = f"in {file}: a recipe may refer to its own keys only, not call a resolver"
+        yield Problem(key, value, reason, "${group.key}", f"{key}=… on the command line")
+    elif key.startswith("launcher.env.") and _CODE_VARIABLE.fullmatch(key.removeprefix("launcher.env.")):
+        reason = f"in {file}: this variable decides which code runs"
+        yield Problem(key, value, reason, "other variables", f"{key}=… on the command line")
+    elif key == "model.trust_remote_code" and value:
+        reason = f"in {file}: a recipe may not run the code of a model"
+        yield Problem(key, value, reason, "false", "model.trust_remote_code=true on the command line")
+    elif key == "tracking.uri" and _would_get_credentials(value):
+        reason = f"in {file}: this server would get the MLflow credentials of your environment"
+        yield Problem(key, value, reason, "a store without a server", f"{key}={value} on the command line")
+
+
+def _resolves(value: Any, names_folder: bool) -> bool:
+    """Whether a text calls a resolver, such as ${oc.env:HOME}; folders may have the time in their names."""
+    texts = value if isinstance(value, list) else [value]
+    for text in map(str, texts):
+        plain = re.sub(r"\$\{now:[^${}]*\}", "", text) if names_folder else text
+        if "${" in plain and ":" in plain.partition("${")[2]:
+            return True
+    return False
+
+
+def _would_get_credentials(uri: Any) -> bool:
+    is_server = str(uri).startswith(("http://", "https://", "databricks"))
+    return is_server and any(os.environ.get(name) for name in CREDENTIALS)
