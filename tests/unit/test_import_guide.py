@@ -73,7 +73,7 @@ def test_fixed_nvme_configuration_compiles_to_its_equivalent() -> None:
 def test_amp_is_reported_as_removed() -> None:
     (finding,) = import_files([GUIDE / "amp.json"]).findings
     assert finding.problem.key == "amp"
-    assert "no longer in DeepSpeed" in finding.problem.reason
+    assert "removed from DeepSpeed" in finding.problem.reason
     assert "precision=bf16" in finding.problem.fix
 
 
