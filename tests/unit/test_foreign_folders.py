@@ -10,6 +10,7 @@ from tests.support.planning import plan_of
 from zpipe.machine import describe
 from zpipe.plan.plan import Plan
 from zpipe.problems import Refusal
+from zpipe.record.record_run import record_run
 from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.plan_file import read_plan_here, write_plan
 from zpipe.runfolder.swap_folder import MARK, create_swap_folder, remove_swap_folder, swap_folder_of
@@ -129,3 +130,26 @@ def test_moved_run_folder_is_read_with_its_new_paths(tmp_path: Path) -> None:
     (tmp_path / "old").rename(tmp_path / "new")
     assert read_plan_here(RunFolder(tmp_path / "new")).run_dir == str(tmp_path / "new")
     assert json.loads((tmp_path / "new" / "plan.json").read_text())["run_dir"] == str(tmp_path / "old")
+
+
+def test_record_sends_no_credentials_to_a_server_of_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_plan(plan_of("tracking.uri=http://127.0.0.1:1", run_dir=tmp_path / "run"))
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "s3cr3t-t0ken")
+    with pytest.raises(Refusal, match="would get the MLflow credentials"):
+        record_run(tmp_path / "run")
+
+
+@pytest.mark.parametrize("how", ["option", "environment"])
+def test_record_uses_a_server_that_the_user_names(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = "http://127.0.0.1:1"
+    write_plan(plan_of(f"tracking.uri={server}", run_dir=tmp_path / "run"))
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "s3cr3t-t0ken")
+    if how == "environment":
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+    result = record_run(tmp_path / "run", uri=server if how == "option" else None)
+    assert not result.ok
+    assert "refused" in str(result.error).lower()

@@ -4,7 +4,6 @@ Hydra's settings can name Python objects and files, interpolations can read the 
 the loader or of an interpreter decide which code a process runs. Such settings need the command line.
 """
 
-import os
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,19 +11,12 @@ from typing import Any
 from zpipe.problems import Problem
 from zpipe.resources import config_groups
 from zpipe.trees import leaves
+from zpipe.variables import decides_code, would_get_credentials
 
 HYDRA_KEYS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.mode", "hydra.sweeper.params")
 """Hydra's settings that only name folders and the points of a sweep."""
-CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 
 _DEFAULT = re.compile(r"(?:optional )?(?:override )?/?(?P<group>[\w/]+)")
-_CODE_VARIABLE = re.compile(
-    r"(PYTHON|LD_|DYLD_|NINJA|TRITON_|TORCHINDUCTOR_|MALLOC_|GLIBC_|GCONV_).*|.*_(PLUGIN|PROXY|PRELOAD|ENDPOINT)"
-    r"|PATH|ENV|BASH_ENV|IFS|SHELL|CC|CXX|NVCC|C?FLAGS|CXXFLAGS|LDFLAGS|CPATH|LIBRARY_PATH|CUDA_HOME|HOME"
-    r"|TORCH_EXTENSIONS_DIR",
-    re.IGNORECASE,
-)
-"""Variables that decide which code a process runs, or where it sends what."""
 
 
 def recipe_problems(recipe: Mapping[str, Any], file: str) -> Iterator[Problem]:
@@ -58,13 +50,13 @@ def _leaf(key: str, value: Any, file: str) -> Iterator[Problem]:
     elif _resolves(value, names_folder=is_hydra):
         reason = f"in {file}: a recipe may refer to its own keys only, not call a resolver"
         yield Problem(key, value, reason, "${group.key}", f"{key}=… on the command line")
-    elif key.startswith("launcher.env.") and _CODE_VARIABLE.fullmatch(key.removeprefix("launcher.env.")):
+    elif key.startswith("launcher.env.") and decides_code(key.removeprefix("launcher.env.")):
         reason = f"in {file}: this variable decides which code runs"
         yield Problem(key, value, reason, "other variables", f"{key}=… on the command line")
     elif key == "model.trust_remote_code" and value:
         reason = f"in {file}: a recipe may not run the code of a model"
         yield Problem(key, value, reason, "false", "model.trust_remote_code=true on the command line")
-    elif key == "tracking.uri" and _would_get_credentials(value):
+    elif key == "tracking.uri" and would_get_credentials(str(value)):
         reason = f"in {file}: this server would get the MLflow credentials of your environment"
         yield Problem(key, value, reason, "a store without a server", f"{key}={value} on the command line")
 
@@ -77,8 +69,3 @@ def _resolves(value: Any, names_folder: bool) -> bool:
         if "${" in plain and ":" in plain.partition("${")[2]:
             return True
     return False
-
-
-def _would_get_credentials(uri: Any) -> bool:
-    is_server = str(uri).startswith(("http://", "https://", "databricks"))
-    return is_server and any(os.environ.get(name) for name in CREDENTIALS)

@@ -17,6 +17,7 @@ from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.outcome import read_outcome
 from zpipe.runfolder.plan_file import folder_of, read_plan_here
 from zpipe.runfolder.progress import RunProgress
+from zpipe.variables import would_get_credentials
 
 _FILE_SECONDS = 90.0
 """How long to retry while other processes keep a sqlite store busy."""
@@ -90,4 +91,12 @@ def _uri_of(plan: Plan, folder: RunFolder, base: Path) -> str:
         raise Refusal(
             [Problem("--uri", uri, reason, fix="give the URI again: zpipe record RUN_FOLDER --uri URI")]
         )
+    if would_get_credentials(uri):
+        raise Refusal([foreign_server(uri, f"zpipe record RUN_FOLDER --uri {uri}")])
     return uri
+
+
+def foreign_server(uri: str, repeated: str) -> Problem:
+    """The problem of a server that only a file names, while credentials for MLflow are in the environment."""
+    reason = "a file names this server, which would get the MLflow credentials of your environment"
+    return Problem("--uri", uri, reason, "the server in MLFLOW_TRACKING_URI", f"check it, then: {repeated}")

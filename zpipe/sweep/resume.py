@@ -9,8 +9,9 @@ import psutil
 from zpipe.problems import Problem, Refusal, refuse_if_any
 from zpipe.redact import HIDDEN
 from zpipe.runfolder.folder import RunFolder
-from zpipe.sweep import ledger
+from zpipe.sweep import ledger, trusted_arguments
 from zpipe.sweep.definition import FILE_NAME, Definition, read_definition, write_definition
+from zpipe.variables import would_get_credentials
 
 
 def prepare(folder: Path, more: list[str]) -> list[str]:
@@ -56,6 +57,7 @@ def _arguments(definition: Definition, more: list[str]) -> list[str]:
         )
         for key in hidden
     )
+    refuse_if_any(trusted_arguments.problems(text for text in kept if text not in more))
     return [*kept, *more]
 
 
@@ -103,8 +105,12 @@ def _detach(folder: Path, attempt: ledger.Attempt, definition: Definition, argum
 
 def given_uri(definition: Definition, arguments: list[str]) -> str:
     """The store of the sweep, with its password if the command line contains it."""
+    from zpipe.record.record_run import foreign_server
     from zpipe.record.store import tracking_uri
 
     given = [text.partition("=")[2] for text in arguments if text.startswith("tracking.uri=")]
     assert definition.uri is not None
+    if not given and would_get_credentials(definition.uri):
+        repeated = f"zpipe sweep resume FOLDER tracking.uri={definition.uri}"
+        raise Refusal([foreign_server(definition.uri, repeated)])
     return tracking_uri(given[-1]) if given else definition.uri
