@@ -82,10 +82,16 @@ def _facts(compiled: Plan) -> Iterable[tuple[str, str]]:
     parameters = f"{model.parameters / 1e6:,.1f} million parameters" if model.parameters else "size unknown"
     sequences = compiled.sequences_per_pass * compiled.ds_config["gradient_accumulation_steps"]
     yield "model", f"{model.name}, {parameters}{', random weights' if model.random_init else ''}"
-    yield "device", f"{launch.device}, {launch.world_size} process(es) under {launch.launcher}"
-    yield "batch", f"{sequences} sequences, {compiled.tokens_per_step} tokens per step"
+    processes = _count(launch.world_size, "process", "processes")
+    yield "device", f"{launch.device}, {processes} with {launch.launcher}"
+    batch = _count(sequences, "sequence", "sequences")
+    yield "batch", f"{batch}, {compiled.tokens_per_step} tokens per step"
     yield "operators", ", ".join(compiled.operators) or "none to build"
     if compiled.swap_dir:
         yield "swap", compiled.swap_dir
     for notice in compiled.notices:
         yield notice.level, f"{notice.key}: {notice.text}"
+
+
+def _count(number: int, one: str, several: str) -> str:
+    return f"{number} {one if number == 1 else several}"
