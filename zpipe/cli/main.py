@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, cast
 
 from zpipe import __version__
 from zpipe.exits import Exit
-from zpipe.problems import Refusal
-from zpipe.record.errors import StoreUnreachable
 
 if TYPE_CHECKING:
     from zpipe.cli import diff, import_, plan, record, report, runs, show, sweep, ui
@@ -37,19 +35,16 @@ def main(argv: list[str] | None = None) -> int:
         code = _dispatch(arguments)
         sys.stdout.flush()
         return code
-    except Refusal as refusal:
-        from zpipe.terminal.console import print_problems
-
-        print_problems(refusal.problems)
-        return Exit.REFUSED
-    except StoreUnreachable as error:
-        print(error, file=sys.stderr)
-        return Exit.ENVIRONMENT
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except BrokenPipeError:
         _discard_stdout()
         return Exit.PIPE_CLOSED
+    except Exception as error:
+        expected = _report(error)
+        if expected is None:
+            raise
+        return expected
 
 
 def run_verb(name: str, arguments: list[str]) -> int:
@@ -78,6 +73,22 @@ def _dispatch(arguments: list[str]) -> int:
     from zpipe.cli.run import run
 
     return run(rest if first == "run" else arguments)
+
+
+def _report(error: Exception) -> Exit | None:
+    """Prints an expected failure and returns its exit code; None for a defect of zpipe."""
+    from zpipe.problems import Refusal
+    from zpipe.record.errors import StoreUnreachable
+
+    if isinstance(error, Refusal):
+        from zpipe.terminal.console import print_problems
+
+        print_problems(error.problems)
+        return Exit.REFUSED
+    if isinstance(error, StoreUnreachable):
+        print(error, file=sys.stderr)
+        return Exit.ENVIRONMENT
+    return None
 
 
 def _load(name: str) -> "Verb":

@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-
 from zpipe.plan.plan import ModelFacts
 from zpipe.problems import Problem, Refusal, refuse_if_any
 from zpipe.schema.model import Model
@@ -145,6 +143,8 @@ def _dense_decoder(config: Mapping[str, Any]) -> list[int]:
 
 def _numels_from_safetensors(folder: Path) -> list[int] | None:
     """Reads the headers of the weight files, not the weights."""
+    from safetensors import SafetensorError, safe_open
+
     numels: list[int] = []
     for path in sorted(folder.glob("*.safetensors")):
         try:

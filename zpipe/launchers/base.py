@@ -5,13 +5,14 @@ import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from zpipe.launchers.logs import log_files
-from zpipe.launchers.rank_exits import RankExit, read_rank_exits
 from zpipe.plan.plan import Plan
 from zpipe.runfolder.folder import Attempt
 from zpipe.runfolder.plan_file import folder_of
+
+if TYPE_CHECKING:
+    from zpipe.launchers.rank_exits import RankExit
 
 
 class Launcher(ABC):
@@ -45,10 +46,14 @@ class Launcher(ABC):
         """Runs the only worker in this process and returns its exit code."""
         raise NotImplementedError(f"{type(self).__name__} spawns its workers")
 
-    def exits(self, attempt: Attempt) -> list[RankExit]:
+    def exits(self, attempt: Attempt) -> "list[RankExit]":
         """Every rank that did not end with exit code 0, the first one first."""
+        from zpipe.launchers.rank_exits import read_rank_exits
+
         return read_rank_exits(attempt)
 
     def logs(self, attempt: Attempt) -> list[Path]:
         """Every log file, the standard errors of the ranks first."""
+        from zpipe.launchers.logs import log_files
+
         return log_files(attempt)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from humanize import naturalsize
 
-from zpipe.machine.samples import free_bytes
+from zpipe.machine.disk import free_bytes
 from zpipe.plan.plan import Plan
 from zpipe.problems import Problem
 from zpipe.runfolder.swap_folder import create_swap_folder

@@ -5,15 +5,14 @@ passed, so that a week without changes takes a few hundred kilobytes.
 """
 
 import json
-import shutil
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
+from zpipe.machine.disk import free_bytes
 from zpipe.machine.host_memory import HostMemoryReader
 from zpipe.runfolder.folder import Attempt
 
@@ -110,14 +109,6 @@ def _decode(line: str) -> Sample | None:
         return Sample(**{**values, **lists})
     except (ValueError, KeyError, TypeError):
         return None
-
-
-def free_bytes(folder: Path) -> int:
-    """Disk space available to an ordinary user; 0 if the folder does not exist."""
-    try:
-        return shutil.disk_usage(folder).free
-    except OSError:
-        return 0
 
 
 class _Gpus:

@@ -4,8 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 
 @contextmanager
 def held(file: Path) -> Iterator[bool]:
@@ -13,6 +11,8 @@ def held(file: Path) -> Iterator[bool]:
 
     On a file system without locks it yields True: no other process is assumed.
     """
+    from filelock import FileLock, Timeout  # planning takes no lock
+
     lock = FileLock(file)
     try:
         lock.acquire(timeout=0)

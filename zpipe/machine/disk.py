@@ -1,0 +1,12 @@
+"""Disk space."""
+
+import shutil
+from pathlib import Path
+
+
+def free_bytes(folder: Path) -> int:
+    """Disk space available to an ordinary user; 0 if the folder does not exist."""
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return 0
