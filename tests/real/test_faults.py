@@ -1,32 +1,25 @@
-"""Whatever ends a run: exit code, MLflow, result.json and post-mortem say the same, and nothing lives on.
+"""Real failures: exit code, MLflow, result.json and post-mortem agree, and no process is left.
 
-Every fault is a real one. What a rank must do to itself is planted by tests/support/faults.
+Every fault is real. Those that a rank must cause itself are planted by tests/support/faults.
 """
 
 import json
 import resource
 import shutil
 import signal
-import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.support.fault_runs import FaultRuns, expect
 from tests.support.limits import memory_group, tmpfs
 from tests.support.process import (
-    NOTHING,
-    SMALL,
-    Run,
-    finish,
     fp16_on_cpu,
     processes_mentioning,
     start,
     verb,
-    wait_for_step,
     with_fault,
     worker_of,
 )
@@ -35,49 +28,11 @@ from tests.support.store import Store
 pytestmark = pytest.mark.real
 
 GIB = 2**30
-NO_OVERRIDE_HELPS = ""
-
-
-@dataclass(frozen=True)
-class Desk:
-    """A folder that somebody works in, with one store for all runs of this file."""
-
-    cwd: Path
-    text_file: Path
-
-    def overrides(self, name: str, *more: str) -> tuple[str, ...]:
-        steps = "train.max_steps=100000"
-        folder = f"hydra.run.dir={self.cwd / name}"
-        small = [each for each in SMALL if not each.startswith("train.max_steps")]
-        return (*small, steps, f"data.path={self.text_file}", folder, *more)
-
-    def start(
-        self,
-        name: str,
-        *more: str,
-        before: Callable[[], None] | None = None,
-        env: Mapping[str, str] = NOTHING,
-    ) -> subprocess.Popen[str]:
-        return start(self.cwd, *self.overrides(name, *more), before=before, env=env)
-
-    def started(self, name: str, *more: str, env: Mapping[str, str] = NOTHING) -> subprocess.Popen[str]:
-        """A run that trains."""
-        process = self.start(name, *more, env=env)
-        wait_for_step(process, self.cwd / name)
-        return process
-
-    def end_of(self, name: str, process: subprocess.Popen[str], folder: Path | None = None) -> Run:
-        return finish(process, folder or self.cwd / name)
-
-    def recorded(self, folder: Path) -> Any:
-        """The MLflow run of a run folder, None where there is none."""
-        runs = Store(self.cwd).runs()
-        return next((run for run in runs if run.data.tags["zpipe.run_dir"] == str(folder)), None)
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> Desk:
-    return Desk(tmp_path_factory.mktemp("faults"), text_file)
+def desk(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> FaultRuns:
+    return FaultRuns(tmp_path_factory.mktemp("faults"), text_file)
 
 
 @pytest.fixture
@@ -89,36 +44,7 @@ def name(request: pytest.FixtureRequest) -> Iterator[str]:
         process.kill()
 
 
-def expect(
-    desk: Desk, run: Run, ending: str, code: int, rank: int | None = None, suggests: str = NO_OVERRIDE_HELPS
-) -> str:
-    """Asserts that all witnesses agree; returns the post-mortem."""
-    assert run.exit_code == code, run.explain()
-    assert "Traceback" not in run.stderr, run.explain()
-    assert (run.result["ending"], run.result["failed_rank"]) == (ending, rank)
-    assert processes_mentioning(str(run.folder)) == []
-
-    recorded = desk.recorded(run.folder)
-    killed = ending in ("preempted", "interrupted", "terminated")
-    assert recorded.info.status == ("KILLED" if killed else "FAILED")
-    tags = recorded.data.tags
-    assert (tags["zpipe.ending"], tags["zpipe.exit_code"]) == (ending, str(code))
-    assert tags.get("zpipe.failed_rank") == (None if rank is None else str(rank))
-    assert tags["zpipe.reason"] == run.result["reason"]
-    assert "postmortem.md" in Store(desk.cwd).artifacts(recorded.info.run_id)
-
-    text = (run.folder / "postmortem.md").read_text()
-    assert text.startswith(f"# Post-mortem: {ending}\n")
-    assert run.result["reason"].splitlines()[0] in text.replace("\\|", "|")
-    assert "## Memory and disk" in text
-    assert str(run.folder / "postmortem.md") in run.stdout
-    if suggests:
-        assert f"`{suggests}" in text
-        assert suggests in run.stdout
-    return text
-
-
-def test_a_python_error_in_one_of_two_ranks(desk: Desk, name: str) -> None:
+def test_a_python_error_in_one_of_two_ranks(desk: FaultRuns, name: str) -> None:
     process = desk.start(name, "launcher.nproc_per_node=2", env=with_fault("raise", rank=1, step=3))
     run = desk.end_of(name, process)
     text = expect(desk, run, "failed", 4, rank=1)
@@ -126,7 +52,7 @@ def test_a_python_error_in_one_of_two_ranks(desk: Desk, name: str) -> None:
     assert "KINDS[kind]()" in text
 
 
-def test_sigkill_of_a_rank(desk: Desk, name: str) -> None:
+def test_sigkill_of_a_rank(desk: FaultRuns, name: str) -> None:
     process = desk.started(name, "launcher.nproc_per_node=2")
     worker_of(desk.cwd / name, rank=1).kill()
     run = desk.end_of(name, process)
@@ -135,7 +61,7 @@ def test_sigkill_of_a_rank(desk: Desk, name: str) -> None:
     assert "rank 1: SIGKILL" in text
 
 
-def test_sigkill_of_zpipe_itself(desk: Desk, name: str) -> None:
+def test_sigkill_of_zpipe_itself(desk: FaultRuns, name: str) -> None:
     folder = desk.cwd / name
     process = desk.started(name)
     while desk.recorded(folder) is None:
@@ -163,7 +89,7 @@ def test_sigkill_of_zpipe_itself(desk: Desk, name: str) -> None:
     assert "postmortem.md" in Store(desk.cwd).artifacts(recorded.info.run_id)
 
 
-def test_sigstop_of_a_rank(desk: Desk, name: str) -> None:
+def test_sigstop_of_a_rank(desk: FaultRuns, name: str) -> None:
     process = desk.started(name, "launcher.nproc_per_node=2", "launcher.hang_timeout_s=6")
     worker_of(desk.cwd / name, rank=1).send_signal(signal.SIGSTOP)
     began = time.monotonic()
@@ -179,13 +105,15 @@ def test_sigstop_of_a_rank(desk: Desk, name: str) -> None:
 @pytest.mark.parametrize(
     ("number", "ending", "code"), [(signal.SIGINT, "interrupted", 130), (signal.SIGTERM, "terminated", 143)]
 )
-def test_a_signal_to_zpipe(desk: Desk, name: str, number: signal.Signals, ending: str, code: int) -> None:
+def test_a_signal_to_zpipe(
+    desk: FaultRuns, name: str, number: signal.Signals, ending: str, code: int
+) -> None:
     process = desk.started(name, "launcher.nproc_per_node=2", env={"SLURM_JOB_ID": ""})
     process.send_signal(number)
     expect(desk, desk.end_of(name, process), ending, code)
 
 
-def test_preemption_without_a_worker_process(desk: Desk, name: str) -> None:
+def test_preemption_without_a_worker_process(desk: FaultRuns, name: str) -> None:
     """SIGUSR1 is what Slurm's --signal sends ahead of the end."""
     process = desk.started(name, "launcher=inprocess")
     process.send_signal(signal.SIGUSR1)
@@ -194,7 +122,7 @@ def test_preemption_without_a_worker_process(desk: Desk, name: str) -> None:
     assert "SIGUSR1" in run.result["reason"]
 
 
-def test_a_rank_that_the_kernel_kills_for_its_memory(desk: Desk, name: str) -> None:
+def test_a_rank_that_the_kernel_kills_for_its_memory(desk: FaultRuns, name: str) -> None:
     with memory_group(5 * GIB // 2) as enter:
         process = desk.start(name, before=enter or limited_memory, env=with_fault("hoard", rank=0, step=2))
         run = desk.end_of(name, process)
@@ -206,7 +134,7 @@ def test_a_rank_that_the_kernel_kills_for_its_memory(desk: Desk, name: str) -> N
     assert "host memory" in text.partition("## Memory and disk")[2]
 
 
-def test_a_rank_that_is_refused_memory(desk: Desk, name: str) -> None:
+def test_a_rank_that_is_refused_memory(desk: FaultRuns, name: str) -> None:
     process = desk.start(name, before=limited_memory, env=with_fault("hoard", rank=0, step=2))
     run = desk.end_of(name, process)
     expect(desk, run, "host_out_of_memory", 11, rank=0)
@@ -217,7 +145,7 @@ def limited_memory() -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (4 * GIB, 4 * GIB))
 
 
-def test_a_loss_that_is_not_a_number(desk: Desk, name: str) -> None:
+def test_a_loss_that_is_not_a_number(desk: FaultRuns, name: str) -> None:
     """A learning rate beyond reason; at stage 0 nothing keeps DeepSpeed from applying NaNs."""
     absurd = ("stage=0", "train.learning_rate=1e30", "precision.max_nonfinite_steps=5")
     run = desk.end_of(name, desk.start(name, *absurd, "launcher.nproc_per_node=2"))
@@ -232,7 +160,7 @@ def test_a_loss_that_is_not_a_number(desk: Desk, name: str) -> None:
     assert "loss not finite" in [row[1] for row in table["data"]]
 
 
-def test_gradients_that_are_not_numbers(desk: Desk, name: str) -> None:
+def test_gradients_that_are_not_numbers(desk: FaultRuns, name: str) -> None:
     """From stage 1 on DeepSpeed skips such steps, one after the other."""
     absurd = ("stage=1", "precision=bf16", "train.learning_rate=1e30", "precision.max_nonfinite_steps=5")
     run = desk.end_of(name, desk.start(name, *absurd, "train.logging_steps=1000"))
@@ -240,7 +168,7 @@ def test_gradients_that_are_not_numbers(desk: Desk, name: str) -> None:
     assert "5 steps in a row were skipped" in run.result["reason"]
 
 
-def test_a_loss_scale_that_cannot_recover(desk: Desk, name: str) -> None:
+def test_a_loss_scale_that_cannot_recover(desk: FaultRuns, name: str) -> None:
     stuck = ("precision=fp16", "precision.fp16.initial_scale_power=30", "precision.fp16.min_loss_scale=1e9")
     run = desk.end_of(name, desk.start(name, *stuck, "precision.fp16.hysteresis=1", env=fp16_on_cpu()))
     expect(desk, run, "loss_scale_stuck", 13, suggests="precision=bf16")
@@ -249,7 +177,7 @@ def test_a_loss_scale_that_cannot_recover(desk: Desk, name: str) -> None:
     assert [event["skipped_total"] for event in overflows] == list(range(1, len(overflows) + 1))
 
 
-def test_a_full_disk(desk: Desk, name: str) -> None:
+def test_a_full_disk(desk: FaultRuns, name: str) -> None:
     keep = ("checkpoint=default", "checkpoint.save_steps=1", "checkpoint.save_total_limit=null")
     with tmpfs(desk.cwd / "disk", "size=24m") as mounted:
         folder = desk.cwd / "disk" / name
@@ -269,7 +197,7 @@ def limited_files() -> None:
 
 
 @pytest.mark.parametrize("verb", ["plan", "run"])
-def test_a_read_only_output_folder(desk: Desk, name: str, verb: str) -> None:
+def test_a_read_only_output_folder(desk: FaultRuns, name: str, verb: str) -> None:
     with tmpfs(desk.cwd / "readonly", "ro,size=1m") as mounted:
         # Where nothing may be mounted, the kernel's own folder is read-only, for root as well.
         folder = desk.cwd / "readonly" if mounted else Path("/proc/sys/kernel")
@@ -285,7 +213,7 @@ def test_a_read_only_output_folder(desk: Desk, name: str, verb: str) -> None:
         assert desk.recorded(folder / name) is None
 
 
-def test_a_model_whose_weights_are_missing(desk: Desk, name: str) -> None:
+def test_a_model_whose_weights_are_missing(desk: FaultRuns, name: str) -> None:
     model = desk.cwd / "model"
     model.mkdir()
     config = {"model_type": "llama", "hidden_size": 64, "num_attention_heads": 4, "vocab_size": 264}
@@ -302,7 +230,7 @@ def test_a_model_whose_weights_are_missing(desk: Desk, name: str) -> None:
     assert processes_mentioning(str(run.folder)) == []
 
 
-def test_an_operator_that_does_not_compile(desk: Desk, name: str) -> None:
+def test_an_operator_that_does_not_compile(desk: FaultRuns, name: str) -> None:
     compiler = desk.cwd / "broken-c++"
     real = shutil.which("c++")
     compiler.write_text(
