@@ -1,4 +1,4 @@
-"""Bad input gets one clear message each, exit code 2, no traceback, and nothing in MLflow."""
+"""Invalid input: one clear message each, exit code 2, no traceback and nothing in MLflow."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import pytest
 
 from tests.support.process import SMALL, zpipe
 from tests.support.store import Store
+from zpipe.cli.main import main
 
 TYPED = [
     (["stge=3"], "stge", "stage=3"),
@@ -27,20 +28,26 @@ TYPED = [
 
 @pytest.mark.parametrize("verb", ["plan", "run"])
 @pytest.mark.parametrize(("typed", "key", "help_"), TYPED, ids=[" ".join(row[0]) for row in TYPED])
-def test_refused_before_anything_is_made(
-    verb: str, typed: list[str], key: str, help_: str, tmp_path: Path
+def test_invalid_input_is_refused_before_a_file_is_written(
+    verb: str,
+    typed: list[str],
+    key: str,
+    help_: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "empty.jsonl").touch()
-    run = zpipe(tmp_path, verb, *typed)
-    assert run.exit_code == 2, run.explain()
-    assert key in run.stderr
-    assert help_ in run.stderr
-    assert "Traceback" not in run.stderr + run.stdout
-    assert not run.folder.exists()
-    assert not (tmp_path / "outputs").exists()
+    assert main([verb, *typed]) == 2
+    message = capsys.readouterr().err
+    assert key in message
+    assert help_ in message
+    assert [path.name for path in tmp_path.iterdir()] == ["empty.jsonl"]
 
 
 def refused_by_the_worker(tmp_path: Path, *overrides: str) -> str:
+    """The message of a real run that its worker refuses."""
     run = zpipe(tmp_path, *overrides)
     assert run.exit_code == 2, run.explain()
     assert "Traceback" not in run.stderr + run.stdout
@@ -49,7 +56,7 @@ def refused_by_the_worker(tmp_path: Path, *overrides: str) -> str:
 
 
 @pytest.mark.real
-def test_a_broken_line_is_named_by_its_number(tmp_path: Path) -> None:
+def test_invalid_json_is_refused_with_file_and_line_number(tmp_path: Path) -> None:
     lines = ['{"text": "a line of text to train on"}'] * 20
     lines[6] = '{"text": "broken'
     (tmp_path / "train.jsonl").write_text("\n".join(lines))
@@ -60,13 +67,13 @@ def test_a_broken_line_is_named_by_its_number(tmp_path: Path) -> None:
 
 @pytest.mark.real
 def test_data_without_a_trainable_token_is_refused(tmp_path: Path) -> None:
-    row = '{"messages": [{"role": "user", "content": "nobody answers this"}]}\n'
+    row = '{"messages": [{"role": "user", "content": "a question without an answer"}]}\n'
     (tmp_path / "train.jsonl").write_text(row * 50)
     assert "data.path" in refused_by_the_worker(tmp_path, *SMALL, "data.path=train.jsonl")
 
 
 @pytest.mark.real
-def test_a_hub_model_that_cannot_be_fetched_is_refused_and_says_offline(tmp_path: Path) -> None:
+def test_hub_model_is_refused_offline(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_text('{"text": "a line"}\n' * 20)
     message = refused_by_the_worker(tmp_path, "data.path=train.jsonl", "model.name_or_path=org/unseen")
     assert "offline" in message
