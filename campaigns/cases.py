@@ -1,6 +1,6 @@
 """Runs every listed fault of a folder and prints a line each: python -m campaigns.cases FOLDER [NAME …]
 
-FOLDER has one folder per case with a shell script `cmd`, `import/` with configurations and `attack/` with scripts.
+FOLDER has one folder per case with a script `cmd`, `import/` with configurations and `attack/` with scripts.
 cases.yaml beside this file has what a user should get: exit codes, what the output must and must not say.
 """
 
