@@ -1,8 +1,8 @@
 """Hostile inputs against zpipe: python -m campaigns.hostile [--every N] [--only TEXT] [--jobs N]
 
-Each case runs one command in a folder of its own and is watched from outside. A finding is an execution of foreign
-code, a change outside the folder, a secret in the output or in a written file, a request to a foreign server with
-credentials, a traceback, an undocumented exit code, or a command that does not end.
+Each case runs one command in a folder of its own. A finding is an execution of foreign code, a change outside the
+folder, a secret in the output or in a written file, credentials sent to a foreign server, a traceback, an
+undocumented exit code, or a command that does not end.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from zpipe.exits import Exit
 
 CASE_SECONDS = 90.0
 MEMORY_BYTES = 12 * 2**30
-SECRET = "c4naryS3cretValue-5577"
+SECRET = "c4naryS3cretValue-5577"  # noqa: S105 - a secret that must appear nowhere
 DOCUMENTED = {int(code) for code in Exit if code is not Exit.INTERNAL}
 
 
@@ -134,7 +134,7 @@ class _Sink:
                 requests.append(f"{self.path} {self.headers}")
                 self.send_error(404)
 
-            do_POST = do_PUT = do_DELETE = do_PATCH = do_GET
+            do_POST = do_PUT = do_DELETE = do_PATCH = do_GET  # noqa: N815
 
             def log_message(self, format: str, *arguments: object) -> None:
                 """Prints nothing."""

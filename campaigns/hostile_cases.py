@@ -1,7 +1,7 @@
-"""Builds the cases of the hostile campaign from the YAML files in hostile/: inputs that somebody else could write.
+"""Builds the cases of the hostile campaign from the YAML files in hostile/.
 
-`{work}` in a case is the folder in which it runs, `{outside}` a folder that must not change, `{sink}` the address of a
-server that must receive nothing.
+`{work}` in a case is the folder in which it runs, `{outside}` a folder that must not change, `{sink}` the address
+of a server that must receive no credentials.
 """
 
 import base64
@@ -50,7 +50,9 @@ def _cases_of(stem: str, groups: list[dict[str, Any]], shapes: dict[str, Any]) -
                 yield Case(name, (*map(str, argv), *extra), group.get("base", ""), files)
 
 
-def _variants(group: dict[str, Any], shapes: dict[str, Any]) -> Iterator[tuple[str, tuple[str, ...], Any]]:
+def _variants(
+    group: dict[str, Any], shapes: dict[str, Any]
+) -> Iterator[tuple[str, tuple[str, ...], tuple[tuple[str, Any], ...]]]:
     """Label, further arguments and files of each case of a group."""
     for number, payload in enumerate(group.get("payloads", [])):
         arguments = payload if isinstance(payload, list) else [payload]
@@ -73,7 +75,8 @@ def put(path: Path, shape: Any, words: dict[str, str]) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(shape, dict) and "field" in shape:
-        return _set_field(path, shape["field"], _filled(shape["value"], words))
+        _set_field(path, shape["field"], _filled(shape["value"], words))
+        return
     if path.is_symlink() or path.exists():
         path.unlink() if not path.is_dir() else path.rename(path.with_name(f"{path.name}.moved"))
     if not isinstance(shape, dict):
@@ -92,7 +95,7 @@ def put(path: Path, shape: Any, words: dict[str, str]) -> None:
 
 
 def _set_field(path: Path, field: str, value: Any) -> None:
-    """Sets the field in a JSON file, or in every line of a file of JSON lines; removes it for the value `absent`."""
+    """Sets the field in a JSON file, or in every line of JSON lines; removes it for the value `absent`."""
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".jsonl":
         path.write_text(
