@@ -1,7 +1,7 @@
 """Builds the cases of the hostile campaign from the YAML files in hostile/.
 
-`{work}` in a case is the folder in which it runs, `{outside}` a folder that must not change, `{sink}` the address
-of a server that must receive no credentials.
+`{work}` in a case is the folder in which it runs, `{outside}` a folder that must not change, `{sink}` the
+address of a server that must receive no credentials.
 """
 
 import base64
@@ -70,8 +70,8 @@ def _variants(
 def put(path: Path, shape: Any, words: dict[str, str]) -> None:
     """Gives a file its hostile shape: text, or one of the forms below.
 
-    {base64: …}, {repeat: text, times: n, before: text, after: text}, {link: target}, {fifo: true}, {folder: true},
-    {field: dotted.key, value: …} of a JSON file, {lines: n, text: …}.
+    {base64: …}, {repeat: text, times: n, before: text, after: text}, {link: target}, {fifo: true},
+    {folder: true}, {field: dotted.key, value: …} of a JSON file, {lines: n, text: …}.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(shape, dict) and "field" in shape:
