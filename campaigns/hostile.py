@@ -1,8 +1,8 @@
 """Hostile inputs against zpipe: python -m campaigns.hostile [--every N] [--only TEXT] [--jobs N]
 
 Each case runs one command in a folder of its own. A finding is an execution of foreign code, a change
-outside the folder, a secret in the output or in a written file, credentials sent to a foreign server, a traceback, an
-undocumented exit code, or a command that does not end.
+outside the folder, a secret in the output or in a written file, credentials sent to a foreign server, a
+traceback, an undocumented exit code, or a command that does not end.
 """
 
 import argparse
