@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.limits import small_lock_limit
 from tests.support.process import SMALL, Run, start, zpipe
 
 pytestmark = pytest.mark.real
@@ -111,7 +112,8 @@ def assert_model_loads(run: Run) -> None:
 
 
 def test_swap_files_exist_while_training_and_not_after(libaio: None, text_file: Path, tmp_path: Path) -> None:
-    """Matrices above 1 MiB a partition, which DeepSpeed swaps; smaller ones stay in memory."""
+    """Matrices above 1 MiB a partition, which DeepSpeed swaps; smaller ones stay in memory. As for an ordinary
+    user, the limit of locked memory is smaller than the swap buffers."""
     swap, folder = tmp_path / "nvme", tmp_path / "run"
     process = start(
         tmp_path,
@@ -125,6 +127,7 @@ def test_swap_files_exist_while_training_and_not_after(libaio: None, text_file: 
         f"data.path={text_file}",
         "tracking=none",
         f"hydra.run.dir={folder}",
+        before=small_lock_limit,
     )
     seen: set[str] = set()
     while process.poll() is None:
@@ -133,5 +136,6 @@ def test_swap_files_exist_while_training_and_not_after(libaio: None, text_file: 
     stdout, stderr = process.communicate()
     assert process.returncode == 0, stdout + stderr
     assert {"bfloat16params", "optimizer"} <= seen
+    assert "swap buffers beyond 64.0 KiB are not locked in memory" in stderr
     assert list(swap.iterdir()) == []
     assert_model_loads(Run(0, stdout, stderr, folder))

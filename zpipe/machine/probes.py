@@ -12,6 +12,7 @@ from humanize import naturalsize
 from zpipe.machine.disk import free_bytes
 from zpipe.machine.libaio import c_compiler, cache_folder, find_libaio
 from zpipe.machine.libaio_packages import FetchError, Say, fetch_libaio
+from zpipe.machine.memlock import MemlockError, build_library, raise_lock_limit
 from zpipe.plan.plan import Plan
 from zpipe.problems import Problem
 from zpipe.runfolder.swap_folder import create_swap_folder
@@ -27,7 +28,8 @@ def missing_requirements(plan: Plan, say: Say) -> list[Problem]:
 
     What can be fetched without root is fetched; `say` receives one line per step.
     """
-    return [*_packages(), *_compilers(plan), *_libaio(plan, say), *_direct_io(plan)]
+    found = [*_packages(), *_compilers(plan), *_libaio(plan, say), *_locked_memory(plan, say)]
+    return [*found, *_direct_io(plan)]
 
 
 def unwritable(run_dir: Path) -> list[Problem]:
@@ -98,6 +100,28 @@ def _libaio(plan: Plan, say: Say) -> Iterator[Problem]:
         "header and library in the system, in a conda environment, or in CPATH and LIBRARY_PATH",
         "apt-get install libaio-dev (dnf install libaio-devel), or offload=cpu",
     )
+
+
+def _locked_memory(plan: Plan, say: Say) -> Iterator[Problem]:
+    """DeepSpeed locks every swap buffer in memory, which the limit of an ordinary user does not allow."""
+    if "async_io" not in plan.operators or (limit := raise_lock_limit()) is None:
+        return
+    size = naturalsize(limit, binary=True)
+    allowed = "enough for all swap buffers, or unlimited"
+    fix = "ulimit -l unlimited, where limits.conf, systemd or the container allows it, or offload=cpu"
+    if not plan.launch.argv:
+        reason = "swapping locks its buffers in memory, and the process would abort"
+        yield Problem("ulimit -l", size, reason, allowed, f"launcher=torchrun, or {fix}")
+        return
+    try:
+        build_library({**os.environ, **plan.launch.env})
+    except MemlockError as error:
+        reason = (
+            f"swapping locks its buffers in memory, and the library that lets it fail was not built: {error}"
+        )
+        yield Problem("ulimit -l", size, reason, allowed, fix)
+    else:
+        say(f"swap buffers beyond {size} are not locked in memory and may be paged out (ulimit -l)")
 
 
 def _direct_io(plan: Plan) -> Iterator[Problem]:

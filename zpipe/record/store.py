@@ -1,23 +1,20 @@
 """Tracking stores: their location, whether the installed MLflow can use them, and their safe creation."""
 
 import errno
-import hashlib
-import os
 import re
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from filelock import FileLock
 
 from zpipe.problems import Problem, Refusal, refuse_if_any
+from zpipe.record.database import KEY, outdated, prepare_database
 from zpipe.record.revisions import NotAStoreError, installed_schema, store_revision
-from zpipe.redact import redact, redact_uri
+from zpipe.redact import redact_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-KEY = "tracking.uri"
 _OTHER = "tracking.uri=sqlite:///outputs/other.db"
 _ELSEWHERE = "tracking.uri=sqlite:////path/to/mlflow.db"
 _CREATION_SECONDS = 300.0
@@ -83,7 +80,7 @@ def prepare_store(uri: str) -> None:
     if file is not None:
         _prepare_sqlite(uri, file)
     elif _kind(uri) == "database":
-        _prepare_database(uri)
+        prepare_database(uri)
 
 
 def ensure_experiment(client: "MlflowClient", uri: str, name: str, base: Path) -> str:
@@ -141,14 +138,9 @@ def _check_sqlite(uri: str, file: Path) -> list[Problem]:
     if found is None or found == schema.head:
         return []
     if found in schema.known:
-        return [_outdated(uri, f"schema {found}, this MLflow needs {schema.head}")]
+        return [outdated(uri, f"schema {found}, this MLflow needs {schema.head}")]
     reason = f"the store was created by a newer MLflow (schema {found}, unknown to the installed version)"
     return [Problem(KEY, uri, reason, fix=f"install that version of MLflow, or {_OTHER}")]
-
-
-def _outdated(uri: str, detail: str) -> Problem:
-    reason = f"the store was created by another version of MLflow ({detail})"
-    return Problem(KEY, redact_uri(uri), reason, fix=f"back it up, then: mlflow db upgrade {redact_uri(uri)}")
 
 
 def _prepare_sqlite(uri: str, file: Path) -> None:
@@ -184,26 +176,6 @@ def _create_sqlite(file: Path) -> None:
     store = SqlAlchemyStore(f"sqlite:///{unfinished}", str(file.parent / "mlartifacts"))  # type: ignore[no-untyped-call]
     store.engine.dispose()
     unfinished.replace(file)
-
-
-def _prepare_database(uri: str) -> None:
-    """Lets MLflow create its tables. The lock covers this machine only; MLflow has none."""
-    from mlflow.exceptions import MlflowException
-
-    from zpipe.record.client import open_client
-
-    digest = hashlib.sha256(uri.encode()).hexdigest()[:16]
-    lock = Path(tempfile.gettempdir()) / f"zpipe-store-{os.getuid()}-{digest}.lock"
-    with FileLock(lock, timeout=_CREATION_SECONDS):
-        try:
-            open_client(uri).search_experiments(max_results=1)
-        except ImportError as error:
-            reason = f"the database driver is missing: {error}"
-            raise Refusal([Problem(KEY, redact_uri(uri), reason, fix=f"pip install {error.name}")]) from error
-        except MlflowException as error:
-            if "out-of-date database schema" not in str(error):
-                raise
-            raise Refusal([_outdated(uri, redact(str(error), uri).partition(". ")[0])]) from None
 
 
 def _folder_name(experiment: str) -> str:

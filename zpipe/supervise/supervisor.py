@@ -1,5 +1,6 @@
 """Starts the workers of a plan, follows their events, and always ends their whole process tree."""
 
+import os
 import threading
 import time
 import uuid
@@ -10,6 +11,7 @@ import psutil
 
 from zpipe.diagnose.evidence import Evidence, Silence, from_folder
 from zpipe.launchers import launcher_of
+from zpipe.machine.memlock import preloaded
 from zpipe.machine.process_identity import own_identity
 from zpipe.machine.samples import Sampler
 from zpipe.plan.plan import Plan
@@ -105,7 +107,7 @@ class _Watch:
     def spawned(self) -> _End:
         """The workers in processes of their own."""
         with signals_noted() as caught:
-            process = self._launcher.start(self._plan, _launch_identity())
+            process = self._launcher.start(self._plan, _launch_environment(self._plan))
             tree = self._tree = ProcessTree(process.pid)
             silence = None
             try:
@@ -161,6 +163,10 @@ class _Watch:
         return self._tree.resident_bytes()
 
 
-def _launch_identity() -> dict[str, str]:
-    """Variables that identify this launch, and the parent process that the workers depend on."""
-    return {"ZPIPE_LAUNCH_ID": uuid.uuid4().hex, "ZPIPE_PARENT": own_identity()}
+def _launch_environment(plan: Plan) -> dict[str, str]:
+    """Variables that identify this launch and the parent process that the workers depend on, and, where locked
+    memory is limited, the library that lets NVMe offload run nevertheless."""
+    identity = {"ZPIPE_LAUNCH_ID": uuid.uuid4().hex, "ZPIPE_PARENT": own_identity()}
+    if "async_io" not in plan.operators:
+        return identity
+    return {**identity, **preloaded({**os.environ, **plan.launch.env})}
