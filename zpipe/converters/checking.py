@@ -27,7 +27,9 @@ OF_THE_MODEL = frozenset({"offload.offload_param.buffer_count", "offload.offload
 
 GPU = Gpu(name="a GPU", memory=80 * 1024**3, compute_capability=(9, 0))
 MAX_ROUNDS = 20
-USUAL_COUNTS = (1, 2, 8)
+USUAL_COUNTS, MOST_GPUS, MOST = (1, 2, 8), 4096, 2**20
+TOTAL, MICRO = "train_batch_size", "per_device_train_batch_size"
+ACCUMULATION = "gradient_accumulation_steps"
 
 
 def check(draft: Draft, fix: bool) -> dict[str, Any]:
@@ -95,20 +97,20 @@ def _of_rules(experiment: Experiment, gpus: int) -> Iterator[Problem]:
 
 def _gpu_counts(draft: Draft) -> list[int]:
     """The number of GPUs that the files name, or numbers that may suit them."""
-    value = draft.values.get
-    processes = value("launcher.nproc_per_node")
-    if _is_count(processes):
+    processes = _count(draft.values.get("launcher.nproc_per_node"))
+    if 0 < processes <= MOST_GPUS:
         return [processes]
-    sizes = [value("stage.zero_hpz_partition_size"), value("deepspeed.tensor_parallel.autotp_size")]
-    total, micro = value("batch.train_batch_size"), value("batch.per_device_train_batch_size")
-    accumulation = value("batch.gradient_accumulation_steps") or 1
-    if all(map(_is_count, (total, micro, accumulation))):
-        sizes.append(total // (micro * accumulation))  # type: ignore[operator]
-    return list(dict.fromkeys([*filter(_is_count, sizes), *USUAL_COUNTS]))
+    groups = ("stage.zero_hpz_partition_size", "deepspeed.tensor_parallel.autotp_size")
+    sizes = [_count(draft.values.get(key)) for key in groups]
+    total, micro = (_count(draft.values.get(f"batch.{name}")) for name in (TOTAL, MICRO))
+    if total and micro:
+        sizes.append(total // (micro * (_count(draft.values.get(f"batch.{ACCUMULATION}")) or 1)))
+    return [*dict.fromkeys(size for size in (*sizes, *USUAL_COUNTS) if 0 < size <= MOST_GPUS)]
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= 4096
+def _count(value: Any) -> int:
+    """A plausible number of processes or sequences; otherwise 0."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MOST else 0
 
 
 def _left_out(problem: Problem, draft: Draft) -> bool:
