@@ -41,7 +41,7 @@ def _not_divisible(asked: int, facts: Facts) -> Problem:
     micro_batches = processes * accumulation
     below, above = asked // micro_batches * micro_batches, -(-asked // micro_batches) * micro_batches
     sizes = [size for size in (below, above) if size > 0]
-    reason = f"not a multiple of accumulation {accumulation} x {processes} data-parallel process(es)"
+    reason = f"not a multiple of the {micro_batches} micro-batches of one step on all processes"
     fix = either(*(f"batch.train_batch_size={size}" for size in sizes))
     return Problem("batch.train_batch_size", asked, reason, ", ".join(map(str, sizes)), fix)
 
