@@ -4,6 +4,20 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 
+class Fix(str):
+    """Overrides that solve a problem, as text for a message that keeps its parts for programs."""
+
+    alternatives: tuple[str, ...]
+    """Each solves the problem alone; best first. One or more overrides, separated by blanks."""
+
+
+def either(*alternatives: str) -> Fix:
+    """A fix with these alternatives: `either("stage=3", "offload=none")`."""
+    fix = Fix(", or ".join(alternatives))
+    fix.alternatives = alternatives
+    return fix
+
+
 class Problem(NamedTuple):
     """One reason to refuse: the key, the given value, what is allowed and the override that fixes it."""
 
@@ -12,6 +26,9 @@ class Problem(NamedTuple):
     reason: str
     allowed: str = ""
     fix: str = ""
+    """What the user can do. Rules give a Fix."""
+    ignored: bool = False
+    """Whether the frameworks accept the setting and do nothing with it. An import leaves it out."""
 
     def __str__(self) -> str:
         given = self.key if self.value == "" else f"{self.key}={_shown(self.value)}"

@@ -36,6 +36,19 @@ def test_json_and_training_arguments_agree(plan: Plan) -> None:
     assert config["fp16"]["enabled"] is arguments["fp16"] is False
 
 
+@pytest.mark.parametrize(("accumulation", "micro"), [("null", 16), (2, 8)])
+def test_micro_batch_follows_from_the_total_as_in_deepspeed(accumulation: object, micro: int) -> None:
+    plan = plan_of(
+        "batch.per_device_train_batch_size=null",
+        "batch.train_batch_size=32",
+        f"batch.gradient_accumulation_steps={accumulation}",
+        hardware=gpus(H200, H200),
+    )
+    assert plan.ds_config["train_batch_size"] == 32
+    assert plan.ds_config["train_micro_batch_size_per_gpu"] == micro
+    assert plan.training_arguments["per_device_train_batch_size"] == micro
+
+
 def test_auto_is_computed_from_the_hidden_size(plan: Plan) -> None:
     zero = plan.ds_config["zero_optimization"]
     assert zero["reduce_bucket_size"] == 384 * 384

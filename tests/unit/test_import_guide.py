@@ -78,13 +78,13 @@ def test_amp_is_reported_as_removed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "key", "override"),
+    ("name", "key"),
     [
-        ("gather", "zero_optimization.stage3_gather_16bit_weights_on_model_save", "stage=3"),
-        ("client_optimizer", "zero_force_ds_cpu_optimizer", ""),
+        ("gather", "zero_optimization.stage3_gather_16bit_weights_on_model_save"),
+        ("client_optimizer", "zero_force_ds_cpu_optimizer"),
     ],
 )
-def test_fragment_without_effect_is_reported(name: str, key: str, override: str) -> None:
-    file = GUIDE / f"{name}.json"
-    assert [each.problem.key for each in import_files([file]).findings] == [key]
-    assert not override or import_files([file], [override]).findings == ()
+def test_fragment_without_effect_is_left_out_with_a_note(name: str, key: str) -> None:
+    imported = import_files([GUIDE / f"{name}.json"])
+    assert imported.findings == ()
+    assert key in {note.key for note in imported.notes}

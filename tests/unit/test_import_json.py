@@ -145,12 +145,6 @@ BAD: list[tuple[dict[str, Any], str, str, str]] = [
         "",
     ),
     (
-        {"zero_optimization": {"stage": 2, "sub_group_size": 1e9}},
-        "zero_optimization.sub_group_size",
-        "ignores it at stage 2",
-        "",
-    ),
-    (
         {"zero_optimization": {"stage": 2, "offload_optimizer": None}},
         "zero_optimization.offload_optimizer",
         "empty block",

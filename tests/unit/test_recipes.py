@@ -51,6 +51,12 @@ def test_option_may_be_a_number(tmp_path: Path) -> None:
     assert plan_of(recipe).experiment.stage.stage == 3
 
 
+def test_bare_no_means_never(tmp_path: Path) -> None:
+    recipe = written(tmp_path, "train: {eval_strategy: no}\ncheckpoint: {save_strategy: no}\n")
+    arguments = plan_of(recipe).training_arguments
+    assert (arguments["eval_strategy"], arguments["save_strategy"]) == ("no", "no")
+
+
 def test_empty_recipe_changes_nothing(tmp_path: Path) -> None:
     assert plan_of(written(tmp_path, "")).ds_config == plan_of().ds_config
 

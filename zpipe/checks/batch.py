@@ -3,33 +3,47 @@
 from collections.abc import Iterator
 
 from zpipe.facts.facts import Facts
-from zpipe.problems import Problem
+from zpipe.problems import Problem, either
 from zpipe.schema.experiment import Experiment
 
 
 def batch_sizes_are_consistent(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     """DeepSpeed requires train_batch_size = micro-batch x accumulation x data-parallel processes."""
     batch = experiment.batch
-    one_pass = batch.per_device_train_batch_size * facts.data_parallel_size
+    one_pass = facts.micro_batch * facts.data_parallel_size
     product = one_pass * facts.accumulation
     if batch.train_batch_size in (None, product):
         return
     asked = batch.train_batch_size
     arithmetic = (
-        f"per_device_train_batch_size {batch.per_device_train_batch_size} x gradient_accumulation_steps "
+        f"per_device_train_batch_size {facts.micro_batch} x gradient_accumulation_steps "
         f"{facts.accumulation} x {facts.data_parallel_size} data-parallel process(es) is {product}"
     )
+    if batch.per_device_train_batch_size is None:
+        yield _not_divisible(asked, facts)
+        return
     if batch.gradient_accumulation_steps is not None and asked % one_pass == 0:
-        fix = f"batch.gradient_accumulation_steps=null, or batch.train_batch_size={product}"
+        fix = either("batch.gradient_accumulation_steps=null", f"batch.train_batch_size={product}")
         yield Problem("batch.train_batch_size", asked, arithmetic, f"{product}, or null", fix)
         return
     below, above = asked // one_pass * one_pass, -(-asked // one_pass) * one_pass
     nearest = [size for size in (below, above) if size > 0]
-    fixes = ", or ".join(
-        f"batch.train_batch_size={size} batch.gradient_accumulation_steps=null" for size in nearest
+    fixes = either(
+        *(f"batch.train_batch_size={size} batch.gradient_accumulation_steps=null" for size in nearest)
     )
     reason = f"not a multiple of the {one_pass} sequences that all processes handle in one pass"
     yield Problem("batch.train_batch_size", asked, reason, ", ".join(map(str, nearest)), fixes)
+
+
+def _not_divisible(asked: int, facts: Facts) -> Problem:
+    """The micro-batch size is derived, and would not be a whole number."""
+    processes, accumulation = facts.data_parallel_size, facts.accumulation
+    micro_batches = processes * accumulation
+    below, above = asked // micro_batches * micro_batches, -(-asked // micro_batches) * micro_batches
+    sizes = [size for size in (below, above) if size > 0]
+    reason = f"not a multiple of the {micro_batches} micro-batches of one step on all processes"
+    fix = either(*(f"batch.train_batch_size={size}" for size in sizes))
+    return Problem("batch.train_batch_size", asked, reason, ", ".join(map(str, sizes)), fix)
 
 
 def processes_have_devices(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
@@ -41,7 +55,7 @@ def processes_have_devices(experiment: Experiment, facts: Facts) -> Iterator[Pro
             "cuda",
             "no GPU is visible, or PyTorch is a CPU build",
             "cpu, auto",
-            "launcher.device=auto",
+            either("launcher.device=auto"),
         )
     elif facts.device == "cuda" and facts.nproc_per_node > gpus:
         yield Problem(
@@ -49,7 +63,7 @@ def processes_have_devices(experiment: Experiment, facts: Facts) -> Iterator[Pro
             facts.nproc_per_node,
             f"only {gpus} GPU{'s are' if gpus > 1 else ' is'} visible",
             f"1 to {gpus}" if gpus > 1 else "1",
-            f"launcher.nproc_per_node={gpus}",
+            either(f"launcher.nproc_per_node={gpus}"),
         )
     if launcher.type == "inprocess" and facts.nproc_per_node > 1:
         yield Problem(
@@ -57,7 +71,7 @@ def processes_have_devices(experiment: Experiment, facts: Facts) -> Iterator[Pro
             facts.nproc_per_node,
             "launcher=inprocess runs a single process",
             "1",
-            "launcher=torchrun, or launcher.nproc_per_node=1",
+            either("launcher=torchrun", "launcher.nproc_per_node=1"),
         )
 
 

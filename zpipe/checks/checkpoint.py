@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from zpipe.facts.facts import Facts
-from zpipe.problems import Problem
+from zpipe.problems import Problem, either
 from zpipe.schema.experiment import Experiment
 
 
@@ -12,7 +12,7 @@ def checkpoint_writer_is_unusable(experiment: Experiment, facts: Facts) -> Itera
     for name, value in experiment.checkpoint.writer.model_dump(exclude_none=True).items():
         key = f"checkpoint.writer.{name}"
         reason = "DeepSpeed's checkpoint writer cannot save ZeRO's states with torch 2.6 and later"
-        yield Problem(key, value, reason, "null", f"{key}=null")
+        yield Problem(key, value, reason, "null", either(f"{key}=null"))
 
 
 def load_universal_needs_a_resumed_run(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
@@ -21,7 +21,12 @@ def load_universal_needs_a_resumed_run(experiment: Experiment, facts: Facts) -> 
     if value is not None:
         key = "checkpoint.load_universal"
         yield Problem(
-            key, value, "only used when a run is resumed, which zpipe cannot do yet", "null", f"{key}=null"
+            key,
+            value,
+            "only used when a run is resumed, which zpipe cannot do yet",
+            "null",
+            either(f"{key}=null"),
+            ignored=True,
         )
 
 
@@ -31,7 +36,12 @@ def parallel_write_needs_a_pipeline(experiment: Experiment, facts: Facts) -> Ite
     if value is not None:
         key = "checkpoint.parallel_write.pipeline_stage"
         yield Problem(
-            key, value, "only used with a PipelineModule, which this model is not", "null", f"{key}=null"
+            key,
+            value,
+            "only used with a PipelineModule, which this model is not",
+            "null",
+            either(f"{key}=null"),
+            ignored=True,
         )
 
 

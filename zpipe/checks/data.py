@@ -5,7 +5,7 @@ from itertools import islice
 from pathlib import Path
 
 from zpipe.facts.facts import Facts
-from zpipe.problems import Problem
+from zpipe.problems import Fix, Problem, either
 from zpipe.schema.experiment import Experiment
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet", ".txt", ".text")
@@ -20,7 +20,7 @@ def one_source_of_weights(experiment: Experiment, facts: Facts) -> Iterator[Prob
             "…",
             f"ignored, because model.name_or_path={model.name_or_path} has its own configuration",
             "one of the two",
-            "model=pretrained",
+            either("model=pretrained"),
         )
     if model.name_or_path is None and "model_type" not in model.config:
         yield Problem(
@@ -28,7 +28,7 @@ def one_source_of_weights(experiment: Experiment, facts: Facts) -> Iterator[Prob
             None,
             "neither a pretrained model nor an architecture is set",
             "a folder, a hub id, or model.config with model_type",
-            "model=tiny, or model.name_or_path=Qwen/Qwen2.5-0.5B",
+            either("model=tiny", "model.name_or_path=Qwen/Qwen2.5-0.5B"),
         )
 
 
@@ -41,7 +41,7 @@ def sequences_fit_the_model(experiment: Experiment, facts: Facts) -> Iterator[Pr
             experiment.data.max_length,
             f"the model has only {longest} positions",
             f"up to {longest}",
-            f"data.max_length={longest}",
+            either(f"data.max_length={longest}"),
         )
 
 
@@ -50,7 +50,7 @@ def path_needs_source_files(experiment: Experiment, facts: Facts) -> Iterator[Pr
     data = experiment.data
     if data.source == "python_stdlib" and data.path is not None:
         reason = "ignored, because data.source=python_stdlib trains on Python's standard library"
-        yield Problem("data.path", data.path, reason, "null with data=python_stdlib", "data=files")
+        yield Problem("data.path", data.path, reason, "null with data=python_stdlib", either("data=files"))
 
 
 def data_path_is_readable(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
@@ -83,13 +83,13 @@ def _is_written_as_path(text: str) -> bool:
     return text.startswith(("/", ".", "~")) or text.endswith(SUFFIXES) or text.count("/") > 1
 
 
-def _fixes(given: str | None) -> str:
+def _fixes(given: str | None) -> Fix:
     """Up to three data files next to the given path, or an example, and the data that needs no path."""
     siblings = Path(given).expanduser().parent.glob("*") if given else ()
     names = sorted(str(file) for file in siblings if file.suffix in SUFFIXES)
     readable = list(islice((name for name in names if _why_unreadable(name) is None), 3))
     no_path = "data=python_stdlib" if given is None else "data=python_stdlib data.path=null"
-    return ", or ".join([*(f"data.path={name}" for name in readable or ["train.jsonl"]), no_path])
+    return either(*(f"data.path={name}" for name in readable or ["train.jsonl"]), no_path)
 
 
 ERRORS = (one_source_of_weights, sequences_fit_the_model, path_needs_source_files, data_path_is_readable)

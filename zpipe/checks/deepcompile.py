@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from zpipe.facts.facts import Facts
-from zpipe.problems import Problem
+from zpipe.problems import Problem, either
 from zpipe.schema.experiment import Experiment
 
 OFFLOADS = ("offload_parameters", "offload_opt_states", "offload_activation")
@@ -18,7 +18,8 @@ def deepcompile_needs_compilation(experiment: Experiment, facts: Facts) -> Itera
             True,
             "has no effect unless the engine is compiled",
             "true with train.torch_compile",
-            "train.torch_compile=true, or compile=none compile.deepcompile=null",
+            either("train.torch_compile=true", "compile.deepcompile=null compile=none"),
+            ignored=True,
         )
 
 
@@ -26,7 +27,14 @@ def autoep_non_moe_needs_autoep(experiment: Experiment, facts: Facts) -> Iterato
     """There are no AutoEP layers, and DeepCompile refuses the key (engine.py, compile)."""
     value, key = experiment.compile.autoep_non_moe, "compile.autoep_non_moe"
     if value is not None:
-        yield Problem(key, value, "only used with AutoEP, which this run does not use", "null", f"{key}=null")
+        yield Problem(
+            key,
+            value,
+            "only used with AutoEP, which this run does not use",
+            "null",
+            either(f"{key}=null"),
+            ignored=True,
+        )
 
 
 def compile_keys_need_deepcompile(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
@@ -36,8 +44,10 @@ def compile_keys_need_deepcompile(experiment: Experiment, facts: Facts) -> Itera
     others = {"deepcompile", "autoep_non_moe"}
     for name, value in experiment.compile.model_dump(exclude_none=True, exclude=others).items():
         key = f"compile.{name}"
-        turn_on = "" if facts.device == "cpu" else f", or {_deepcompile(name, experiment.stage.stage)}"
-        yield Problem(key, value, "only used with DeepCompile", "null", f"{key}=null{turn_on}")
+        turn_on = [] if facts.device == "cpu" else [_deepcompile(name, experiment.stage.stage)]
+        yield Problem(
+            key, value, "only used with DeepCompile", "null", either(f"{key}=null", *turn_on), ignored=True
+        )
 
 
 def _deepcompile(name: str, stage: int) -> str:
@@ -53,14 +63,14 @@ def deepcompile_requirements_are_met(experiment: Experiment, facts: Facts) -> It
         return
     drop = "compile=torch compile.deepcompile=null"
     if facts.device == "cpu":
-        yield Problem("compile.deepcompile", True, "needs a CUDA GPU", "null on a CPU", drop)
+        yield Problem("compile.deepcompile", True, "needs a CUDA GPU", "null on a CPU", either(drop))
     if experiment.stage.stage == 0:
         yield Problem(
             "compile.deepcompile",
             True,
             "only works at stages 1 to 3",
             "null at stage 0",
-            f"stage=2, or {drop}",
+            either("stage=2", drop),
         )
     backend = experiment.train.torch_compile_backend
     if backend not in (None, "inductor", "eager"):
@@ -70,11 +80,11 @@ def deepcompile_requirements_are_met(experiment: Experiment, facts: Facts) -> It
             backend,
             reason,
             "inductor, eager",
-            "train.torch_compile_backend=inductor",
+            either("train.torch_compile_backend=inductor"),
         )
     if experiment.deepspeed.managed_gradient_accumulation is False:
         key = "deepspeed.managed_gradient_accumulation"
-        yield Problem(key, False, "not supported by DeepCompile", "null", f"{key}=null")
+        yield Problem(key, False, "not supported by DeepCompile", "null", either(f"{key}=null"))
 
 
 def deepcompile_offload_needs_stage_3(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
@@ -85,7 +95,9 @@ def deepcompile_offload_needs_stage_3(experiment: Experiment, facts: Facts) -> I
         value, key = getattr(experiment.compile, name), f"compile.{name}"
         if value is not None:
             reason = f"DeepCompile ignores it at stage {experiment.stage.stage}"
-            yield Problem(key, value, reason, "null below stage 3", f"stage=3, or {key}=null")
+            yield Problem(
+                key, value, reason, "null below stage 3", either("stage=3", f"{key}=null"), ignored=True
+            )
 
 
 def deepcompile_and_zero_offload_do_not_overlap(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
@@ -96,12 +108,12 @@ def deepcompile_and_zero_offload_do_not_overlap(experiment: Experiment, facts: F
     if block.offload_opt_states:
         key = "compile.offload_opt_states"
         reason = "DeepSpeed refuses it, because offload.offload_optimizer manages the same states"
-        yield Problem(key, True, reason, "null under offload", f"offload=none, or {key}=null")
+        yield Problem(key, True, reason, "null under offload", either("offload=none", f"{key}=null"))
     on_the_host = offload.offload_param.device == offload.offload_optimizer.device == "cpu"
     if on_the_host and block.offload_parameters is False:
         key = "compile.offload_parameters"
         reason = "DeepSpeed turns it on with offload=cpu"
-        yield Problem(key, False, reason, "null or true", f"{key}=null, or offload=cpu_optimizer")
+        yield Problem(key, False, reason, "null or true", either(f"{key}=null", "offload=cpu_optimizer"))
 
 
 def deepcompile_passes_are_compatible(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
@@ -111,18 +123,18 @@ def deepcompile_passes_are_compatible(experiment: Experiment, facts: Facts) -> I
         return
     if "autosp" in passes:
         reason = "autosp needs sequence parallelism, which this run does not use"
-        yield Problem(key, passes, reason, "z1, z3, or autotp", f"{key}=null")
+        yield Problem(key, passes, reason, "z1, z3, or autotp", either(f"{key}=null"))
     elif "autotp" in passes and len(passes) > 1:
         yield Problem(
             key,
             passes,
             "autotp cannot be combined with another pass",
             "[autotp], or z1 and z3",
-            f"{key}=null",
+            either(f"{key}=null"),
         )
     elif "autotp" in passes and experiment.deepspeed.tensor_parallel.autotp_size in (None, 0, 1):
         reason = "autotp needs deepspeed.tensor_parallel.autotp_size of 2 or more"
-        yield Problem(key, passes, reason, "z1, z3", f"{key}=null")
+        yield Problem(key, passes, reason, "z1, z3", either(f"{key}=null"))
 
 
 def deepcompile_offload_passes_are_exclusive(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
@@ -134,7 +146,7 @@ def deepcompile_offload_passes_are_exclusive(experiment: Experiment, facts: Fact
             True,
             f"incompatible with {', '.join(f'compile.{name}' for name in chosen[1:])}",
             f"one of {', '.join(OFFLOADS)}",
-            " ".join(f"compile.{name}=null" for name in chosen[1:]),
+            either(" ".join(f"compile.{name}=null" for name in chosen[1:])),
         )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from zpipe.checks.engine import settings_of_a_disabled_block
 from zpipe.facts.facts import Facts
-from zpipe.problems import Problem
+from zpipe.problems import Problem, either
 from zpipe.redact import HIDDEN
 from zpipe.schema.experiment import Experiment
 
@@ -29,6 +29,17 @@ UNDER_THE_TRAINER: dict[str, str] = {
 }
 """Keys under `deepspeed.`, and why they have no effect or do harm here."""
 
+HARMFUL = frozenset(
+    {
+        "expert_parallel",
+        "datastates_ckpt",
+        "managed_gradient_accumulation",
+        "sequence_parallel_size",
+        "data_parallel_size",
+    }
+)
+"""Those of them that change the run or make it fail."""
+
 
 def keys_work_under_the_trainer(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     """Each of these is ignored, overwritten, or raises after the model is loaded."""
@@ -36,7 +47,7 @@ def keys_work_under_the_trainer(experiment: Experiment, facts: Facts) -> Iterato
         value = getattr(experiment.deepspeed, name)
         if value is not None:
             key = f"deepspeed.{name}"
-            yield Problem(key, value, reason, "null", f"{key}=null")
+            yield Problem(key, value, reason, "null", either(f"{key}=null"), ignored=name not in HARMFUL)
 
 
 def inference_blocks_are_unused(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
@@ -48,7 +59,7 @@ def inference_blocks_are_unused(experiment: Experiment, facts: Facts) -> Iterato
         block = getattr(experiment.deepspeed, name)
         for inner, value in block.model_dump(exclude_none=True).items():
             key = f"deepspeed.{name}.{inner}"
-            yield Problem(key, value, reason, "null", f"{key}=null")
+            yield Problem(key, value, reason, "null", either(f"{key}=null"))
 
 
 def monitor_settings_need_the_monitor(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
@@ -62,7 +73,7 @@ def secrets_are_not_in_the_configuration(experiment: Experiment, facts: Facts) -
     if experiment.deepspeed.comet.api_key is not None:
         key = "deepspeed.comet.api_key"
         reason = "it would be written to plan.json, ds_config.json and MLflow; export COMET_API_KEY instead"
-        yield Problem(key, HIDDEN, reason, "null", f"{key}=null")
+        yield Problem(key, HIDDEN, reason, "null", either(f"{key}=null"))
 
 
 def gradient_sums_are_supported(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
@@ -76,7 +87,9 @@ def gradient_sums_are_supported(experiment: Experiment, facts: Facts) -> Iterato
     for where, applies in unsupported.items():
         if applies:
             key = "deepspeed.gradient_allreduce_op"
-            yield Problem(key, "sum", f"DeepSpeed does not support it {where}", "mean, null", f"{key}=null")
+            yield Problem(
+                key, "sum", f"DeepSpeed does not support it {where}", "mean, null", either(f"{key}=null")
+            )
 
 
 def gradient_scaling_excludes_reduce_scatter(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
@@ -97,8 +110,8 @@ def predivide_factor_excludes_prescaling(experiment: Experiment, facts: Facts) -
     block, key = experiment.deepspeed, "deepspeed.gradient_predivide_factor"
     if block.prescale_gradients and block.gradient_predivide_factor is not None:
         reason = "DeepSpeed ignores it with deepspeed.prescale_gradients=true"
-        fix = f"{key}=null, or deepspeed.prescale_gradients=null"
-        yield Problem(key, block.gradient_predivide_factor, reason, "null", fix)
+        fix = either(f"{key}=null", "deepspeed.prescale_gradients=null")
+        yield Problem(key, block.gradient_predivide_factor, reason, "null", fix, ignored=True)
 
 
 def _not_with_reduce_scatter(name: str, value: object, stage: int) -> Problem:
@@ -109,7 +122,7 @@ def _not_with_reduce_scatter(name: str, value: object, stage: int) -> Problem:
         value,
         reason,
         "null, or stage.reduce_scatter=false",
-        f"{key}=null, or stage.reduce_scatter=false",
+        either(f"{key}=null", "stage.reduce_scatter=false"),
     )
 
 
@@ -122,7 +135,7 @@ def tensor_parallel_groups_fit(experiment: Experiment, facts: Facts) -> Iterator
     if facts.world_size % size:
         divisors = [n for n in range(1, facts.world_size + 1) if facts.world_size % n == 0]
         reason = f"does not divide the world size {facts.world_size}"
-        yield Problem(key, size, reason, ", ".join(map(str, divisors)), f"{key}=null")
+        yield Problem(key, size, reason, ", ".join(map(str, divisors)), either(f"{key}=null"))
     heads = facts.model.config.get("num_key_value_heads")
     if heads is not None and heads % size:
         yield Problem(
@@ -130,11 +143,11 @@ def tensor_parallel_groups_fit(experiment: Experiment, facts: Facts) -> Iterator
             size,
             f"does not divide the model's {heads} key-value heads",
             f"a divisor of {heads}",
-            f"{key}=null",
+            either(f"{key}=null"),
         )
     if experiment.stage.stage not in (1, 2):
         reason = f"AutoTP has not been verified to train correctly at stage {experiment.stage.stage}"
-        yield Problem(key, size, reason, "stages 1 and 2", f"stage=2, or {key}=null")
+        yield Problem(key, size, reason, "stages 1 and 2", either("stage=2", f"{key}=null"))
 
 
 def tensor_parallel_keys_need_a_group(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
@@ -149,7 +162,8 @@ def tensor_parallel_keys_need_a_group(experiment: Experiment, facts: Facts) -> I
             value,
             "only used with deepspeed.tensor_parallel.autotp_size of 2 or more",
             "null",
-            f"{key}=null",
+            either(f"{key}=null"),
+            ignored=True,
         )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from zpipe.facts.facts import Facts
 from zpipe.plan.plan import Notice
-from zpipe.problems import Problem
+from zpipe.problems import Problem, either
 from zpipe.schema.base import Group
 from zpipe.schema.experiment import Experiment
 
@@ -17,7 +17,7 @@ def one_kind_of_activation_checkpointing(experiment: Experiment, facts: Facts) -
             True,
             "DeepSpeed's activation checkpointing is already on",
             "one of the two",
-            "train.gradient_checkpointing=false, or activation_checkpointing=none",
+            either("train.gradient_checkpointing=false", "activation_checkpointing=none"),
         )
 
 
@@ -30,8 +30,8 @@ def activation_checkpointing_keys_need_the_switch(experiment: Experiment, facts:
         key = f"activation_checkpointing.{name}"
         reason = "only used by DeepSpeed's activation checkpointing, which is off"
         needs_gpu = name == "cpu_checkpointing" and facts.device == "cpu"
-        turn_on = "" if needs_gpu else "activation_checkpointing.enabled=true, or "
-        yield Problem(key, value, reason, "null", f"{turn_on}{key}=null")
+        turn_on = [] if needs_gpu else ["activation_checkpointing.enabled=true"]
+        yield Problem(key, value, reason, "null", either(*turn_on, f"{key}=null"), ignored=True)
 
 
 def contiguous_checkpoints_need_partitions_and_a_count(
@@ -45,10 +45,10 @@ def contiguous_checkpoints_need_partitions_and_a_count(
     key = "activation_checkpointing.contiguous_memory_optimization"
     if not block.partition_activations:
         reason = "needs partitioned activations"
-        fix = f"activation_checkpointing.partition_activations=true, or {key}=null"
+        fix = either("activation_checkpointing.partition_activations=true", f"{key}=null")
         yield Problem(key, True, reason, "null without partition_activations", fix)
     if block.number_checkpoints is None:
-        fix = f"activation_checkpointing.number_checkpoints={layers}, or {key}=null"
+        fix = either(f"activation_checkpointing.number_checkpoints={layers}", f"{key}=null")
         yield Problem(
             key, True, "needs the number of activation checkpoints", "null without number_checkpoints", fix
         )
@@ -59,7 +59,7 @@ def cpu_checkpointing_needs_a_gpu(experiment: Experiment, facts: Facts) -> Itera
     block = experiment.activation_checkpointing
     if block.enabled and block.cpu_checkpointing and facts.device == "cpu":
         key = "activation_checkpointing.cpu_checkpointing"
-        fix = f"activation_checkpointing=deepspeed {key}=null"
+        fix = either(f"activation_checkpointing=deepspeed {key}=null")
         yield Problem(key, True, "needs a CUDA GPU: on a CPU DeepSpeed loses the activations", "null", fix)
 
 
@@ -71,8 +71,10 @@ def liger_excludes_compilation(experiment: Experiment, facts: Facts) -> Iterator
             True,
             "causes an illegal memory access together with train.use_liger_kernel (seen on an H200)",
             "one of the two",
-            "train.torch_compile=false train.torch_compile_backend=null train.torch_compile_mode=null, "
-            "or train.use_liger_kernel=false",
+            either(
+                "train.torch_compile=false train.torch_compile_backend=null train.torch_compile_mode=null",
+                "train.use_liger_kernel=false",
+            ),
         )
 
 
@@ -95,7 +97,8 @@ def settings_of_a_disabled_block(prefix: str, block: Group) -> Iterator[Problem]
             value,
             f"only used with {prefix}.enabled=true",
             "null",
-            f"{prefix}.enabled=true, or {key}=null",
+            either(f"{prefix}.enabled=true", f"{key}=null"),
+            ignored=True,
         )
 
 
@@ -105,7 +108,7 @@ def profiled_step_is_reached(experiment: Experiment, facts: Facts) -> Iterator[P
     if block.enabled and block.profile_step and steps is not None and block.profile_step > steps:
         key = "profiler.flops_profiler.profile_step"
         reason = f"training has only {steps} steps"
-        yield Problem(key, block.profile_step, reason, f"1 to {steps}", f"{key}={max(1, steps // 2)}")
+        yield Problem(key, block.profile_step, reason, f"1 to {steps}", either(f"{key}={max(1, steps // 2)}"))
 
 
 def prof_ops_needs_prof_all_off(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
@@ -115,7 +118,12 @@ def prof_ops_needs_prof_all_off(experiment: Experiment, facts: Facts) -> Iterato
         key = "profiler.comms_logger.prof_ops"
         reason = "ignored unless profiler.comms_logger.prof_all is false"
         yield Problem(
-            key, block.prof_ops, reason, "null", f"profiler.comms_logger.prof_all=false, or {key}=null"
+            key,
+            block.prof_ops,
+            reason,
+            "null",
+            either("profiler.comms_logger.prof_all=false", f"{key}=null"),
+            ignored=True,
         )
 
 

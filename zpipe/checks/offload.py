@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from zpipe.facts.facts import Facts
 from zpipe.plan.plan import Notice
-from zpipe.problems import Problem
+from zpipe.problems import Problem, either
 from zpipe.schema.base import Group
 from zpipe.schema.experiment import Experiment
 
@@ -18,7 +18,7 @@ def nvme_needs_stage_3(experiment: Experiment, facts: Facts) -> Iterator[Problem
             device,
             f"at stage {stage} DeepSpeed would silently offload to host memory instead",
             "nvme at stage 3; cpu at stages 1 to 3; none",
-            "stage=3, or offload=cpu_optimizer" if stage else "stage=3, or offload=none",
+            either("stage=3", "offload=cpu_optimizer") if stage else either("stage=3", "offload=none"),
         )
 
 
@@ -31,7 +31,7 @@ def parameter_offload_needs_stage_3(experiment: Experiment, facts: Facts) -> Ite
             device,
             f"DeepSpeed ignores parameter offload at stage {stage}",
             "none below stage 3",
-            "stage=3, or offload=cpu_optimizer" if stage else "stage=3, or offload=none",
+            either("stage=3", "offload=cpu_optimizer") if stage else either("stage=3", "offload=none"),
         )
 
 
@@ -44,7 +44,7 @@ def optimizer_offload_needs_partitioning(experiment: Experiment, facts: Facts) -
             device,
             "DeepSpeed ignores optimizer offload at stage 0",
             "none at stage 0; cpu at stages 1 to 3",
-            "stage=2, or offload=none",
+            either("stage=2", "offload=none"),
         )
 
 
@@ -61,7 +61,7 @@ def ratio_and_super_offload_need_stage_3(experiment: Experiment, facts: Facts) -
             True,
             "needs a CUDA GPU",
             "false",
-            "offload.offload_optimizer.super_offload=null",
+            either("offload.offload_optimizer.super_offload=null"),
         )
 
 
@@ -80,12 +80,22 @@ def settings_match_the_device(experiment: Experiment, facts: Facts) -> Iterator[
         for key, value in given.items():
             if value is not None:
                 yield Problem(
-                    key, value, "only used with NVMe offload", "null", f"stage=3 offload=nvme, or {key}=null"
+                    key,
+                    value,
+                    "only used with NVMe offload",
+                    "null",
+                    either("stage=3 offload=nvme", f"{key}=null"),
+                    ignored=True,
                 )
     if devices == {"none"} and offload.pin_memory is not None:
         key = "offload.pin_memory"
         yield Problem(
-            key, offload.pin_memory, "nothing is offloaded", "null", f"stage=3 offload=cpu, or {key}=null"
+            key,
+            offload.pin_memory,
+            "nothing is offloaded",
+            "null",
+            either("stage=3 offload=cpu", f"{key}=null"),
+            ignored=True,
         )
 
 
@@ -95,16 +105,22 @@ def super_offload_needs_cpu_adam(experiment: Experiment, facts: Facts) -> Iterat
     if block.cpuadam_cores_perc is not None and not block.super_offload:
         key = "offload.offload_optimizer.cpuadam_cores_perc"
         reason = "only used with offload.offload_optimizer.super_offload=true"
-        fix = f"{key}=null"
-        yield Problem(key, block.cpuadam_cores_perc, reason, "null", fix)
+        fix = either(f"{key}=null")
+        yield Problem(key, block.cpuadam_cores_perc, reason, "null", fix, ignored=True)
     if block.super_offload and block.device != "cpu":
         key = "offload.offload_optimizer.super_offload"
         reason = f"keeps states in host memory, but the device is {block.device}"
-        yield Problem(key, True, reason, "true with device cpu", f"offload=cpu_optimizer, or {key}=null")
+        yield Problem(
+            key, True, reason, "true with device cpu", either("offload=cpu_optimizer", f"{key}=null")
+        )
     if block.super_offload and experiment.optimizer.type not in ("Adam", "AdamW"):
         key = "offload.offload_optimizer.super_offload"
         yield Problem(
-            key, True, "only works with Adam", "true with Adam, AdamW", f"optimizer=adamw, or {key}=null"
+            key,
+            True,
+            "only works with Adam",
+            "true with Adam, AdamW",
+            either("optimizer=adamw", f"{key}=null"),
         )
 
 
@@ -117,14 +133,18 @@ def partial_offload_needs_adamw(experiment: Experiment, facts: Facts) -> Iterato
         key = "offload.offload_optimizer.ratio"
         host = experiment.optimizer.type
         reason = f"AdamW would update the parameters on the device, and {host} those on the host"
-        yield Problem(key, ratio, reason, "null, or 1", f"optimizer=adamw, or {key}=null")
+        yield Problem(key, ratio, reason, "null, or 1", either("optimizer=adamw", f"{key}=null"))
 
 
 def gpudirect_storage_needs_a_gpu(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     """GPUDirect Storage transfers data directly between the drive and the GPU."""
     if experiment.offload.aio.use_gds and facts.device == "cpu":
         yield Problem(
-            "offload.aio.use_gds", True, "needs a CUDA GPU", "null on a CPU", "offload.aio.use_gds=null"
+            "offload.aio.use_gds",
+            True,
+            "needs a CUDA GPU",
+            "null on a CPU",
+            either("offload.aio.use_gds=null"),
         )
 
 
@@ -140,14 +160,19 @@ def _settings_of_other_devices(prefix: str, block: Group, device: str) -> Iterat
                 value,
                 f"only used with {prefix}.device={needed}, not {device}",
                 "null",
-                f"stage=3 offload={'nvme' if name in NVME_ONLY else 'cpu'}, or {prefix}.{name}=null",
+                either(f"stage=3 offload={'nvme' if name in NVME_ONLY else 'cpu'}", f"{prefix}.{name}=null"),
+                ignored=True,
             )
 
 
 def _needs_stage_3(name: str, value: object, stage: int) -> Problem:
     key = f"offload.offload_optimizer.{name}"
     return Problem(
-        key, value, f"only works at stage 3, but this is stage {stage}", "null", f"stage=3, or {key}=null"
+        key,
+        value,
+        f"only works at stage 3, but this is stage {stage}",
+        "null",
+        either("stage=3", f"{key}=null"),
     )
 
 

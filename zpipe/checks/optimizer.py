@@ -6,7 +6,7 @@ from zpipe.checks import fixes, transformers_optimizer
 from zpipe.facts.facts import Facts
 from zpipe.facts.implementation import UNTESTED, implementation, uses_torch_adam
 from zpipe.plan.plan import Notice
-from zpipe.problems import Problem
+from zpipe.problems import Problem, either
 from zpipe.schema.experiment import Experiment
 from zpipe.schema.optimizer import OWN_PARAMS, shared_params_of
 from zpipe.schema.train import Train
@@ -38,9 +38,9 @@ def exactly_one_optimizer(experiment: Experiment, facts: Facts) -> Iterator[Prob
             "optimizer",
             f"type {optimizer.type or 'null'}, optim {optimizer.optim or 'null'}",
             "set exactly one of optimizer.type (DeepSpeed's) and optimizer.optim (transformers')",
-            fix="optimizer=adamw, or optimizer=adamw_torch"
+            fix=either("optimizer=adamw", "optimizer=adamw_torch")
             if optimizer.type is None
-            else "optimizer.optim=null, or optimizer.type=null",
+            else either("optimizer.optim=null", "optimizer.type=null"),
         )
 
 
@@ -58,7 +58,7 @@ def params_match_the_optimizer(experiment: Experiment, facts: Facts) -> Iterator
             value,
             f"{optimizer.type or optimizer.optim} has no such parameter",
             f"null; accepted by {', '.join(owners)}",
-            f"{key}=null",
+            either(f"{key}=null"),
         )
 
 
@@ -78,7 +78,7 @@ def params_match_the_implementation(experiment: Experiment, facts: Facts) -> Ite
                 value,
                 f"not accepted by {classes[actual]} {optimizer.type}, which this run would use",
                 f"null; only {needed} implementation accepts it",
-                f"{key}=null",
+                either(f"{key}=null"),
             )
 
 
@@ -96,7 +96,8 @@ def train_settings_match_the_optimizer(experiment: Experiment, facts: Facts) -> 
                     value,
                     f"{kind} does not use {param}",
                     str(default),
-                    f"train.{name}={default}",
+                    either(f"train.{name}={default}"),
+                    ignored=True,
                 )
 
 
@@ -112,7 +113,7 @@ def optimizer_runs_on_the_device(experiment: Experiment, facts: Facts) -> Iterat
             kind,
             "DeepSpeed's LAMB needs a CUDA GPU",
             "an optimizer that runs on a CPU",
-            "optimizer=adamw",
+            either("optimizer=adamw"),
         )
     if kind == "Lion" and not offloaded:
         yield Problem(
@@ -120,7 +121,7 @@ def optimizer_runs_on_the_device(experiment: Experiment, facts: Facts) -> Iterat
             kind,
             "without a GPU DeepSpeed supports Lion only under offload",
             "Lion with offload=cpu_optimizer",
-            f"{fixes.cpu_optimizer(experiment)}, or optimizer=adamw",
+            either(fixes.cpu_optimizer(experiment), "optimizer=adamw"),
         )
 
 
@@ -135,7 +136,7 @@ def optimizer_can_be_offloaded(experiment: Experiment, facts: Facts) -> Iterator
             "Lamb",
             "DeepSpeed's LAMB is a CUDA kernel and cannot update offloaded states",
             "AdamW, Adam, Lion, Adagrad, Muon under offload",
-            "optimizer=adamw, or offload=none",
+            either("optimizer=adamw", "offload=none"),
         )
     if uses_torch_adam(experiment, facts):
         yield Problem(
@@ -143,7 +144,7 @@ def optimizer_can_be_offloaded(experiment: Experiment, facts: Facts) -> Iterator
             True,
             "PyTorch's Adam is too slow for offloaded states; DeepSpeed's CPU Adam is faster",
             "null or false under offload",
-            "optimizer.params.torch_adam=null, or offload=none",
+            either("optimizer.params.torch_adam=null", "offload=none"),
         )
 
 
@@ -156,7 +157,7 @@ def swapped_states_need_adam(experiment: Experiment, facts: Facts) -> Iterator[P
             kind,
             "with states on NVMe only Adam and AdamW have been verified to train correctly",
             "AdamW, Adam",
-            "optimizer=adamw, or offload=cpu_optimizer",
+            either("optimizer=adamw", "offload=cpu_optimizer"),
         )
 
 
@@ -167,7 +168,12 @@ def adamw_ignores_adam_w_mode(experiment: Experiment, facts: Facts) -> Iterator[
         key = "optimizer.params.adam_w_mode"
         reason = "ignored, because DeepSpeed's AdamW always uses decoupled weight decay"
         yield Problem(
-            key, False, reason, "null or true; Adam accepts false", f"{key}=null, or optimizer=adam"
+            key,
+            False,
+            reason,
+            "null or true; Adam accepts false",
+            either(f"{key}=null", "optimizer=adam"),
+            ignored=True,
         )
 
 
@@ -180,7 +186,7 @@ def mup_needs_a_prepared_model(experiment: Experiment, facts: Facts) -> Iterator
             kind,
             "needs a model prepared by mup.set_base_shapes, which transformers' models are not",
             "an optimizer without mup",
-            "optimizer.type=AdamW",
+            either("optimizer.type=AdamW"),
         )
 
 
@@ -193,7 +199,7 @@ def muon_at_stage_3_excludes_reduce_scatter(experiment: Experiment, facts: Facts
             stage.reduce_scatter,
             "Muon needs full gradients at stage 3",
             "false with Muon at stage 3",
-            f"stage.reduce_scatter=false, or {fixes.stage_2(experiment)}",
+            either("stage.reduce_scatter=false", fixes.stage_2(experiment)),
         )
 
 
@@ -206,7 +212,7 @@ def lamb_needs_dynamic_loss_scaling(experiment: Experiment, facts: Facts) -> Ite
             scale,
             "DeepSpeed's LAMB requires dynamic loss scaling",
             "null or 0 with LAMB",
-            "precision.fp16.loss_scale=null, or optimizer=adamw",
+            either("precision.fp16.loss_scale=null", "optimizer=adamw"),
         )
 
 
@@ -216,7 +222,7 @@ def untested_optimizers_are_allowed(experiment: Experiment, facts: Facts) -> Ite
     if kind in UNTESTED and allowed is False and experiment.stage.stage > 0:
         key = "deepspeed.zero_allow_untested_optimizer"
         reason = f"ZeRO does not list {kind} as tested and would refuse it when the engine starts"
-        yield Problem(key, False, reason, "null or true", f"{key}=null, or optimizer=adamw, or stage=0")
+        yield Problem(key, False, reason, "null or true", either(f"{key}=null", "optimizer=adamw", "stage=0"))
 
 
 def optimizer_states_have_one_dtype(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
@@ -224,7 +230,14 @@ def optimizer_states_have_one_dtype(experiment: Experiment, facts: Facts) -> Ite
     if experiment.precision.bf16.bf16_optimizer_states and experiment.optimizer.params.fp32_optimizer_states:
         key = "optimizer.params.fp32_optimizer_states"
         reason = "overridden by precision.bf16.bf16_optimizer_states=true"
-        yield Problem(key, True, reason, "null", f"{key}=null, or precision.bf16.bf16_optimizer_states=null")
+        yield Problem(
+            key,
+            True,
+            reason,
+            "null",
+            either(f"{key}=null", "precision.bf16.bf16_optimizer_states=null"),
+            ignored=True,
+        )
 
 
 def legacy_fusion_needs_fp16_without_zero(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
@@ -233,7 +246,7 @@ def legacy_fusion_needs_fp16_without_zero(experiment: Experiment, facts: Facts) 
     if fusion is not None:
         key = "optimizer.legacy_fusion"
         reason = "only used by DeepSpeed's fp16 optimizer at stage 0, where fp16 does not train correctly"
-        yield Problem(key, fusion, reason, "null", f"{key}=null")
+        yield Problem(key, fusion, reason, "null", either(f"{key}=null"), ignored=True)
 
 
 FLAT = frozenset({"Lamb", "Adafactor"})

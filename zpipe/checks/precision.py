@@ -6,7 +6,7 @@ from zpipe.checks import fixes
 from zpipe.facts.facts import BF16_CAPABILITY, Facts
 from zpipe.facts.implementation import runs_bf16_optimizer
 from zpipe.plan.plan import Notice
-from zpipe.problems import Problem
+from zpipe.problems import Problem, either
 from zpipe.schema.base import Group
 from zpipe.schema.experiment import Experiment
 
@@ -26,8 +26,8 @@ def settings_match_the_dtype(experiment: Experiment, facts: Facts) -> Iterator[P
         for name, value in block.model_dump(exclude_none=True).items() if facts.dtype != dtype else ():
             key = f"precision.{dtype}.{name}"
             reason = f"only used with precision={dtype}, but the precision is {facts.dtype}"
-            fix = f"{fixes.precision(experiment, dtype)}, or {key}=null"
-            yield Problem(key, value, reason, "null", fix)
+            fix = either(fixes.precision(experiment, dtype), f"{key}=null")
+            yield Problem(key, value, reason, "null", fix, ignored=True)
 
 
 def fixed_loss_scale_excludes_dynamic_settings(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
@@ -43,20 +43,27 @@ def fixed_loss_scale_excludes_dynamic_settings(experiment: Experiment, facts: Fa
                 value,
                 f"ignored, because precision.fp16.loss_scale={fp16.loss_scale:g} fixes the scale",
                 "null with a fixed scale",
-                f"precision.fp16.loss_scale=0, or precision.fp16.{name}=null",
+                either("precision.fp16.loss_scale=0", f"precision.fp16.{name}=null"),
+                ignored=True,
             )
 
 
 def device_supports_the_dtype(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     """TF32 and bf16 need an NVIDIA Ampere GPU or later; CPUs do not support TF32."""
     if facts.dtype == "tf32" and facts.device == "cpu":
-        yield Problem("precision", "tf32", "needs a CUDA GPU", "fp32, bf16 on a CPU", "precision=fp32")
+        yield Problem(
+            "precision", "tf32", "needs a CUDA GPU", "fp32, bf16 on a CPU", either("precision=fp32")
+        )
     if facts.device != "cuda" or facts.dtype not in ("tf32", "bf16"):
         return
     for gpu in facts.hardware.gpus:
         if gpu.compute_capability < BF16_CAPABILITY:
             yield Problem(
-                "precision", facts.dtype, f"{gpu.name} does not support it", "fp32, fp16", "precision=fp16"
+                "precision",
+                facts.dtype,
+                f"{gpu.name} does not support it",
+                "fp32, fp16",
+                either("precision=fp16"),
             )
             return
 
@@ -70,7 +77,7 @@ def fp32_accumulation_needs_a_zero_stage(experiment: Experiment, facts: Facts) -
             accumulate,
             "DeepSpeed does not support fp32 accumulation with bf16 at stage 0",
             "null or bf16 at stage 0",
-            "stage=1, or precision.data_types.grad_accum_dtype=null",
+            either("stage=1", "precision.data_types.grad_accum_dtype=null"),
         )
 
 
@@ -82,7 +89,7 @@ def fp16_needs_a_zero_stage(experiment: Experiment, facts: Facts) -> Iterator[Pr
             "fp16",
             "at stage 0 DeepSpeed divides fp16 gradients by a loss scale that it never applied",
             "fp32, bf16 at stage 0; fp16 at stages 1 to 3",
-            "stage=1, or precision=bf16",
+            either("stage=1", "precision=bf16"),
         )
 
 
@@ -93,7 +100,7 @@ def param_dtype_matches_the_precision(experiment: Experiment, facts: Facts) -> I
     if asked is not None and asked != actual:
         key = "precision.data_types.param_dtype"
         reason = f"parameters are {actual} with precision={facts.dtype}"
-        fix = f"{key}=null, or {fixes.precision(experiment, asked)} {key}=null"
+        fix = either(f"{key}=null", f"{fixes.precision(experiment, asked)} {key}=null")
         yield Problem(key, asked, reason, f"null or {actual}", fix)
 
 
@@ -105,7 +112,7 @@ def grad_accum_dtype_is_supported(experiment: Experiment, facts: Facts) -> Itera
     if asked is not None and asked not in supported:
         key = "precision.data_types.grad_accum_dtype"
         reason = f"DeepSpeed accumulates {actual} gradients only in {' or '.join(supported)}"
-        yield Problem(key, asked, reason, ", ".join(["null", *supported]), f"{key}=null")
+        yield Problem(key, asked, reason, ", ".join(["null", *supported]), either(f"{key}=null"))
 
 
 def low_precision_masters_need_cpu_adam(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
@@ -122,7 +129,7 @@ def low_precision_masters_need_cpu_adam(experiment: Experiment, facts: Facts) ->
         ):
             key = f"precision.{dtype}.{name}"
             reason = "DeepSpeed supports it only with CPU Adam under offload"
-            fix = f"{fixes.cpu_optimizer(experiment)} optimizer=adamw, or {key}=null"
+            fix = either(f"{fixes.cpu_optimizer(experiment)} optimizer=adamw", f"{key}=null")
             yield Problem(key, True, reason, "null without offload", fix)
 
 
@@ -131,7 +138,7 @@ def bf16_states_need_bf16_masters(experiment: Experiment, facts: Facts) -> Itera
     block = experiment.precision.bf16
     if block.bf16_optimizer_states and not block.bf16_master_weights_and_grads:
         key = "precision.bf16.bf16_optimizer_states"
-        fix = f"precision.bf16.bf16_master_weights_and_grads=true, or {key}=null"
+        fix = either("precision.bf16.bf16_master_weights_and_grads=true", f"{key}=null")
         reason = "requires precision.bf16.bf16_master_weights_and_grads=true"
         yield Problem(key, True, reason, "null without it", fix)
 
@@ -140,7 +147,7 @@ def bf16_states_need_a_zero_stage(experiment: Experiment, facts: Facts) -> Itera
     """DeepSpeed supports bf16_optimizer_states only with ZeRO (runtime/config.py)."""
     if experiment.precision.bf16.bf16_optimizer_states and experiment.stage.stage == 0:
         key = "precision.bf16.bf16_optimizer_states"
-        fix = f"stage=2, or {key}=null precision.bf16.bf16_master_weights_and_grads=null"
+        fix = either("stage=2", f"{key}=null precision.bf16.bf16_master_weights_and_grads=null")
         yield Problem(key, True, "only works at stages 1 to 3", "null at stage 0", fix)
 
 
@@ -153,7 +160,9 @@ def check_grad_overflow_cannot_be_turned_off(experiment: Experiment, facts: Fact
         stage = f"stage {experiment.stage.stage}"
         where = f"{stage} with fp32 accumulation" if experiment.stage.stage == 1 else stage
         reason = f"has no effect at {where}: DeepSpeed checks gradients anyway"
-        yield Problem(key, False, reason, "null", f"{key}=null, or {fixes.stage_2(experiment)}")
+        yield Problem(
+            key, False, reason, "null", either(f"{key}=null", fixes.stage_2(experiment)), ignored=True
+        )
 
 
 def immediate_grad_update_needs_bf16_optimizer(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
@@ -163,8 +172,8 @@ def immediate_grad_update_needs_bf16_optimizer(experiment: Experiment, facts: Fa
         key = "precision.bf16.immediate_grad_update"
         reason = "only used at stage 1 with bf16, fp32 accumulation and no offload"
         bf16 = "" if facts.dtype == "bf16" else "precision=bf16 "
-        fix = f"{key}=null, or {bf16}stage=1 precision.data_types.grad_accum_dtype=fp32 offload=none"
-        yield Problem(key, value, reason, "null", fix)
+        fix = either(f"{key}=null", f"{bf16}stage=1 precision.data_types.grad_accum_dtype=fp32 offload=none")
+        yield Problem(key, value, reason, "null", fix, ignored=True)
 
 
 def autocast_excludes_fp16_and_bf16(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
@@ -172,7 +181,7 @@ def autocast_excludes_fp16_and_bf16(experiment: Experiment, facts: Facts) -> Ite
     if experiment.precision.torch_autocast.enabled and facts.dtype in ("fp16", "bf16"):
         key = "precision.torch_autocast.enabled"
         reason = f"precision={facts.dtype} already casts the model"
-        fix = f"precision=fp32, or {fixes.autocast_off(experiment)}"
+        fix = either("precision=fp32", fixes.autocast_off(experiment))
         yield Problem(key, True, reason, "true with precision=fp32 or tf32", fix)
 
 
@@ -181,14 +190,16 @@ def autocast_keys_need_autocast(experiment: Experiment, facts: Facts) -> Iterato
     block = experiment.precision.torch_autocast
     if block.enabled and block.dtype is None:
         key = "precision.torch_autocast.dtype"
-        yield Problem(key, None, "torch.autocast needs a dtype", "bfloat16, float16", f"{key}=bfloat16")
+        yield Problem(
+            key, None, "torch.autocast needs a dtype", "bfloat16, float16", either(f"{key}=bfloat16")
+        )
     if not block.enabled:
         for name, value in block.model_dump(exclude_none=True, exclude={"enabled"}).items():
             key = f"precision.torch_autocast.{name}"
             reason = "only used with precision.torch_autocast.enabled=true"
             on = "precision.torch_autocast.enabled=true precision.torch_autocast.dtype=bfloat16"
-            fix = f"{key}=null, or precision=fp32 {on}"
-            yield Problem(key, value, reason, "null", fix)
+            fix = either(f"{key}=null", f"precision=fp32 {on}")
+            yield Problem(key, value, reason, "null", fix, ignored=True)
 
 
 def warn_about_unchecked_gradients(experiment: Experiment, facts: Facts) -> Iterator[Notice]:

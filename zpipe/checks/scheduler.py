@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from zpipe.checks import transformers_scheduler
 from zpipe.facts.facts import Facts
 from zpipe.plan.plan import Notice
-from zpipe.problems import Problem, nearest
+from zpipe.problems import Problem, either, nearest
 from zpipe.schema.experiment import Experiment
 from zpipe.schema.optimizer import shared_params_of
 from zpipe.schema.scheduler import KWARGS_OF, PARAMS_OF
@@ -20,9 +20,9 @@ def exactly_one_scheduler(experiment: Experiment, facts: Facts) -> Iterator[Prob
             "scheduler",
             f"type {scheduler.type or 'null'}, lr_scheduler_type {scheduler.lr_scheduler_type or 'null'}",
             "set exactly one of scheduler.type (DeepSpeed's) and scheduler.lr_scheduler_type (transformers')",
-            fix="scheduler=warmup_decay, or scheduler=linear"
+            fix=either("scheduler=warmup_decay", "scheduler=linear")
             if scheduler.type is None
-            else "scheduler.lr_scheduler_type=null, or scheduler.type=null",
+            else either("scheduler.lr_scheduler_type=null", "scheduler.type=null"),
         )
 
 
@@ -41,7 +41,7 @@ def params_match_the_scheduler(experiment: Experiment, facts: Facts) -> Iterator
             value,
             f"{chosen} has no such parameter",
             f"null; accepted by {', '.join(owners)}",
-            f"{key}=null",
+            either(f"{key}=null"),
         )
 
 
@@ -56,7 +56,7 @@ def kwargs_match_the_scheduler(experiment: Experiment, facts: Facts) -> Iterator
         prefix = "scheduler.lr_scheduler_kwargs"
         near = [f"{prefix}.{each}={value} ~{prefix}.{name}" for each in nearest(name, allowed)]
         reason = f"{kind or scheduler.type} has no such parameter"
-        fix = ", or ".join([*near, f"~{prefix}.{name}"])
+        fix = either(*near, f"~{prefix}.{name}")
         yield Problem(f"{prefix}.{name}", value, reason, ", ".join(sorted(allowed)) or "none", fix)
 
 
@@ -76,7 +76,11 @@ def shared_params_match_train(experiment: Experiment, facts: Facts) -> Iterator[
             key = f"scheduler.params.{name}"
             reason = f"transformers derives it from {source} and refuses a different value in the JSON"
             yield Problem(
-                key, value, reason, f"null or {expected}", f"{source}={value} {key}=null, or {key}=null"
+                key,
+                value,
+                reason,
+                f"null or {expected}",
+                either(f"{source}={value} {key}=null", f"{key}=null"),
             )
 
 
@@ -88,7 +92,14 @@ def decay_needs_a_step_size(experiment: Experiment, facts: Facts) -> Iterator[Pr
         if value and not params.decay_step_size and experiment.scheduler.type == "OneCycle":
             key = f"scheduler.params.{name}"
             reason = "OneCycle never decays without scheduler.params.decay_step_size"
-            yield Problem(key, value, reason, "null", f"scheduler.params.decay_step_size=100, or {key}=null")
+            yield Problem(
+                key,
+                value,
+                reason,
+                "null",
+                either("scheduler.params.decay_step_size=100", f"{key}=null"),
+                ignored=True,
+            )
 
 
 CYCLED = ("cycle_min_mom", "cycle_max_mom", "decay_mom_rate")
@@ -109,7 +120,8 @@ def momentum_cycling_needs_betas(experiment: Experiment, facts: Facts) -> Iterat
             params.cycle_momentum,
             f"OneCycle cycles Adam's first beta, but {kind} has no betas",
             f"false with {kind}",
-            f"{NO_CYCLING}, or optimizer=adamw",
+            either(NO_CYCLING, "optimizer=adamw"),
+            ignored=True,
         )
 
 
@@ -121,7 +133,14 @@ def momentum_settings_need_cycling(experiment: Experiment, facts: Facts) -> Iter
         if value is not None and params.cycle_momentum is False:
             key = f"scheduler.params.{name}"
             reason = "only used with scheduler.params.cycle_momentum=true"
-            yield Problem(key, value, reason, "null", f"{key}=null, or scheduler.params.cycle_momentum=true")
+            yield Problem(
+                key,
+                value,
+                reason,
+                "null",
+                either(f"{key}=null", "scheduler.params.cycle_momentum=true"),
+                ignored=True,
+            )
 
 
 def _has_betas(experiment: Experiment) -> bool:
@@ -146,7 +165,9 @@ def cycled_betas_are_not_set(experiment: Experiment, facts: Facts) -> Iterator[P
         if value != default:
             key = f"train.{name}"
             reason = "OneCycle overwrites Adam's betas unless scheduler.params.cycle_momentum=false"
-            yield Problem(key, value, reason, f"{default}", f"{NO_CYCLING}, or {key}={default}")
+            yield Problem(
+                key, value, reason, f"{default}", either(NO_CYCLING, f"{key}={default}"), ignored=True
+            )
 
 
 def warn_about_cycled_betas(experiment: Experiment, facts: Facts) -> Iterator[Notice]:

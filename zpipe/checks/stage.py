@@ -6,7 +6,7 @@ from zpipe.checks import fixes
 from zpipe.facts.facts import Facts
 from zpipe.facts.implementation import runs_bf16_optimizer
 from zpipe.plan.plan import Notice
-from zpipe.problems import Problem
+from zpipe.problems import Problem, either
 from zpipe.schema.experiment import Experiment
 from zpipe.schema.stage import STAGE3_ONLY, STAGES_1_AND_2_ONLY, keys_without_effect
 
@@ -17,13 +17,15 @@ def keys_work_at_this_stage(experiment: Experiment, facts: Facts) -> Iterator[Pr
     """DeepSpeed reads many keys only at some stages and ignores them at the others."""
     stage = experiment.stage.stage
     for name in keys_without_effect(experiment.stage):
-        stages, fix = _stages_of(name, experiment)
+        value, (stages, fix) = getattr(experiment.stage, name), _stages_of(name, experiment)
+        refused = name == "compute_grad_norm" and value is False  # zero/config.py, compute_grad_norm_valid
         yield Problem(
             f"stage.{name}",
-            getattr(experiment.stage, name),
-            f"DeepSpeed ignores it at stage {stage}",
+            value,
+            f"DeepSpeed {'refuses' if refused else 'ignores'} it at stage {stage}",
             f"null at stage {stage}; only used at {stages}",
-            f"{fix}, or stage.{name}=null",
+            either(fix, f"stage.{name}=null"),
+            ignored=not refused,
         )
 
 
@@ -42,7 +44,7 @@ def clipping_needs_the_grad_norm(experiment: Experiment, facts: Facts) -> Iterat
             False,
             f"clipping at train.max_grad_norm={experiment.train.max_grad_norm} needs the gradient norm",
             "false only without clipping",
-            "train.max_grad_norm=0, or stage.compute_grad_norm=null",
+            either("train.max_grad_norm=0", "stage.compute_grad_norm=null"),
         )
 
 
@@ -56,7 +58,7 @@ def secondary_partition_divides_the_world(experiment: Experiment, facts: Facts) 
             size,
             f"does not divide the world size {facts.world_size}",
             ", ".join(map(str, divisors)),
-            f"stage.zero_hpz_partition_size={divisors[-1]}",
+            either(f"stage.zero_hpz_partition_size={divisors[-1]}"),
         )
 
 
@@ -68,7 +70,7 @@ def quantized_frozen_weights_need_fp16(experiment: Experiment, facts: Facts) -> 
             True,
             f"needs fp16, but the precision is {facts.dtype}",
             "false with other precisions",
-            "precision=fp16, or stage.zero_quantized_nontrainable_weights=null",
+            either("precision=fp16", "stage.zero_quantized_nontrainable_weights=null"),
         )
 
 
@@ -80,7 +82,7 @@ def legacy_stage1_is_removed(experiment: Experiment, facts: Facts) -> Iterator[P
             True,
             "DeepSpeed has removed the old implementation of stage 1",
             "null",
-            "stage.legacy_stage1=null",
+            either("stage.legacy_stage1=null"),
         )
 
 
@@ -90,7 +92,14 @@ def gradients_are_contiguous_under_offload(experiment: Experiment, facts: Facts)
     if stage.contiguous_gradients is False and offloaded and stage.stage in (1, 2):
         key = "stage.contiguous_gradients"
         reason = f"DeepSpeed turns it on under offload at stage {stage.stage}"
-        yield Problem(key, False, reason, "true or null under offload", f"{key}=null, or offload=none")
+        yield Problem(
+            key,
+            False,
+            reason,
+            "true or null under offload",
+            either(f"{key}=null", "offload=none"),
+            ignored=True,
+        )
 
 
 def grad_norm_is_computed_where_needed(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
@@ -100,10 +109,12 @@ def grad_norm_is_computed_where_needed(experiment: Experiment, facts: Facts) -> 
         return
     key = "stage.compute_grad_norm"
     if experiment.offload.offload_optimizer.device != "none":
-        yield Problem(key, False, "DeepSpeed refuses it under optimizer offload", "null", f"{key}=null")
+        yield Problem(
+            key, False, "DeepSpeed refuses it under optimizer offload", "null", either(f"{key}=null")
+        )
     if runs_bf16_optimizer(experiment, facts.dtype):
         reason = "DeepSpeed refuses it at stage 1 with bf16 and fp32 accumulation"
-        yield Problem(key, False, reason, "null", f"{key}=null, or stage=2")
+        yield Problem(key, False, reason, "null", either(f"{key}=null", "stage=2"))
 
 
 def zeropp_needs_several_ranks(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
@@ -119,7 +130,7 @@ def zeropp_needs_several_ranks(experiment: Experiment, facts: Facts) -> Iterator
                 True,
                 "a single process does not communicate",
                 "null with one process",
-                f"zeropp=none {key}=null",
+                either(f"zeropp=none {key}=null"),
             )
 
 
@@ -129,14 +140,14 @@ def quantization_needs_a_gpu(experiment: Experiment, facts: Facts) -> Iterator[P
     for name in names:
         if facts.device == "cpu" and getattr(experiment.stage, name):
             key = f"stage.{name}"
-            yield Problem(key, True, "needs a CUDA GPU", "null on a CPU", f"zeropp=none {key}=null")
+            yield Problem(key, True, "needs a CUDA GPU", "null on a CPU", either(f"zeropp=none {key}=null"))
 
 
 def quantized_weights_exclude_autocast(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     """Asserted in torch_autocast.py."""
     if experiment.stage.zero_quantized_weights and experiment.precision.torch_autocast.enabled:
         key = "stage.zero_quantized_weights"
-        fix = f"zeropp=none {key}=null, or {fixes.autocast_off(experiment)}"
+        fix = either(f"zeropp=none {key}=null", fixes.autocast_off(experiment))
         yield Problem(key, True, "DeepSpeed refuses it with torch_autocast", "null with torch_autocast", fix)
 
 
@@ -144,7 +155,7 @@ def zenflow_is_unusable(experiment: Experiment, facts: Facts) -> Iterator[Proble
     """Observed with deepspeed 0.19.8 and transformers 5.23 on a CPU."""
     for name, value in experiment.stage.zenflow.model_dump(exclude_none=True).items():
         key = f"stage.zenflow.{name}"
-        yield Problem(key, value, ZENFLOW, "null", f"{key}=null")
+        yield Problem(key, value, ZENFLOW, "null", either(f"{key}=null"))
 
 
 ZENFLOW = (
@@ -159,7 +170,7 @@ def leaf_modules_need_stage_3(experiment: Experiment, facts: Facts) -> Iterator[
         if experiment.stage.stage < 3:
             key = f"stage.leaf_module.{name}"
             reason = f"only used at stage 3, but this is stage {experiment.stage.stage}"
-            yield Problem(key, value, reason, "null", f"stage=3, or {key}=null")
+            yield Problem(key, value, reason, "null", either("stage=3", f"{key}=null"), ignored=True)
 
 
 def final_model_needs_gathered_weights(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
@@ -171,7 +182,9 @@ def final_model_needs_gathered_weights(experiment: Experiment, facts: Facts) -> 
             gathered,
             "at stage 3 the final model would be saved without its weights",
             "true while checkpoint.save_final_model is true",
-            "stage.stage3_gather_16bit_weights_on_model_save=true, or checkpoint.save_final_model=false",
+            either(
+                "stage.stage3_gather_16bit_weights_on_model_save=true", "checkpoint.save_final_model=false"
+            ),
         )
 
 
@@ -184,12 +197,12 @@ def sequential_allgather_excludes_prefetching(experiment: Experiment, facts: Fac
         reason = (
             "it prefetches parameters, and with parameters on NVMe that can exhaust any number of buffers"
         )
-        yield Problem(key, True, reason, "null", f"{key}=null")
+        yield Problem(key, True, reason, "null", either(f"{key}=null"))
     elif stage.stage3_prefetch_bucket_size not in (1, "auto", None):
         bucket = "stage.stage3_prefetch_bucket_size"
         reason = f"DeepSpeed sets it to 1 with {key}=true"
-        fix = f"{bucket}=1, or {key}=null"
-        yield Problem(bucket, stage.stage3_prefetch_bucket_size, reason, "1 or auto", fix)
+        fix = either(f"{bucket}=1", f"{key}=null")
+        yield Problem(bucket, stage.stage3_prefetch_bucket_size, reason, "1 or auto", fix, ignored=True)
 
 
 def warn_about_bf16_optimizer(experiment: Experiment, facts: Facts) -> Iterator[Notice]:

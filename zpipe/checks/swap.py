@@ -13,7 +13,7 @@ from zpipe.memory.needs import (
     swappable_parameters,
 )
 from zpipe.plan.plan import Notice
-from zpipe.problems import Problem
+from zpipe.problems import Problem, either
 from zpipe.schema.experiment import Experiment
 
 MEANINGS = {
@@ -34,7 +34,7 @@ def swap_buffers_need_parameter_shapes(experiment: Experiment, facts: Facts) -> 
                 None,
                 "cannot be computed before the model is downloaded, because its parameter shapes are unknown",
                 meaning,
-                "model.name_or_path=path/to/downloaded/model, or offload=nvme_optimizer",
+                either("model.name_or_path=path/to/downloaded/model", "offload=nvme_optimizer"),
             )
 
 
@@ -64,7 +64,7 @@ def nvme_parameters_are_not_prefetched(experiment: Experiment, facts: Facts) -> 
             prefetch,
             "with parameters on NVMe, prefetching can exhaust any number of swap buffers",
             "0 or auto with parameters on NVMe",
-            "stage.stage3_prefetch_bucket_size=0",
+            either("stage.stage3_prefetch_bucket_size=0"),
         )
 
 
@@ -78,7 +78,7 @@ def fast_init_needs_aligned_partitions(experiment: Experiment, facts: Facts) -> 
             "DeepSpeed would load wrong weights, because not all partitions of this model are multiples of "
             "1 KiB x offload.aio.intra_op_parallelism",
             "false for this model and world size",
-            "offload.offload_optimizer.fast_init=false",
+            either("offload.offload_optimizer.fast_init=false"),
         )
 
 
@@ -95,7 +95,9 @@ def checkpointing_on_a_single_cpu_process_is_reentrant(
             True,
             "DeepSpeed computes wrong gradients with parameters on NVMe and a single process on a CPU",
             "false, or true with reentrant checkpointing or on a GPU",
-            "train.gradient_checkpointing_kwargs.use_reentrant=true, or train.gradient_checkpointing=false",
+            either(
+                "train.gradient_checkpointing_kwargs.use_reentrant=true", "train.gradient_checkpointing=false"
+            ),
         )
 
 
@@ -125,7 +127,7 @@ def swapped_sub_groups_hold_one_parameter(experiment: Experiment, facts: Facts) 
             "with several parameters in a sub-group, DeepSpeed can read gradients to the wrong address, "
             "which silently gives wrong updates",
             "1 or auto with optimizer states on NVMe",
-            "stage.sub_group_size=1",
+            either("stage.sub_group_size=1"),
         )
 
 
@@ -141,13 +143,13 @@ def persistent_parameters_are_not_swapped(experiment: Experiment, facts: Facts) 
             threshold,
             "persistent parameters of this size would be swapped, but the step gathers all of them at once",
             f"up to {most} with parameters on NVMe",
-            f"stage.stage3_param_persistence_threshold={most}",
+            either(f"stage.stage3_param_persistence_threshold={most}"),
         )
 
 
 def _too_small(key: str, value: int, least: int, needed_by: str) -> Problem:
     name, reason = f"offload.{key}", f"too small for {needed_by}"
-    return Problem(name, value, reason, f"{least} or more", f"{name}={least}, or {name}=null")
+    return Problem(name, value, reason, f"{least} or more", either(f"{name}={least}", f"{name}=null"))
 
 
 def warn_about_parameters_kept_in_memory(experiment: Experiment, facts: Facts) -> Iterator[Notice]:

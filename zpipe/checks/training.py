@@ -6,7 +6,7 @@ from typing import Any
 
 from zpipe.facts.facts import Facts
 from zpipe.plan.plan import Notice
-from zpipe.problems import Problem
+from zpipe.problems import Problem, either
 from zpipe.schema.base import Group
 from zpipe.schema.checkpoint import Checkpoint
 from zpipe.schema.experiment import Experiment
@@ -19,7 +19,11 @@ def max_steps_is_positive_or_unset(experiment: Experiment, facts: Facts) -> Iter
     if steps == 0 or steps < -1:
         reason = "must be a positive number of steps, or -1 to use train.num_train_epochs"
         yield Problem(
-            "train.max_steps", steps, reason, "-1, or 1 or more", "train.max_steps=-1, or train.max_steps=1"
+            "train.max_steps",
+            steps,
+            reason,
+            "-1, or 1 or more",
+            either("train.max_steps=-1", "train.max_steps=1"),
         )
 
 
@@ -39,7 +43,7 @@ def evaluation_needs_held_out_data(experiment: Experiment, facts: Facts) -> Iter
                 value,
                 "no data is held out for evaluation",
                 f"{without}, unless data.eval_fraction is above 0",
-                f"data.eval_fraction=0.02, or {key}={without}",
+                either("data.eval_fraction=0.02", f"{key}={without}"),
             )
 
 
@@ -54,7 +58,7 @@ def best_model_needs_matching_strategies(experiment: Experiment, facts: Facts) -
             True,
             "the best model cannot be loaded from a checkpoint without DeepSpeed's state",
             "false with train.load_best_model_at_end",
-            "checkpoint.save_only_model=false",
+            either("checkpoint.save_only_model=false"),
         )
     strategies = {train.eval_strategy, checkpoint.save_strategy}
     if len(strategies) > 1 and "no" not in strategies:
@@ -64,7 +68,7 @@ def best_model_needs_matching_strategies(experiment: Experiment, facts: Facts) -
             f"train.eval_strategy={train.eval_strategy} differs from "
             f"checkpoint.save_strategy={checkpoint.save_strategy}",
             "true with the same strategy for both",
-            f"train.eval_strategy={checkpoint.save_strategy}",
+            either(f"train.eval_strategy={checkpoint.save_strategy}"),
         )
 
 
@@ -80,8 +84,10 @@ def best_model_is_evaluated_and_saved(experiment: Experiment, facts: Facts) -> I
             "needs evaluation and checkpoints, but "
             f"train.eval_strategy={train.eval_strategy} and checkpoint.save_strategy={saving}",
             "true with evaluation and checkpoints",
-            f"checkpoint.save_strategy={both} train.eval_strategy={both}{held_out}, "
-            "or train.load_best_model_at_end=false",
+            either(
+                f"checkpoint.save_strategy={both} train.eval_strategy={both}{held_out}",
+                "train.load_best_model_at_end=false",
+            ),
         )
 
 
@@ -94,7 +100,7 @@ def best_model_is_evaluated_when_saved(experiment: Experiment, facts: Facts) -> 
     if checkpoint.save_strategy == "steps" and checkpoint.save_steps % every:
         key, multiple = "checkpoint.save_steps", math.ceil(checkpoint.save_steps / every) * every
         reason = f"train.load_best_model_at_end needs a multiple of the {every} steps between evaluations"
-        fix = f"{key}={multiple}, or train.eval_steps={checkpoint.save_steps}"
+        fix = either(f"{key}={multiple}", f"train.eval_steps={checkpoint.save_steps}")
         yield Problem(key, checkpoint.save_steps, reason, f"a multiple of {every}", fix)
 
 
@@ -104,7 +110,7 @@ def metric_is_measured(experiment: Experiment, facts: Facts) -> Iterator[Problem
     if metric not in (None, "loss", "eval_loss"):
         key = "train.metric_for_best_model"
         reason = "evaluation only measures the loss"
-        yield Problem(key, metric, reason, "loss, eval_loss", f"{key}=eval_loss, or {key}=null")
+        yield Problem(key, metric, reason, "loss, eval_loss", either(f"{key}=eval_loss", f"{key}=null"))
 
 
 def data_loader_settings_need_workers(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
@@ -121,7 +127,7 @@ def data_loader_settings_need_workers(experiment: Experiment, facts: Facts) -> I
                 value,
                 "needs data loader workers, but train.dataloader_num_workers is 0",
                 without,
-                f"train.dataloader_num_workers=2, or {key}={without}",
+                either("train.dataloader_num_workers=2", f"{key}={without}"),
             )
 
 
@@ -156,7 +162,7 @@ def _only_used_with(feature: str, turned_on: str, group: Train | Checkpoint, nam
         key = f"{type(group).__name__.lower()}.{name}"
         without = "null" if default is None else f"{default}"
         drop = f"~{key}" if default == {} else f"{key}={without}"
-        yield Problem(key, value, f"only used with {feature}", without, f"{turned_on}, or {drop}")
+        yield Problem(key, value, f"only used with {feature}", without, either(turned_on, drop), ignored=True)
 
 
 def warn_about_unused_epochs(experiment: Experiment, facts: Facts) -> Iterator[Notice]:

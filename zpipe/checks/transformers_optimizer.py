@@ -6,7 +6,7 @@ Upstream: transformers/trainer_optimizer.py.
 from collections.abc import Iterator
 
 from zpipe.facts.facts import Facts
-from zpipe.problems import Problem
+from zpipe.problems import Problem, either
 from zpipe.schema.experiment import Experiment
 from zpipe.schema.optimizer import OPTIM_ARGS, ArgKind
 
@@ -18,7 +18,7 @@ def optim_args_need_a_transformers_optimizer(experiment: Experiment, facts: Fact
     optimizer = experiment.optimizer
     if optimizer.optim_args is not None and optimizer.optim is None:
         reason = f"only used by transformers' optimizers, but {optimizer.type} is DeepSpeed's"
-        yield Problem(KEY, optimizer.optim_args, reason, "null", f"{KEY}=null")
+        yield Problem(KEY, optimizer.optim_args, reason, "null", either(f"{KEY}=null"), ignored=True)
 
 
 def optim_args_match_the_optimizer(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
@@ -31,7 +31,7 @@ def optim_args_match_the_optimizer(experiment: Experiment, facts: Facts) -> Iter
         reason = _why_not(mapping, optimizer.optim, known)
         if reason:
             allowed = ", ".join(f"{name} ({KINDS[kind]})" for name, kind in known.items()) or "null"
-            yield Problem(KEY, optimizer.optim_args, reason, allowed, f"{KEY}=null")
+            yield Problem(KEY, optimizer.optim_args, reason, allowed, either(f"{KEY}=null"))
 
 
 KINDS: dict[ArgKind, str] = {"number": "a number", "boolean": "true or false", "true": "true"}
@@ -70,7 +70,7 @@ def transformers_optimizers_are_not_offloaded(experiment: Experiment, facts: Fac
             optimizer.optim,
             "under offload accelerate silently replaces it with DeepSpeed's CPU Adam",
             "DeepSpeed's optimizers under offload",
-            "optimizer=adamw, or offload=none, or deepspeed.zero_force_ds_cpu_optimizer=false",
+            either("optimizer=adamw", "offload=none", "deepspeed.zero_force_ds_cpu_optimizer=false"),
         )
 
 
@@ -81,7 +81,7 @@ def forced_cpu_optimizer_needs_offload(experiment: Experiment, facts: Facts) -> 
     if forced is not None and not (offloaded and experiment.optimizer.optim is not None):
         key = "deepspeed.zero_force_ds_cpu_optimizer"
         reason = "only used under offload with one of transformers' optimizers"
-        yield Problem(key, forced, reason, "null", f"{key}=null")
+        yield Problem(key, forced, reason, "null", either(f"{key}=null"), ignored=True)
 
 
 def swapped_transformers_optimizer_is_adamw(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
@@ -96,7 +96,7 @@ def swapped_transformers_optimizer_is_adamw(experiment: Experiment, facts: Facts
             optim,
             "with states on NVMe only Adam and AdamW have been verified to train correctly",
             "adamw_torch, adamw_torch_fused",
-            f"optimizer=adamw {back}, or optimizer=adamw_torch",
+            either(f"optimizer=adamw {back}", "optimizer=adamw_torch"),
         )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from zpipe.facts.facts import Facts
-from zpipe.problems import Problem
+from zpipe.problems import Problem, either
 from zpipe.schema.experiment import Experiment
 from zpipe.schema.scheduler import KWARGS_OF, KWARGS_OF_SHAPE, KWARGS_THAT_MAY_BE_NULL, SHAPES
 
@@ -34,11 +34,11 @@ def kwargs_have_valid_values(experiment: Experiment, facts: Facts) -> Iterator[P
         key = f"{PREFIX}.{name}"
         if name in KWARGS_OF_SHAPE and value not in SHAPES:
             yield Problem(
-                key, value, f"{kind} does not support this shape", ", ".join(SHAPES), f"{key}=linear"
+                key, value, f"{kind} does not support this shape", ", ".join(SHAPES), either(f"{key}=linear")
             )
         if name not in KWARGS_OF_SHAPE and not _is_number(value):
             example = f"{key}={EXAMPLES.get(name, 1)}"
-            fix = example if name in REQUIRED else f"~{key}, or {example}"
+            fix = either(example) if name in REQUIRED else either(f"~{key}", example)
             yield Problem(key, value, f"{kind} needs a number", "a number", fix)
 
 
@@ -55,10 +55,10 @@ def exactly_one_minimum_rate(experiment: Experiment, facts: Facts) -> Iterator[P
     given = [scheduler.lr_scheduler_kwargs.get(name) for name in ("min_lr", "min_lr_rate")]
     if None not in given:
         reason = f"the minimum learning rate is already set by {fraction}={given[1]}"
-        yield Problem(rate, given[0], reason, "one of the two", f"{fraction}=null, or {rate}=null")
+        yield Problem(rate, given[0], reason, "one of the two", either(f"{fraction}=null", f"{rate}=null"))
     if given == [None, None]:
         reason = f"no minimum learning rate: set this fraction of train.learning_rate, or {rate}"
-        yield Problem(fraction, None, reason, "0 to 1", f"{fraction}=0.1")
+        yield Problem(fraction, None, reason, "0 to 1", either(f"{fraction}=0.1"))
 
 
 def polynomial_decay_ends_lower(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
@@ -67,7 +67,11 @@ def polynomial_decay_ends_lower(experiment: Experiment, facts: Facts) -> Iterato
     last = scheduler.lr_scheduler_kwargs.get("lr_end", LAST_RATE)
     if scheduler.lr_scheduler_type == "polynomial" and _is_number(last) and not first > last:
         key = f"{PREFIX}.lr_end"
-        fix = f"{key}={first / 10:g}" if first else f"train.learning_rate={max(5e-5, 10 * last):g}"
+        fix = (
+            either(f"{key}={first / 10:g}")
+            if first
+            else either(f"train.learning_rate={max(5e-05, 10 * last):g}")
+        )
         reason = "must be below train.learning_rate"
         yield Problem(key, last, reason, f"less than {first:g}", fix)
 
@@ -81,13 +85,15 @@ def decay_fits_after_the_warmup(experiment: Experiment, facts: Facts) -> Iterato
     remaining = None if total is None else total - _warmup_steps(experiment.train.warmup_steps, total)
     if decay is None:
         steps = 20 if remaining is None or remaining < 1 else min(20, remaining)
-        yield Problem(key, None, "required by warmup_stable_decay", "a number of steps", f"{key}={steps}")
+        yield Problem(
+            key, None, "required by warmup_stable_decay", "a number of steps", either(f"{key}={steps}")
+        )
         return
     if remaining is None or scheduler.lr_scheduler_kwargs.get("num_stable_steps") is not None:
         return
     if _is_number(decay) and 0 < remaining < decay:
         reason = f"only {remaining} of {total} steps follow the warmup, so the learning rate would jump"
-        yield Problem(key, decay, reason, f"at most {remaining}", f"{key}={remaining}")
+        yield Problem(key, decay, reason, f"at most {remaining}", either(f"{key}={remaining}"))
 
 
 def _warmup_steps(given: float, total: int) -> int:

@@ -38,6 +38,7 @@ _PEAK = Rule("the learning rate", ("train.learning_rate",))
 RULES: Mapping[str, Rule] = {
     "train_batch_size": Rule("micro-batch x accumulation x processes", (*_BATCH, "launcher.nproc_per_node")),
     "gradient_accumulation_steps": Rule("train_batch_size / (micro-batch x processes)", _BATCH),
+    "train_micro_batch_size_per_gpu": Rule("train_batch_size / (accumulation x processes)", _BATCH),
     "fp16.enabled": _DTYPE,
     "bf16.enabled": _DTYPE,
     "zero_optimization.reduce_bucket_size": Rule(

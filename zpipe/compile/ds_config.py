@@ -67,7 +67,7 @@ def given(block: Group, *leave_out: str) -> Json:
 
 
 def _batch(experiment: Experiment, facts: Facts) -> Json:
-    micro = experiment.batch.per_device_train_batch_size
+    micro = facts.micro_batch
     return {
         # TrainingArguments counts every process, even those that share their sequences under AutoTP.
         "train_batch_size": micro * facts.accumulation * facts.world_size,

@@ -18,8 +18,8 @@ def training_arguments(experiment: Experiment, facts: Facts, run_dir: Path) -> d
     batch = experiment.batch
     arguments.update(
         output_dir=str(run_dir),
-        per_device_train_batch_size=batch.per_device_train_batch_size,
-        per_device_eval_batch_size=batch.per_device_eval_batch_size or batch.per_device_train_batch_size,
+        per_device_train_batch_size=facts.micro_batch,
+        per_device_eval_batch_size=batch.per_device_eval_batch_size or facts.micro_batch,
         gradient_accumulation_steps=facts.accumulation,
         fp16=facts.dtype == "fp16",
         bf16=facts.dtype == "bf16",

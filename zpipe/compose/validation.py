@@ -7,9 +7,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from zpipe.compose.names import known_keys
-from zpipe.problems import Problem, Refusal, nearest
-from zpipe.schema.experiment import Experiment
+from zpipe.problems import Fix, Problem, Refusal, either, nearest
+from zpipe.schema.experiment import Experiment, defaults
 from zpipe.schema.removed import removed_optimizer
+from zpipe.trees import value_at
 
 NOT_VALID = "not a valid value"
 """The reason of a Problem with a value of the wrong type or range."""
@@ -65,23 +66,28 @@ def _unknown(key: str, value: Any) -> Problem:
     return Problem(key, value, "no such key (it comes from a YAML file)", fix=fix)
 
 
-def _fix(key: str, value: Any, details: list[Any]) -> str:
-    """An override with a valid value, if pydantic's errors show one."""
+def _fix(key: str, value: Any, details: list[Any]) -> Fix | str:
+    """Overrides with valid values: similar ones first, then the default."""
     for detail in details:
-        example = _example(value, detail)
-        if example is not None:
-            return shlex.quote(f"{key}={example}")
-    return ""
+        kind, choices = str(detail["type"]).partition("_")[0], _choices(detail)
+        if kind in ("string", "list", "tuple") and isinstance(value, str | int | float):
+            return either(shlex.quote(f"{key}={_wrapped(kind, value)}"))
+        if kind == "bool":
+            return either(f"{key}=true", f"{key}=false")
+        similar = nearest(str(value), choices)
+        if similar:
+            return either(*(f"{key}={choice}" for choice in similar))
+    default = value_at(defaults(), key)
+    if key not in known_keys() or isinstance(default, Mapping | list):
+        return ""
+    return either(f"{key}={'null' if default is None else default}")
 
 
-def _example(value: Any, detail: Any) -> str | None:
-    context = detail.get("ctx", {})
-    if "expected" in context:
-        return str(context["expected"]).split(",")[0].split(" or ")[0].strip("'")
-    for bound, offset in {"ge": 0, "le": 0, "gt": 1, "lt": -1}.items():
-        if bound in context:
-            return str(context[bound] + offset)
-    kind = str(detail["type"]).partition("_")[0]
-    wrapped = {"string": f'"{value}"', "list": f"[{value}]", "tuple": f"[{value}]"}
-    plain = {"bool": "true", "int": "1", "float": "1", "finite": "1"}
-    return plain.get(kind) or (wrapped.get(kind) if isinstance(value, str | int | float) else None)
+def _choices(detail: Any) -> list[str]:
+    """The values that pydantic expects, from `'a', 'b' or 'c'`."""
+    expected = str(detail.get("ctx", {}).get("expected", "")).replace(" or ", ", ")
+    return [choice.strip("'") for choice in expected.split(", ") if choice]
+
+
+def _wrapped(kind: str, value: object) -> str:
+    return f'"{value}"' if kind == "string" else f"[{value}]"

@@ -206,7 +206,7 @@ REMEDIES: dict[Ending, Remedies] = {
 
 def _smaller_activations(situation: Situation) -> Iterator[Suggestion]:
     batch = situation.experiment.batch
-    micro, accumulation = batch.per_device_train_batch_size, situation.plan.accumulation
+    micro, accumulation = situation.plan.micro_batch, situation.plan.accumulation
     if micro > 1:
         smaller = max(size for size in range(1, micro) if micro % size == 0)
         overrides = [f"batch.per_device_train_batch_size={smaller}"]

@@ -21,6 +21,8 @@ class Facts:
     world_size: int
     data_parallel_size: int
     """Processes that work on different sequences: the world size divided by the tensor-parallel size."""
+    micro_batch: int
+    """Sequences of one micro-batch on one device, as set or derived from train_batch_size."""
     accumulation: int
     """Micro-batches per optimizer step, as set or derived from train_batch_size."""
     dtype: Literal["fp32", "tf32", "fp16", "bf16"]
@@ -46,6 +48,7 @@ def gather(experiment: Experiment, hardware: Hardware) -> Facts:
     data_parallel = max(1, processes // (experiment.deepspeed.tensor_parallel.autotp_size or 1))
     name = experiment.model.name_or_path
     model = model_facts(experiment.model)
+    micro_batch, accumulation = _batch(experiment.batch, data_parallel)
     numels = parameter_numels(model.config, local_folder(name) if name else None)
     return Facts(
         hardware=hardware,
@@ -53,7 +56,8 @@ def gather(experiment: Experiment, hardware: Hardware) -> Facts:
         nproc_per_node=processes,
         world_size=processes,
         data_parallel_size=data_parallel,
-        accumulation=_accumulation(experiment.batch, data_parallel),
+        micro_batch=micro_batch,
+        accumulation=accumulation,
         dtype=_dtype(experiment, hardware, device),
         total_steps=experiment.train.max_steps if experiment.train.max_steps > 0 else None,
         model=model,
@@ -61,12 +65,18 @@ def gather(experiment: Experiment, hardware: Hardware) -> Facts:
     )
 
 
-def _accumulation(batch: Batch, data_parallel_size: int) -> int:
-    """At least 1. The rules refuse a train_batch_size that is not a multiple of one pass."""
-    if batch.gradient_accumulation_steps is not None:
-        return batch.gradient_accumulation_steps
-    one_pass = batch.per_device_train_batch_size * data_parallel_size
-    return max(1, (batch.train_batch_size or one_pass) // one_pass)
+def _batch(batch: Batch, data_parallel_size: int) -> tuple[int, int]:
+    """Micro-batch size and accumulation, as DeepSpeed derives them from train_batch_size (runtime/config.py,
+    _set_batch_related_parameters); at least 1. The rules refuse a train_batch_size that does not divide."""
+    micro, accumulation, total = (
+        batch.per_device_train_batch_size,
+        batch.gradient_accumulation_steps,
+        batch.train_batch_size or 0,
+    )
+    if micro is None:
+        accumulation = accumulation or 1
+        return max(1, total // (data_parallel_size * accumulation)), accumulation
+    return micro, accumulation or max(1, total // (micro * data_parallel_size))
 
 
 def _dtype(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from zpipe.plan.plan import ModelFacts
-from zpipe.problems import Problem, Refusal, refuse_if_any
+from zpipe.problems import Problem, Refusal, either, refuse_if_any
 from zpipe.schema.model import Model
 
 BYTES_TOKENIZER = "bytes"
@@ -98,7 +98,7 @@ def _bad_sizes(config: Mapping[str, Any], folder: Path | None) -> Iterator[Probl
             yield _model_problem(str(folder), f"in config.json, {name} is {json.dumps(value)}: {reason}")
         else:
             key = f"model.config.{name}"
-            yield Problem(key, value, reason, "1 or more", f"{key}={EXAMPLES[name]}")
+            yield Problem(key, value, reason, "1 or more", either(f"{key}={EXAMPLES[name]}"))
 
 
 def _is_size(value: object) -> bool:
@@ -186,5 +186,5 @@ def _model_problem(value: str, reason: str) -> Problem:
         value,
         reason,
         allowed,
-        "model=tiny model.name_or_path=null, or model.name_or_path=path/to/model",
+        either("model=tiny model.name_or_path=null", "model.name_or_path=path/to/model"),
     )

@@ -97,6 +97,11 @@ class Plan(Group):
         return self.sequences_per_pass * self.accumulation * self.experiment.data.max_length
 
     @property
+    def micro_batch(self) -> int:
+        """Sequences of one micro-batch on one device."""
+        return int(self.ds_config["train_micro_batch_size_per_gpu"])
+
+    @property
     def accumulation(self) -> int:
         """Micro-batches between two optimizer steps."""
         return int(self.ds_config["gradient_accumulation_steps"])
@@ -105,7 +110,7 @@ class Plan(Group):
     def sequences_per_pass(self) -> int:
         """Different sequences that all devices process in one micro-batch; AutoTP's groups share theirs."""
         group = self.experiment.deepspeed.tensor_parallel.autotp_size or 1
-        return self.experiment.batch.per_device_train_batch_size * (self.launch.world_size // max(1, group))
+        return self.micro_batch * (self.launch.world_size // max(1, group))
 
 
 def without_secrets(plan: Plan) -> Plan:

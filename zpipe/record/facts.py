@@ -59,7 +59,7 @@ def params(plan: Plan) -> dict[str, str]:
         "weight_decay": train.weight_decay,
         "warmup_steps": train.warmup_steps,
         "max_grad_norm": train.max_grad_norm,
-        "per_device_train_batch_size": experiment.batch.per_device_train_batch_size,
+        "per_device_train_batch_size": plan.micro_batch,
         "gradient_accumulation_steps": plan.ds_config.get("gradient_accumulation_steps"),
         "world_size": plan.launch.world_size,
         "tokens_per_step": plan.tokens_per_step,

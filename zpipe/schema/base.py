@@ -39,6 +39,15 @@ Number = Annotated[float, BeforeValidator(_number_from_text)]
 """A real number."""
 
 
+def _no_from_false(value: Any) -> Any:
+    """YAML 1.1 reads a bare `no` as false."""
+    return "no" if value is False else value
+
+
+Interval = Annotated[Literal["no", "steps", "epoch"], BeforeValidator(_no_from_false)]
+"""How often something is done, or `no` for never."""
+
+
 def _texts(value: Any) -> Any:
     """Hydra reads `launcher.env.X=1` as a number, but variables and tags are text."""
     if not isinstance(value, dict):

@@ -12,8 +12,9 @@ Positive = Annotated[Count, Field(ge=1)]
 class Batch(Group):
     """Sequences for each device and for each optimizer step."""
 
-    per_device_train_batch_size: Positive = 1
-    """Sequences of one micro-batch on one device; DeepSpeed's train_micro_batch_size_per_gpu."""
+    per_device_train_batch_size: Positive | None = 1
+    """Sequences of one micro-batch on one device, DeepSpeed's train_micro_batch_size_per_gpu; null means the
+    number that train_batch_size requires, or 1."""
     per_device_eval_batch_size: Positive | None = None
     """Sequences of one evaluation batch on one device; null means the same as in training."""
     gradient_accumulation_steps: Positive | None = None

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from zpipe.schema.base import Group
+from zpipe.schema.base import Group, Interval
 from zpipe.schema.batch import Positive
 
 
@@ -40,7 +40,7 @@ class CheckpointWriter(Group):
 class Checkpoint(Group):
     """What is saved (TrainingArguments' names), and how (names of DeepSpeed's checkpoint block)."""
 
-    save_strategy: Literal["no", "steps", "epoch"] = "steps"
+    save_strategy: Interval = "steps"
     save_steps: Positive = 500
     """Steps between two checkpoints."""
     save_total_limit: Positive | None = None

@@ -8,11 +8,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from zpipe.schema.base import Count, Group, Number
+from zpipe.schema.base import Count, Group, Interval, Number
 
 NonNegative = Annotated[Number, Field(ge=0)]
 NonNegativeCount = Annotated[Count, Field(ge=0)]
-Interval = Literal["no", "steps", "epoch"]
 
 
 class Train(Group):

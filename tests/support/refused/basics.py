@@ -174,6 +174,15 @@ ROWS: list[Row] = [
         "batch.train_batch_size",
         CPU,
     ),
+    (
+        [
+            "batch.per_device_train_batch_size=null",
+            "batch.gradient_accumulation_steps=3",
+            "batch.train_batch_size=16",
+        ],
+        "batch.train_batch_size",
+        CPU,
+    ),
     (["model=tiny", "model.name_or_path=Qwen/Qwen2.5-0.5B"], "model.config", CPU),
     (["model=pretrained"], "model.name_or_path", CPU),
     *(
