@@ -1,7 +1,12 @@
-"""Environment variables that a file from somebody else must neither set nor get."""
+"""Environment variables: MLflow's own, and those that a file from somebody else must neither set nor get."""
 
 import os
 import re
+
+TRACKING_URI = "MLFLOW_TRACKING_URI"
+EXPERIMENT_NAME = "MLFLOW_EXPERIMENT_NAME"
+UNUSED_MLFLOW = ("MLFLOW_EXPERIMENT_ID", "MLFLOW_RUN_ID", "MLFLOW_NESTED_RUN", "MLFLOW_TAGS")
+"""Variables of MLflow and of transformers' MLflowCallback that would change which run is recorded, and how."""
 
 MLFLOW_CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 
@@ -22,4 +27,4 @@ def would_get_credentials(uri: str) -> bool:
     """Whether MLflow would send the credentials of the user to a server that the user did not name for it."""
     is_server = uri.startswith(("http://", "https://", "databricks"))
     has_credentials = any(os.environ.get(name) for name in MLFLOW_CREDENTIALS)
-    return is_server and has_credentials and os.environ.get("MLFLOW_TRACKING_URI") != uri
+    return is_server and has_credentials and os.environ.get(TRACKING_URI) != uri

@@ -20,6 +20,7 @@ from zpipe.checks import (
     scheduler,
     stage,
     swap,
+    tracking,
     training,
 )
 from zpipe.facts.facts import Facts
@@ -42,6 +43,7 @@ ERRORS: tuple[Rule, ...] = (
     *deepspeed.ERRORS,
     *training.ERRORS,
     *launcher.ERRORS,
+    *tracking.ERRORS,
     *checkpoint.ERRORS,
     *batch.ERRORS,
     *data.ERRORS,
@@ -55,6 +57,7 @@ NOTICES: tuple[Advice, ...] = (
     *scheduler.NOTICES,
     *engine.NOTICES,
     *training.NOTICES,
+    *tracking.NOTICES,
 )
 
 

@@ -4,7 +4,7 @@ from hydra._internal.utils import get_args_parser
 
 from zpipe.compile.compiler import compile_plan
 from zpipe.compose.compose import compose_once
-from zpipe.compose.overrides import as_typed, rewrite
+from zpipe.compose.overrides import as_typed, given_overrides, rewrite
 from zpipe.exits import Exit
 from zpipe.machine.hardware import detect
 from zpipe.problems import refuse_if_any
@@ -35,7 +35,7 @@ def run_once(overrides: list[str]) -> int:
     from zpipe.run.runner import run_plan, start_problems
 
     composed, hardware = compose_once(overrides), detect()
-    command = [as_typed(text) for text in composed.config.hydra.overrides.task]
+    command = [as_typed(text) for text in given_overrides(composed.config.hydra)[1]]
     plan = compile_plan(composed.experiment, composed.run_dir, command, hardware, composed.provenance)
     refuse_if_any(start_problems(plan))
     return run_as_job(composed, lambda: run_plan(plan, hardware)).exit_code

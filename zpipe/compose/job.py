@@ -15,7 +15,7 @@ from omegaconf import DictConfig, read_write
 
 from zpipe.compile.compiler import compile_plan
 from zpipe.compose.compose import ComposedRun, provenance_under_hydra, to_experiment
-from zpipe.compose.overrides import as_typed
+from zpipe.compose.overrides import as_typed, given_overrides
 from zpipe.compose.redact_hydra import hide_secrets
 from zpipe.compose.sources import exported_recipe_folder, register
 from zpipe.machine.hardware import detect
@@ -75,7 +75,7 @@ def _point(config: DictConfig) -> float:
     """One point of a sweep; returns the value that a sweeper optimizes. A failed run raises nothing."""
     hydra = HydraConfig.get()
     run_dir = Path(hydra.runtime.output_dir)
-    command = [as_typed(text) for text in hydra.overrides.task]
+    command = [as_typed(text) for text in given_overrides(hydra)[1]]
     hide_secrets(RunFolder(run_dir).hydra)
     sweep_dir = Path(hydra.sweep.dir).absolute()
     hide_secrets(sweep_dir)
@@ -89,7 +89,7 @@ def _point(config: DictConfig) -> float:
 def _run(config: DictConfig, run_dir: Path, command: list[str], definition: Definition) -> Outcome:
     hydra, hardware = HydraConfig.get(), detect()
     try:
-        provenance = provenance_under_hydra([*hydra.overrides.hydra, *hydra.overrides.task])
+        provenance = provenance_under_hydra([each for part in given_overrides(hydra) for each in part])
         experiment, provenance = _named(to_experiment(config), provenance, definition.label(command))
         plan: Plan = compile_plan(experiment, run_dir, command, hardware, provenance)
         refuse_if_any(start_problems(plan))

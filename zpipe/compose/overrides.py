@@ -6,6 +6,7 @@ grammar, its names are checked against the groups and the schema, and it is writ
 """
 
 import random
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +22,10 @@ from hydra.core.override_parser.types import (
     RangeSweep,
 )
 from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
 
 from zpipe.compose.names import OPEN_MAPPINGS, check_key, check_option, is_open_mapping
+from zpipe.compose.quoting import as_text, quoted, quoted_forms
 from zpipe.compose.recipes import RECIPE
 from zpipe.compose.sources import use_recipe_folder
 from zpipe.problems import Problem, refuse_if_any
@@ -47,6 +50,16 @@ def rewrite(overrides: Iterable[str]) -> list[str]:
     return _implied_options(typed) + [result.text for result in results]
 
 
+def given_overrides(hydra: DictConfig) -> tuple[list[str], list[str]]:
+    """Hydra's own and the experiment's overrides of a composed configuration, as they were given.
+
+    Reading them from the configuration itself would resolve their interpolations.
+    """
+    plain = OmegaConf.to_container(hydra.overrides, resolve=False)
+    assert isinstance(plain, dict)
+    return [str(text) for text in plain["hydra"]], [str(text) for text in plain["task"]]
+
+
 def as_typed(override: str) -> str:
     """A rewritten override as a user would type it."""
     key, equals, value = override.partition("=")
@@ -67,18 +80,23 @@ def _rewrite_one(text: str) -> _Rewritten:
     try:
         override = OverridesParser.create().parse_override(text)
     except HydraException as error:
-        unknown = _unknown_key(text)
+        unknown, readable = _unknown_key(text), as_text(text)
         if unknown is not None:
             return _Rewritten(text, (unknown,))
-        reason = f"cannot be read: {str(error).splitlines()[0]}"
-        fix = "quote values with special characters for Hydra and for the shell, e.g. 'key=\"a, b\"'"
-        return _Rewritten(text, (Problem(text, "", reason, "group=option or group.key=value", fix),))
+        return _rewrite_one(readable) if readable is not None else _unreadable(text, error)
     name = override.key_or_group
     if name.split(".")[0].split("/")[0] == "hydra" or override.is_delete():
         return _Rewritten(text)
     if name in config_groups():
         return _group_choice(text, override)
     return _value(text, override)
+
+
+def _unreadable(text: str, error: HydraException) -> _Rewritten:
+    reason = f"cannot be read: {str(error).splitlines()[0]}"
+    exact = " or ".join(shlex.quote(form) for form in quoted_forms(text))
+    fix = exact or "quote values with special characters for Hydra and for the shell, e.g. 'key=\"a, b\"'"
+    return _Rewritten(text, (Problem(text, "", reason, "group=option or group.key=value", fix),))
 
 
 def _unknown_key(text: str) -> Problem | None:
@@ -144,4 +162,4 @@ def _user_recipe(value: str) -> _Rewritten:
         allowed = f"a path to a .yaml file, or one of {', '.join(config_groups()[RECIPE])}"
         return _Rewritten(value, (Problem(RECIPE, value, reason, allowed),))
     use_recipe_folder(file.parent)
-    return _Rewritten(f"{RECIPE}='{file.stem}'")
+    return _Rewritten(f"{RECIPE}={quoted(file.stem)}")

@@ -109,6 +109,8 @@ def _source(path: str, result: ConfigResult) -> str:
     """conf/GROUP/OPTION.yaml or recipes/NAME.yaml for zpipe's own files, the full path for a user's file."""
     if path == "schema":
         return DEFAULT
+    if path == "environment":
+        return "environment variable MLFLOW_TRACKING_URI or MLFLOW_EXPERIMENT_NAME"
     scheme, _, folder = (result.path or "").partition("://")
     if scheme == "recipe":
         file = Path(folder) / f"{path.partition('/')[2]}.yaml"

@@ -17,9 +17,14 @@ from omegaconf import OmegaConf
 from zpipe.compose.recipes import RECIPE, read_recipe
 from zpipe.resources import RECIPES
 from zpipe.schema.experiment import defaults
+from zpipe.variables import EXPERIMENT_NAME, TRACKING_URI
 
 RECIPE_FOLDER = "ZPIPE_RECIPE_FOLDER"
 """Environment variable with the folder of a user's recipe, for the processes that Hydra's launchers start."""
+
+ENVIRONMENT = "environment"
+"""Name of the layer in conf/config.yaml that holds MLflow's environment variables."""
+ENVIRONMENT_KEYS = {"uri": TRACKING_URI, "experiment": EXPERIMENT_NAME}
 
 _recipe_folder: ContextVar[Path | None] = ContextVar("recipe_folder", default=None)
 
@@ -50,7 +55,16 @@ def register() -> None:
     plugins = Plugins.instance()
     plugins.register(RecipeSource)
     plugins.register(ZpipeSearchPath)
-    ConfigStore.instance().store(name="schema", node=OmegaConf.create(defaults()), provider="zpipe")
+    store = ConfigStore.instance()
+    store.store(name="schema", node=OmegaConf.create(defaults()), provider="zpipe")
+    store.store(name=ENVIRONMENT, node=OmegaConf.create(_environment()), provider="zpipe")
+
+
+def _environment() -> dict[str, dict[str, str]]:
+    """What the environment says about tracking, below every file and override. Values are never interpolated."""
+    named = {key: os.environ.get(variable) for key, variable in ENVIRONMENT_KEYS.items()}
+    given = {key: value.replace("${", "\\${") for key, value in named.items() if value}
+    return {"tracking": given} if given else {}
 
 
 class RecipeSource(ConfigSource):

@@ -1,6 +1,7 @@
 """Tracking stores: their location, whether the installed MLflow can use them, and their safe creation."""
 
 import errno
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -11,6 +12,7 @@ from zpipe.problems import Problem, Refusal, refuse_if_any
 from zpipe.record.database import KEY, outdated, prepare_database
 from zpipe.record.revisions import NotAStoreError, installed_schema, store_revision
 from zpipe.redact import redact_uri
+from zpipe.variables import TRACKING_URI
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,8 +35,8 @@ def default_uri(base: Path) -> str:
 
 
 def tracking_uri(uri: str | None) -> str:
-    """The URI to use, with the current folder as the base of relative paths."""
-    return resolve_uri(uri, Path.cwd())
+    """The URI to use: by default the one in MLFLOW_TRACKING_URI, as in MLflow; relative to the current folder."""
+    return resolve_uri(uri or os.environ.get(TRACKING_URI) or None, Path.cwd())
 
 
 def resolve_uri(uri: str | None, base: Path) -> str:

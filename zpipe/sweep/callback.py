@@ -6,7 +6,7 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from zpipe.sweep.definition import Definition, read_definition, write_definition
 from zpipe.sweep.session import Session, current
@@ -37,7 +37,9 @@ def _define(config: DictConfig, arguments: list[str]) -> Definition:
 
 def _swept_keys(config: DictConfig) -> list[str]:
     """Keys with several values, from the command line or from the sweeper's own configuration."""
-    parsed = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+    # Reading an override from the configuration itself would resolve its interpolations.
+    typed = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
+    parsed = OverridesParser.create().parse_overrides([str(text) for text in typed or ()])
     from_command = [override.key_or_group for override in parsed if override.is_sweep_override()]
     from_sweeper = (config.hydra.sweeper.get(name) or {} for name in ("params", "search_space"))
     return list(dict.fromkeys([*from_command, *(str(key) for block in from_sweeper for key in block)]))
