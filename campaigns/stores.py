@@ -1,7 +1,8 @@
 """Real PostgreSQL and MariaDB as tracking stores: python -m campaigns.stores [postgresql|mariadb] …
 
-Runs, a sweep, a kill -9 with `zpipe record` after it, a server that is restarted during a run, 16 first users at
-once and a wrong password, with a password of special characters that must appear nowhere. Prints a line per check.
+Runs, a sweep, a kill -9 with `zpipe record` after it, a server that is restarted during a run, 16 first
+users at once and a wrong password, with a password of special characters that must appear nowhere. Prints a
+line per check.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Environment variables: MLflow's own, and those that a file from somebody else must neither set nor get."""
+"""Environment variables of MLflow, and those that a file from somebody else must neither set nor get."""
 
 import os
 import re
@@ -6,7 +6,7 @@ import re
 TRACKING_URI = "MLFLOW_TRACKING_URI"
 EXPERIMENT_NAME = "MLFLOW_EXPERIMENT_NAME"
 UNUSED_MLFLOW = ("MLFLOW_EXPERIMENT_ID", "MLFLOW_RUN_ID", "MLFLOW_NESTED_RUN", "MLFLOW_TAGS")
-"""Variables of MLflow and of transformers' MLflowCallback that would change which run is recorded, and how."""
+"""Variables with which MLflow or transformers' MLflowCallback would record another run, or differently."""
 
 MLFLOW_CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 

@@ -112,8 +112,10 @@ def assert_model_loads(run: Run) -> None:
 
 
 def test_swap_files_exist_while_training_and_not_after(libaio: None, text_file: Path, tmp_path: Path) -> None:
-    """Matrices above 1 MiB a partition, which DeepSpeed swaps; smaller ones stay in memory. As for an ordinary
-    user, the limit of locked memory is smaller than the swap buffers."""
+    """Matrices above 1 MiB a partition, which DeepSpeed swaps; smaller ones stay in memory.
+
+    The limit of locked memory is smaller than the swap buffers, as for an ordinary user.
+    """
     swap, folder = tmp_path / "nvme", tmp_path / "run"
     process = start(
         tmp_path,

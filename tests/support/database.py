@@ -1,4 +1,4 @@
-"""Real PostgreSQL and MariaDB servers of a test: on loopback, as an unprivileged user, in a folder of their own."""
+"""Real PostgreSQL and MariaDB servers on loopback, as an unprivileged user, in a folder of the test."""
 
 import os
 import pwd

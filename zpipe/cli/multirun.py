@@ -3,8 +3,8 @@
 import secrets
 from pathlib import Path
 
-from hydra._internal.utils import get_args_parser
-
+from zpipe.compose.command_line import parse_arguments
+from zpipe.compose.option_folders import use_config_dir
 from zpipe.compose.overrides import rewrite
 from zpipe.exits import Exit
 from zpipe.problems import Problem, Refusal
@@ -23,7 +23,9 @@ def start(arguments: list[str]) -> int:
             raise Refusal(
                 [Problem("hydra.sweep.dir", folder, reason, "a new folder", f"zpipe sweep resume {folder}")]
             )
-    if not _some_point_can_run(rewrite(get_args_parser().parse_args(arguments).overrides)):
+    parsed = parse_arguments(arguments)
+    use_config_dir(parsed.config_dir)
+    if not _some_point_can_run(rewrite(parsed.overrides)):
         return Exit.REFUSED
     return _lead([*arguments, *_seed(arguments)])
 
@@ -38,7 +40,8 @@ def _lead(arguments: list[str]) -> int:
     """Runs the points, and closes the sweep however it ends."""
     from zpipe.compose.job import hand_over
 
-    parsed = get_args_parser().parse_args(arguments)
+    parsed = parse_arguments(arguments)
+    use_config_dir(parsed.config_dir)
     parsed.overrides = rewrite(parsed.overrides)
     session = begin(arguments)
     try:

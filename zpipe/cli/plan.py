@@ -1,6 +1,8 @@
 """`zpipe plan [OVERRIDES]`: the dry run. It compiles, prints and writes the plan, and starts nothing."""
 
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from zpipe.problems import Problem, Refusal
@@ -24,6 +26,7 @@ def add_arguments(parser: "ArgumentParser") -> None:
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help=overrides)
     parser.add_argument("--explain", nargs="?", const="", metavar="KEY", help=explain)
     parser.add_argument("--format", choices=FORMATS, default="text", help="output format (default: text)")
+    parser.add_argument("--config-dir", "-cd", metavar="FOLDER", help="your own options: GROUP/OPTION.yaml")
     parser.add_argument("-m", "--multirun", action="store_true", help="check every point of a sweep")
 
 
@@ -32,13 +35,26 @@ def run(options: "Namespace") -> int:
     if options.multirun and options.explain is not None:
         reason = "cannot be combined with -m, because each point of a sweep has its own sources"
         raise Refusal([Problem("--explain", "", reason, "--explain or -m", "leave -m out")])
-    gc.disable()  # Garbage collection would take a third of the planning time.
-    code = _plan(options)
-    gc.freeze()
-    return code
+    with _without_garbage_collection():
+        return _plan(options)
+
+
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Garbage collection would take a third of the planning time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _plan(options: "Namespace") -> int:
+    from zpipe.compose.option_folders import use_config_dir
+
+    use_config_dir(options.config_dir)
     if options.multirun:
         from zpipe.cli.plan_points import plan_points
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from zpipe.cli.output import Format, is_data, print_data
 from zpipe.compile.compiler import compile_plan
-from zpipe.compose.compose import compose_once
+from zpipe.compose.compose import ComposedRun, compose_once
 from zpipe.compose.overrides import rewrite
 from zpipe.exits import Exit
 from zpipe.machine.hardware import detect
@@ -19,7 +19,12 @@ from zpipe.runfolder.plan_file import folder_of, write_plan
 
 def plan_run(overrides: list[str], form: Format) -> int:
     """Writes the plan to the run folder and prints it. Raises Refusal."""
-    compiled = _compile(overrides)
+    composed = compose_once(rewrite(overrides))
+    if composed.is_multirun:
+        from zpipe.cli.plan_points import plan_points
+
+        return plan_points(overrides, form)
+    compiled = _compile(composed, overrides)
     folder = folder_of(compiled)
     folder.claim()
     refuse_if_any(unwritable(folder.path))
@@ -30,12 +35,11 @@ def plan_run(overrides: list[str], form: Format) -> int:
 
 def explain_plan(overrides: list[str], key: str, form: Format) -> int:
     """Prints the sources of the key, or of all keys if it is empty; writes nothing. Raises Refusal."""
-    print_explanations(without_secrets(_compile(overrides)), key, form)
+    print_explanations(without_secrets(_compile(compose_once(rewrite(overrides)), overrides)), key, form)
     return Exit.FINISHED
 
 
-def _compile(overrides: list[str]) -> Plan:
-    composed = compose_once(rewrite(overrides))
+def _compile(composed: ComposedRun, overrides: list[str]) -> Plan:
     return compile_plan(composed.experiment, composed.run_dir, overrides, detect(), composed.provenance)
 
 

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from zpipe.compose.option_folders import config_dir
 from zpipe.compose.recording_loader import NO_EXPERIMENT, Recording, RecordingLoader
 from zpipe.compose.sources import register
 from zpipe.compose.validation import validated
@@ -69,7 +70,11 @@ def composing() -> Iterator[RecordingLoader]:
     with hydras_refusals(), redirect_stderr(io.StringIO()), initialized:
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
-        loader = RecordingLoader(hydra.config_loader.get_search_path())
+        search_path = hydra.config_loader.get_search_path()
+        if (folder := config_dir()) is not None:
+            # Hydra itself puts it in front of everything as well (hydra/_internal/utils.py, add_conf_dir).
+            search_path.prepend(provider="command-line", path=f"file://{folder}")
+        loader = RecordingLoader(search_path)
         hydra.config_loader = loader
         yield loader
 

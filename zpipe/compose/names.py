@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from functools import cache
 
+from zpipe.compose.option_folders import own_options
 from zpipe.problems import Problem, nearest, one_edit_apart
 from zpipe.resources import config_groups
 from zpipe.schema.experiment import defaults
@@ -46,7 +47,7 @@ def is_open_mapping(key: str) -> bool:
 
 def check_option(group: str, option: str) -> Problem | None:
     """A problem if the group has no such option."""
-    options = config_groups()[group]
+    options = [*config_groups()[group], *own_options(group)]
     if option in options:
         return None
     if option == "null":

@@ -22,36 +22,36 @@ from hydra.core.override_parser.types import (
     RangeSweep,
 )
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from zpipe.compose.names import OPEN_MAPPINGS, check_key, check_option, is_open_mapping
+from zpipe.compose.option_folders import use_search_path
 from zpipe.compose.quoting import as_text, quoted, quoted_forms
-from zpipe.compose.recipes import RECIPE
-from zpipe.compose.sources import use_recipe_folder
+from zpipe.compose.recipes import IMPLIED, RECIPE, implying_keys
+from zpipe.compose.sources import use_recipe_folders
 from zpipe.problems import Problem, refuse_if_any
 from zpipe.resources import config_groups
-
-IMPLIED = {"model.name_or_path": ("model", "pretrained"), "data.path": ("data", "files")}
-"""Keys that make sense with only one option of their group, which they choose."""
 
 
 @dataclass(frozen=True)
 class _Rewritten:
     text: str
     problems: tuple[Problem, ...] = ()
+    recipes: tuple[Path, ...] = ()
 
 
 def rewrite(overrides: Iterable[str]) -> list[str]:
     """The overrides in Hydra's form. Raises Refusal with every unknown name and unreadable override."""
-    use_recipe_folder(None)
     typed = list(overrides)
+    use_recipe_folders(())
+    use_search_path(typed)
     results = [_rewrite_one(text) for text in typed]
     refuse_if_any(problem for result in results for problem in result.problems)
-    return _implied_options(typed) + [result.text for result in results]
+    return _implied_options([*typed, *_recipe_keys(results)]) + [result.text for result in results]
 
 
-def given_overrides(hydra: DictConfig) -> tuple[list[str], list[str]]:
-    """Hydra's own and the experiment's overrides of a composed configuration, as they were given.
+def given_overrides(hydra: Any) -> tuple[list[str], list[str]]:
+    """Hydra's own and the experiment's overrides in the `hydra` part of a configuration, as they were given.
 
     Reading them from the configuration itself would resolve their interpolations.
     """
@@ -76,7 +76,7 @@ def _implied_options(typed: list[str]) -> list[str]:
 
 def _rewrite_one(text: str) -> _Rewritten:
     if text.startswith(f"{RECIPE}=") and _looks_like_path(text.partition("=")[2]):
-        return _user_recipe(text.partition("=")[2])
+        return _user_recipes(text.partition("=")[2].split(","))
     try:
         override = OverridesParser.create().parse_override(text)
     except HydraException as error:
@@ -155,11 +155,31 @@ def _looks_like_path(value: str) -> bool:
     return value.endswith((".yaml", ".yml")) or "/" in value
 
 
-def _user_recipe(value: str) -> _Rewritten:
+def _user_recipes(values: list[str]) -> _Rewritten:
+    """One recipe, or several for a sweep; each a path or the name of one of zpipe's own."""
+    files = [Path(value).expanduser().resolve() for value in values if _looks_like_path(value)]
+    problems = [problem for value in values if (problem := _recipe_problem(value)) is not None]
+    stems = [file.stem for file in files] + [value for value in values if not _looks_like_path(value)]
+    for stem in sorted({stem for stem in stems if stems.count(stem) > 1}):
+        reason = "several recipes of a sweep have this file name"
+        problems.append(Problem(RECIPE, f"{stem}.yaml", reason, "one file name for each"))
+    use_recipe_folders({file.parent for file in files})
+    named = ",".join(quoted(Path(value).stem if _looks_like_path(value) else value) for value in values)
+    return _Rewritten(f"{RECIPE}={named}", tuple(problems), tuple(files))
+
+
+def _recipe_problem(value: str) -> Problem | None:
+    if not _looks_like_path(value):
+        return check_option(RECIPE, value)
     file = Path(value).expanduser().resolve()
-    if not file.is_file() or file.suffix != ".yaml":
-        reason = "no such file" if not file.is_file() else "the file name of a recipe must end in .yaml"
-        allowed = f"a path to a .yaml file, or one of {', '.join(config_groups()[RECIPE])}"
-        return _Rewritten(value, (Problem(RECIPE, value, reason, allowed),))
-    use_recipe_folder(file.parent)
-    return _Rewritten(f"{RECIPE}={quoted(file.stem)}")
+    if file.is_file() and file.suffix == ".yaml":
+        return None
+    reason = "no such file" if not file.is_file() else "the file name of a recipe must end in .yaml"
+    allowed = f"a path to a .yaml file, or one of {', '.join(config_groups()[RECIPE])}"
+    return Problem(RECIPE, value, reason, allowed)
+
+
+def _recipe_keys(results: Iterable[_Rewritten]) -> list[str]:
+    """The keys of IMPLIED that every recipe sets without choosing their option itself."""
+    sets = [set(implying_keys(file)) for result in results for file in result.recipes]
+    return [f"{key}=" for key in sorted(set.intersection(*sets))] if sets else []

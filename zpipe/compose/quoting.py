@@ -8,7 +8,13 @@ from pydantic import BaseModel
 
 from zpipe.schema.experiment import Experiment
 
-HYDRA_TEXTS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.job.name", "hydra.output_subdir")
+HYDRA_TEXTS = (
+    "hydra.run.dir",
+    "hydra.sweep.dir",
+    "hydra.sweep.subdir",
+    "hydra.job.name",
+    "hydra.output_subdir",
+)
 TEXT_MAPPINGS = ("launcher.env.", "tracking.tags.")
 
 

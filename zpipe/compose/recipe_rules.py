@@ -10,12 +10,14 @@ from typing import Any
 
 from zpipe.problems import Problem
 from zpipe.resources import config_groups
+from zpipe.schema.experiment import Experiment
 from zpipe.trees import leaves
 from zpipe.variables import decides_code, would_get_credentials
 
 HYDRA_KEYS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.mode", "hydra.sweeper.params")
 """Hydra's settings that only name folders and the points of a sweep."""
 
+_PARAMS = "hydra.sweeper.params."
 _DEFAULT = re.compile(r"(?:optional )?(?:override )?/?(?P<group>[\w/]+)")
 
 
@@ -28,7 +30,8 @@ def recipe_problems(recipe: Mapping[str, Any], file: str) -> Iterator[Problem]:
         hydra = {}
     values = {key: value for key, value in recipe.items() if key not in ("defaults", "hydra")}
     for key, value in leaves({**values, "hydra": hydra}):
-        yield from _leaf(key, value, file)
+        rule = _swept if key.startswith(_PARAMS) else _leaf
+        yield from rule(key.removeprefix(_PARAMS), value, file)
 
 
 def _defaults(entries: Any, file: str) -> Iterator[Problem]:
@@ -40,6 +43,19 @@ def _defaults(entries: Any, file: str) -> Iterator[Problem]:
             continue
         reason = f"in {file}: a recipe chooses options of zpipe's config groups only"
         yield Problem("defaults", name, reason, f"override /GROUP: OPTION with {', '.join(groups)}")
+
+
+def _swept(key: str, value: Any, file: str) -> Iterator[Problem]:
+    """A key of hydra.sweeper.params must be a recipe's to set, and its values must be plain."""
+    block = key.partition(".")[0]
+    if block not in (*config_groups(), *Experiment.model_fields) or key.startswith("launcher.env"):
+        reason = f"in {file}: a recipe may not sweep this"
+        yield Problem(f"{_PARAMS}{key}", value, reason, "groups and keys of zpipe", f"-m {key}=…")
+    elif any(mark in str(value) for mark in "{}"):
+        reason = f"in {file}: the values of a sweep must be plain"
+        yield Problem(f"{_PARAMS}{key}", value, reason, "values between commas", f"-m {key}=…")
+    else:
+        yield from _leaf(key, value, file)
 
 
 def _leaf(key: str, value: Any, file: str) -> Iterator[Problem]:

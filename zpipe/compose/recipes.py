@@ -7,11 +7,14 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from zpipe.compose.quoting import quoted
 from zpipe.compose.recipe_rules import recipe_problems
 from zpipe.problems import Problem, Refusal, refuse_if_any
 from zpipe.resources import config_groups
 
 RECIPE = "recipe"
+IMPLIED = {"model.name_or_path": ("model", "pretrained"), "data.path": ("data", "files")}
+"""Keys that make sense with only one option of their group, which they choose."""
 
 
 def read_recipe(file: Path) -> DictConfig:
@@ -23,11 +26,23 @@ def read_recipe(file: Path) -> DictConfig:
     content = OmegaConf.to_container(config, resolve=False)
     assert isinstance(content, dict)
     refuse_if_any(recipe_problems({str(key): value for key, value in content.items()}, str(file)))
+    _quote_swept_options(config)
     if "defaults" in config:
         config.defaults = [
             _with_text_options(entry) for entry in OmegaConf.to_container(config.defaults) or ()
         ]
     return config
+
+
+def implying_keys(file: Path) -> list[str]:
+    """The keys of IMPLIED that a recipe sets without choosing their option. Raises Refusal."""
+    recipe = read_recipe(file)
+    chosen = " ".join(str(entry) for entry in recipe.get("defaults") or [])
+    return [
+        key
+        for key, (group, _) in IMPLIED.items()
+        if OmegaConf.select(recipe, key) is not None and f"/{group}'" not in chosen
+    ]
 
 
 def _read(file: Path) -> DictConfig | ListConfig:
@@ -41,6 +56,15 @@ def _read(file: Path) -> DictConfig | ListConfig:
         raise Refusal([Problem(RECIPE, str(file), f"invalid YAML: {error}")]) from None
     except OSError as error:
         raise Refusal([Problem(RECIPE, str(file), f"cannot be read: {error.strerror}")]) from None
+
+
+def _quote_swept_options(config: DictConfig) -> None:
+    """Hydra refuses numbers as options, as in `hydra.sweeper.params: {stage: "2,3"}`."""
+    params = OmegaConf.select(config, "hydra.sweeper.params") or {}
+    for group in [key for key in params if key in config_groups()]:
+        if "(" not in str(params[group]):
+            options = (option.strip() for option in str(params[group]).split(","))
+            params[group] = ",".join(quoted(option) for option in options)
 
 
 def _problems(config: DictConfig, file: Path) -> Iterator[Problem]:

@@ -1,7 +1,7 @@
 """Registers zpipe's configuration with Hydra: conf/, the recipes, and the schema as the base."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -19,35 +19,35 @@ from zpipe.resources import RECIPES
 from zpipe.schema.experiment import defaults
 from zpipe.variables import EXPERIMENT_NAME, TRACKING_URI
 
-RECIPE_FOLDER = "ZPIPE_RECIPE_FOLDER"
-"""Environment variable with the folder of a user's recipe, for the processes that Hydra's launchers start."""
+RECIPE_FOLDERS = "ZPIPE_RECIPE_FOLDERS"
+"""Variable with the folders of the user's recipes, for the processes that Hydra's launchers start."""
 
 ENVIRONMENT = "environment"
 """Name of the layer in conf/config.yaml that holds MLflow's environment variables."""
 ENVIRONMENT_KEYS = {"uri": TRACKING_URI, "experiment": EXPERIMENT_NAME}
 
-_recipe_folder: ContextVar[Path | None] = ContextVar("recipe_folder", default=None)
+_recipe_folders: ContextVar[tuple[Path, ...]] = ContextVar("recipe_folders", default=())
 
 
-def use_recipe_folder(folder: Path | None) -> None:
-    """Adds the folder of a user's recipe to the search path of the compositions from now on."""
-    _recipe_folder.set(folder)
+def use_recipe_folders(folders: Iterable[Path]) -> None:
+    """Adds the folders of the user's recipes to the search path of the compositions from now on."""
+    _recipe_folders.set((*_recipe_folders.get(), *sorted(folders)) if folders else ())
 
 
 @contextmanager
 def exported_recipe_folder() -> Iterator[None]:
-    """Passes the folder on to processes that are started inside the block."""
-    folder = _recipe_folder.get()
-    before = os.environ.get(RECIPE_FOLDER)
-    if folder is not None:
-        os.environ[RECIPE_FOLDER] = str(folder)
+    """Passes the folders on to processes that are started inside the block."""
+    folders = _recipe_folders.get()
+    before = os.environ.get(RECIPE_FOLDERS)
+    if folders:
+        os.environ[RECIPE_FOLDERS] = os.pathsep.join(map(str, folders))
     try:
         yield
     finally:
-        if folder is not None:
-            os.environ.pop(RECIPE_FOLDER)
+        if folders:
+            os.environ.pop(RECIPE_FOLDERS)
         if before is not None:
-            os.environ[RECIPE_FOLDER] = before
+            os.environ[RECIPE_FOLDERS] = before
 
 
 def register() -> None:
@@ -61,7 +61,7 @@ def register() -> None:
 
 
 def _environment() -> dict[str, dict[str, str]]:
-    """What the environment says about tracking, below every file and override. Values are never interpolated."""
+    """What the environment says about tracking, below every file and override; never interpolated."""
     named = {key: os.environ.get(variable) for key, variable in ENVIRONMENT_KEYS.items()}
     given = {key: value.replace("${", "\\${") for key, value in named.items() if value}
     return {"tracking": given} if given else {}
@@ -110,6 +110,6 @@ class ZpipeSearchPath(SearchPathPlugin):
     """Adds the recipe folders to Hydra's search path, the user's own folder first."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        own = _recipe_folder.get() or os.environ.get(RECIPE_FOLDER)
-        for folder in filter(None, [own, RECIPES]):
+        exported = os.environ.get(RECIPE_FOLDERS, "").split(os.pathsep)
+        for folder in filter(None, [*(_recipe_folders.get() or exported), RECIPES]):
             search_path.append(provider="zpipe", path=f"recipe://{folder}")

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from zpipe.compose.overrides import IMPLIED, rewrite
+from zpipe.compose.overrides import rewrite
 from zpipe.converters.accelerate import (
     PLUGIN,
     SIGNATURE_KEYS,

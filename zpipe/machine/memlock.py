@@ -1,9 +1,9 @@
 """Lets NVMe offload run under a small limit of locked memory (`ulimit -l`, 8 MiB by default on Linux).
 
-DeepSpeed locks every swap buffer in memory with mlock, and the process aborts where the limit does not allow it
-(deepspeed/ops/csrc/pin_memory/page_alloc.cpp). Locking only keeps the kernel from paging a buffer out: reads and
-writes are right without it. Workers of a limited user therefore preload a library whose mlock locks what the
-limit allows, and does not fail for the rest.
+DeepSpeed locks every swap buffer in memory with mlock, and the process aborts where the limit does not allow
+it (deepspeed/ops/csrc/pin_memory/page_alloc.cpp). Locking only keeps the kernel from paging a buffer out:
+reads and writes are right without it. Workers of a limited user therefore preload a library whose mlock locks
+what the limit allows, and does not fail for the rest.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ class MemlockError(Exception):
 
 
 def raise_lock_limit() -> int | None:
-    """The limit of locked memory in bytes, after raising it as far as this user may; None if there is none."""
+    """The limit of locked memory in bytes, after raising it as far as possible; None if there is none."""
     if _has_capability(CAP_IPC_LOCK):
         return None
     _, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)

@@ -35,7 +35,7 @@ def default_uri(base: Path) -> str:
 
 
 def tracking_uri(uri: str | None) -> str:
-    """The URI to use: by default the one in MLFLOW_TRACKING_URI, as in MLflow; relative to the current folder."""
+    """The URI to use, by default that of MLFLOW_TRACKING_URI; relative paths start at the current folder."""
     return resolve_uri(uri or os.environ.get(TRACKING_URI) or None, Path.cwd())
 
 

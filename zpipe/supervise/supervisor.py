@@ -164,8 +164,10 @@ class _Watch:
 
 
 def _launch_environment(plan: Plan) -> dict[str, str]:
-    """Variables that identify this launch and the parent process that the workers depend on, and, where locked
-    memory is limited, the library that lets NVMe offload run nevertheless."""
+    """Variables that identify this launch and the parent process that the workers depend on.
+
+    Where locked memory is limited, also the library with which NVMe offload runs nevertheless.
+    """
     identity = {"ZPIPE_LAUNCH_ID": uuid.uuid4().hex, "ZPIPE_PARENT": own_identity()}
     if "async_io" not in plan.operators:
         return identity
