@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from zpipe.compose.overrides import rewrite
+from zpipe.compose.recipes import IMPLIED
 from zpipe.converters.accelerate import (
     PLUGIN,
     SIGNATURE_KEYS,
