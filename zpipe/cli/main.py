@@ -9,13 +9,14 @@ from zpipe import __version__
 from zpipe.exits import Exit
 
 if TYPE_CHECKING:
-    from zpipe.cli import diff, import_, plan, record, report, runs, show, sweep, ui
+    from zpipe.cli import diff, import_, plan, record, report, rerun, runs, show, sweep, ui
     from zpipe.cli.verb import Verb
 
-    _CHECKED: tuple[Verb, ...] = (plan, diff, import_, runs, show, ui, record, sweep, report)
+    _CHECKED: tuple[Verb, ...] = (plan, rerun, diff, import_, runs, show, ui, record, sweep, report)
 
 VERBS = {
     "plan": "zpipe.cli.plan",
+    "rerun": "zpipe.cli.rerun",
     "diff": "zpipe.cli.diff",
     "import": "zpipe.cli.import_",
     "runs": "zpipe.cli.runs",

@@ -34,6 +34,15 @@ SWEEP_LABEL = "the sweep, after the values of its keys"
 """The source of a run name that the user did not choose."""
 
 
+def run_composed(composed: ComposedRun) -> Outcome:
+    """The plan that is checked is the plan that runs. Raises Refusal, which leaves nothing behind."""
+    hardware = detect()
+    command = [as_typed(text) for text in given_overrides(composed.config.hydra)[1]]
+    plan = compile_plan(composed.experiment, composed.run_dir, command, hardware, composed.provenance)
+    refuse_if_any(start_problems(plan))
+    return run_as_job(composed, lambda: run_plan(plan, hardware))
+
+
 def run_as_job(composed: ComposedRun, run: Callable[[], Outcome]) -> Outcome:
     """Calls `run` once, as Hydra calls a job.
 

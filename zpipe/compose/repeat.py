@@ -1,0 +1,55 @@
+"""The overrides that repeat a run from its plan.
+
+A plan may come from somebody else, so what it sets obeys the rules of a recipe: it chooses neither code nor a
+server that would get credentials.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from zpipe.compose.compose import compose_once
+from zpipe.compose.overrides import rewrite
+from zpipe.compose.recipe_rules import recipe_problems
+from zpipe.compose.recipes import RECIPE
+from zpipe.compose.settings import override
+from zpipe.plan.plan import Plan
+from zpipe.problems import Problem, refuse_if_any
+from zpipe.resources import config_groups
+from zpipe.trees import flatten, unflatten
+
+HIDDEN = "***"
+"""What a plan has in place of a secret."""
+
+
+def repeating(plan: Plan, more: list[str]) -> list[str]:
+    """Overrides of a run with the settings of the plan, changed by `more`. Raises Refusal."""
+    typed = {text.partition("=")[0].lstrip("+~") for text in more}
+    options = dict(_options(plan))
+    recorded = [f"{group}={option}" for group, option in options.items()]
+    base = flatten(compose_once(rewrite(recorded)).experiment.model_dump(mode="json"))
+    wanted = flatten(plan.experiment.model_dump(mode="json"))
+    changed = {key: value for key, value in wanted.items() if key not in base or base[key] != value}
+    changed = {key: value for key, value in changed.items() if key not in typed}
+    file = f"the plan of {plan.run_dir}"
+    refuse_if_any([*recipe_problems(unflatten(changed), file), *_hidden(changed)])
+    removed = [f"~{key}" for key in base if key not in wanted and not _is_replaced(key, wanted)]
+    kept = [f"{group}={option}" for group, option in options.items() if group not in typed]
+    return [*kept, *removed, *(override(key, value) for key, value in changed.items()), *more]
+
+
+def _options(plan: Plan) -> Iterator[tuple[str, str]]:
+    for group, choice in plan.provenance.options.items():
+        if group != RECIPE and choice.option in config_groups().get(group, ()):
+            yield group, choice.option
+
+
+def _is_replaced(key: str, wanted: Mapping[str, Any]) -> bool:
+    """Whether a key is missing only because its mapping is empty in one of the two."""
+    return any(each.startswith(f"{key}.") for each in wanted)
+
+
+def _hidden(changed: Mapping[str, Any]) -> Iterator[Problem]:
+    for key, value in changed.items():
+        if HIDDEN in str(value):
+            reason = "the plan does not hold this secret"
+            yield Problem(key, value, reason, "the value, on the command line", f"{key}=…")
