@@ -14,6 +14,7 @@ from zpipe.checks import (
     deepspeed,
     engine,
     launcher,
+    model,
     offload,
     optimizer,
     precision,
@@ -43,6 +44,7 @@ ERRORS: tuple[Rule, ...] = (
     *deepspeed.ERRORS,
     *training.ERRORS,
     *launcher.ERRORS,
+    *model.ERRORS,
     *tracking.ERRORS,
     *checkpoint.ERRORS,
     *batch.ERRORS,
@@ -58,6 +60,7 @@ NOTICES: tuple[Advice, ...] = (
     *engine.NOTICES,
     *training.NOTICES,
     *tracking.NOTICES,
+    *model.NOTICES,
 )
 
 

@@ -28,7 +28,7 @@ def _environment(facts: Facts) -> dict[str, str]:
     """Only the variables that differ from the parent's."""
     environment = {
         # ninja and other build tools are next to the interpreter, which may not be on the PATH.
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), *_searchable()]),
         "PYTHONUNBUFFERED": "1",
         "TOKENIZERS_PARALLELISM": "false",
         # torchrun sets 1 if there are several ranks, which slows down CPU Adam and gloo.
@@ -37,6 +37,15 @@ def _environment(facts: Facts) -> dict[str, str]:
     if facts.device == "cpu":
         environment["DS_ACCELERATOR"] = "cpu"
     return {**environment, **_import_path()}
+
+
+def _searchable() -> list[str]:
+    """The folders of the PATH without those of another user, such as root's.
+
+    They turn "not found" into "permission denied", which DeepSpeed does not expect when it looks for a tool.
+    """
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    return [folder for folder in folders if os.access(folder or ".", os.X_OK) or not os.path.lexists(folder)]
 
 
 def _import_path() -> dict[str, str]:

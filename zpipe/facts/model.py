@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from zpipe.facts.weights import Shapes, model_problem, read_json, shape_problem, weight_shapes, without_config
 from zpipe.plan.plan import ModelFacts
 from zpipe.problems import Problem, Refusal, either, refuse_if_any
 from zpipe.schema.model import Model
@@ -17,6 +18,9 @@ SHAPE_KEYS = frozenset(
     {"hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size"}
 )
 """Keys that the computation needs. The defaults of missing ones are known to transformers only."""
+MAX_SIZE = 2**31 - 1
+LARGEST_SIZE = {"num_hidden_layers": 10_000}
+"""More layers than any model has: a list of their parameters would not fit in memory."""
 EXAMPLES = {
     "hidden_size": 128,
     "intermediate_size": 512,
@@ -48,10 +52,19 @@ def model_facts(model: Model) -> ModelFacts:
 
 
 def parameter_numels(config: Mapping[str, Any], folder: Path | None) -> list[int] | None:
-    """Elements of each parameter tensor, tied weights once; None if the model cannot be inspected."""
-    if config.get("model_type") in DENSE_DECODERS and set(config) >= SHAPE_KEYS:
+    """Elements of each parameter tensor, tied weights once; None if the model cannot be inspected.
+
+    Raises Refusal if the weights in the folder are damaged, or not those of the model.
+    """
+    shapes = _check_weights(folder, config) if folder else None
+    if _is_dense(config):
         return _dense_decoder(config)
-    return _numels_from_safetensors(folder) if folder else None
+    return [math.prod(shape) for shape in shapes.values()] if shapes else None
+
+
+def _is_dense(config: Mapping[str, Any]) -> bool:
+    sizes = all(_is_size(config.get(name)) for name in SHAPE_KEYS)
+    return config.get("model_type") in DENSE_DECODERS and sizes
 
 
 def local_folder(name_or_path: str) -> Path | None:
@@ -63,9 +76,9 @@ def local_folder(name_or_path: str) -> Path | None:
     if path.is_dir():
         if (path / "config.json").is_file():
             return path.resolve()
-        raise Refusal([_model_problem(name_or_path, "this folder has no config.json")])
+        raise Refusal([model_problem(name_or_path, without_config(path))])
     if path.exists() or name_or_path.startswith(("/", ".", "~")):
-        raise Refusal([_model_problem(name_or_path, "no such folder")])
+        raise Refusal([model_problem(name_or_path, "no such folder")])
     return _cached_snapshot(name_or_path)
 
 
@@ -89,16 +102,19 @@ def _bad_sizes(config: Mapping[str, Any], folder: Path | None) -> Iterator[Probl
     read = EXAMPLES if dense else {"hidden_size", "max_position_embeddings", "n_embd", "n_positions"}
     for name in EXAMPLES:
         value = config.get(name)
-        if name not in read or name not in config or _is_size(value):
+        if name not in read or name not in config:
+            continue
+        if _is_size(value) and value <= LARGEST_SIZE.get(name, MAX_SIZE):
             continue
         if value is None and name in MAY_BE_NULL:
             continue
-        reason = "must be a whole number above 0"
+        largest = LARGEST_SIZE.get(name, MAX_SIZE)
+        reason = f"must be a whole number from 1 to {largest:,}"
         if folder is not None:
-            yield _model_problem(str(folder), f"in config.json, {name} is {json.dumps(value)}: {reason}")
+            yield model_problem(str(folder), f"in config.json, {name} is {json.dumps(value)}: {reason}")
         else:
             key = f"model.config.{name}"
-            yield Problem(key, value, reason, "1 or more", either(f"{key}={EXAMPLES[name]}"))
+            yield Problem(key, value, reason, f"1 to {largest}", either(f"{key}={EXAMPLES[name]}"))
 
 
 def _is_size(value: object) -> bool:
@@ -141,29 +157,34 @@ def _dense_decoder(config: Mapping[str, Any]) -> list[int]:
     return [embedding, *(block * int(config["num_hidden_layers"])), hidden, *heads_of_model]
 
 
-def _numels_from_safetensors(folder: Path) -> list[int] | None:
-    """Reads the headers of the weight files, not the weights."""
-    from safetensors import SafetensorError, safe_open
+def _check_weights(folder: Path, config: Mapping[str, Any]) -> Shapes | None:
+    """The shapes of the weights. Raises Refusal if they are not those of the model."""
+    shapes = weight_shapes(folder)
+    if shapes is not None:
+        problem = shape_problem(folder, shapes, _known_shapes(config))
+        refuse_if_any([problem] if problem is not None else [])
+    return shapes
 
-    numels: list[int] = []
-    for path in sorted(folder.glob("*.safetensors")):
-        try:
-            with safe_open(path, framework="np") as file:
-                numels += [math.prod(file.get_slice(name).get_shape()) for name in file.offset_keys()]
-        except (SafetensorError, OSError) as error:
-            hint = "it may be an incomplete download or a git-lfs pointer"
-            reason = f"cannot read {path.name}: {error}; {hint}"
-            raise Refusal([_model_problem(str(folder), reason)]) from None
-    return numels or None
+
+def _known_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Weights that models of a common type have for certain: embedding, norms and projections of each layer."""
+    if not _is_dense(config):
+        return {}
+    hidden, inner = int(config["hidden_size"]), int(config["intermediate_size"])
+    shapes = {
+        "model.embed_tokens.weight": (int(config["vocab_size"]), hidden),
+        "model.norm.weight": (hidden,),
+    }
+    for layer in range(int(config["num_hidden_layers"])):
+        block = f"model.layers.{layer}"
+        shapes[f"{block}.input_layernorm.weight"] = (hidden,)
+        shapes[f"{block}.mlp.gate_proj.weight"] = (inner, hidden)
+        shapes[f"{block}.mlp.down_proj.weight"] = (hidden, inner)
+    return shapes
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
-    try:
-        config = json.loads((folder / "config.json").read_text())
-    except ValueError as error:
-        raise Refusal([_model_problem(str(folder), f"config.json is not JSON: {error}")]) from None
-    if not isinstance(config, dict):
-        raise Refusal([_model_problem(str(folder), "config.json is not a mapping of names to values")])
+    config: dict[str, Any] = read_json(folder / "config.json")
     refuse_if_any(_bad_sizes(config, folder))
     return config
 
@@ -175,16 +196,5 @@ def _cached_snapshot(repository: str) -> Path | None:
     try:
         config = try_to_load_from_cache(repository, "config.json")
     except HFValidationError:
-        raise Refusal([_model_problem(repository, "neither a folder nor a valid hub id")]) from None
+        raise Refusal([model_problem(repository, "neither a folder nor a valid hub id")]) from None
     return Path(config).parent if isinstance(config, str) else None
-
-
-def _model_problem(value: str, reason: str) -> Problem:
-    allowed = "a folder that save_pretrained wrote, or a hub id such as Qwen/Qwen2.5-0.5B"
-    return Problem(
-        "model.name_or_path",
-        value,
-        reason,
-        allowed,
-        either("model=tiny model.name_or_path=null", "model.name_or_path=path/to/model"),
-    )

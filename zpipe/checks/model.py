@@ -1,0 +1,198 @@
+"""The model: architectures that cannot be trained as set, and settings that transformers would ignore or refuse.
+
+The statements about transformers are read from the installed package (zpipe/facts/architecture.py).
+"""
+
+import json
+from collections.abc import Iterator
+
+from zpipe.facts.architecture import Architecture, architecture, causal_types, common_fields, known_types
+from zpipe.facts.facts import Facts
+from zpipe.plan.plan import Notice
+from zpipe.problems import Problem, either, nearest, one_edit_apart
+from zpipe.schema.experiment import Experiment
+
+ENCODERS = frozenset(
+    {
+        "bert",
+        "bert-generation",
+        "big_bird",
+        "camembert",
+        "data2vec-text",
+        "electra",
+        "ernie",
+        "megatron-bert",
+        "rembert",
+        "roberta",
+        "roberta-prelayernorm",
+        "roc_bert",
+        "roformer",
+        "xlm-roberta",
+        "xlm-roberta-xl",
+        "xmod",
+    }
+)
+"""Encoders with a causal class: without is_decoder, every token attends to the tokens after it."""
+
+ATTENTION_FLAGS = {
+    "sdpa": ("_supports_sdpa",),
+    "flash_attention_2": ("_supports_flash_attn", "_supports_flash_attn_2"),
+    "flash_attention_3": ("_supports_flash_attn", "_supports_flash_attn_3"),
+}
+FREE_NAMES = frozenset(
+    {"model_type", "rope_scaling", "rope_theta", "torch_dtype", "dtype", "transformers_version"}
+)
+
+
+def model_is_a_causal_language_model(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """AutoModelForCausalLM loads no other (transformers/models/auto/modeling_auto.py)."""
+    kind, config = facts.model.config.get("model_type"), facts.model.config
+    if not config or not causal_types() or experiment.model.trust_remote_code:
+        return
+    if not isinstance(kind, str):
+        yield _problem(experiment, "model_type", kind, "names no architecture", "llama, qwen3, …", "llama")
+    elif kind not in known_types():
+        code = "auto_map" in config
+        reason = (
+            "its code is in the model folder, which zpipe does not run" if code else "unknown to transformers"
+        )
+        fix = "model.trust_remote_code=true, if you trust its authors" if code else ""
+        near = nearest(kind, causal_types())
+        yield _problem(
+            experiment, "model_type", kind, reason, " or ".join(near) or "a type of transformers", "", fix
+        )
+    elif kind not in causal_types():
+        reason = "transformers has no causal language model of this type"
+        yield _problem(experiment, "model_type", kind, reason, "a decoder such as llama or qwen3", "llama")
+
+
+def encoders_are_made_decoders(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """transformers only logs a warning (modeling_bert.py: "If you want to use … as a standalone")."""
+    config = facts.model.config
+    if config.get("model_type") in ENCODERS and not config.get("is_decoder"):
+        reason = "an encoder: every token would attend to the tokens that it should predict"
+        if facts.model.random_init:
+            key = "model.config.is_decoder"
+            yield Problem(key, config.get("is_decoder", False), reason, "true", f"{key}=true")
+        else:
+            yield _problem(experiment, "model_type", config["model_type"], reason, "a decoder", "")
+
+
+def attention_heads_divide(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """transformers refuses it in the worker, or a matrix product fails there."""
+    config, known = facts.model.config, _architecture(facts)
+    hidden, heads, groups = (
+        config.get(name) for name in ("hidden_size", "num_attention_heads", "num_key_value_heads")
+    )
+    if not (_size(hidden) and _size(heads)):
+        return
+    if known is not None and hidden % heads and (known.checks_heads or not config.get("head_dim")):
+        best = heads * max(1, round(hidden / heads))
+        reason = f"no multiple of num_attention_heads={heads}"
+        yield _problem(experiment, "hidden_size", hidden, reason, f"a multiple of {heads}", str(best))
+    if _size(groups) and heads % groups:
+        reason = f"does not divide num_attention_heads={heads}"
+        divisors = [str(each) for each in range(1, heads + 1) if heads % each == 0]
+        yield _problem(experiment, "num_key_value_heads", groups, reason, ", ".join(divisors), divisors[-1])
+
+
+def special_ids_are_in_the_vocabulary(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """torch.nn.Embedding refuses a padding index beyond its rows."""
+    config, known = facts.model.config, _architecture(facts)
+    rows = config.get("vocab_size")
+    if known is None or not _size(rows):
+        return
+    given = config["pad_token_id"] if "pad_token_id" in config else known.default_id("pad_token_id")
+    if isinstance(given, int) and given >= rows:
+        by_default = "" if "pad_token_id" in config else ", transformers' default,"
+        reason = f"the padding id {given}{by_default} is beyond the vocabulary of {rows} ids"
+        yield _problem(experiment, "pad_token_id", given, reason, f"null, or 0 to {rows - 1}", "null")
+
+
+def model_supports_what_is_switched_on(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """Raised by transformers when the model is built or training starts (modeling_utils.py)."""
+    known, kind = _architecture(facts), facts.model.config.get("model_type")
+    if known is None or experiment.model.trust_remote_code:
+        return
+    if not known.declares("supports_gradient_checkpointing"):
+        reason = f"{kind} does not support activation checkpointing in transformers"
+        if experiment.activation_checkpointing.enabled:
+            fix = "activation_checkpointing=none"
+            yield Problem("activation_checkpointing.enabled", True, reason, "false", fix)
+        if experiment.train.gradient_checkpointing:
+            fix = "train.gradient_checkpointing=false"
+            yield Problem("train.gradient_checkpointing", True, reason, "false", fix)
+    chosen, key = experiment.model.attn_implementation, "model.attn_implementation"
+    flags = ATTENTION_FLAGS.get(chosen or "", ())
+    if flags and not any(known.declares(flag) for flag in flags):
+        able = [name for name, each in ATTENTION_FLAGS.items() if any(map(known.declares, each))]
+        reason = f"{kind} has no such attention in transformers"
+        yield Problem(key, chosen, reason, ", ".join(["null", "eager", *able]), f"{key}=null")
+
+
+def weights_are_not_quantized(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """Integer weights have no gradients; only adapters beside them could be trained."""
+    given = facts.model.config.get("quantization_config")
+    if given:
+        method = given.get("quant_method", "unknown") if isinstance(given, dict) else "unknown"
+        reason = f"the weights are quantized ({method}), and quantized weights cannot be trained in full"
+        yield _problem(experiment, "quantization_config", method, reason, "the original weights", "")
+
+
+def configuration_keys_are_known(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """transformers keeps unknown keys as attributes and does nothing with them."""
+    for name, near in _unknown_keys(facts):
+        typed = [each for each in near if one_edit_apart(name, each)]
+        if typed and typed[0] not in facts.model.config:
+            key, value = f"model.config.{name}", facts.model.config[name]
+            fix = either(f"~{key} +model.config.{typed[0]}={json.dumps(value)}")
+            yield Problem(key, value, "transformers does not know this key", typed[0], fix)
+
+
+def warn_about_unknown_configuration_keys(experiment: Experiment, facts: Facts) -> Iterator[Notice]:
+    for name, near in _unknown_keys(facts):
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        text = f"{facts.model.config['model_type']} has no such key in transformers, which ignores it{hint}"
+        yield Notice(level="warning", key=f"model.config.{name}", text=text)
+
+
+def _unknown_keys(facts: Facts) -> Iterator[tuple[str, list[str]]]:
+    known = _architecture(facts)
+    if known is None or not facts.model.random_init:
+        return
+    names = {*known.fields, *common_fields(), *FREE_NAMES}
+    for name in facts.model.config:
+        if name not in names and not name.startswith("_"):
+            yield name, nearest(name, names)
+
+
+def _architecture(facts: Facts) -> Architecture | None:
+    kind = facts.model.config.get("model_type")
+    return architecture(kind) if isinstance(kind, str) else None
+
+
+def _size(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _problem(
+    experiment: Experiment, name: str, value: object, reason: str, allowed: str, best: str, fix: str = ""
+) -> Problem:
+    """About a key of the configuration: of model.config, or of the config.json of a model."""
+    folder, key = experiment.model.name_or_path, f"model.config.{name}"
+    if folder is None:
+        return Problem(key, value, reason, allowed, fix or (f"{key}={best}" if best else ""))
+    text = f"in its config.json, {name} is {json.dumps(value)}: {reason}"
+    return Problem("model.name_or_path", folder, text, allowed, fix or "model=tiny model.name_or_path=null")
+
+
+ERRORS = (
+    model_is_a_causal_language_model,
+    encoders_are_made_decoders,
+    attention_heads_divide,
+    special_ids_are_in_the_vocabulary,
+    model_supports_what_is_switched_on,
+    weights_are_not_quantized,
+    configuration_keys_are_known,
+)
+NOTICES = (warn_about_unknown_configuration_keys,)

@@ -1,0 +1,125 @@
+"""What the installed transformers knows about a model type, read from its source files without importing it.
+
+Importing transformers' models imports torch, which planning never does. Only literal assignments are read:
+the tables of models/auto/, class attributes of modeling_*.py and fields of configuration_*.py.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+_PAIR = re.compile(r'\(\s*"([^"]+)",\s*"([^"]+)",?\s*\)')
+_FIELD = re.compile(r"^    (\w+)\s*:[^=\n]+(?:=\s*(.+))?$", re.MULTILINE)
+_ARGUMENT = re.compile(r"^        (\w+)(?:\s*:[^=\n]+)?=(.+?),?$", re.MULTILINE)
+_RENAMED = re.compile(r'"(\w+)":\s*"(\w+)"')
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One model type of transformers."""
+
+    model_type: str
+    configuration: str
+    """Source of the configuration class."""
+    modeling: str
+    """Source of the modeling file."""
+
+    def declares(self, attribute: str) -> bool:
+        """Whether a model class sets this attribute, such as `_supports_sdpa`, to True."""
+        return re.search(rf"^    {attribute}(?:: bool)? = True", self.modeling, re.MULTILINE) is not None
+
+    @property
+    def checks_heads(self) -> bool:
+        """Whether the configuration refuses a hidden size that is no multiple of the attention heads."""
+        return "is not a multiple of the num" in self.configuration
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """The names that the configuration takes, with the source of their defaults."""
+        found = dict(_FIELD.findall(self.configuration))
+        start = self.configuration.partition("def __init__(")[2].partition("):")[0]
+        found |= dict(_ARGUMENT.findall(start))
+        renamed = self.configuration.partition("attribute_map")[2].partition("}")[0]
+        return found | {name: found.get(target, "") for name, target in _RENAMED.findall(renamed)}
+
+    def default_id(self, name: str) -> int | None:
+        """The whole number that is the default of a field."""
+        value = self.fields.get(name, "").strip()
+        return int(value) if value.isdecimal() else None
+
+
+@cache
+def architecture(model_type: str) -> Architecture | None:
+    """None if transformers is not installed or does not have the model type."""
+    models = _models()
+    if models is None or not re.fullmatch(r"[\w.-]+", model_type):
+        return None
+    module = special_modules().get(model_type, model_type.replace("-", "_"))
+    configuration = models / module / f"configuration_{module}.py"
+    modeling = models / module / f"modeling_{module}.py"
+    if not configuration.is_file() or not modeling.is_file():
+        return None
+    text = configuration.read_text(encoding="utf-8")
+    return Architecture(model_type, _class_of(text, model_type), modeling.read_text(encoding="utf-8"))
+
+
+@cache
+def causal_types() -> dict[str, str]:
+    """Model types that AutoModelForCausalLM loads, with their classes; empty without transformers."""
+    return _table("modeling_auto.py", "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES")
+
+
+@cache
+def known_types() -> dict[str, str]:
+    """Model types that AutoConfig loads, with their configuration classes; empty without transformers."""
+    return _table("auto_mappings.py", "CONFIG_MAPPING_NAMES") or _table(
+        "configuration_auto.py", "CONFIG_MAPPING_NAMES"
+    )
+
+
+@cache
+def special_modules() -> dict[str, str]:
+    """Model types whose folder has another name."""
+    name = "SPECIAL_MODEL_TYPE_TO_MODULE_NAME"
+    return _table("auto_mappings.py", name) or _table("configuration_auto.py", name)
+
+
+@cache
+def common_fields() -> frozenset[str]:
+    """Names that every configuration takes (configuration_utils.py)."""
+    models = _models()
+    if models is None:
+        return frozenset()
+    text = (models.parent / "configuration_utils.py").read_text(encoding="utf-8")
+    body = text.partition("class PreTrainedConfig")[2].partition("\nclass ")[0]
+    arguments = body.partition("def __init__(")[2].partition("):")[0]
+    popped = re.findall(r'kwargs\.pop\("(\w+)"', body)
+    names = [name for name, _ in (*_FIELD.findall(body), *_ARGUMENT.findall(arguments))]
+    return frozenset([*names, *popped])
+
+
+def _models() -> Path | None:
+    spec = find_spec("transformers")
+    return Path(spec.origin).parent / "models" if spec is not None and spec.origin is not None else None
+
+
+def _table(file: str, name: str) -> dict[str, str]:
+    models = _models()
+    source = models / "auto" / file if models is not None else None
+    if source is None or not source.is_file():
+        return {}
+    text = source.read_text(encoding="utf-8").partition(f"\n{name} = ")[2]
+    return dict(_PAIR.findall(text.partition("\n)")[0]))
+
+
+def _class_of(text: str, model_type: str) -> str:
+    """The class that has this model_type, with all after its header."""
+    classes = re.split(r"^(?=class )", text, flags=re.MULTILINE)
+    own = [
+        each
+        for each in classes
+        if re.search(rf'^    model_type = "{re.escape(model_type)}"', each, re.MULTILINE)
+    ]
+    return own[0] if own else text
