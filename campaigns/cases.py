@@ -4,6 +4,7 @@ FOLDER has one folder per case with a script `cmd`, `import/` with configuration
 cases.yaml beside this file has what a user should get: exit codes, what the output must and must not say.
 """
 
+import os
 import re
 import shutil
 import subprocess
@@ -79,6 +80,8 @@ def _run(name: str, expectation: dict[str, Any], prepared: Path) -> Result:
         "HOME": str(Path.home()),
         "HF_HUB_OFFLINE": "1",
     }
+    # A checkout is tried without being installed.
+    environment |= {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}
     environment |= {"PY": str(BIN / "python"), "ZPIPE": str(BIN / "zpipe"), "LANG": "C.UTF-8"}
     try:
         ended = subprocess.run(

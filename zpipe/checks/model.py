@@ -1,4 +1,4 @@
-"""The model: architectures that cannot be trained as set, and settings that transformers would ignore or refuse.
+"""The model: architectures that cannot be trained as set, and keys that transformers ignores or refuses.
 
 The statements about transformers are read from the installed package (zpipe/facts/architecture.py).
 """

@@ -167,7 +167,7 @@ def _check_weights(folder: Path, config: Mapping[str, Any]) -> Shapes | None:
 
 
 def _known_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Weights that models of a common type have for certain: embedding, norms and projections of each layer."""
+    """Weights that every model of a common type has: embedding, norms and feed-forward projections."""
     if not _is_dense(config):
         return {}
     hidden, inner = int(config["hidden_size"]), int(config["intermediate_size"])

@@ -22,10 +22,10 @@ def model_problem(value: str, reason: str) -> Problem:
 
 
 def weight_shapes(folder: Path) -> Shapes | None:
-    """The shape of each tensor by name; None if the weights are pickled. Raises Refusal for damaged ones.
+    """The shape of each tensor by name; None for pickled weights. Raises Refusal for damaged ones.
 
-    transformers loads model.safetensors, else the files of its index, else pickled weights; other files, such
-    as consolidated.safetensors, are not part of the model (modeling_utils.py, _get_resolved_checkpoint_files).
+    transformers loads model.safetensors, else the files of its index, else pickled weights. Other files, such
+    as consolidated.safetensors, do not count (modeling_utils.py, _get_resolved_checkpoint_files).
     """
     single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if _exists(single):

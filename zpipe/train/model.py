@@ -6,9 +6,12 @@ same master weights and take twice the memory.
 """
 
 import copy
+from collections.abc import Callable
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from zpipe.plan.plan import Plan
 from zpipe.problems import Problem, Refusal
@@ -16,14 +19,18 @@ from zpipe.train.machine_errors import reraise_machine_error
 from zpipe.train.refusals import hub_message
 from zpipe.train.tokens import expand_home
 
+Notice = Callable[[str], None]
+NAMED = 3
+"""Weights to name in a message; more are only counted."""
 
-def load_model(plan: Plan, tokenizer: Any, device: torch.device) -> Any:
-    """The plan's causal language model, already partitioned at stage 3.
+
+def load_model(plan: Plan, tokenizer: Any, device: torch.device, notice: Notice) -> Any:
+    """The plan's causal language model, already partitioned at stage 3. `notice` receives warnings.
 
     A TrainingArguments object with the DeepSpeed configuration must exist, or transformers does not
     partition. Raises Refusal if the model cannot be loaded or does not match the tokenizer.
     """
-    model = _random(plan, device) if plan.model.random_init else _pretrained(plan)
+    model = _random(plan, device) if plan.model.random_init else _pretrained(plan, notice)
     _check_vocabulary(model, tokenizer, plan)
     if plan.experiment.activation_checkpointing.enabled:
         _checkpoint_through_deepspeed(model, plan.ds_config)
@@ -53,30 +60,60 @@ def training_dtype(plan: Plan) -> torch.dtype:
     return {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[plan.engine.dtype]
 
 
-def _pretrained(plan: Plan) -> Any:
+def _pretrained(plan: Plan, notice: Notice) -> Any:
     from transformers import AutoModelForCausalLM
 
     name = plan.experiment.model.name_or_path or plan.model.name
     try:
-        return AutoModelForCausalLM.from_pretrained(
+        model, report = AutoModelForCausalLM.from_pretrained(
             expand_home(name),
             dtype=training_dtype(plan),
             trust_remote_code=plan.experiment.model.trust_remote_code,
+            output_loading_info=True,
+            # The report then names the tensors; they are refused below.
+            ignore_mismatched_sizes=True,
             **_attention(plan),
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, UnpicklingError, SafetensorError, ImportError) as error:
         reraise_machine_error(error)
-        raise Refusal(
-            [
-                Problem(
-                    key="model.name_or_path",
-                    value=name,
-                    reason=f"cannot load a model from it: {hub_message(error)}",
-                    allowed="a local folder with config.json and weights, or the hub id of a model",
-                    fix="model.name_or_path=/path/to/folder",
-                )
-            ]
-        ) from error
+        raise Refusal([_unloadable(name, hub_message(error))]) from error
+    _check_report(name, report, notice)
+    return model
+
+
+def _unloadable(name: str, reason: str) -> Problem:
+    allowed = "a local folder with config.json and weights, or the hub id of a model"
+    return Problem("model.name_or_path", name, f"cannot load a model from it: {reason}", allowed)
+
+
+def _check_report(name: str, report: dict[str, Any], notice: Notice) -> None:
+    """Refuses weights that would start at random; names those of the files that the model does not have."""
+    missing, unexpected = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
+    mismatched = sorted(report["mismatched_keys"])
+    if mismatched:
+        tensor, in_file, in_model = mismatched[0]
+        shapes = f"{tensor} is {_size(in_file)} in the file, {_size(in_model)} by config.json"
+        raise Refusal([_unloadable(name, f"{shapes}{_others(len(mismatched) - 1)}")])
+    if missing:
+        lacks = f"the weights lack {_listed(missing)}, which would start at random"
+        has = f"; the model does not have {_listed(unexpected)} of the files" if unexpected else ""
+        raise Refusal([_unloadable(name, lacks + has)])
+    if unexpected:
+        notice(
+            f"the model does not have these weights of the files, which are ignored: {_listed(unexpected)}"
+        )
+
+
+def _listed(names: list[str]) -> str:
+    return f"{', '.join(names[:NAMED])}{_others(len(names) - NAMED)}"
+
+
+def _others(count: int) -> str:
+    return f" and {count} more" if count > 0 else ""
+
+
+def _size(shape: Any) -> str:
+    return " x ".join(str(each) for each in shape) or "a scalar"
 
 
 def _random(plan: Plan, device: torch.device) -> Any:
@@ -106,19 +143,17 @@ def _attention(plan: Plan) -> dict[str, str]:
 
 
 def _check_vocabulary(model: Any, tokenizer: Any, plan: Plan) -> None:
-    """Refuses a tokenizer with more ids than the embedding: on CUDA they cause an illegal memory access."""
-    rows = model.config.get_text_config().vocab_size
-    if len(tokenizer) <= rows:
+    """Refuses a tokenizer with ids beyond the embedding: on CUDA they cause an illegal memory access."""
+    rows, largest = model.config.get_text_config().vocab_size, max(tokenizer.get_vocab().values(), default=-1)
+    if largest < rows:
         return
-    fix = f"model.config.vocab_size={len(tokenizer)}" if plan.model.random_init else "model.tokenizer=null"
-    raise Refusal(
-        [
-            Problem(
-                key="model.config.vocab_size" if plan.model.random_init else "model.tokenizer",
-                value=rows if plan.model.random_init else plan.model.tokenizer,
-                reason=f"the tokenizer has {len(tokenizer)} ids, but the model has only {rows}",
-                allowed=f"at least {len(tokenizer)} ids",
-                fix=fix,
-            )
-        ]
+    reason = f"the largest id of the tokenizer is {largest}, but the model has only {rows} ids"
+    allowed = f"at least {largest + 1} ids"
+    key = "model.config.vocab_size"
+    if plan.model.random_init:
+        raise Refusal([Problem(key, rows, reason, allowed, f"{key}={largest + 1}")])
+    own = plan.experiment.model.tokenizer is None
+    fix = (
+        "model.tokenizer=FOLDER of the tokenizer that belongs to the model" if own else "model.tokenizer=null"
     )
+    raise Refusal([Problem("model.tokenizer", plan.model.tokenizer, reason, allowed, fix)])

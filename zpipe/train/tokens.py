@@ -122,7 +122,9 @@ class Encoder:
 
     @property
     def chat_template(self) -> str:
-        return self.tokenizer.chat_template or CHAT_TEMPLATE
+        """The tokenizer's template for chats; of several, the one named default."""
+        template = self.tokenizer.chat_template or CHAT_TEMPLATE
+        return str(template.get("default", CHAT_TEMPLATE)) if isinstance(template, dict) else str(template)
 
     def identity(self) -> str:
         """A digest of everything that affects the encoding."""

@@ -41,7 +41,7 @@ class CausalLMTraining:
         arguments = TrainingArguments(
             **_with_current_names(plan.training_arguments), deepspeed=copy.deepcopy(plan.ds_config)
         )
-        model = load_model(plan, tokenizer, arguments.device)
+        model = load_model(plan, tokenizer, arguments.device, reporter.notice)
         if plan.model.random_init:
             reporter.notice("the model starts from random weights, not from a pretrained model")
         self._callback = EventCallback(plan, reporter)
