@@ -159,7 +159,7 @@ def _numels_from_safetensors(folder: Path) -> list[int] | None:
 
 def _read_config(folder: Path) -> dict[str, Any]:
     try:
-        config = json.loads((folder / "config.json").read_text())
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except ValueError as error:
         raise Refusal([_model_problem(str(folder), f"config.json is not JSON: {error}")]) from None
     if not isinstance(config, dict):

@@ -87,7 +87,7 @@ def links_against(library: str) -> bool:
     """Whether the C compiler can link a program with this library."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "probe.c"
-        source.write_text("int io_submit(void); int main(void) { return io_submit(); }\n")
+        source.write_text("int io_submit(void); int main(void) { return io_submit(); }\n", encoding="utf-8")
         flags = [*shlex.split(os.environ.get("CFLAGS", "")), *shlex.split(os.environ.get("LDFLAGS", ""))]
         argv = ["cc", str(source), *flags, f"-l{library}", "-o", str(Path(folder) / "probe")]
         return subprocess.run(argv, capture_output=True, check=False).returncode == 0

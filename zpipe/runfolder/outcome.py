@@ -109,4 +109,4 @@ def write_outcome(outcome: Outcome) -> None:
 def read_outcome(folder: RunFolder) -> Outcome | None:
     """The outcome of a run; None while there is none."""
     file = folder.attempt.result
-    return Outcome.model_validate(json.loads(file.read_text())) if file.is_file() else None
+    return Outcome.model_validate(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None

@@ -87,7 +87,7 @@ def prepare(data: Data, tokenizer: Any, reporter: Reporter) -> tuple[Path, str]:
     # The facts are written last, so if they exist, the sequences are complete.
     if facts.exists() and path.exists():
         reporter.phase("data", "packed sequences found in the cache")
-        return path, json.loads(facts.read_text())["layout"]
+        return path, json.loads(facts.read_text(encoding="utf-8"))["layout"]
     rows = read_files(source, data) if source else rows
     if data.max_samples is not None:
         rows = rows.select(range(min(data.max_samples, len(rows))))
@@ -141,4 +141,4 @@ def _wait_for(marker: Path) -> Path:
         if os.getppid() != launcher:
             raise RuntimeError("the launcher exited while rank 0 was preparing the data")
         time.sleep(POLL_SECONDS)
-    return Path(json.loads(marker.read_text())["path"])
+    return Path(json.loads(marker.read_text(encoding="utf-8"))["path"])

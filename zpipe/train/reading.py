@@ -19,7 +19,7 @@ def read_files(source: Source, data: Data) -> Any:
     import datasets
 
     if source.reader == "stdlib":
-        texts = [file.read_text(errors="replace") for file in source.files]
+        texts = [file.read_text(encoding="utf-8", errors="replace") for file in source.files]
         return datasets.Dataset.from_dict({"text": texts})
     files = [_escaped(file, data) for file in source.files]
     try:
