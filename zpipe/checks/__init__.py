@@ -47,6 +47,7 @@ ERRORS: tuple[Rule, ...] = (
     *data.ERRORS,
 )
 NOTICES: tuple[Advice, ...] = (
+    *data.NOTICES,
     *offload.NOTICES,
     *swap.NOTICES,
     *precision.NOTICES,

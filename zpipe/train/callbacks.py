@@ -22,7 +22,7 @@ STEP_EVENT_SECONDS = 1.0
 class EventCallback(TrainerCallback):
     """Reports events on rank 0; on the other ranks it only keeps the figures that the summary needs."""
 
-    def __init__(self, plan: Plan, reporter: Reporter) -> None:
+    def __init__(self, plan: Plan, reporter: Reporter, tokens_per_sequence: float) -> None:
         self.trainer: Any = None
         """Set once the Trainer exists; its `model_wrapped` is the engine while training."""
         self.final_loss: float | None = None
@@ -31,7 +31,7 @@ class EventCallback(TrainerCallback):
         self._folder = folder_of(plan)
         self._reporter = reporter
         self._sequences = plan.sequences_per_pass
-        self._throughput = Throughput(plan.experiment.data.max_length, plan.launch.world_size)
+        self._throughput = Throughput(tokens_per_sequence, plan.launch.world_size)
         self._window = Stopwatch()
         is_fp16 = plan.engine.dtype == "fp16"
         self._loss_scale = LossScale(is_fp16)
