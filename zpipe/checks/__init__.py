@@ -19,6 +19,7 @@ from zpipe.checks import (
     precision,
     scheduler,
     stage,
+    steps,
     swap,
     training,
 )
@@ -41,6 +42,7 @@ ERRORS: tuple[Rule, ...] = (
     *deepcompile.ERRORS,
     *deepspeed.ERRORS,
     *training.ERRORS,
+    *steps.ERRORS,
     *launcher.ERRORS,
     *checkpoint.ERRORS,
     *batch.ERRORS,
@@ -55,7 +57,7 @@ NOTICES: tuple[Advice, ...] = (
     *optimizer.NOTICES,
     *scheduler.NOTICES,
     *engine.NOTICES,
-    *training.NOTICES,
+    *steps.NOTICES,
 )
 
 

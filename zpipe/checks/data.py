@@ -83,7 +83,7 @@ def say_what_the_data_shows(experiment: Experiment, facts: Facts) -> Iterator[No
 def say_that_examples_are_joined(experiment: Experiment, facts: Facts) -> Iterator[Notice]:
     """Packing does not keep examples apart."""
     data = experiment.data
-    if data.packing != "wrapped":
+    if data.packing != "wrapped" or data.source != "files":
         return
     text = f"examples are joined and cut every {data.max_length} tokens: they attend to each other"
     if facts.data.layout == "text":

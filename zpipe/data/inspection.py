@@ -11,7 +11,7 @@ from zpipe.data.layouts import choose_layout, columns_left_out
 from zpipe.data.messages import Conversation
 from zpipe.data.refusals import data_path_refusal, nothing_to_learn
 from zpipe.data.rows import read_rows
-from zpipe.data.sources import Source, local_source
+from zpipe.data.sources import Source, local_source, require_train
 from zpipe.problems import Problem, Refusal
 from zpipe.schema.data import Data
 
@@ -41,11 +41,12 @@ class Inspection(NamedTuple):
 def inspect(data: Data) -> Inspection:
     """Reads the start of local data. Data that has not changed is read once per process."""
     try:
+        if data.source == "python_stdlib":  # listing its files takes longer than the rest of a plan
+            require_train(data, "Python's standard library has no splits")
+            return Inspection(layout=choose_layout(data, ("text",)))
         source = local_source(data)
         if source is None:
             return Inspection()
-        if source.reader == "stdlib":
-            return Inspection(layout=choose_layout(data, ("text",)))
         stamp = tuple(tuple(each) for each in source.stamp())
         return _inspected(source, _relevant(data), stamp)
     except Refusal as refusal:

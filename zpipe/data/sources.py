@@ -55,7 +55,7 @@ class Source:
 def local_source(data: Data) -> Source | None:
     """The files of `data`, or None if its path is a hub id. Raises Refusal if there are no usable files."""
     if data.source == "python_stdlib":
-        _require_train(data, "Python's standard library has no splits")
+        require_train(data, "Python's standard library has no splits")
         return Source("stdlib", tuple(_stdlib_files()))
     if not data.path:
         raise data_path_refusal(data.path, "not set" if data.path is None else "is empty")
@@ -151,11 +151,11 @@ def _file(path: Path, data: Data) -> Source:
         raise data_path_refusal(data.path, f"unsupported file type {suffix or '(no suffix)'}")
     if path.stat().st_size == 0:
         raise data_path_refusal(data.path, "the file is empty")
-    _require_train(data, "acts on hub data sets and on folders whose files name their split, not on one file")
+    require_train(data, "acts on hub data sets and on folders whose files name their split, not on one file")
     return Source(READERS[suffix], (path,), data.path)
 
 
-def _require_train(data: Data, reason: str) -> None:
+def require_train(data: Data, reason: str) -> None:
     if data.split != TRAIN:
         raise Refusal([Problem("data.split", data.split, reason, TRAIN, f"data.split={TRAIN}")])
 

@@ -27,7 +27,7 @@ def parquet_rows(file: Path, budget: int | None) -> Iterator[Row]:
 
 def arrow_rows(file: Path, budget: int | None) -> Iterator[Row]:
     """The rows of an Arrow file, in the format of a stream (as `datasets` writes it) or of a file."""
-    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow as pa
 
     _require(file, "arrow")
     with pa.memory_map(str(file)) as memory:

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -31,6 +31,7 @@ from zpipe.train.formats import Documents
 from zpipe.train.hub import hub_rows, load_hub
 from zpipe.train.ranks import Rank
 from zpipe.train.sequence_file import write_packed
+from zpipe.train.steps import check_counts
 from zpipe.train.tokens import CHAT_TEMPLATE, Encoder
 
 CACHE_FORMAT = 3
@@ -80,6 +81,7 @@ def load_sequences(plan: Plan, tokenizer: Any, rank: Rank, reporter: Reporter) -
     packed = datasets.Dataset.from_file(shared["path"]).with_format("numpy")
     train, held_out = split(packed, plan.experiment.data, plan.experiment.train.seed)
     count = len(held_out) if held_out is not None else 0
+    check_counts(plan, len(train), count)
     reporter.phase("data", f"{len(train)} training sequences, {count} held out")
     return Sequences(train, held_out, shared["mean_tokens"])
 
@@ -121,7 +123,7 @@ def prepare(data: Data, tokenizer: Any, reporter: Reporter) -> Prepared:
     return Prepared(path, documents.has_messages, notices, mean_tokens)
 
 
-def _with_layout(rows: Iterator[Row], data: Data) -> tuple[str, Iterable[Row]]:
+def _with_layout(rows: Iterator[Row], data: Data) -> tuple[str, Iterator[Row]]:
     """The layout that the first row shows, and all rows."""
     first = next(rows, None)
     if first is None:

@@ -58,8 +58,9 @@ class CausalLMTraining:
         self._values: dict[str, float] = {}
 
     def train(self) -> None:
-        """Trains for the planned number of steps or epochs."""
+        """Trains for the planned steps or epochs. Raises NothingLearnedError if no step changed the model."""
         result = self._trainer.train()
+        self._callback.check_training(int(result.global_step))
         self._values |= {
             "train_loss": float(result.training_loss),
             "steps": int(result.global_step),
