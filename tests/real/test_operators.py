@@ -38,17 +38,3 @@ def test_a_stale_build_lock_is_cleared_and_said(
     assert run.exit_code == 0, run.explain()
     assert not lock.exists()
     assert "stale_lock_cleared" in [event.get("state") for event in run.events]
-
-
-def test_without_libaio_nvme_is_refused_as_a_lack_of_this_machine(text_file: Path, tmp_path: Path) -> None:
-    run = zpipe(
-        tmp_path,
-        *SMALL,
-        "stage=3",
-        "offload=nvme",
-        f"data.path={text_file}",
-        env={"LDFLAGS": "-no-such-flag"},
-    )
-    assert run.exit_code == 3, run.explain()
-    assert "apt-get install libaio-dev" in run.stderr
-    assert "Traceback" not in run.stderr

@@ -4,7 +4,6 @@ import importlib.util
 import os
 import shlex
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,6 +11,8 @@ from pathlib import Path
 from humanize import naturalsize
 
 from zpipe.machine.disk import free_bytes
+from zpipe.machine.libaio import c_compiler, cache_folder, find_libaio
+from zpipe.machine.libaio_packages import FetchError, Say, fetch_libaio
 from zpipe.plan.plan import Plan
 from zpipe.problems import Problem
 from zpipe.runfolder.swap_folder import create_swap_folder
@@ -25,9 +26,12 @@ SOCKET_BELOW_TMPDIR = "/pymp-xxxxxxxx/listener-xxxxxxxx"
 WORKER_PACKAGES = ("torch", "transformers", "accelerate", "deepspeed", "datasets")
 
 
-def missing_requirements(plan: Plan) -> list[Problem]:
-    """Everything that the plan needs and this machine does not have."""
-    return [*_packages(), *_compilers(plan), *_libaio(plan), *_direct_io(plan), *_socket_paths(plan)]
+def missing_requirements(plan: Plan, say: Say) -> list[Problem]:
+    """Everything that the plan needs and this machine does not have.
+
+    What can be fetched without root is fetched; `say` receives one line per step.
+    """
+    return [*_packages(), *_compilers(plan), *_libaio(plan, say), *_direct_io(plan), *_socket_paths(plan)]
 
 
 def unwritable(run_dir: Path) -> list[Problem]:
@@ -74,26 +78,30 @@ def _compilers(plan: Plan) -> Iterator[Problem]:
         )
 
 
-def _libaio(plan: Plan) -> Iterator[Problem]:
-    """DeepSpeed itself links a test program against libaio before every use of async_io."""
-    if "async_io" not in plan.operators or shutil.which("cc") is None or links_against("aio"):
+def _libaio(plan: Plan, say: Say) -> Iterator[Problem]:
+    environ = {**os.environ, **plan.launch.env}
+    compiler = shlex.split(environ.get("CXX", "c++"))[0]
+    if "async_io" not in plan.operators or shutil.which(compiler, path=environ.get("PATH")) is None:
         return
+    if c_compiler(environ) is None:
+        yield Problem("cc", "not found", "DeepSpeed tests libaio with it", fix="apt-get install gcc")
+    if find_libaio(environ) is not None:
+        return
+    try:
+        fetch_libaio(say)
+    except FetchError as error:
+        reason = f"NVMe offload reads and writes files through it, and it could not be fetched: {error}"
+    else:
+        if find_libaio(environ) is not None:
+            return
+        reason = f"NVMe offload needs it, and a test program does not link with the one in {cache_folder()}"
     yield Problem(
         "libaio",
         "not found",
-        "NVMe offload reads and writes files through it; a test program does not link with -laio",
-        fix="apt-get install libaio-dev; or set CFLAGS=-I… and LDFLAGS=-L… to where it is; or offload=cpu",
+        reason,
+        "header and library in the system, in a conda environment, or in CPATH and LIBRARY_PATH",
+        "apt-get install libaio-dev (dnf install libaio-devel), or offload=cpu",
     )
-
-
-def links_against(library: str) -> bool:
-    """Whether the C compiler can link a program with this library."""
-    with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "probe.c"
-        source.write_text("int io_submit(void); int main(void) { return io_submit(); }\n", encoding="utf-8")
-        flags = [*shlex.split(os.environ.get("CFLAGS", "")), *shlex.split(os.environ.get("LDFLAGS", ""))]
-        argv = ["cc", str(source), *flags, f"-l{library}", "-o", str(Path(folder) / "probe")]
-        return subprocess.run(argv, capture_output=True, check=False).returncode == 0
 
 
 def _socket_paths(plan: Plan) -> Iterator[Problem]:

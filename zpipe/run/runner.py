@@ -21,7 +21,7 @@ from zpipe.runfolder.plan_file import folder_of, write_plan
 from zpipe.runfolder.progress import RunProgress
 from zpipe.runfolder.swap_folder import remove_swap_folder
 from zpipe.supervise.supervisor import make_ready, supervise
-from zpipe.terminal.console import print_problems, tolerant
+from zpipe.terminal.console import print_problems, say, tolerant
 from zpipe.terminal.live import LiveDisplay
 from zpipe.terminal.summary import print_postmortem, print_summary
 
@@ -48,7 +48,7 @@ def run_plan(plan: Plan, hardware: Hardware, parent_run_id: str | None = None) -
         _write_first_files(plan)
     except Refusal as refusal:
         return refuse(Path(plan.run_dir), refusal.problems)
-    missing = missing_requirements(plan)
+    missing = missing_requirements(plan, say)
     if missing:
         return _lacking(plan, missing, hardware)
     return _train_and_record(plan, hardware, parent_run_id)

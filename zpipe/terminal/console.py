@@ -30,6 +30,11 @@ def print_text(out: "Console", text: str, style: str | None = None) -> None:
     out.print(Text(clean(text), style=style or ""), soft_wrap=True)
 
 
+def say(text: str) -> None:
+    """A line on stderr about work that takes a while."""
+    print(clean(text), file=sys.stderr, flush=True)
+
+
 def print_table(
     columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = "", stream: TextIO | None = None
 ) -> None:

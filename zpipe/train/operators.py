@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from zpipe.machine.libaio import use_libaio
 from zpipe.runfolder.event_file import Reporter
 from zpipe.runfolder.events import OperatorBuild
 
@@ -52,6 +53,8 @@ def ensure_operators(names: Sequence[str], reporter: Reporter) -> None:
     if not names:
         return
     prefer_own_ninja()
+    if "async_io" in names:
+        use_libaio(os.environ)
     from deepspeed.ops.op_builder.all_ops import ALL_OPS
 
     for name in _load_order(names):
