@@ -30,10 +30,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         cwd, run_dir = Path(folder), Path(folder) / "run"
         argv = [sys.executable, "-m", "zpipe", *OVERRIDES, f"hydra.run.dir={run_dir}", *sys.argv[1:]]
-        run = subprocess.run(argv, cwd=cwd, capture_output=True, text=True, check=False)
+        run = subprocess.run(argv, cwd=cwd, capture_output=True, text=True, encoding="utf-8", check=False)
         print(run.stdout[-3000:], run.stderr[-3000:], sep="\n")
         postmortem = run_dir / "postmortem.md"
-        text = postmortem.read_text() if postmortem.is_file() else ""
+        text = postmortem.read_text(encoding="utf-8") if postmortem.is_file() else ""
         print(text)
         checks = {
             "exit code 10": run.returncode == 10,
@@ -50,7 +50,7 @@ def main() -> int:
 
 def _result(run_dir: Path) -> dict[str, object]:
     file = run_dir / "result.json"
-    return dict(json.loads(file.read_text())) if file.is_file() else {}
+    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
 
 
 def _recorded(cwd: Path, run_dir: Path) -> dict[str, bool]:

@@ -35,7 +35,7 @@ def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
 
 
 def main(ds_config: str, model_folder: str, arrow: str, steps: str, out: str, *flags: str) -> None:
-    config = json.loads(Path(ds_config).read_text())
+    config = json.loads(Path(ds_config).read_text(encoding="utf-8"))
     optimizer = config["optimizer"]["params"]
     arguments = TrainingArguments(
         output_dir=str(Path(out).parent / "handwritten"),
@@ -62,7 +62,7 @@ def main(ds_config: str, model_folder: str, arrow: str, steps: str, out: str, *f
     losses = LossLog()
     data = Dataset.from_file(arrow).with_format("numpy")
     Trainer(model, arguments, train_dataset=data, data_collator=collate, callbacks=[losses]).train()
-    Path(out).write_text(json.dumps(losses.rows))
+    Path(out).write_text(json.dumps(losses.rows), encoding="utf-8")
 
 
 if __name__ == "__main__":

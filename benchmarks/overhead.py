@@ -63,7 +63,7 @@ def run_zpipe(preset: str, model: Path, number: int, deterministic: bool) -> tup
         f"hydra.run.dir={folder}",
     ]
     subprocess.run([sys.executable, "-m", "zpipe", *overrides], check=True, stdout=subprocess.DEVNULL)
-    events = [json.loads(line) for line in (folder / "events.jsonl").open()]
+    events = [json.loads(line) for line in (folder / "events.jsonl").open(encoding="utf-8")]
     rows = [
         (event["step"], event["time"], event["values"]["loss"])
         for event in events
@@ -79,7 +79,7 @@ def run_handwritten(preset: str, model: Path, ds_config: Path, number: int, dete
     script = ["-m", "benchmarks.handwritten", str(ds_config), str(model), str(arrow)]
     argv = [*torchrun, *script, str(SIZES[preset]["steps"]), str(out), *(["deterministic"] * deterministic)]
     subprocess.run(argv, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return [tuple(row) for row in json.loads(out.read_text())]
+    return [tuple(row) for row in json.loads(out.read_text(encoding="utf-8"))]
 
 
 def tokens_per_second(rows: list[Row], tokens_per_step: int) -> float:
@@ -111,7 +111,7 @@ def main() -> None:
         folder, rows = run_zpipe(preset, model, number, deterministic)
         ours.append(rows)
         theirs.append(run_handwritten(preset, model, folder / "ds_config.json", number, deterministic))
-        plan = json.loads((folder / "plan.json").read_text())
+        plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
         tokens = plan["ds_config"]["train_batch_size"] * plan["experiment"]["data"]["max_length"]
         our_speed, their_speed = tokens_per_second(ours[-1], tokens), tokens_per_second(theirs[-1], tokens)
         ratios.append(our_speed / their_speed)

@@ -56,9 +56,10 @@ def run(name: str, overrides: list[str], root: Path) -> dict[str, object]:
     result = folder / "result.json"
     outcome: dict[str, Any] = {"ending": f"exit {code}", "summary": {}}
     if result.is_file():
-        outcome = json.loads(result.read_text())
+        outcome = json.loads(result.read_text(encoding="utf-8"))
     events = folder / "events.jsonl"
-    overflows = [line for line in events.open() if '"event": "overflow"' in line] if events.is_file() else []
+    lines = events.read_text(encoding="utf-8").splitlines() if events.is_file() else []
+    overflows = [line for line in lines if '"event": "overflow"' in line]
     return {"ending": outcome["ending"], "overflows": len(overflows), **outcome["summary"]}
 
 

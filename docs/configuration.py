@@ -127,7 +127,7 @@ def _sentence(group: type[Group]) -> str:
 def _comment(group: str, option: str) -> str:
     """The option's leading comments, which describe it."""
     folder = RECIPES if group == "recipe" else CONF / group
-    lines = (folder / f"{option}.yaml").read_text().splitlines()
+    lines = (folder / f"{option}.yaml").read_text(encoding="utf-8").splitlines()
     return _cell(" ".join(line[2:] for line in lines if line.startswith("# ") and "@package" not in line))
 
 
@@ -249,5 +249,5 @@ def _top_level() -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page())
+    PAGE.write_text(page(), encoding="utf-8")
     print(f"written to {PAGE}")

@@ -34,6 +34,8 @@ class Exit(IntEnum):
     """A file could not be written because the disk was full."""
     OPERATOR_BUILD = 17
     """An operator of DeepSpeed could not be compiled."""
+    NOTHING_LEARNED = 18
+    """Every step was skipped: the parameters are those before the training."""
     INTERRUPTED = 130
     """Ctrl-C, by the shell's convention 128 + SIGINT."""
     PIPE_CLOSED = 141

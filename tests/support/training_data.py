@@ -7,10 +7,12 @@ from typing import Any
 import datasets
 import pytest
 
+from zpipe.data.layouts import LAYOUTS
+from zpipe.data.row import Row
 from zpipe.problems import Problem, Refusal
 from zpipe.schema.data import Data
-from zpipe.train.data import prepare
-from zpipe.train.formats import COLUMNS, IGNORED, Document, documents
+from zpipe.train.data import Prepared, prepare
+from zpipe.train.formats import IGNORED, Document, Documents
 from zpipe.train.tokens import Encoder
 
 EOS = 1
@@ -45,9 +47,14 @@ def write_jsonl(path: Path, rows: list[Any]) -> str:
     return str(path)
 
 
+def prepared(tokenizer: Any, **settings: Any) -> Prepared:
+    """The packed sequences of the `data` group with these settings."""
+    return prepare(Data(**settings), tokenizer, FakeReporter())  # type: ignore[arg-type]
+
+
 def packed(tokenizer: Any, **settings: Any) -> dict[str, Any]:
     """The packed sequences of the `data` group with these settings, as arrays of shape (n, max_length)."""
-    path, _ = prepare(Data(**settings), tokenizer, FakeReporter())  # type: ignore[arg-type]
+    path = prepared(tokenizer, **settings).path
     columns: dict[str, Any] = datasets.Dataset.from_file(str(path)).with_format("numpy")[:]
     return columns
 
@@ -55,16 +62,16 @@ def packed(tokenizer: Any, **settings: Any) -> dict[str, Any]:
 def refusal_of(tokenizer: Any, **settings: Any) -> Problem:
     """The problem that the `data` group with these settings is refused with."""
     with pytest.raises(Refusal) as caught:
-        prepare(Data(**settings), tokenizer, FakeReporter())  # type: ignore[arg-type]
+        prepared(tokenizer, **settings)
     (problem,) = caught.value.problems
     return problem
 
 
 def document(tokenizer: Any, layout: str, row: tuple[Any, ...], **settings: Any) -> Document:
     """The document of one row."""
-    batch = {name: [value] for name, value in zip(COLUMNS[layout], row, strict=True)}
-    encoder = Encoder.from_tokenizer(tokenizer)
-    ((found,),) = documents(iter([batch]), layout, Data(**settings), encoder)
+    values = dict(zip(LAYOUTS[layout], row, strict=True))
+    reader = Documents(layout, Data(**settings), Encoder.from_tokenizer(tokenizer))
+    ((found,),) = reader.read([Row(values, values.keys(), "row 1")])
     return found
 
 

@@ -92,6 +92,7 @@ BY_EVIDENCE: list[tuple[str, int | None, Evidence]] = [
     ),
     ("nonfinite_loss", None, Evidence(progress(), returncode=1, errors=(error("NonFiniteLossError"),))),
     ("loss_scale_stuck", None, Evidence(progress(), returncode=1, errors=(error("LossScaleStuckError"),))),
+    ("nothing_learned", None, Evidence(progress(), returncode=1, errors=(error("NothingLearnedError"),))),
     (
         "loss_scale_stuck",
         None,

@@ -20,6 +20,7 @@ from zpipe.checks import (
     precision,
     scheduler,
     stage,
+    steps,
     swap,
     tracking,
     training,
@@ -43,6 +44,7 @@ ERRORS: tuple[Rule, ...] = (
     *deepcompile.ERRORS,
     *deepspeed.ERRORS,
     *training.ERRORS,
+    *steps.ERRORS,
     *launcher.ERRORS,
     *model.ERRORS,
     *tracking.ERRORS,
@@ -51,6 +53,7 @@ ERRORS: tuple[Rule, ...] = (
     *data.ERRORS,
 )
 NOTICES: tuple[Advice, ...] = (
+    *data.NOTICES,
     *offload.NOTICES,
     *swap.NOTICES,
     *precision.NOTICES,
@@ -58,7 +61,7 @@ NOTICES: tuple[Advice, ...] = (
     *optimizer.NOTICES,
     *scheduler.NOTICES,
     *engine.NOTICES,
-    *training.NOTICES,
+    *steps.NOTICES,
     *tracking.NOTICES,
     *model.NOTICES,
 )

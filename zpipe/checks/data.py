@@ -1,14 +1,20 @@
-"""Model and data: what can be checked without reading the data."""
+"""Model and data."""
 
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+from zpipe.data.inspection import inspect
+from zpipe.data.refusals import PATH_FIX
+from zpipe.data.sources import READERS
 from zpipe.facts.facts import Facts
+from zpipe.plan.plan import Notice
 from zpipe.problems import Fix, Problem, either
+from zpipe.schema.data import Data
 from zpipe.schema.experiment import Experiment
 
-SUFFIXES = (".jsonl", ".json", ".csv", ".parquet", ".txt", ".text")
+MOST_TRIED = 20
+"""Files next to a wrong path that are looked at for a fix."""
 
 
 def one_source_of_weights(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
@@ -53,43 +59,39 @@ def path_needs_source_files(experiment: Experiment, facts: Facts) -> Iterator[Pr
         yield Problem("data.path", data.path, reason, "null with data=python_stdlib", either("data=files"))
 
 
-def data_path_is_readable(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """A path that is missing, empty or of an unsupported file type is refused before the run starts."""
-    data = experiment.data
-    if data.source != "files":
-        return
-    reason = _why_unreadable(data.path)
-    if reason is not None:
-        allowed = f"a {', '.join(SUFFIXES)} file, a folder of such files, or a hub id such as org/name"
-        yield Problem("data.path", data.path, reason, allowed, _fixes(data.path))
+def data_is_usable(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """What is wrong with the files, or with the rows that the plan has read."""
+    for problem in facts.data.problems:
+        yield problem._replace(fix=_fixes(problem.value)) if problem.fix == PATH_FIX else problem
 
 
-def _why_unreadable(given: str | None) -> str | None:
-    """None for a readable path, and for a name that is not written as a path: it may be a hub id."""
-    if not given:
-        return "not set" if given is None else "is empty"
-    path = Path(given).expanduser()
-    if not path.exists():
-        return "no such file or folder" if _is_written_as_path(given) else None
-    if path.is_dir():
-        has_data = any(file.suffix in SUFFIXES for file in path.rglob("*"))
-        return None if has_data else "the folder contains no data files"
-    if path.is_file() and path.suffix not in SUFFIXES:
-        return f"unsupported file type {path.suffix or '(no suffix)'}"
-    return "the file is empty" if path.is_file() and path.stat().st_size == 0 else None
-
-
-def _is_written_as_path(text: str) -> bool:
-    return text.startswith(("/", ".", "~")) or text.endswith(SUFFIXES) or text.count("/") > 1
-
-
-def _fixes(given: str | None) -> Fix:
+def _fixes(given: object) -> Fix:
     """Up to three data files next to the given path, or an example, and the data that needs no path."""
-    siblings = Path(given).expanduser().parent.glob("*") if given else ()
-    names = sorted(str(file) for file in siblings if file.suffix in SUFFIXES)
-    readable = list(islice((name for name in names if _why_unreadable(name) is None), 3))
+    siblings = Path(given).expanduser().parent.glob("*") if isinstance(given, str) and given else ()
+    names = islice(sorted(str(file) for file in siblings if file.suffix.lower() in READERS), MOST_TRIED)
+    readable = list(islice((name for name in names if not inspect(Data(path=name)).problems), 3))
     no_path = "data=python_stdlib" if given is None else "data=python_stdlib data.path=null"
     return either(*(f"data.path={name}" for name in readable or ["train.jsonl"]), no_path)
 
 
-ERRORS = (one_source_of_weights, sequences_fit_the_model, path_needs_source_files, data_path_is_readable)
+def say_what_the_data_shows(experiment: Experiment, facts: Facts) -> Iterator[Notice]:
+    """Columns and files that are left out, and how cells are separated."""
+    for remark in facts.data.remarks:
+        yield Notice(level=remark.level, key=remark.key, text=remark.text)
+
+
+def say_that_examples_are_joined(experiment: Experiment, facts: Facts) -> Iterator[Notice]:
+    """Packing does not keep examples apart."""
+    data = experiment.data
+    if data.packing != "wrapped" or data.source != "files":
+        return
+    text = f"examples are joined and cut every {data.max_length} tokens: they attend to each other"
+    if facts.data.layout == "text":
+        yield Notice(level="info", key="data.packing", text=text)
+    else:
+        text += ", and a reply that is cut is trained without its prompt; data.packing=none keeps them apart"
+        yield Notice(level="warning", key="data.packing", text=text)
+
+
+ERRORS = (one_source_of_weights, sequences_fit_the_model, path_needs_source_files, data_is_usable)
+NOTICES = (say_what_the_data_shows, say_that_examples_are_joined)

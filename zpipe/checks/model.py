@@ -5,6 +5,7 @@ The statements about transformers are read from the installed package (zpipe/fac
 
 import json
 from collections.abc import Iterator
+from typing import TypeGuard
 
 from zpipe.facts.architecture import Architecture, architecture, causal_types, common_fields, known_types
 from zpipe.facts.facts import Facts
@@ -171,7 +172,7 @@ def _architecture(facts: Facts) -> Architecture | None:
     return architecture(kind) if isinstance(kind, str) else None
 
 
-def _size(value: object) -> bool:
+def _size(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 

@@ -210,7 +210,7 @@ def warn_about_unfinished_warmup(experiment: Experiment, facts: Facts) -> Iterat
     """Not refused, because it is common in a short trial run."""
     steps, warmup = facts.total_steps, experiment.train.warmup_steps
     kind = experiment.scheduler.type or experiment.scheduler.lr_scheduler_type
-    if steps is not None and warmup > steps and kind not in NO_WARMUP:
+    if steps is not None and warmup >= steps and kind not in NO_WARMUP:
         text = f"warmup takes {warmup:g} steps but training only {steps}: the learning rate never peaks"
         yield Notice(level="warning", key="train.warmup_steps", text=text)
 

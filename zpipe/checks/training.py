@@ -5,26 +5,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from zpipe.facts.facts import Facts
-from zpipe.plan.plan import Notice
 from zpipe.problems import Problem, either
 from zpipe.schema.base import Group
 from zpipe.schema.checkpoint import Checkpoint
 from zpipe.schema.experiment import Experiment
 from zpipe.schema.train import Train
-
-
-def max_steps_is_positive_or_unset(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """transformers silently accepts 0 and any negative number."""
-    steps = experiment.train.max_steps
-    if steps == 0 or steps < -1:
-        reason = "must be a positive number of steps, or -1 to use train.num_train_epochs"
-        yield Problem(
-            "train.max_steps",
-            steps,
-            reason,
-            "-1, or 1 or more",
-            either("train.max_steps=-1", "train.max_steps=1"),
-        )
 
 
 def evaluation_needs_held_out_data(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
@@ -100,7 +85,10 @@ def best_model_is_evaluated_when_saved(experiment: Experiment, facts: Facts) -> 
     if checkpoint.save_strategy == "steps" and checkpoint.save_steps % every:
         key, multiple = "checkpoint.save_steps", math.ceil(checkpoint.save_steps / every) * every
         reason = f"train.load_best_model_at_end needs a multiple of the {every} steps between evaluations"
-        fix = either(f"{key}={multiple}", f"train.eval_steps={checkpoint.save_steps}")
+        fixes = [f"{key}={multiple}"]
+        if facts.total_steps is None or checkpoint.save_steps <= facts.total_steps:
+            fixes.append(f"train.eval_steps={checkpoint.save_steps}")
+        fix = either(*fixes)
         yield Problem(key, checkpoint.save_steps, reason, f"a multiple of {every}", fix)
 
 
@@ -165,16 +153,7 @@ def _only_used_with(feature: str, turned_on: str, group: Train | Checkpoint, nam
         yield Problem(key, value, f"only used with {feature}", without, either(turned_on, drop), ignored=True)
 
 
-def warn_about_unused_epochs(experiment: Experiment, facts: Facts) -> Iterator[Notice]:
-    """max_steps overrides the number of epochs."""
-    train, name = experiment.train, "num_train_epochs"
-    if train.max_steps > 0 and train.num_train_epochs != _default(Train, name):
-        text = f"overridden by train.max_steps={train.max_steps}; with train.max_steps=-1 the epochs decide"
-        yield Notice(level="warning", key=f"train.{name}", text=text)
-
-
 ERRORS = (
-    max_steps_is_positive_or_unset,
     evaluation_needs_held_out_data,
     best_model_needs_matching_strategies,
     best_model_is_evaluated_and_saved,
@@ -183,4 +162,3 @@ ERRORS = (
     data_loader_settings_need_workers,
     settings_need_their_feature,
 )
-NOTICES = (warn_about_unused_epochs,)

@@ -29,7 +29,8 @@ def print_folder(folder: RunFolder) -> None:
     out.print(summary_table(plan, summary, progress, run_id))
     postmortem = folder.attempt.postmortem
     if postmortem.is_file():
-        print_text(out, f"\n{postmortem.read_text()}")
+        text = postmortem.read_text(encoding="utf-8", errors="replace")
+        print_text(out, f"\n{text}")
 
 
 def print_recorded(run: RecordedRun) -> None:

@@ -57,9 +57,19 @@ def compose_once(overrides: list[str]) -> ComposedRun:
     """Composes rewritten overrides without running anything. Raises Refusal."""
     with composing() as loader:
         config = hydra_compose("config", overrides, return_hydra_config=True)
+        require_working_folder(config)
         HydraConfig.instance().set_config(config)
         run_dir = Path(config.hydra.run.dir).absolute()
         return ComposedRun(to_experiment(config), run_dir, provenance_of(loader.recording), config, loader)
+
+
+def require_working_folder(config: DictConfig) -> None:
+    """Refuses hydra.job.chdir: the plan would read relative paths in one folder, and the run in another."""
+    if config.hydra.job.chdir:
+        reason = (
+            "relative paths of a run start from the folder of the command; its outputs go to hydra.run.dir"
+        )
+        raise Refusal([Problem("hydra.job.chdir", True, reason, "false", "hydra.job.chdir=false")])
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from zpipe.compose.compose import (
     hydras_refusals,
     plain,
     provenance_of,
+    require_working_folder,
     to_experiment,
 )
 from zpipe.compose.overrides import as_typed
@@ -158,7 +159,9 @@ def _points(loader: RecordingLoader, overrides: list[str]) -> Iterator[Point]:
     parser = OverridesParser.create(config_loader=loader)
     parsed = parser.parse_overrides(overrides)
     fixed = [override.input_line or "" for override in parsed if not override.is_sweep_override()]
-    hydra = hydra_compose("config", fixed, return_hydra_config=True).hydra
+    config = hydra_compose("config", fixed, return_hydra_config=True)
+    require_working_folder(config)
+    hydra = config.hydra
     if hydra.sweeper._target_ != BASIC:
         reason = "this sweeper chooses its points while it runs"
         raise Unlistable([Problem("hydra/sweeper", hydra.sweeper._target_, reason, "basic")])

@@ -24,7 +24,7 @@ def read(path: Path) -> tuple[dict[str, Any], list[Finding]]:
     if path.suffix not in SUFFIXES:
         raise Refusal([Problem("import", str(path), "unknown file type", allowed)])
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise Refusal([Problem("import", str(path), f"cannot be read: {error}", allowed)]) from None
     value, findings = _json(path, text) if path.suffix == ".json" else (_yaml(path, text), [])

@@ -87,7 +87,7 @@ def resolve_scheduler(draft: Draft) -> None:
 def _transformers_scheduler(kind: str, draft: Draft) -> None:
     """Chooses the option of this scheduler, unless its parameters would be merged with those of the files."""
     option = _options_by("scheduler", "lr_scheduler_type").get(kind, "linear")
-    content = yaml.safe_load((CONF / "scheduler" / f"{option}.yaml").read_text())
+    content = yaml.safe_load((CONF / "scheduler" / f"{option}.yaml").read_text(encoding="utf-8"))
     if "lr_scheduler_kwargs" in content and "scheduler.lr_scheduler_kwargs" in draft.values:
         draft.choose("scheduler", "linear")
         draft.put("scheduler.lr_scheduler_type", kind, "lr_scheduler_type")
@@ -114,7 +114,7 @@ def _options_by(group: str, key: str) -> dict[str, str]:
     """For each value of the key, the option that sets it."""
     options: dict[str, str] = {}
     for file in sorted((CONF / group).glob("*.yaml")):
-        content = yaml.safe_load(file.read_text())
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
         if key in content:
             options.setdefault(str(content[key]), file.stem)
     return options

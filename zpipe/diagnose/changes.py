@@ -50,4 +50,4 @@ def _option_of(block: Tree, group: str) -> Tree:
 
 @cache
 def _option(group: str, name: str) -> Tree:
-    return flatten(yaml.safe_load((CONF / group / f"{name}.yaml").read_text()) or {})
+    return flatten(yaml.safe_load((CONF / group / f"{name}.yaml").read_text(encoding="utf-8")) or {})

@@ -94,6 +94,11 @@ def _loss_scale(evidence: Evidence) -> Verdict | None:
     return Verdict("loss_scale_stuck", error.line)
 
 
+def _nothing_learned(evidence: Evidence) -> Verdict | None:
+    error = error_of_type(evidence, "NothingLearnedError")
+    return None if error is None else Verdict("nothing_learned", error.message)
+
+
 def _nonfinite(evidence: Evidence) -> Verdict | None:
     """A loss that is not finite explains a loss scale at its minimum, but not the reverse."""
     error = error_of_type(evidence, "NonFiniteLossError")
@@ -146,6 +151,7 @@ RULES: tuple[Rule, ...] = (
     _operator_build,
     _nonfinite,
     _loss_scale,
+    _nothing_learned,
     gpu_memory,
     host_memory,
     disk,

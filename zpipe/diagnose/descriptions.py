@@ -22,6 +22,11 @@ MEANING: dict[Ending, str] = {
         "fp16 gradients overflowed even at the minimum loss scale, so every step was skipped. "
         "precision.max_skipped_steps_at_min_scale sets how many such steps zpipe accepts."
     ),
+    "nothing_learned": (
+        "Training went through, but every step was skipped because its gradients were not finite. The "
+        "parameters are those before the training, so no model is saved. Under fp16 the loss scale falls "
+        "with each skipped step: a short run may end before it fits."
+    ),
     "hang": (
         "The workers were running but made no progress: they sent no event for launcher.hang_timeout_s, or a "
         "collective timed out. Each rank that still responded wrote its stack to its log."

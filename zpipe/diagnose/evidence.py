@@ -103,7 +103,7 @@ def _errors(attempt: Attempt, progress: RunProgress) -> list[RankError]:
     errors = []
     for file in attempt.rank_errors():
         try:
-            errors.append(RankError(**json.loads(file.read_text())))
+            errors.append(RankError(**json.loads(file.read_text(encoding="utf-8"))))
         except (OSError, ValueError, TypeError):  # a full disk leaves an incomplete file
             continue
     failed = progress.failed

@@ -23,7 +23,7 @@ from zpipe.runfolder.plan_file import folder_of
 from zpipe.terminal.units import number
 
 TRACEBACK_LINES = 30
-EXPLAINED = STOPPED | {"nonfinite_loss", "loss_scale_stuck"}
+EXPLAINED = STOPPED | {"nonfinite_loss", "loss_scale_stuck", "nothing_learned"}
 """Endings that zpipe or a signal to it brought about: the logs of the processes do not explain them."""
 
 

@@ -110,6 +110,16 @@ def nonfinite_loss(situation: Situation) -> Iterator[Suggestion]:
         yield Suggestion(("precision=fp32",), "shows whether the dtype is the cause")
 
 
+def nothing_learned(situation: Situation) -> Iterator[Suggestion]:
+    """A loss scale that fits sooner, and more steps for it to fall."""
+    yield from loss_scale(situation) if situation.is_fp16 else nonfinite_loss(situation)
+    steps = situation.experiment.train.max_steps
+    if situation.is_fp16 and 0 < steps < 50:
+        yield Suggestion(
+            ("train.max_steps=50",), "more steps, so that the loss scale falls until one is taken"
+        )
+
+
 def loss_scale(situation: Situation) -> Iterator[Suggestion]:
     """Another dtype first: at the minimum loss scale, the gradients themselves exceed the range of fp16."""
     fp16 = situation.experiment.precision.fp16
@@ -192,6 +202,7 @@ REMEDIES: dict[Ending, Remedies] = {
     "host_out_of_memory": host_memory,
     "nonfinite_loss": nonfinite_loss,
     "loss_scale_stuck": loss_scale,
+    "nothing_learned": nothing_learned,
     "hang": hang,
     "rank_died": rank_died,
     "disk_full": disk_full,

@@ -1,8 +1,9 @@
-"""Facts about machine and model that the whole compilation depends on, gathered once."""
+"""Facts about machine, model and data that the whole compilation depends on, gathered once."""
 
 from dataclasses import dataclass
 from typing import Literal
 
+from zpipe.data.inspection import Inspection, inspect
 from zpipe.facts.model import local_folder, model_facts, parameter_numels
 from zpipe.machine.hardware import Hardware
 from zpipe.plan.plan import ModelFacts
@@ -31,6 +32,7 @@ class Facts:
     model: ModelFacts
     parameter_numels: tuple[int, ...] | None
     """Elements of each parameter tensor; None if the model cannot be inspected yet."""
+    data: Inspection
 
     @property
     def parameter_dtype(self) -> Literal["fp32", "fp16", "bf16"]:
@@ -62,6 +64,7 @@ def gather(experiment: Experiment, hardware: Hardware) -> Facts:
         total_steps=experiment.train.max_steps if experiment.train.max_steps > 0 else None,
         model=model,
         parameter_numels=tuple(numels) if numels else None,
+        data=inspect(experiment.data),
     )
 
 

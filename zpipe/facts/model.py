@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from zpipe.facts.weights import Shapes, model_problem, read_json, shape_problem, weight_shapes, without_config
 from zpipe.plan.plan import ModelFacts
@@ -117,7 +117,7 @@ def _bad_sizes(config: Mapping[str, Any], folder: Path | None) -> Iterator[Probl
             yield Problem(key, value, reason, f"1 to {largest}", either(f"{key}={EXAMPLES[name]}"))
 
 
-def _is_size(value: object) -> bool:
+def _is_size(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 

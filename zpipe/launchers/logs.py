@@ -44,14 +44,14 @@ def tail(path: Path, count: int) -> list[str]:
 def hide_secrets(attempt: Attempt) -> None:
     """Removes passwords and tokens from the logs of a run that has ended, if the disk has space for it."""
     for path in log_files(attempt):
-        with path.open(errors="surrogateescape", newline="") as log:
+        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as log:
             if all(redact(line) == line for line in log):
                 continue
         clean = path.with_name(f".{path.name}.clean")
         with suppress(OSError):
             with (
-                path.open(errors="surrogateescape", newline="") as log,
-                clean.open("w", errors="surrogateescape", newline="") as file,
+                path.open(encoding="utf-8", errors="surrogateescape", newline="") as log,
+                clean.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
             ):
                 file.writelines(redact(line) for line in log)
             clean.replace(path)

@@ -43,7 +43,7 @@ def read_rank_exits(attempt: Attempt) -> list[RankExit]:
     log = attempt.launcher_log
     if not log.is_file():
         return []
-    return parse_rank_exits(log.read_text(errors="replace"))
+    return parse_rank_exits(log.read_text(encoding="utf-8", errors="replace"))
 
 
 def parse_rank_exits(text: str) -> list[RankExit]:

@@ -46,7 +46,7 @@ def groups(controller: str, proc: Path = PROC, mounts: Path = MOUNTS) -> list[Gr
 def lines_of(file: Path) -> list[str]:
     """The lines of a file; empty if it cannot be read."""
     try:
-        return file.read_text().splitlines()
+        return file.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return []
 

@@ -4,7 +4,8 @@ import importlib.util
 import os
 import shlex
 import shutil
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from humanize import naturalsize
@@ -20,6 +21,9 @@ from zpipe.runfolder.swap_folder import create_swap_folder
 MIN_FREE_BYTES = 16 * 2**20
 """Free disk space at the run folder below which a run is not started."""
 CUDA_OPERATORS = ("fused_adam", "fused_lion", "fused_lamb")
+SOCKET_PATH_BYTES = 107
+"""Of an address of AF_UNIX (unix(7)), without the NUL at its end."""
+SOCKET_BELOW_TMPDIR = "/pymp-xxxxxxxx/listener-xxxxxxxx"
 WORKER_PACKAGES = ("torch", "transformers", "accelerate", "deepspeed", "datasets")
 
 
@@ -29,7 +33,7 @@ def missing_requirements(plan: Plan, say: Say) -> list[Problem]:
     What can be fetched without root is fetched; `say` receives one line per step.
     """
     found = [*_packages(), *_compilers(plan), *_libaio(plan, say), *_locked_memory(plan, say)]
-    return [*found, *_direct_io(plan)]
+    return [*found, *_direct_io(plan), *_socket_paths(plan)]
 
 
 def unwritable(run_dir: Path) -> list[Problem]:
@@ -122,6 +126,32 @@ def _locked_memory(plan: Plan, say: Say) -> Iterator[Problem]:
         yield Problem("ulimit -l", size, reason, allowed, fix)
     else:
         say(f"swap buffers beyond {size} are not locked in memory and may be paged out (ulimit -l)")
+
+
+def _socket_paths(plan: Plan) -> Iterator[Problem]:
+    """Data loader workers send tensors through sockets in the temporary folder.
+
+    A longer path raises OSError in the worker, and the training waits for its batches for ever.
+    """
+    if plan.experiment.train.dataloader_num_workers == 0:
+        return
+    folder = _temporary_folder({**os.environ, **plan.launch.env})
+    length, most = len(os.fsencode(folder)), SOCKET_PATH_BYTES - len(SOCKET_BELOW_TMPDIR)
+    if length > most:
+        yield Problem(
+            "TMPDIR",
+            folder,
+            f"{length} bytes are too many for the sockets of data loader workers",
+            f"a folder whose path has at most {most} bytes",
+            "launcher.env.TMPDIR=/tmp, or train.dataloader_num_workers=0",
+        )
+
+
+def _temporary_folder(environment: Mapping[str, str]) -> str:
+    """What tempfile.gettempdir returns with these variables."""
+    named = (environment.get(name) for name in ("TMPDIR", "TEMP", "TMP"))
+    usable = (name for name in named if name and os.access(name, os.W_OK | os.X_OK) and Path(name).is_dir())
+    return str(Path(next(usable, tempfile.gettempdir())).absolute())
 
 
 def _direct_io(plan: Plan) -> Iterator[Problem]:

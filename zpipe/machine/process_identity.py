@@ -32,7 +32,7 @@ def own_identity() -> str:
 
 def _fields(pid: int) -> list[str]:
     try:
-        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         raise ProcessLookupError(pid) from None
     return text.rpartition(")")[2].split()

@@ -79,7 +79,7 @@ class Sampler:
 
     def _write(self, sample: Sample) -> None:
         # On a full disk only the samples in memory are available.
-        with suppress(OSError), self._attempt.samples.open("a") as file:
+        with suppress(OSError), self._attempt.samples.open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(sample)) + "\n")
             self._written = sample
 
@@ -98,7 +98,7 @@ def is_worth_writing(sample: Sample, before: Sample) -> bool:
 def read_samples(attempt: Attempt) -> list[Sample]:
     """The samples that were written; an incomplete last line is left out."""
     file = attempt.samples
-    lines = file.read_text().splitlines() if file.is_file() else []
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
     return [sample for line in lines if (sample := _decode(line)) is not None]
 
 

@@ -58,6 +58,6 @@ def read_state(folder: RunFolder) -> RecordState | None:
     if not file.exists():
         return None
     try:
-        return RecordState(**json.loads(file.read_text()))
+        return RecordState(**json.loads(file.read_text(encoding="utf-8")))
     except (ValueError, TypeError):
         return RecordState("", opening=True)

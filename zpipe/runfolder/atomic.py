@@ -21,7 +21,8 @@ def write_json(path: Path, value: Any) -> Path:
 def write_text(path: Path, text: str) -> Path:
     """Writes a text file atomically: a reader sees the old file or the new one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
+    # A surrogate from a file name that is not UTF-8 would make the whole file unwritable.
+    temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
     temporary.replace(path)
     return path
 
@@ -29,7 +30,7 @@ def write_text(path: Path, text: str) -> Path:
 def read_model(kind: type[Model], file: Path, what: str, allowed: str) -> Model:
     """Reads a JSON file that zpipe wrote. Raises Refusal if it is missing, damaged or of another version."""
     try:
-        return kind.model_validate_json(file.read_text())
+        return kind.model_validate_json(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         reason = f"cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8'}"
     except ValidationError as error:

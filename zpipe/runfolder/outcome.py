@@ -18,6 +18,7 @@ Ending = Literal[
     "host_out_of_memory",
     "nonfinite_loss",
     "loss_scale_stuck",
+    "nothing_learned",
     "hang",
     "rank_died",
     "disk_full",
@@ -36,6 +37,7 @@ EXIT_OF: dict[Ending, Exit] = {
     "host_out_of_memory": Exit.HOST_OUT_OF_MEMORY,
     "nonfinite_loss": Exit.NONFINITE_LOSS,
     "loss_scale_stuck": Exit.LOSS_SCALE_STUCK,
+    "nothing_learned": Exit.NOTHING_LEARNED,
     "hang": Exit.HANG,
     "rank_died": Exit.RANK_DIED,
     "disk_full": Exit.DISK_FULL,
@@ -109,4 +111,4 @@ def write_outcome(outcome: Outcome) -> None:
 def read_outcome(folder: RunFolder) -> Outcome | None:
     """The outcome of a run; None while there is none."""
     file = folder.attempt.result
-    return Outcome.model_validate(json.loads(file.read_text())) if file.is_file() else None
+    return Outcome.model_validate(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None

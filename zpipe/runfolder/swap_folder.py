@@ -1,6 +1,7 @@
 """The swap folder of a run: its own, marked as such, and removed only if the mark says so."""
 
 import hashlib
+import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -34,7 +35,7 @@ def create_swap_folder(plan: Plan) -> None:
     mark = folder / MARK
     if not mark.exists() and any(folder.iterdir()):
         raise FileExistsError(17, "it has files that are not of this run", str(folder))
-    mark.write_text(plan.run_dir)
+    mark.write_bytes(os.fsencode(plan.run_dir))
 
 
 def remove_swap_folder(plan: Plan) -> None:
@@ -44,5 +45,5 @@ def remove_swap_folder(plan: Plan) -> None:
     if plan.swap_dir is None or expected is None or Path(plan.swap_dir) != expected:
         return
     with suppress(OSError):
-        if not expected.is_symlink() and (expected / MARK).read_text() == plan.run_dir:
+        if not expected.is_symlink() and (expected / MARK).read_bytes() == os.fsencode(plan.run_dir):
             shutil.rmtree(expected, ignore_errors=True)

@@ -22,7 +22,7 @@ STEP_EVENT_SECONDS = 1.0
 class EventCallback(TrainerCallback):
     """Reports events on rank 0; on the other ranks it only keeps the figures that the summary needs."""
 
-    def __init__(self, plan: Plan, reporter: Reporter) -> None:
+    def __init__(self, plan: Plan, reporter: Reporter, tokens_per_sequence: float) -> None:
         self.trainer: Any = None
         """Set once the Trainer exists; its `model_wrapped` is the engine while training."""
         self.final_loss: float | None = None
@@ -31,12 +31,13 @@ class EventCallback(TrainerCallback):
         self._folder = folder_of(plan)
         self._reporter = reporter
         self._sequences = plan.sequences_per_pass
-        self._throughput = Throughput(plan.experiment.data.max_length, plan.launch.world_size)
+        self._throughput = Throughput(tokens_per_sequence, plan.launch.world_size)
         self._window = Stopwatch()
         is_fp16 = plan.engine.dtype == "fp16"
         self._loss_scale = LossScale(is_fp16)
         self._health = PrecisionHealth(plan.experiment.precision, is_fp16)
         self._last_step_event = 0.0
+        self._learning_rate: float | None = None
         self._reported_step = 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -48,6 +49,7 @@ class EventCallback(TrainerCallback):
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._loss_scale.begin(self.trainer.model_wrapped)
+        self._learning_rate = current_learning_rate(self.trainer.model_wrapped)
 
     def on_substep_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         # A heartbeat after each micro-batch: a step with many of them reports nothing else for long.
@@ -78,6 +80,9 @@ class EventCallback(TrainerCallback):
         values = {name: value for name, value in (logs or {}).items() if isinstance(value, int | float)}
         if "loss" in values:
             values |= self._training_figures(values["loss"])
+            # transformers reads it before or after its scheduler steps, depending on the optimizer.
+            if self._learning_rate is not None:
+                values["learning_rate"] = self._learning_rate
         self._metrics(state.global_step, values)
         if "loss" in values:
             self._check_loss(state.global_step, values)
@@ -94,6 +99,10 @@ class EventCallback(TrainerCallback):
         folder = self._folder.checkpoint(step)
         self._reporter.report(CheckpointSaved(step=step, path=folder.name, bytes=bytes_in(folder)))
         self._leave_out()
+
+    def check_training(self, steps: int) -> None:
+        """Raises NothingLearnedError or NonFiniteLossError if the trained model is of no use."""
+        self._health.after_training(steps, self._loss_scale.skipped)
 
     def steady_throughput(self) -> dict[str, float]:
         """Throughput of the whole run without its first steps, evaluation and saving."""
@@ -146,6 +155,12 @@ class EventCallback(TrainerCallback):
     def _metrics(self, step: int, values: dict[str, Any]) -> None:
         if values:
             self._reporter.report(Metrics(step=step, values=values))
+
+
+def current_learning_rate(engine: Any) -> float | None:
+    """The learning rate of the first group of parameters, which the next step uses."""
+    groups = getattr(engine.optimizer, "param_groups", None)
+    return float(groups[0]["lr"]) if groups else None
 
 
 def freeze_gc() -> None:

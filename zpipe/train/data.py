@@ -8,60 +8,82 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from zpipe.data.layouts import choose_layout
+from zpipe.data.refusals import data_path_refusal
+from zpipe.data.row import Row
+from zpipe.data.rows import read_rows
+from zpipe.data.sources import local_source
 from zpipe.plan.plan import Plan
 from zpipe.problems import Problem, Refusal
 from zpipe.runfolder.atomic import write_json
 from zpipe.runfolder.event_file import Reporter
 from zpipe.runfolder.plan_file import folder_of
 from zpipe.schema.data import Data
-from zpipe.train.formats import COLUMNS, choose_layout, documents
-from zpipe.train.packing import write_packed
+from zpipe.train.formats import Documents
+from zpipe.train.hub import hub_rows, load_hub
 from zpipe.train.ranks import Rank
-from zpipe.train.reading import read_files, read_hub
-from zpipe.train.sources import local_source
+from zpipe.train.sequence_file import write_packed
+from zpipe.train.steps import check_counts
 from zpipe.train.tokens import CHAT_TEMPLATE, Encoder
 
-CACHE_FORMAT = 2
+CACHE_FORMAT = 3
 """Increment this whenever the same input is packed differently, so that old cache files are not used."""
 
-ROWS_PER_BATCH = 256
 POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
+class Prepared:
+    """The Arrow file of the packed sequences, and what is known about it."""
+
+    path: Path
+    has_messages: bool
+    """Whether a chat template rendered it."""
+    notices: list[str]
+    mean_tokens: float
+    """Tokens per sequence."""
+
+
+@dataclass(frozen=True)
 class Sequences:
-    """Packed sequences, `datasets.Dataset`s with `input_ids` and `labels` of `data.max_length` tokens."""
+    """Packed sequences: `datasets.Dataset`s with `input_ids` and `labels`, up to `data.max_length` tokens."""
 
     train: Any
     held_out: Any | None
+    mean_tokens: float
+    """Tokens per sequence."""
 
 
 def load_sequences(plan: Plan, tokenizer: Any, rank: Rank, reporter: Reporter) -> Sequences:
     """Prepares the packed data or finds it in the cache, and splits it. Raises Refusal for unusable data."""
     marker = _marker(plan, rank)
     if rank.is_main:
-        path, layout = prepare(plan.experiment.data, tokenizer, reporter)
-        if layout == "messages" and not tokenizer.chat_template:
+        prepared = prepare(plan.experiment.data, tokenizer, reporter)
+        for notice in prepared.notices:
+            reporter.notice(notice)
+        if prepared.has_messages and not tokenizer.chat_template:
             tokenizer.chat_template = CHAT_TEMPLATE
             reporter.notice(
                 "the tokenizer has no chat template; zpipe uses ChatML and saves it with the model"
             )
-        write_json(marker, {"path": str(path)})
-    else:
-        path = _wait_for(marker)
+        write_json(marker, {"path": str(prepared.path), "mean_tokens": prepared.mean_tokens})
+    shared = _wait_for(marker)
     import datasets
 
-    packed = datasets.Dataset.from_file(str(path)).with_format("numpy")
-    sequences = split(packed, plan.experiment.data, plan.experiment.train.seed)
-    held_out = len(sequences.held_out) if sequences.held_out is not None else 0
-    reporter.phase("data", f"{len(sequences.train)} training sequences, {held_out} held out")
-    return sequences
+    packed = datasets.Dataset.from_file(shared["path"]).with_format("numpy")
+    train, held_out = split(packed, plan.experiment.data, plan.experiment.train.seed)
+    count = len(held_out) if held_out is not None else 0
+    check_counts(plan, len(train), count)
+    reporter.phase("data", f"{len(train)} training sequences, {count} held out")
+    return Sequences(train, held_out, shared["mean_tokens"])
 
 
 def remove_marker(plan: Plan, rank: Rank) -> None:
@@ -69,34 +91,44 @@ def remove_marker(plan: Plan, rank: Rank) -> None:
     _marker(plan, rank).unlink(missing_ok=True)
 
 
-def prepare(data: Data, tokenizer: Any, reporter: Reporter) -> tuple[Path, str]:
-    """The Arrow file of the packed sequences, and the layout of the examples (a key of COLUMNS).
+def prepare(data: Data, tokenizer: Any, reporter: Reporter) -> Prepared:
+    """The packed sequences, in the cache of `datasets`.
 
-    The file is in the cache of `datasets`. It is reused until the data, the tokenizer or a setting changes.
+    The file is reused until the data, the tokenizer or a setting changes.
     """
     import datasets
 
     datasets.disable_progress_bars()
     encoder = Encoder.from_tokenizer(tokenizer)
     source = local_source(data)
-    rows: Any = None if source else read_hub(data)
-    stamp = source.stamp() if source else rows._fingerprint
+    hub: Any = None if source else load_hub(data)
+    stamp = source.stamp() if source else hub._fingerprint
     cache = Path(datasets.config.HF_DATASETS_CACHE) / "zpipe"
     path = cache / f"{fingerprint(data, encoder, stamp)}.arrow"
     facts = path.with_suffix(".json")
     # The facts are written last, so if they exist, the sequences are complete.
     if facts.exists() and path.exists():
         reporter.phase("data", "packed sequences found in the cache")
-        return path, json.loads(facts.read_text())["layout"]
-    rows = read_files(source, data) if source else rows
-    if data.max_samples is not None:
-        rows = rows.select(range(min(data.max_samples, len(rows))))
-    layout = choose_layout(data, rows.column_names)
+        known = json.loads(facts.read_text(encoding="utf-8"))
+        return Prepared(path, known["has_messages"], known["notices"], known["mean_tokens"])
+    rows = read_rows(source) if source else hub_rows(hub, data)
+    layout, rows = _with_layout(islice(rows, data.max_samples), data)
+    documents = Documents(layout, data, encoder)
     cache.mkdir(parents=True, exist_ok=True)
-    batches = rows.select_columns(list(COLUMNS[layout])).iter(ROWS_PER_BATCH)
-    write_packed(path, documents(batches, layout, data, encoder), data)
-    write_json(facts, {"layout": layout, "data": data.model_dump(mode="json")})
-    return path, layout
+    packer = write_packed(path, documents.read(rows), data)
+    notices = [*documents.notices(), *packer.notices()]
+    mean_tokens = packer.kept_tokens / packer.sequences
+    known = {"has_messages": documents.has_messages, "notices": notices, "mean_tokens": mean_tokens}
+    write_json(facts, {**known, "data": data.model_dump(mode="json")})
+    return Prepared(path, documents.has_messages, notices, mean_tokens)
+
+
+def _with_layout(rows: Iterator[Row], data: Data) -> tuple[str, Iterator[Row]]:
+    """The layout that the first row shows, and all rows."""
+    first = next(rows, None)
+    if first is None:
+        raise data_path_refusal(data.path, "it contains no examples")
+    return choose_layout(data, first.columns), chain([first], rows)
 
 
 def fingerprint(data: Data, encoder: Encoder, stamp: Any) -> str:
@@ -106,10 +138,10 @@ def fingerprint(data: Data, encoder: Encoder, stamp: Any) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
-def split(packed: Any, data: Data, seed: int) -> Sequences:
-    """Holds out a fraction of the sequences for evaluation, chosen by the seed."""
+def split(packed: Any, data: Data, seed: int) -> tuple[Any, Any | None]:
+    """The sequences for training, and a fraction for evaluation, chosen by the seed; None for 0."""
     if data.eval_fraction == 0:
-        return Sequences(packed, None)
+        return packed, None
     count = len(packed)
     held_out = max(1, round(data.eval_fraction * count))
     if held_out >= count:
@@ -125,20 +157,19 @@ def split(packed: Any, data: Data, seed: int) -> Sequences:
             ]
         )
     order = np.random.default_rng(seed).permutation(count)
-    return Sequences(
-        train=packed.select(np.sort(order[held_out:])), held_out=packed.select(np.sort(order[:held_out]))
-    )
+    return packed.select(np.sort(order[held_out:])), packed.select(np.sort(order[:held_out]))
 
 
 def _marker(plan: Plan, rank: Rank) -> Path:
     return folder_of(plan).attempt.data_marker(rank.launch_id)
 
 
-def _wait_for(marker: Path) -> Path:
+def _wait_for(marker: Path) -> dict[str, Any]:
     """Waits without a timeout: if rank 0 fails, torchrun ends this process."""
     launcher = os.getppid()
     while not marker.exists():
         if os.getppid() != launcher:
             raise RuntimeError("the launcher exited while rank 0 was preparing the data")
         time.sleep(POLL_SECONDS)
-    return Path(json.loads(marker.read_text())["path"])
+    found: dict[str, Any] = json.loads(marker.read_text(encoding="utf-8"))
+    return found

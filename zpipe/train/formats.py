@@ -1,30 +1,27 @@
-"""Converts rows of a table to documents: token ids, and labels that are -100 outside the loss."""
+"""Converts examples to documents: token ids, and labels that are -100 outside the loss."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 
+from zpipe.data.examples import Example, Pair, Text, example_of
+from zpipe.data.machine_errors import reraise_machine_error
+from zpipe.data.messages import SHAPE, Conversation
+from zpipe.data.refusals import data_path_refusal
+from zpipe.data.row import Row
 from zpipe.problems import Problem, Refusal
 from zpipe.schema.data import Data
-from zpipe.train.chat import checked_messages, conversation_spans
-from zpipe.train.loss_mask import EncodedSpan, encode_spans
-from zpipe.train.machine_errors import reraise_machine_error
-from zpipe.train.refusals import data_path_refusal
+from zpipe.train.chat import ChatRenderer
+from zpipe.train.chat_checks import LossyTemplateError
+from zpipe.train.loss_mask import EncodedSpan, Span, encode_spans
 from zpipe.train.tokens import Encoder, Ids
 
 IGNORED = -100
 """The label that the losses of transformers ignore."""
-
-COLUMNS = {
-    "messages": ("messages",),
-    "prompt_completion": ("prompt", "completion"),
-    "text": ("text",),
-}
-"""The columns of each layout, in the order in which `data.columns=auto` tries them."""
-
-Batch = dict[str, list[Any]]
+ROWS_PER_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -35,77 +32,66 @@ class Document:
     labels: Ids
 
 
-def choose_layout(data: Data, available: list[str]) -> str:
-    """The layout in COLUMNS to use for these columns; raises Refusal if none fits `data.columns`."""
-    candidates = COLUMNS if data.columns == "auto" else {data.columns: COLUMNS[data.columns]}
-    for layout, needed in candidates.items():
-        if set(needed) <= set(available):
-            return layout
-    reason = f"no usable columns; the data has {', '.join(available) or 'none'}"
-    allowed = "; ".join(" and ".join(needed) for needed in candidates.values())
-    if data.columns == "auto":
-        raise data_path_refusal(data.path, reason, allowed=allowed)
-    raise Refusal([Problem("data.columns", data.columns, reason, allowed, "data.columns=auto")])
+class _Placed(NamedTuple):
+    example: Example
+    place: str
 
 
-def documents(
-    batches: Iterator[Batch], layout: str, data: Data, encoder: Encoder
-) -> Iterator[list[Document]]:
-    """The documents of each batch. Rows without text are skipped; malformed rows raise Refusal."""
-    convert: dict[str, Callable[[list[Any], int, Data, Encoder], list[Document]]] = {
-        "text": _from_texts,
-        "prompt_completion": _from_pairs,
-        "messages": _from_messages,
-    }
-    row = 1
-    for batch in batches:
-        rows = list(zip(*(batch[name] for name in COLUMNS[layout]), strict=True))
-        yield convert[layout](rows, row, data, encoder)
-        row += len(rows)
+class Documents:
+    """Converts the rows of one layout. Rows without text are left out and counted."""
 
+    def __init__(self, layout: str, data: Data, encoder: Encoder) -> None:
+        self.rows = self.left_out = 0
+        self.has_messages = False
+        self._layout, self._data, self._encoder = layout, data, encoder
+        self._renderer = ChatRenderer(encoder, data.completion_only, data.lossy_template)
 
-def _from_texts(rows: list[Any], first: int, data: Data, encoder: Encoder) -> list[Document]:
-    texts = [_text(text, "text", first + index, data) for index, (text,) in enumerate(rows)]
-    return [_document([(ids, True)], encoder) for ids in encoder([text for text in texts if text])]
+    def read(self, rows: Iterable[Row]) -> Iterator[list[Document]]:
+        """The documents of each batch of rows. Raises Refusal for an unusable row."""
+        examples = self._examples(rows)
+        while batch := list(islice(examples, ROWS_PER_BATCH)):
+            yield self._documents(batch)
 
+    def notices(self) -> list[str]:
+        """What the user should know of the rows read so far."""
+        left_out = [f"{self.left_out} of {self.rows} rows have no text and are left out"] * bool(
+            self.left_out
+        )
+        return left_out + self._renderer.checks.notices()
 
-def _from_pairs(rows: list[Any], first: int, data: Data, encoder: Encoder) -> list[Document]:
-    prompts = [_text(row[0], "prompt", first + index, data) for index, row in enumerate(rows)]
-    completions = [_text(row[1], "completion", first + index, data) for index, row in enumerate(rows)]
-    train_on_prompts = not data.completion_only
-    pairs = zip(prompts, completions, strict=True)
-    rendered = [[(prompt, train_on_prompts), (completion, True)] for prompt, completion in pairs]
-    # An empty completion would only train the model to stop.
-    return [_document(spans, encoder) for spans in encode_spans(rendered, encoder) if len(spans[1][0])]
+    def _examples(self, rows: Iterable[Row]) -> Iterator[_Placed]:
+        for row in rows:
+            self.rows += 1
+            example = example_of(row, self._layout, self._data)
+            if example is None:
+                self.left_out += 1
+            else:
+                self.has_messages = self.has_messages or isinstance(example, Conversation)
+                yield _Placed(example, row.place)
 
+    def _documents(self, batch: list[_Placed]) -> list[Document]:
+        if isinstance(batch[0].example, Text):
+            encoded = self._encoder([each.example.text for each in batch if isinstance(each.example, Text)])
+            return [_document([(ids, True)], self._encoder) for ids in encoded]
+        spans = encode_spans([self._spans(each) for each in batch], self._encoder)
+        return [
+            _document(encoded, self._encoder, rendered=isinstance(each.example, Conversation))
+            for encoded, each in zip(spans, batch, strict=True)
+        ]
 
-def _from_messages(rows: list[Any], first: int, data: Data, encoder: Encoder) -> list[Document]:
-    rendered = []
-    for index, (messages,) in enumerate(rows):
-        if not messages:
-            continue
+    def _spans(self, placed: _Placed) -> list[Span]:
+        example = placed.example
+        if isinstance(example, Pair):
+            return [(example.prompt, not self._data.completion_only), (example.completion, True)]
+        assert isinstance(example, Conversation)
         try:
-            rendered.append(conversation_spans(checked_messages(messages), encoder, data.completion_only))
+            return self._renderer.spans(example)
+        except LossyTemplateError as loss:
+            raise _lossy(placed, loss, self._data) from loss
         except Exception as error:
             reraise_machine_error(error)
-            raise data_path_refusal(
-                data.path,
-                f"row {first + index} is not a conversation that the chat template can render: {error}",
-                allowed="messages: a list of {role, content}",
-            ) from error
-    return [_document(spans, encoder, rendered=True) for spans in encode_spans(rendered, encoder)]
-
-
-def _text(value: Any, column: str, row: int, data: Data) -> str:
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise data_path_refusal(
-            data.path,
-            f"row {row} of column {column} contains a {type(value).__name__}",
-            allowed=f"text in column {column}",
-        )
-    return value
+            reason = f"{placed.place} is not a conversation that the chat template can render: {error}"
+            raise data_path_refusal(self._data.path, reason, allowed=SHAPE) from error
 
 
 def _document(spans: list[EncodedSpan], encoder: Encoder, rendered: bool = False) -> Document:
@@ -122,3 +108,17 @@ def _document(spans: list[EncodedSpan], encoder: Encoder, rendered: bool = False
     ids = np.concatenate([ids for ids, _ in parts])
     labels = np.concatenate([ids if in_loss else np.full_like(ids, IGNORED) for ids, in_loss in parts])
     return Document(ids, labels)
+
+
+def _lossy(placed: _Placed, loss: LossyTemplateError, data: Data) -> Refusal:
+    return Refusal(
+        [
+            Problem(
+                "data.lossy_template",
+                False,
+                f"{placed.place}: {loss}; it would not be learned",
+                "data that the template renders in full, or true",
+                "data.lossy_template=true, or model.tokenizer=/a/tokenizer/with/another/template",
+            )
+        ]
+    )

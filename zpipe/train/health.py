@@ -19,6 +19,10 @@ class LossScaleStuckError(RuntimeError):
     """Too many consecutive overflows at the lowest loss scale."""
 
 
+class NothingLearnedError(RuntimeError):
+    """Training ended without a step that changed a parameter."""
+
+
 class PrecisionHealth:
     """Counts nonfinite losses and skipped steps, and raises when a limit of the plan is reached."""
 
@@ -27,6 +31,7 @@ class PrecisionHealth:
         self._max_at_min_scale = precision.max_skipped_steps_at_min_scale
         self._max_nonfinite = precision.max_nonfinite_steps
         self._skipped = 0
+        self._skipped_since_log = False
         self._at_min_scale = 0
         self._bad_losses = 0
         self._last_finite_loss = 0
@@ -34,6 +39,7 @@ class PrecisionHealth:
     def after_step(self, skip: SkippedStep | None) -> None:
         """Checks an optimizer step; raises NonFiniteLossError or LossScaleStuckError."""
         self._skipped = 0 if skip is None else self._skipped + 1
+        self._skipped_since_log = self._skipped_since_log or skip is not None
         self._at_min_scale = self._at_min_scale + 1 if skip is not None and skip.at_min_scale else 0
         if self._is_fp16:
             # fp16 lowers the scale by skipping steps, so only skipped steps at the minimum count.
@@ -45,13 +51,25 @@ class PrecisionHealth:
     def after_log(self, step: int, loss: float) -> None:
         """Checks a logged loss; raises NonFiniteLossError once consecutive bad ones span too many steps."""
         if math.isfinite(loss):
-            self._bad_losses, self._last_finite_loss = 0, step
+            self._bad_losses, self._last_finite_loss, self._skipped_since_log = 0, step, False
             return
         self._bad_losses += 1
         steps = step - self._last_finite_loss
         # A logged loss is a mean that one bad step makes nonfinite, so a second one is needed.
         if self._bad_losses > 1 and _reached(steps, self._max_nonfinite):
             raise NonFiniteLossError(f"the loss has been {loss} for {steps} steps")
+
+    def after_training(self, steps: int, skipped: int) -> None:
+        """Checks the whole training; raises NothingLearnedError or NonFiniteLossError."""
+        if steps == 0:
+            raise NothingLearnedError("no step was trained")
+        if skipped >= steps:
+            raise NothingLearnedError(
+                f"each of the {steps} steps was skipped, because no gradient was finite"
+            )
+        # After a skipped step the parameters are as before, so its loss says nothing about them.
+        if self._bad_losses and not self._skipped_since_log and self._max_nonfinite is not None:
+            raise NonFiniteLossError("the last loss of the training is not finite")
 
     def _stuck_message(self, skip: SkippedStep | None) -> str:
         scale = "?" if skip is None or skip.scale_after is None else f"{skip.scale_after:g}"

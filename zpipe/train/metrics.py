@@ -50,7 +50,8 @@ class Stopwatch:
 class Throughput:
     """Computes throughput metrics from a stopwatch."""
 
-    tokens_per_sequence: int
+    tokens_per_sequence: float
+    """The mean, without padding."""
     world_size: int
 
     def read(self, watch: Stopwatch) -> dict[str, float]:

@@ -1,102 +1,135 @@
-"""Packs documents into sequences of equal length and writes them to an Arrow file."""
+"""Arranges documents in sequences: joined and cut to one length, or one document per sequence."""
 
-import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from zpipe.problems import Problem, Refusal
 from zpipe.schema.data import Data
 from zpipe.train.formats import IGNORED, Document
-from zpipe.train.refusals import data_path_refusal
 from zpipe.train.tokens import Ids
 
+Columns = tuple[list[Ids], list[Ids]]
+"""The ids and the labels of some sequences; each entry has the shape (tokens,)."""
 
-class Packer:
-    """Concatenates documents and cuts the result into sequences of one length.
 
-    The counters cover the documents packed so far. `tokens` and `trainable_tokens` include what was dropped.
-    """
+class Packer(ABC):
+    """The counters cover the documents so far. `tokens` and `trainable_tokens` include what was dropped."""
 
     def __init__(self, length: int) -> None:
         self.length = length
-        self.tokens = 0
-        self.trainable_tokens = 0
-        self.sequences = 0
+        self.tokens = self.trainable_tokens = 0
+        self.documents = self.replies_cut = self.dropped = 0
+        self.sequences = self.kept_tokens = 0
 
-    def pack(self, batches: Iterable[list[Document]]) -> Iterator[tuple[Ids, Ids]]:
-        """Yields (ids, labels), both of shape (n, length). Drops the incomplete sequence at the end."""
-        rest = Document(np.empty(0, np.int32), np.empty(0, np.int32))
+    def pack(self, batches: Iterable[list[Document]]) -> Iterator[Columns]:
+        """Yields sequences of at most `length` tokens, each with a trainable token."""
         for batch in batches:
-            ids = np.concatenate([rest.ids, *(document.ids for document in batch)])
-            labels = np.concatenate([rest.labels, *(document.labels for document in batch)])
-            self.tokens += len(ids) - len(rest.ids)
-            self.trainable_tokens += int((labels[len(rest.labels) :] != IGNORED).sum())
-            cut = len(ids) // self.length * self.length
-            rest = Document(ids[cut:], labels[cut:])
-            yield from self._trainable(ids[:cut], labels[:cut])
+            for document in batch:
+                self.documents += 1
+                self.tokens += len(document.ids)
+                self.trainable_tokens += int((document.labels != IGNORED).sum())
+            yield from self._kept(self._arrange(batch))
 
-    def _trainable(self, ids: Ids, labels: Ids) -> Iterator[tuple[Ids, Ids]]:
+    @abstractmethod
+    def _arrange(self, batch: list[Document]) -> Iterator[Document]:
+        """The sequences that a batch of documents completes."""
+
+    @abstractmethod
+    def notices(self) -> list[str]:
+        """What the user should know about what was cut and dropped."""
+
+    def _kept(self, sequences: Iterator[Document]) -> Iterator[Columns]:
         """Drops sequences without a trainable token, whose loss would be 0/0."""
-        rows = labels.reshape(-1, self.length)
-        # Models shift the labels, so the first token of a sequence is never predicted.
-        kept = (rows[:, 1:] != IGNORED).any(axis=1)
-        if kept.any():
-            self.sequences += int(kept.sum())
-            yield ids.reshape(-1, self.length)[kept], rows[kept]
+        kept = []
+        for each in sequences:
+            # Models shift the labels, so the first token of a sequence is never predicted.
+            if (each.labels[1:] != IGNORED).any():
+                kept.append(each)
+                self.sequences += 1
+                self.kept_tokens += len(each.ids)
+            else:
+                self.dropped += 1
+        if kept:
+            yield [each.ids for each in kept], [each.labels for each in kept]
 
 
-def write_packed(path: Path, batches: Iterable[list[Document]], data: Data) -> None:
-    """Writes the packed sequences atomically; raises Refusal if the data is too small for one."""
-    import datasets
-    import pyarrow as pa  # type: ignore[import-untyped]
-    from datasets.arrow_writer import ArrowWriter
+class Wrapped(Packer):
+    """Joins the documents and cuts the result every `length` tokens. Drops the incomplete last sequence."""
 
-    column = datasets.Sequence(datasets.Value("int32"), length=data.max_length)
-    features = datasets.Features({"input_ids": column, "labels": column})
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    packer = Packer(data.max_length)
-    try:
-        with ArrowWriter(path=str(temporary), features=features) as writer:
-            for columns in packer.pack(batches):
-                arrays = [
-                    pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), data.max_length)
-                    for values in columns
-                ]
-                writer.write_table(pa.table(arrays, schema=features.arrow_schema))
-            if packer.sequences:
-                writer.finalize()
-        _require_a_sequence(packer, data)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    def __init__(self, length: int) -> None:
+        super().__init__(length)
+        self._rest = Document(np.empty(0, np.int32), np.empty(0, np.int32))
 
+    def _arrange(self, batch: list[Document]) -> Iterator[Document]:
+        start = len(self._rest.ids)
+        for document in batch:
+            self.replies_cut += self._is_cut(document, start)
+            start += len(document.ids)
+        ids = np.concatenate([self._rest.ids, *(document.ids for document in batch)])
+        labels = np.concatenate([self._rest.labels, *(document.labels for document in batch)])
+        cut = len(ids) // self.length * self.length
+        self._rest = Document(ids[cut:], labels[cut:])
+        for begin in range(0, cut, self.length):
+            yield Document(ids[begin : begin + self.length], labels[begin : begin + self.length])
 
-def _require_a_sequence(packer: Packer, data: Data) -> None:
-    if packer.sequences:
-        return
-    path = data.path or data.source
-    if packer.tokens == 0:
-        raise data_path_refusal(path, "it contains no text")
-    if packer.trainable_tokens == 0:
-        raise data_path_refusal(
-            path,
-            "no trainable token: it contains only prompts, no completion and no assistant message",
-            allowed="examples with a completion or an assistant message",
-            fix="data.completion_only=false",
-        )
-    if packer.tokens >= packer.length or packer.tokens < 8:
-        reason = f"too little data: {packer.tokens} tokens, {packer.trainable_tokens} of them trainable"
-        raise data_path_refusal(path, reason)
-    raise Refusal(
-        [
-            Problem(
-                key="data.max_length",
-                value=data.max_length,
-                reason=f"the data has {packer.tokens} tokens in total, too few for one sequence",
-                allowed=f"8 to {packer.tokens}",
-                fix=f"data.max_length={packer.tokens // 8 * 8}",
-            )
+    def _is_cut(self, document: Document, start: int) -> bool:
+        """Whether a document starts with a prompt, and a part of its reply is in a later sequence."""
+        first_end = (start // self.length + 1) * self.length - start
+        has_prompt = len(document.labels) > 0 and document.labels[0] == IGNORED
+        return bool(has_prompt and (document.labels[first_end:] != IGNORED).any())
+
+    def notices(self) -> list[str]:
+        if not self.replies_cut:
+            return []
+        return [
+            f"{self.replies_cut} of {self.documents} examples are cut at data.max_length={self.length}: "
+            "a part of their replies is trained without the prompt; data.packing=none keeps examples apart"
         ]
+
+
+class Separate(Packer):
+    """One document per sequence. Longer ones are cut at their end."""
+
+    def _arrange(self, batch: list[Document]) -> Iterator[Document]:
+        for document in batch:
+            self.replies_cut += len(document.ids) > self.length
+            yield Document(document.ids[: self.length], document.labels[: self.length])
+
+    def notices(self) -> list[str]:
+        found = []
+        if self.replies_cut:
+            found.append(
+                f"{self.replies_cut} of {self.documents} examples are longer than "
+                f"data.max_length={self.length} and lose their end"
+            )
+        if self.dropped:
+            found.append(
+                f"{self.dropped} of {self.documents} examples are left out: nothing is left to learn"
+            )
+        return found
+
+
+def packer_of(data: Data) -> Packer:
+    """The packer that `data.packing` chooses."""
+    return Wrapped(data.max_length) if data.packing == "wrapped" else Separate(data.max_length)
+
+
+def table_of(columns: Columns, schema: Any) -> Any:
+    """The sequences as an Arrow table; lists of one length have no offsets."""
+    import pyarrow as pa  # type: ignore[import-untyped]
+
+    return pa.table(
+        [_list_array(values, field.type) for values, field in zip(columns, schema, strict=True)], schema
     )
+
+
+def _list_array(values: list[Ids], kind: Any) -> Any:
+    import pyarrow as pa
+
+    flat = pa.array(np.concatenate(values))
+    if pa.types.is_fixed_size_list(kind):
+        return pa.FixedSizeListArray.from_arrays(flat, kind.list_size)
+    offsets = np.concatenate([[0], np.cumsum([len(each) for each in values])]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), flat)

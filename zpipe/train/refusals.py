@@ -1,16 +1,4 @@
-"""Refusals of training data, and short messages from the errors of other libraries."""
-
-from zpipe.problems import Problem, Refusal
-
-ALLOWED_PATHS = "a .jsonl, .json, .csv, .parquet or .txt file, a folder of such files, or a hub id"
-PATH_FIX = "data.path=/path/to/train.jsonl"
-
-
-def data_path_refusal(
-    path: object, reason: str, *, allowed: str = ALLOWED_PATHS, fix: str = PATH_FIX
-) -> Refusal:
-    """A Refusal of the key `data.path`."""
-    return Refusal([Problem("data.path", path, reason, allowed, fix)])
+"""Short messages from the errors of other libraries."""
 
 
 def first_line(error: BaseException) -> str:

@@ -2,16 +2,18 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from zpipe.data.machine_errors import reraise_machine_error
 from zpipe.plan.plan import Plan
 from zpipe.problems import Problem, Refusal
-from zpipe.train.machine_errors import reraise_machine_error
 from zpipe.train.refusals import hub_message
 
 Ids = NDArray[np.int32]
@@ -19,6 +21,8 @@ Ids = NDArray[np.int32]
 BYTES = "bytes"
 BYTE_OFFSET = 3
 """In ByT5 the byte values follow pad, eos and unk."""
+
+NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 SAMPLE = "def f(x):\n\treturn 'Grüße, 世界 🌍'  # \x00"
 
@@ -114,17 +118,38 @@ class Encoder:
             texts, add_special_tokens=False, return_attention_mask=False, verbose=False, **options
         )
 
-    def render(self, messages: list[dict[str, Any]], open_reply: bool = False) -> str:
+    def render(
+        self,
+        messages: list[dict[str, Any]],
+        tools: list[dict[str, Any]] | None = None,
+        options: Mapping[str, Any] = NO_OPTIONS,
+        open_reply: bool = False,
+    ) -> str:
         """The text of a conversation; `open_reply` appends the header of an assistant message."""
-        return self.tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=open_reply, chat_template=self.chat_template
-        )
 
-    @property
-    def chat_template(self) -> str:
-        """The tokenizer's template for chats; of several, the one named default."""
-        template = self.tokenizer.chat_template or CHAT_TEMPLATE
-        return str(template.get("default", CHAT_TEMPLATE)) if isinstance(template, dict) else str(template)
+        def apply(chat: list[dict[str, Any]]) -> str:
+            return self.tokenizer.apply_chat_template(
+                chat,
+                tools=tools or None,
+                chat_template=self.template(tools),
+                tokenize=False,
+                add_generation_prompt=open_reply,
+                **options,
+            )
+
+        if all("content" in message for message in messages):
+            return apply(messages)
+        try:
+            return apply(messages)
+        except Exception:
+            # Many templates expect a text where a message has only tool calls.
+            return apply([{"content": "", **message} for message in messages])
+
+    def template(self, tools: list[dict[str, Any]] | None = None) -> str:
+        """The chat template; of several, the one that transformers takes with or without tools."""
+        if isinstance(self.tokenizer.chat_template, dict):
+            return self.tokenizer.get_chat_template(tools=tools or None)
+        return self.tokenizer.chat_template or CHAT_TEMPLATE
 
     def identity(self) -> str:
         """A digest of everything that affects the encoding."""
@@ -134,7 +159,8 @@ class Encoder:
             if backend is not None
             else json.dumps(sorted(self.tokenizer.get_vocab().items()))
         )
-        parts = [type(self.tokenizer).__name__, rules, self.chat_template, str(self.prefix), str(self.eos)]
+        template = json.dumps(self.tokenizer.chat_template or CHAT_TEMPLATE)
+        parts = [type(self.tokenizer).__name__, rules, template, str(self.prefix), str(self.eos)]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 

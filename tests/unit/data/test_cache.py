@@ -8,45 +8,44 @@ import datasets
 import pytest
 
 from tests.support.training_data import FakeReporter, decoded, write_jsonl
+from zpipe.data.sources import local_source
 from zpipe.schema.data import Data
-from zpipe.train.data import fingerprint, load_sequences, prepare
+from zpipe.train.data import Prepared, fingerprint, load_sequences, prepare
 from zpipe.train.ranks import Rank
-from zpipe.train.sources import local_source
 from zpipe.train.tokens import Encoder
 
 
-def prepared(data: Data, tokenizer: Any) -> tuple[Path, str, list[str]]:
-    """The packed file, its layout and the reported texts."""
+def prepared(data: Data, tokenizer: Any) -> tuple[Prepared, list[str]]:
+    """The packed sequences and the reported texts."""
     reporter = FakeReporter()
-    path, layout = prepare(data, tokenizer, reporter)  # type: ignore[arg-type]
-    return path, layout, reporter.texts
+    return prepare(data, tokenizer, reporter), reporter.texts  # type: ignore[arg-type]
 
 
 def test_a_second_run_uses_the_cache(tokenizer: Any, tmp_path: Path) -> None:
     data = Data(path=write_jsonl(tmp_path / "a.jsonl", [{"text": "1234567"}]), max_length=8)
-    path, layout, texts = prepared(data, tokenizer)
-    written = path.stat().st_mtime_ns
-    second_path, second_layout, second_texts = prepared(data, tokenizer)
-    assert (second_path, second_layout) == (path, layout)
-    assert path.stat().st_mtime_ns == written
+    first, texts = prepared(data, tokenizer)
+    written = first.path.stat().st_mtime_ns
+    second, second_texts = prepared(data, tokenizer)
+    assert second == first
+    assert first.path.stat().st_mtime_ns == written
     assert any("cache" in text for text in second_texts)
     assert not any("cache" in text for text in texts)
 
 
 def test_a_changed_setting_is_packed_again(tokenizer: Any, tmp_path: Path) -> None:
     data = Data(path=write_jsonl(tmp_path / "a.jsonl", [{"text": "1234567" * 9}]), max_length=8)
-    path, *_ = prepared(data, tokenizer)
-    assert prepared(data.model_copy(update={"max_length": 9}), tokenizer)[0] != path
+    changed = data.model_copy(update={"max_length": 9})
+    assert prepared(data, tokenizer)[0].path != prepared(changed, tokenizer)[0].path
 
 
 def test_a_changed_file_is_packed_again(tokenizer: Any, tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
     data = Data(path=write_jsonl(file, [{"text": "1234567" * 9}]), max_length=8)
-    first, *_ = prepared(data, tokenizer)
+    first, _ = prepared(data, tokenizer)
     write_jsonl(file, [{"text": "7654321" * 9}])
-    second, *_ = prepared(data, tokenizer)
+    second, _ = prepared(data, tokenizer)
     assert second != first
-    assert decoded(datasets.Dataset.from_file(str(second))[0]["input_ids"]) == "76543217"
+    assert decoded(datasets.Dataset.from_file(str(second.path))[0]["input_ids"]) == "76543217"
 
 
 def test_equal_files_in_two_folders_differ(

@@ -94,9 +94,9 @@ def test_missing_requested_columns_are_refused(tokenizer: Any, tmp_path: Path) -
 def test_a_malformed_conversation_is_refused_with_its_row(tokenizer: Any, tmp_path: Path) -> None:
     rows = [{"messages": CONVERSATION}] * 3 + [{"messages": [{"role": "user", "content": None}]}]
     problem = refusal_of(tokenizer, path=write_jsonl(tmp_path / "a.jsonl", rows))
-    assert "row 4" in problem.reason
+    assert "line 4 of" in problem.reason
 
 
 def test_numbers_instead_of_text_are_refused_with_their_row(tokenizer: Any, tmp_path: Path) -> None:
     problem = refusal_of(tokenizer, path=write_jsonl(tmp_path / "a.jsonl", [{"text": 1}, {"text": 2}]))
-    assert "row 1" in problem.reason
+    assert "line 1 of" in problem.reason

@@ -10,9 +10,10 @@ import datasets
 import pytest
 
 from tests.support.training_data import decoded, packed, write_jsonl
+from zpipe.data import rows as reading
+from zpipe.data.rows import read_rows
+from zpipe.data.sources import local_source
 from zpipe.schema.data import Data
-from zpipe.train.reading import read_files
-from zpipe.train.sources import local_source
 
 
 def write_texts(path: Path, *texts: str) -> Path:
@@ -24,7 +25,7 @@ def column(path: Path, name: str = "text") -> list[Any]:
     data = Data(path=str(path))
     source = local_source(data)
     assert source is not None
-    return list(read_files(source, data)[name])
+    return [row.values[name] for row in read_rows(source)]
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "json", "csv", "parquet", "txt"])
@@ -65,7 +66,7 @@ def test_the_standard_library_is_readable(tokenizer: Any) -> None:
     assert "\nimport os\n" in decoded(rows["input_ids"].ravel())
 
 
-@pytest.mark.parametrize("folder", ["r[1]", "a*", "what?", "[!x]", "[", "plain"])
+@pytest.mark.parametrize("folder", ["r[1]", "a*", "what?", "[!x]", "[", "a::b", "plain"])
 def test_wildcards_in_a_path_are_literal(tmp_path: Path, folder: str) -> None:
     for sibling in ("r1", "ab", "whats", "y"):
         write_texts(tmp_path / sibling / "t.jsonl", "of a sibling")
@@ -104,10 +105,10 @@ def test_dates_are_unchanged_text(tmp_path: Path, dates: list[str], as_array: bo
 def test_machine_errors_are_not_refused_as_bad_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cause: Exception
 ) -> None:
-    def load_dataset(*_: Any, **__: Any) -> None:
-        raise ValueError("An error occurred while generating the dataset") from cause
+    def json_rows(*_: Any) -> None:
+        raise ValueError("a wrapped error") from cause
 
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.setitem(reading.READ, "json", json_rows)
     with pytest.raises(type(cause)) as caught:
         column(write_texts(tmp_path / "a.jsonl", "x"))
     assert caught.value is cause

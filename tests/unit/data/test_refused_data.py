@@ -40,11 +40,6 @@ def test_a_folder_with_several_formats_is_refused(tokenizer: Any, tmp_path: Path
     assert "json, text" in refusal_of(tokenizer, path=str(tmp_path)).reason
 
 
-def test_double_colons_in_a_path_are_refused(tokenizer: Any, tmp_path: Path) -> None:
-    path = write_jsonl(tmp_path / "a::b" / "t.jsonl", [{"text": "x"}])
-    assert "::" in refusal_of(tokenizer, path=path).reason
-
-
 @pytest.mark.parametrize("name", ["some/data-set", "wikitext"])
 def test_an_offline_hub_id_is_refused(tokenizer: Any, name: str) -> None:
     problem = refusal_of(tokenizer, path=name)

@@ -14,7 +14,7 @@ def sequences(count: int) -> datasets.Dataset:
 
 def held_out(count: int, data: Data, seed: int = 7) -> list[int]:
     """The numbers of the sequences that are held out."""
-    part = split(sequences(count), data, seed).held_out
+    _, part = split(sequences(count), data, seed)
     assert part is not None
     return [number for (number,) in part["input_ids"]]
 
@@ -29,7 +29,7 @@ def test_every_sequence_is_in_one_part() -> None:
     data = Data(eval_fraction=0.1)
     held = held_out(100, data)
     assert len(held) == 10
-    trained = [number for (number,) in split(sequences(100), data, 7).train["input_ids"]]
+    trained = [number for (number,) in split(sequences(100), data, 7)[0]["input_ids"]]
     assert sorted([*trained, *held]) == list(range(100))
 
 

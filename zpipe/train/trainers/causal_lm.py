@@ -2,12 +2,9 @@
 
 import copy
 import dataclasses
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-import numpy as np
-import torch
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArguments
 from transformers.utils import logging as transformers_logging
 
@@ -16,6 +13,7 @@ from zpipe.runfolder.event_file import Reporter
 from zpipe.runfolder.events import ModelSaved, Summary
 from zpipe.runfolder.plan_file import folder_of
 from zpipe.train.callbacks import EventCallback, bytes_in
+from zpipe.train.collate import collator_of
 from zpipe.train.data import Sequences
 from zpipe.train.metrics import peaks_over_ranks
 from zpipe.train.model import load_model
@@ -44,13 +42,13 @@ class CausalLMTraining:
         model = load_model(plan, tokenizer, arguments.device, reporter.notice)
         if plan.model.random_init:
             reporter.notice("the model starts from random weights, not from a pretrained model")
-        self._callback = EventCallback(plan, reporter)
+        self._callback = EventCallback(plan, reporter, sequences.mean_tokens)
         self._trainer = Trainer(
             model=model,
             args=arguments,
             train_dataset=sequences.train,
             eval_dataset=sequences.held_out,
-            data_collator=collate,
+            data_collator=collator_of(plan, tokenizer),
             processing_class=tokenizer,
             callbacks=[self._callback],
         )
@@ -60,8 +58,9 @@ class CausalLMTraining:
         self._values: dict[str, float] = {}
 
     def train(self) -> None:
-        """Trains for the planned number of steps or epochs."""
+        """Trains for the planned steps or epochs. Raises NothingLearnedError if no step changed the model."""
         result = self._trainer.train()
+        self._callback.check_training(int(result.global_step))
         self._values |= {
             "train_loss": float(result.training_loss),
             "steps": int(result.global_step),
@@ -117,11 +116,3 @@ def _with_current_names(arguments: dict[str, Any]) -> dict[str, Any]:
         name: name.replace("gradient_", "activation_") for name in arguments if "checkpointing" in name
     }
     return {renamed[name] if renamed.get(name) in known else name: value for name, value in arguments.items()}
-
-
-def collate(rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-    """Stacks packed sequences to int64 tensors of shape (batch, length). They need no padding or mask."""
-    return {
-        name: torch.from_numpy(np.stack([row[name] for row in rows]).astype(np.int64))
-        for name in ("input_ids", "labels")
-    }
