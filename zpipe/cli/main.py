@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
@@ -30,7 +31,16 @@ VERBS = {
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line and returns the exit code."""
+    from zpipe.redact import remember_overrides
+    from zpipe.terminal.safe_stream import errors_without_secrets
+
     arguments = list(sys.argv[1:] if argv is None else argv)
+    remember_overrides(arguments)
+    with errors_without_secrets():
+        return _main(arguments)
+
+
+def _main(arguments: list[str]) -> int:
     try:
         code = _dispatch(arguments)
         sys.stdout.flush()
@@ -43,7 +53,8 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:
         expected = _report(error)
         if expected is None:
-            raise
+            traceback.print_exc()
+            return Exit.INTERNAL
         return expected
 
 

@@ -17,10 +17,10 @@ def run(arguments: list[str]) -> int:
     """Composes, checks and compiles once; a refusal leaves nothing behind. Raises Refusal."""
     parsed = get_args_parser().parse_args(arguments)
     if any(getattr(parsed, name, None) for name in HYDRA_ONLY):
-        from zpipe.compose.job import hand_over
+        from zpipe.compose.job import print_for
 
         parsed.overrides = rewrite(parsed.overrides)
-        hand_over(parsed)
+        print_for(parsed)
         return Exit.FINISHED
     if parsed.multirun:
         from zpipe.cli.multirun import start

@@ -26,6 +26,7 @@ from zpipe.compose.names import OPEN_MAPPINGS, check_key, check_option, is_open_
 from zpipe.compose.recipes import RECIPE
 from zpipe.compose.sources import use_recipe_folder
 from zpipe.problems import Problem, refuse_if_any
+from zpipe.redact import redact_override
 from zpipe.resources import config_groups
 
 IMPLIED = {"model.name_or_path": ("model", "pretrained"), "data.path": ("data", "files")}
@@ -70,7 +71,8 @@ def _rewrite_one(text: str) -> _Rewritten:
         unknown = _unknown_key(text)
         if unknown is not None:
             return _Rewritten(text, (unknown,))
-        reason = f"cannot be read: {str(error).splitlines()[0]}"
+        is_secret = redact_override(text) != text
+        reason = "cannot be read" if is_secret else f"cannot be read: {str(error).splitlines()[0]}"
         fix = "quote values with special characters for Hydra and for the shell, e.g. 'key=\"a, b\"'"
         return _Rewritten(text, (Problem(text, "", reason, "group=option or group.key=value", fix),))
     name = override.key_or_group
