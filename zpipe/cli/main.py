@@ -1,5 +1,6 @@
 """The command line: a registry of verbs, imported when used, and the exit codes of failures."""
 
+import io
 import os
 import sys
 import traceback
@@ -36,6 +37,8 @@ def main(argv: list[str] | None = None) -> int:
 
     arguments = list(sys.argv[1:] if argv is None else argv)
     remember_overrides(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a path need not be text in this locale
     with errors_without_secrets():
         return _main(arguments)
 

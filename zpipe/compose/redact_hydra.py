@@ -1,8 +1,8 @@
 """Keeps secrets out of what Hydra itself writes, logs and prints, from the first byte.
 
-Hydra writes its record of a run and of a sweep before zpipe gets control, and a process can be killed at any time.
-Hence the functions that write are replaced (hydra/core/utils.py, _save_config; OmegaConf.save for multirun.yaml),
-in every process that imports this module, as those of Hydra's launchers do.
+Hydra writes its record of a run and of a sweep before zpipe gets control, and a process can be killed at any
+time. Hence the functions that write are replaced (hydra/core/utils.py, _save_config; OmegaConf.save for
+multirun.yaml), in every process that imports zpipe.compose.job, as those of Hydra's launchers do.
 """
 
 import io
@@ -49,7 +49,7 @@ def printed_without_secrets() -> Iterator[None]:
 
 def _without_secrets(text: str) -> str:
     """YAML, as of --cfg, by its keys; other text by what it looks like."""
-    first, _, rest = text.partition("\n")
+    first, _, _ = text.partition("\n")
     package = first.removeprefix("# @package ").strip() if first.startswith("# @package ") else ""
     try:
         content = yaml.safe_load(text)
@@ -70,7 +70,9 @@ def _save(config: Any, f: Any, resolve: bool = False) -> None:
 
 
 def _to_yaml(cfg: Any, *, resolve: bool = False, sort_keys: bool = False) -> str:
-    content = OmegaConf.to_container(cfg, resolve=resolve, enum_to_str=True) if OmegaConf.is_config(cfg) else cfg
+    content = (
+        OmegaConf.to_container(cfg, resolve=resolve, enum_to_str=True) if OmegaConf.is_config(cfg) else cfg
+    )
     remember_overrides(_overrides(content))
     return _dump(redact_tree(content), sort_keys)
 

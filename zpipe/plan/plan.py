@@ -113,8 +113,9 @@ _NO_SECRETS = ("run_dir", "swap_dir", "versions", "model")
 
 
 def without_secrets(plan: Plan) -> Plan:
-    """The plan as it may be written and printed: no passwords in any text, and no environment but settings."""
-    places = {name: value for name, value in plan.model_dump().items() if name not in _NO_SECRETS}
+    """The plan as it may be written and printed: no passwords in any text, and settings alone in env."""
+    values = plan.model_dump()
+    places = {name: value for name, value in values.items() if name not in _NO_SECRETS}
     tracking = plan.experiment.tracking
     safe = redact_tree(places)
     safe["experiment"]["tracking"]["uri"] = redact_uri(tracking.uri) if tracking.uri else None

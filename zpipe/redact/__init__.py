@@ -1,7 +1,7 @@
 """Keeps passwords out of everything that is printed, logged or sent to the tracking server.
 
 Secrets are recognized by their place (a variable of the workers, the password of a URL), by their name
-(`API_KEY=…`, `"password": …`), by their form (access tokens), and by their value, if an override or an environment
+(`API_KEY=…`, `"password": …`), by their form (access tokens), and by their value, if an override or a
 variable gave it to this process. A value that is short or an ordinary word is hidden in its place only.
 """
 
@@ -13,7 +13,15 @@ from zpipe.redact.names import HIDDEN, is_secret_name, is_shown
 from zpipe.redact.values import remember, secrets_among, secrets_of, unexplained, without_known_values
 
 __all__ = [
-    *("HIDDEN", "redact", "redact_environment", "redact_override", "redact_tags", "redact_tree", "redact_uri"),
+    *(
+        "HIDDEN",
+        "redact",
+        "redact_environment",
+        "redact_override",
+        "redact_tags",
+        "redact_tree",
+        "redact_uri",
+    ),
     *("remember_overrides", "remember_secrets", "secrets_among"),
 ]
 
@@ -66,9 +74,7 @@ def remember_overrides(overrides: Iterable[str]) -> None:
 
 def redact_environment(variables: Mapping[str, str]) -> dict[str, str]:
     """The variables, with `***` for all but known settings and switches."""
-    return {
-        name: redact(value) if is_shown(name, value) else HIDDEN for name, value in variables.items()
-    }
+    return {name: redact(value) if is_shown(name, value) else HIDDEN for name, value in variables.items()}
 
 
 def redact_tags(tags: Mapping[str, str]) -> dict[str, str]:
@@ -92,9 +98,11 @@ def redact_override(override: str) -> str:
 
 
 def redact_tree(value: Any, key: str = "") -> Any:
-    """The JSON value of a dotted key without secrets in its texts, in environments and under secret-like keys."""
+    """The JSON value of a dotted key without secrets in texts, environments and under secret-like keys."""
     if isinstance(value, Mapping):
-        return {name: redact_tree(inner, f"{key}.{name}" if key else str(name)) for name, inner in value.items()}
+        return {
+            name: redact_tree(inner, f"{key}.{name}" if key else str(name)) for name, inner in value.items()
+        }
     if isinstance(value, list | tuple):
         return [redact_tree(inner, key) for inner in value]
     parent, _, name = key.rpartition(".")

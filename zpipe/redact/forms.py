@@ -64,7 +64,9 @@ _PATTERNS: tuple[tuple[re.Pattern[str], _Replacement], ...] = (
     (re.compile(r"(\s(?:-u|--user)[ =])([^\s:]+):\S+"), rf"\1\2:{HIDDEN}"),
     (re.compile(r"(\slogin\s+\S+\s+password\s+)\S+"), rf"\1{HIDDEN}"),
     (
-        re.compile(r"((?:^|\s)--?[\w-]*(?:password|passwd|token|secret|api-key)[ =])(?![=\s])\S+", re.IGNORECASE),
+        re.compile(
+            r"((?:^|\s)--?[\w-]*(?:password|passwd|token|secret|api-key)[ =])(?![=\s])\S+", re.IGNORECASE
+        ),
         rf"\1{HIDDEN}",
     ),
     (re.compile(r"\b(password for [\w@.-]+: +)\S+", re.IGNORECASE), rf"\1{HIDDEN}"),
@@ -81,10 +83,63 @@ _PATTERNS: tuple[tuple[re.Pattern[str], _Replacement], ...] = (
 )
 
 _STEMS = (
-    *("://", "pass", "pwd", "secret", "cred", "key", "token", "bearer", "auth", "sig", "x-amz", "x-goog", "basic"),
-    *("hf_", "api_org", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat", "glpat", "sk-", "k_live", "k_test"),
-    *("xox", "akia", "asia", "dapi", "aiza", "ya29", "npm_", "pypi-", "eyj", "hooks.", "private", "-u ", "--user"),
-    *("launcher.env", "jwt", "cookie", "webhook", "connection", "pin", "pat=", "pat:", "_pat", "sas", "licen"),
+    *(
+        "://",
+        "pass",
+        "pwd",
+        "secret",
+        "cred",
+        "key",
+        "token",
+        "bearer",
+        "auth",
+        "sig",
+        "x-amz",
+        "x-goog",
+        "basic",
+    ),
+    *(
+        "hf_",
+        "api_org",
+        "ghp_",
+        "gho_",
+        "ghu_",
+        "ghs_",
+        "ghr_",
+        "github_pat",
+        "glpat",
+        "sk-",
+        "k_live",
+        "k_test",
+    ),
+    *(
+        "xox",
+        "akia",
+        "asia",
+        "dapi",
+        "aiza",
+        "ya29",
+        "npm_",
+        "pypi-",
+        "eyj",
+        "hooks.",
+        "private",
+        "-u ",
+        "--user",
+    ),
+    *(
+        "launcher.env",
+        "jwt",
+        "cookie",
+        "webhook",
+        "connection",
+        "pin",
+        "pat=",
+        "pat:",
+        "_pat",
+        "sas",
+        "licen",
+    ),
 )
 """Every text that the patterns match contains one of these, in lower case."""
 

@@ -12,12 +12,20 @@ _SHORTEST = 6
 """Shorter values occur in ordinary text too; they are hidden where a password stands, not everywhere."""
 _SHORTEST_INSIDE_WORDS = 12
 _COMMON = frozenset(
-    """mlflow postgres postgresql mysql mariadb sqlite oracle admin administrator password passwd secret tester
-    testing training trainer default zpipe deepspeed example changeme public localhost database python pytorch
-    transformers hydra tracking server client worker launcher optimizer scheduler precision offload checkpoint
-    recipe config master replica readonly readwrite service account string number integer system access refused
-    finished failed interrupted environment outputs experiment version username sample metrics events anonymous
-    123456 1234567 12345678 123456789""".split()
+    " ".join(
+        (
+            "mlflow postgres postgresql mariadb sqlite oracle administrator password passwd",
+            "secret tester",
+            "testing training trainer default deepspeed example changeme public localhost",
+            "database python",
+            "pytorch transformers tracking server client worker launcher optimizer scheduler precision",
+            "offload checkpoint recipe config master replica readonly readwrite service account",
+            "string number",
+            "integer system access refused finished failed interrupted environment outputs",
+            "experiment version",
+            "username sample metrics events anonymous 123456 1234567 12345678 123456789",
+        )
+    ).split()
 )
 """Passwords that are words of logs and of zpipe's files."""
 

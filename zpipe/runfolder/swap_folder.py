@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from zpipe.plan.plan import Plan
+from zpipe.runfolder.foreign_files import read_text
 from zpipe.schema.offload import Offload
 
 MARK = ".zpipe-run"
@@ -43,6 +44,6 @@ def remove_swap_folder(plan: Plan) -> None:
     expected = swap_folder_of(plan.experiment.offload, run_dir)
     if plan.swap_dir is None or expected is None or Path(plan.swap_dir) != expected:
         return
-    with suppress(OSError):
-        if not expected.is_symlink() and (expected / MARK).read_text() == plan.run_dir:
+    with suppress(OSError, UnicodeDecodeError):
+        if not expected.is_symlink() and read_text(expected / MARK) == plan.run_dir:
             shutil.rmtree(expected, ignore_errors=True)
