@@ -126,7 +126,7 @@ def test_the_summary_names_what_is_left_behind_and_how_to_look_at_it(
     )
     summary = {
         "train_loss": 3.0,
-        "final_loss": "nan",
+        "final_loss": float("nan"),
         "tokens_per_sec": 1234.4,
         "memory/host_peak_gib": 1.234,
     }

@@ -12,7 +12,7 @@ from zpipe.redact import HIDDEN, redact, redact_override, redact_tree, remember_
 @pytest.fixture(autouse=True)
 def nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Other tests register secrets in this process."""
-    monkeypatch.setattr("zpipe.redact._known", set())
+    monkeypatch.setattr("zpipe.redact.values._known", set())
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_access_token_is_hidden(secret: str) -> None:
         ('{"password": "hunter2", "x": 1}', '{"password": "***", "x": 1}'),
         ("Authorization: Bearer abcdefghijk", "Authorization: Bearer ***"),
         ("launcher.env.API_KEY=xyzzy12,stage=2", "launcher.env.API_KEY=***,stage=2"),
-        ("client_secret = 'a b'", "client_secret = '*** b'"),
+        ("client_secret = 'a b'", "client_secret = '***'"),
     ],
 )
 def test_value_with_secret_like_name_is_hidden(text: str, shown: str) -> None:
@@ -98,3 +98,51 @@ def test_secrets_are_hidden_in_trees_and_overrides() -> None:
         "n": 1,
     }
     assert redact_override("tracking.tags.token=abc") == f"tracking.tags.token={HIDDEN}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.CANARYc2lnbmF0",
+        "DefaultEndpointsProtocol=https;AccountKey=CANARYc2VjcmV0==;EndpointSuffix=x",
+        "https://a.blob.core.windows.net/c?sv=2022&sig=CANARYDEF%3D",
+        "https://b.s3.amazonaws.com/k?X-Amz-Signature=CANARY0123",
+        "HTTPS://CANARYtoken@host/x",
+        "Authorization: Basic CANARYdXNlcjpwYXNz",
+        "basic dXNlcjpDQU5BUlk=",
+        "-----BEGIN PRIVATE KEY-----CANARY",
+        "--token CANARYvalue",
+        "curl -u me:CANARYvalue http://h",
+        "launcher.env.ANYTHING=CANARY stage=2",
+        "password 'CANARY' rejected",
+    ],
+)
+def test_further_forms_are_hidden(text: str) -> None:
+    assert "CANARY" not in redact(text)
+    assert "dXNlcjpDQU5BUlk" not in redact(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"mlflow_run_id": "abc", "experiment": "mlflow"',
+        '"eos_token": "</s>", "pad_token": "<pad>", "bos_token: <s>"',
+        "num_key_value_heads=2, allowed: group.key=value",
+        "the basic sweeper, basic training of models",
+    ],
+)
+def test_words_of_zpipe_are_not_garbled(text: str) -> None:
+    remember_secrets({}, "postgresql://mlflow:mlflow@db/mlflow")
+    remember_secrets({"DB_PASSWORD": "training", "PASSWORD": "abc"})
+    assert redact(text, "postgresql://mlflow:mlflow@db") == text
+
+
+def test_common_password_is_hidden_in_its_place() -> None:
+    assert redact("postgresql://mlflow:mlflow@db") == "postgresql://mlflow:***@db"
+
+
+def test_variables_of_the_workers_are_hidden_except_settings() -> None:
+    tree = {"launcher": {"env": {"NCCL_DEBUG": "INFO", "ANYTHING": "abc", "N": 4711, "FLAG": "1"}}}
+    shown = {"NCCL_DEBUG": "INFO", "ANYTHING": HIDDEN, "N": HIDDEN, "FLAG": "1"}
+    assert redact_tree(tree) == {"launcher": {"env": shown}}
+    assert redact_override("launcher.env={ANYTHING: abc}") == f"launcher.env={HIDDEN}"

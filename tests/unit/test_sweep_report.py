@@ -1,6 +1,7 @@
 """The report of a sweep shows every point, marks the best ones, and executes nothing."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ def point(number: int, stage: str, bucket: str) -> Attempt:
     summary = {
         "tokens_per_sec": SPEEDS[stage, bucket],
         "memory/peak_reserved_gib": MEMORY[stage, bucket],
-        "train_loss": "nan" if stage == "3" else 2.5,
+        "train_loss": math.nan if stage == "3" else 2.5,
     }
     return Attempt(folder=str(number), overrides=overrides, session=0, ending="finished", summary=summary)
 

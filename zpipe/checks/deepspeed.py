@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from zpipe.checks.engine import settings_of_a_disabled_block
 from zpipe.facts.facts import Facts
 from zpipe.problems import Problem, either
-from zpipe.redact import HIDDEN
+from zpipe.redact import HIDDEN, redact
 from zpipe.schema.experiment import Experiment
 
 NO_SEQUENCE_PARALLELISM = (
@@ -74,6 +74,11 @@ def secrets_are_not_in_the_configuration(experiment: Experiment, facts: Facts) -
         key = "deepspeed.comet.api_key"
         reason = "it would be written to plan.json, ds_config.json and MLflow; export COMET_API_KEY instead"
         yield Problem(key, HIDDEN, reason, "null", either(f"{key}=null"))
+    for name in ("experiment", "run_name"):
+        given = getattr(experiment.tracking, name)
+        if given is not None and redact(given) != given:
+            reason = "it contains a secret, and MLflow shows it to everybody"
+            yield Problem(f"tracking.{name}", HIDDEN, reason, "a name without secrets")
 
 
 def gradient_sums_are_supported(experiment: Experiment, facts: Facts) -> Iterator[Problem]:

@@ -103,10 +103,11 @@ def _count(number: int, kind: str) -> str:
 def _write(imported: Imported, files: Sequence[Path], recipe: Path | None) -> None:
     from zpipe.converters.writing import command_line, recipe_of
     from zpipe.runfolder.atomic import write_text
+    from zpipe.terminal.console import show
 
     if recipe is None:
-        print(command_line(imported.overrides))
+        show(command_line(imported.overrides))
         return
     names = [file.name for file in files]
     write_text(recipe, recipe_of(recipe, names, imported.options, imported.values))
-    print(f"written: {recipe}")
+    show(f"written: {recipe}")

@@ -1,7 +1,9 @@
 """The command line: a registry of verbs, imported when used, and the exit codes of failures."""
 
+import io
 import os
 import sys
+import traceback
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
@@ -31,7 +33,18 @@ VERBS = {
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line and returns the exit code."""
+    from zpipe.redact import remember_overrides
+    from zpipe.terminal.safe_stream import errors_without_secrets
+
     arguments = list(sys.argv[1:] if argv is None else argv)
+    remember_overrides(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a path need not be text in this locale
+    with errors_without_secrets():
+        return _main(arguments)
+
+
+def _main(arguments: list[str]) -> int:
     try:
         code = _dispatch(arguments)
         sys.stdout.flush()
@@ -44,7 +57,8 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:
         expected = _report(error)
         if expected is None:
-            raise
+            traceback.print_exc()
+            return Exit.INTERNAL
         return expected
 
 

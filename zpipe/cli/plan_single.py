@@ -15,6 +15,7 @@ from zpipe.machine.probes import unwritable
 from zpipe.plan.plan import Plan, without_secrets
 from zpipe.problems import refuse_if_any
 from zpipe.runfolder.plan_file import folder_of, write_plan
+from zpipe.terminal.console import show
 
 
 def plan_run(overrides: list[str], form: Format) -> int:
@@ -52,7 +53,7 @@ def print_explanations(compiled: Plan, key: str, form: Format) -> None:
     if is_data(form):
         print_data([asdict(each) for each in explanations], form)
     elif len(explanations) == 1 and form == "text":
-        print(page(explanations[0]), end="")
+        show(page(explanations[0]), end="")
     else:
         print_table(COLUMNS, rows(explanations))
 
@@ -67,7 +68,7 @@ def print_plan(compiled: Plan, form: Format) -> None:
         print_table(("", "plan"), _facts(compiled))
         print_explanations(compiled, "", form)
     else:
-        print(render(compiled), end="")
+        show(render(compiled), end="")
 
 
 def render(compiled: Plan) -> str:

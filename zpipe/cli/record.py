@@ -37,11 +37,12 @@ def run(options: "Namespace") -> int:
 def _record_run(folder: Path, uri: str | None) -> int:
     from zpipe.record.record_run import record_run
     from zpipe.run.recover import conclude_if_abandoned
+    from zpipe.terminal.console import show
 
     conclude_if_abandoned(folder)
     result = record_run(folder, uri=uri)
     if not result.ok:
-        print(f"{result.run_id or 'not recorded'}: {result.error}")
+        show(f"{result.run_id or 'not recorded'}: {result.error}")
         return Exit.RECORD_INCOMPLETE
-    print(f"MLflow run {result.run_id}" if result.run_id else "nothing to record: the input was refused")
+    show(f"MLflow run {result.run_id}" if result.run_id else "nothing to record: the input was refused")
     return Exit.FINISHED

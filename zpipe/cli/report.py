@@ -25,15 +25,16 @@ def run(options: "Namespace") -> int:
     """Raises Refusal if the run does not exist, or if the archive exists or cannot be written."""
     from zpipe.cli.find_run import folder_of
     from zpipe.diagnose.archive import write_archive
+    from zpipe.terminal.console import show
     from zpipe.terminal.units import size
 
     folder = folder_of(options.run, options.uri)
     path = options.output or Path(f"zpipe-report-{folder.path.name}.tar.gz")
     _check(path)
-    names = write_archive(folder, path, lambda text: print(text, flush=True))
-    print(f"{path}  ({size(path.stat().st_size)})")
-    print("\n".join(f"  {name}" for name in names))
-    print("Passwords and tokens were replaced by ***. Check the archive before you send it.")
+    names = write_archive(folder, path, show)
+    show(f"{path}  ({size(path.stat().st_size)})")
+    show("\n".join(f"  {name}" for name in names))
+    show("Passwords and tokens were replaced by ***. Check the archive before you send it.")
     return Exit.FINISHED
 
 

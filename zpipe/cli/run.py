@@ -15,11 +15,11 @@ def run(arguments: list[str]) -> int:
     parsed = parse_arguments(arguments)
     use_config_dir(parsed.config_dir)
     if any(getattr(parsed, name, None) for name in HYDRA_ONLY):
-        from zpipe.compose.job import hand_over
+        from zpipe.compose.job import print_for
 
         if not parsed.shell_completion:
             parsed.overrides = rewrite(parsed.overrides)
-        hand_over(parsed)
+        print_for(parsed)
         return Exit.FINISHED
     if parsed.multirun:
         from zpipe.cli.multirun import start

@@ -8,12 +8,16 @@ from zpipe.record.browse import RecordedRun
 from zpipe.record.state import read_state
 from zpipe.runfolder.event_file import EventReader
 from zpipe.runfolder.folder import RunFolder
+from zpipe.runfolder.foreign_files import is_regular, read_end
 from zpipe.runfolder.outcome import Outcome, read_outcome
 from zpipe.runfolder.plan_file import read_plan_here
 from zpipe.runfolder.progress import RunProgress
 from zpipe.terminal.console import clean, console, print_text
 from zpipe.terminal.summary import summary_table
 from zpipe.terminal.units import duration, number
+
+_MOST_SHOWN = 1 << 18
+"""Bytes of a post-mortem."""
 
 
 def print_folder(folder: RunFolder) -> None:
@@ -28,9 +32,8 @@ def print_folder(folder: RunFolder) -> None:
     run_id = outcome.mlflow_run_id if outcome else state.run_id if state else None
     out.print(summary_table(plan, summary, progress, run_id))
     postmortem = folder.attempt.postmortem
-    if postmortem.is_file():
-        text = postmortem.read_text(encoding="utf-8", errors="replace")
-        print_text(out, f"\n{text}")
+    if is_regular(postmortem):
+        print_text(out, f"\n{read_end(postmortem, _MOST_SHOWN)}")
 
 
 def print_recorded(run: RecordedRun) -> None:

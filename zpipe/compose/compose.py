@@ -18,13 +18,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from zpipe.compose.folders import folder_problems
 from zpipe.compose.option_folders import config_dir
 from zpipe.compose.recording_loader import NO_EXPERIMENT, Recording, RecordingLoader
 from zpipe.compose.sources import register
 from zpipe.compose.validation import validated
 from zpipe.compose.value_history import Chains
 from zpipe.plan.provenance import Provenance
-from zpipe.problems import Problem, Refusal
+from zpipe.problems import Problem, Refusal, refuse_if_any
 from zpipe.resources import CONF
 from zpipe.schema.experiment import Experiment
 
@@ -59,6 +60,7 @@ def compose_once(overrides: list[str]) -> ComposedRun:
         config = hydra_compose("config", overrides, return_hydra_config=True)
         require_working_folder(config)
         HydraConfig.instance().set_config(config)
+        refuse_if_any(folder_problems("hydra.run.dir", str(config.hydra.run.dir)))
         run_dir = Path(config.hydra.run.dir).absolute()
         return ComposedRun(to_experiment(config), run_dir, provenance_of(loader.recording), config, loader)
 

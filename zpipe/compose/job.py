@@ -16,7 +16,7 @@ from omegaconf import DictConfig, read_write
 from zpipe.compile.compiler import compile_plan
 from zpipe.compose.compose import ComposedRun, provenance_under_hydra, to_experiment
 from zpipe.compose.overrides import as_typed, given_overrides
-from zpipe.compose.redact_hydra import hide_secrets
+from zpipe.compose.redact_hydra import hide_secrets_in_hydra, printed_without_secrets
 from zpipe.compose.sources import exported_recipe_folder, register
 from zpipe.machine.hardware import detect
 from zpipe.plan.plan import Plan
@@ -24,11 +24,12 @@ from zpipe.plan.provenance import Origin, Provenance
 from zpipe.problems import Refusal, refuse_if_any
 from zpipe.resources import CONF
 from zpipe.run.runner import refuse, run_plan, start_problems
-from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.outcome import Outcome
 from zpipe.schema.experiment import Experiment
 from zpipe.sweep.definition import Definition
 from zpipe.sweep.point import run_point
+
+hide_secrets_in_hydra()
 
 SWEEP_LABEL = "the sweep, after the values of its keys"
 """The source of a run name that the user did not choose."""
@@ -55,7 +56,6 @@ def run_as_job(composed: ComposedRun, run: Callable[[], Outcome]) -> Outcome:
         config.hydra.run.dir = str(composed.run_dir)
 
     def task(_: DictConfig) -> Outcome:
-        hide_secrets(RunFolder(composed.run_dir).hydra)
         return run()
 
     callbacks = Callbacks(config)
@@ -80,14 +80,18 @@ def hand_over(arguments: argparse.Namespace) -> None:
         _run_hydra(arguments, get_args_parser(), _point, str(CONF), "config")
 
 
+def print_for(arguments: argparse.Namespace) -> None:
+    """What Hydra prints for flags such as --cfg, without secrets."""
+    with printed_without_secrets():
+        hand_over(arguments)
+
+
 def _point(config: DictConfig) -> float:
     """One point of a sweep; returns the value that a sweeper optimizes. A failed run raises nothing."""
     hydra = HydraConfig.get()
     run_dir = Path(hydra.runtime.output_dir)
     command = [as_typed(text) for text in given_overrides(hydra)[1]]
-    hide_secrets(RunFolder(run_dir).hydra)
     sweep_dir = Path(hydra.sweep.dir).absolute()
-    hide_secrets(sweep_dir)
 
     def run(folder: Path, definition: Definition) -> Outcome:
         return _run(config, folder, command, definition)

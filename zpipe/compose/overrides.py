@@ -30,6 +30,7 @@ from zpipe.compose.quoting import as_text, quoted, quoted_forms
 from zpipe.compose.recipes import IMPLIED, RECIPE, implying_keys
 from zpipe.compose.sources import use_recipe_folders
 from zpipe.problems import Problem, refuse_if_any
+from zpipe.redact import redact_override
 from zpipe.resources import config_groups
 
 
@@ -93,8 +94,9 @@ def _rewrite_one(text: str) -> _Rewritten:
 
 
 def _unreadable(text: str, error: HydraException) -> _Rewritten:
-    reason = f"cannot be read: {str(error).splitlines()[0]}"
-    exact = " or ".join(shlex.quote(form) for form in quoted_forms(text))
+    is_secret = redact_override(text) != text
+    reason = "cannot be read" if is_secret else f"cannot be read: {str(error).splitlines()[0]}"
+    exact = "" if is_secret else " or ".join(shlex.quote(form) for form in quoted_forms(text))
     fix = exact or "quote values with special characters for Hydra and for the shell, e.g. 'key=\"a, b\"'"
     return _Rewritten(text, (Problem(text, "", reason, "group=option or group.key=value", fix),))
 

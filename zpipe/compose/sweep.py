@@ -30,12 +30,13 @@ from zpipe.compose.compose import (
     require_working_folder,
     to_experiment,
 )
+from zpipe.compose.folders import sweep_folder_problems
 from zpipe.compose.overrides import as_typed
 from zpipe.compose.recording_loader import Recording, RecordingLoader, sets_a_value
 from zpipe.compose.validation import validated
 from zpipe.compose.value_history import Chains
 from zpipe.plan.provenance import Provenance
-from zpipe.problems import Problem, Refusal
+from zpipe.problems import Problem, Refusal, refuse_if_any
 from zpipe.resources import config_groups
 from zpipe.schema.experiment import Experiment
 
@@ -162,6 +163,7 @@ def _points(loader: RecordingLoader, overrides: list[str]) -> Iterator[Point]:
     config = hydra_compose("config", fixed, return_hydra_config=True)
     require_working_folder(config)
     hydra = config.hydra
+    refuse_if_any(sweep_folder_problems(hydra, overrides))
     if hydra.sweeper._target_ != BASIC:
         reason = "this sweeper chooses its points while it runs"
         raise Unlistable([Problem("hydra/sweeper", hydra.sweeper._target_, reason, "basic")])

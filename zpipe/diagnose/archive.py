@@ -4,6 +4,7 @@ import io
 import tarfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from zpipe import __version__
@@ -12,6 +13,7 @@ from zpipe.machine import describe as machine
 from zpipe.plan.plan import Plan
 from zpipe.redact import redact
 from zpipe.runfolder.folder import RunFolder
+from zpipe.runfolder.foreign_files import is_below, is_regular, read_end
 from zpipe.runfolder.plan_file import read_plan
 
 LINES = 200
@@ -35,9 +37,10 @@ def write_archive(folder: RunFolder, path: Path, say: Callable[[str], None]) -> 
 
 def _texts(folder: RunFolder, plan: Plan, say: Callable[[str], None]) -> Iterator[tuple[str, str]]:
     attempt = folder.attempt
-    for file in filter(Path.is_file, (*folder.texts(), *attempt.rank_errors())):
+    own = partial(_is_own, folder.path)
+    for file in filter(own, (*folder.texts(), *attempt.rank_errors())):
         yield file.name, _tail(file, None)
-    for file in filter(Path.is_file, (attempt.events, attempt.samples, *log_files(attempt))):
+    for file in filter(own, (attempt.events, attempt.samples, *log_files(attempt))):
         yield str(file.relative_to(folder.path)), _tail(file, LINES)
     yield "versions.txt", machine.versions()
     yield "hardware.txt", machine.hardware(folder.path)
@@ -46,12 +49,14 @@ def _texts(folder: RunFolder, plan: Plan, say: Callable[[str], None]) -> Iterato
     yield "operators.txt", machine.operators(plan.launch.device)
 
 
+def _is_own(folder: Path, file: Path) -> bool:
+    return is_regular(file) and is_below(file, folder)
+
+
 def _tail(path: Path, lines: int | None) -> str:
     """The end of a text file, with a note on how much was left out."""
     size = path.stat().st_size
-    with path.open("rb") as file:
-        file.seek(max(0, size - _BYTES))
-        text = file.read().decode(errors="replace")
+    text = read_end(path, _BYTES)
     kept = text.splitlines(keepends=True)[-lines:] if lines is not None else [text]
     shown = "".join(kept)
     left_out = size - len(shown.encode(errors="replace"))

@@ -1,13 +1,15 @@
 """What is known about the end of a run: its events, what its supervisor saw, and the files in its folder."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from pydantic import TypeAdapter, ValidationError
 
 from zpipe.launchers.logs import launcher_lines, rank_lines
 from zpipe.launchers.rank_exits import RankExit, read_rank_exits
 from zpipe.machine.samples import Sample
 from zpipe.runfolder.folder import Attempt, RunFolder
+from zpipe.runfolder.foreign_files import read_bytes
 from zpipe.runfolder.progress import RunProgress
 
 SHOWN_LINES = 20
@@ -103,8 +105,8 @@ def _errors(attempt: Attempt, progress: RunProgress) -> list[RankError]:
     errors = []
     for file in attempt.rank_errors():
         try:
-            errors.append(RankError(**json.loads(file.read_text(encoding="utf-8"))))
-        except (OSError, ValueError, TypeError):  # a full disk leaves an incomplete file
+            errors.append(TypeAdapter(RankError).validate_json(read_bytes(file)))
+        except (OSError, ValidationError, RecursionError):  # a full disk leaves an incomplete file
             continue
     failed = progress.failed
     if failed is not None and not any(error.rank == 0 for error in errors):

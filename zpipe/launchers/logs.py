@@ -5,6 +5,7 @@ from pathlib import Path
 
 from zpipe.redact import redact
 from zpipe.runfolder.folder import Attempt
+from zpipe.runfolder.foreign_files import is_below, is_regular, read_end
 
 _TAIL_BYTES = 1 << 16
 """Enough for the last lines; logs can be gigabytes long."""
@@ -12,7 +13,11 @@ _TAIL_BYTES = 1 << 16
 
 def log_files(attempt: Attempt) -> list[Path]:
     """Every log, starting with the standard error of the ranks."""
-    launcher = [attempt.launcher_log] if attempt.launcher_log.is_file() else []
+    launcher = (
+        [attempt.launcher_log]
+        if is_regular(attempt.launcher_log) and is_below(attempt.logs, attempt.path)
+        else []
+    )
     return [*attempt.rank_logs("stderr"), *attempt.rank_logs("stdout"), *launcher]
 
 
@@ -33,9 +38,7 @@ def launcher_lines(attempt: Attempt, count: int) -> list[str]:
 def tail(path: Path, count: int) -> list[str]:
     """The last non-blank lines of a file, without secrets; empty if there is no such file."""
     try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-            text = file.read().decode(errors="replace")
+        text = read_end(path, _TAIL_BYTES)
     except OSError:
         return []
     return [redact(line.rstrip()) for line in [each for each in text.splitlines() if each.strip()][-count:]]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from zpipe.runfolder.folder import Attempt
+from zpipe.runfolder.foreign_files import read_end
 
 # The table is the only place where torchrun reports every failed rank. Its error files come from @record and
 # hold Python exceptions alone: a rank that a signal killed or that called exit() leaves none, and then the
@@ -38,12 +39,16 @@ class RankExit:
             return f"signal {-self.exit_code}"
 
 
+_MOST_BYTES = 1 << 24
+"""The table of failures is at the end."""
+
+
 def read_rank_exits(attempt: Attempt) -> list[RankExit]:
     """Every rank that did not exit with 0, the first failure first; empty if the log has no table."""
-    log = attempt.launcher_log
-    if not log.is_file():
+    try:
+        return parse_rank_exits(read_end(attempt.launcher_log, _MOST_BYTES))
+    except (OSError, ValueError):
         return []
-    return parse_rank_exits(log.read_text(encoding="utf-8", errors="replace"))
 
 
 def parse_rank_exits(text: str) -> list[RankExit]:

@@ -4,17 +4,20 @@ A sample is taken once a second. It is written if a value has changed by 1% of i
 passed, so that a week without changes takes a few hundred kilobytes.
 """
 
-import json
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import Field
 
 from zpipe.machine.disk import free_bytes
 from zpipe.machine.host_memory import HostMemoryReader
 from zpipe.runfolder.folder import Attempt
+from zpipe.runfolder.foreign_files import read_bytes
+from zpipe.runfolder.json_lines import append_line
 
 SAMPLE_SECONDS = 1.0
 WRITE_SECONDS = 60.0
@@ -23,22 +26,25 @@ KEPT = 600
 """Samples kept in memory: the last ten minutes, written or not."""
 
 
+Amount: TypeAlias = Annotated[int, Field(ge=0, lt=1 << 63)]
+
+
 @dataclass(frozen=True)
 class Sample:
     """One measurement. Bytes everywhere, Unix time in seconds."""
 
-    time: float
-    host_used: int
+    time: Annotated[float, Field(ge=0, le=1e11)]
+    host_used: Amount
     """Of the machine, or of the control group that limits this process."""
-    host_limit: int
-    workers: int
+    host_limit: Amount
+    workers: Amount
     """Resident memory of all processes of the launch."""
-    oom_kills: int
+    oom_kills: Amount
     """By the kernel, since the machine or the control group was set up."""
-    disk_free: int
+    disk_free: Amount
     """Free space on the file system of the run folder."""
-    gpu_used: tuple[int, ...] = ()
-    gpu_total: tuple[int, ...] = ()
+    gpu_used: tuple[Amount, ...] = ()
+    gpu_total: tuple[Amount, ...] = ()
 
 
 class Sampler:
@@ -79,8 +85,8 @@ class Sampler:
 
     def _write(self, sample: Sample) -> None:
         # On a full disk only the samples in memory are available.
-        with suppress(OSError), self._attempt.samples.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(sample)) + "\n")
+        with suppress(OSError):
+            append_line(self._attempt.samples, asdict(sample))
             self._written = sample
 
 
@@ -97,17 +103,19 @@ def is_worth_writing(sample: Sample, before: Sample) -> bool:
 
 def read_samples(attempt: Attempt) -> list[Sample]:
     """The samples that were written; an incomplete last line is left out."""
-    file = attempt.samples
-    lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
+    try:
+        lines = read_bytes(attempt.samples).splitlines()
+    except OSError:
+        return []
     return [sample for line in lines if (sample := _decode(line)) is not None]
 
 
-def _decode(line: str) -> Sample | None:
+def _decode(line: bytes) -> Sample | None:
+    from pydantic import TypeAdapter, ValidationError  # the supervisor writes samples and reads none
+
     try:
-        values: dict[str, Any] = json.loads(line)
-        lists = {name: tuple(values[name]) for name in ("gpu_used", "gpu_total")}
-        return Sample(**{**values, **lists})
-    except (ValueError, KeyError, TypeError):
+        return TypeAdapter(Sample).validate_json(line)
+    except (ValidationError, RecursionError):
         return None
 
 

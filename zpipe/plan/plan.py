@@ -7,7 +7,7 @@ workers read. The dry run (`zpipe plan`) ends with it.
 from typing import Any, Literal
 
 from zpipe.plan.provenance import Provenance
-from zpipe.redact import redact_environment, redact_override, redact_uri
+from zpipe.redact import redact_tags, redact_tree, redact_uri
 from zpipe.schema.base import Group
 from zpipe.schema.experiment import Experiment
 
@@ -113,19 +113,18 @@ class Plan(Group):
         return self.micro_batch * (self.launch.world_size // max(1, group))
 
 
+_NO_SECRETS = ("run_dir", "swap_dir", "versions", "model")
+"""Fields that other programs need as they are; a run whose folder's name has a secret is refused."""
+
+
 def without_secrets(plan: Plan) -> Plan:
-    """The plan as it may be written and printed: no passwords in its store, environment, tags and command."""
-    experiment = plan.experiment
-    uri, tags = experiment.tracking.uri, experiment.tracking.tags
-    tracking = experiment.tracking.model_copy(
-        update={"uri": redact_uri(uri) if uri else None, "tags": redact_environment(tags)}
-    )
-    launcher = experiment.launcher.model_copy(update={"env": redact_environment(experiment.launcher.env)})
-    return plan.model_copy(
-        update={
-            "command": [redact_override(override) for override in plan.command],
-            "experiment": experiment.model_copy(update={"tracking": tracking, "launcher": launcher}),
-            "launch": plan.launch.model_copy(update={"env": redact_environment(plan.launch.env)}),
-            "provenance": plan.provenance.without_secrets(),
-        }
-    )
+    """The plan as it may be written and printed: no passwords in any text, and settings alone in env."""
+    values = plan.model_dump()
+    places = {name: value for name, value in values.items() if name not in _NO_SECRETS}
+    tracking = plan.experiment.tracking
+    safe = redact_tree(places)
+    safe["experiment"]["tracking"]["uri"] = redact_uri(tracking.uri) if tracking.uri else None
+    safe["experiment"]["tracking"]["tags"] = redact_tags(tracking.tags)
+    safe["provenance"] = plan.provenance.without_secrets()
+    kept = {name: getattr(plan, name) for name in _NO_SECRETS}
+    return Plan.model_validate({**safe, **kept})

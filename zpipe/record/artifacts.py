@@ -1,11 +1,13 @@
 """Uploads files of a run folder as artifacts, without secrets that a message in them may contain."""
 
+import io
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zpipe.redact import redact
+from zpipe.runfolder.foreign_files import open_regular
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -28,6 +30,6 @@ def log_redacted(client: "MlflowClient", run_id: str, path: Path) -> None:
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
     """Each line as it is, and redacted."""
-    with path.open(encoding="utf-8", errors="surrogateescape") as file:
+    with io.TextIOWrapper(open_regular(path), encoding="utf-8", errors="surrogateescape") as file:
         for line in file:
             yield line, line if _NUMBERS_ONLY in line else redact(line)

@@ -7,7 +7,7 @@ from typing import Any
 
 from zpipe import __version__
 from zpipe.plan.plan import Plan
-from zpipe.redact import redact, redact_environment
+from zpipe.redact import redact, redact_tags
 
 RUN_DIR_TAG = "zpipe.run_dir"
 PARENT_ENV = "ZPIPE_PARENT_RUN_ID"
@@ -92,7 +92,7 @@ def tags(plan: Plan, parent_run_id: str | None) -> dict[str, str]:
     if parent:
         own["mlflow.parentRunId"] = parent
     safe = {key: redact(value, uri) for key, value in own.items()}
-    return {**safe, **redact_environment(plan.experiment.tracking.tags)}
+    return {**safe, **redact_tags(plan.experiment.tracking.tags)}
 
 
 def _description(plan: Plan) -> str:

@@ -35,6 +35,7 @@ from zpipe.record.state import StateFile, Status
 from zpipe.redact import redact
 from zpipe.runfolder.events import CheckpointSaved, Difference, Event, Failed, ModelSaved
 from zpipe.runfolder.folder import CONFIG_NAME, DS_CONFIG_NAME, PLAN_NAME
+from zpipe.runfolder.foreign_files import is_regular
 from zpipe.runfolder.json_lines import with_named_numbers
 from zpipe.runfolder.plan_file import folder_of
 from zpipe.runfolder.progress import RunProgress
@@ -93,7 +94,7 @@ class Recorder:
         self._tag(run_id, tags or {})
         mark_removed(self._client, self._experiment_id, run_id)
         for file in (self._folder.attempt.events, *files):
-            if file.is_file():
+            if is_regular(file):
                 log_redacted(self._client, run_id, file)
         self._client.set_terminated(run_id, status, end_time=end_time)
         self._state.update(offset=offset, status=status, closed=True)

@@ -1,12 +1,14 @@
 """How far a run has been recorded: `record.json` in the run folder."""
 
-import json
 import threading
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from pydantic import TypeAdapter, ValidationError
+
 from zpipe.runfolder.atomic import write_json
 from zpipe.runfolder.folder import RunFolder
+from zpipe.runfolder.foreign_files import read_bytes
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -55,9 +57,9 @@ class StateFile:
 def read_state(folder: RunFolder) -> RecordState | None:
     """The state that an earlier process left, or None. A damaged file counts as a run of unknown state."""
     file = folder.record_state
-    if not file.exists():
+    if not file.exists() and not file.is_symlink():
         return None
     try:
-        return RecordState(**json.loads(file.read_text(encoding="utf-8")))
-    except (ValueError, TypeError):
+        return TypeAdapter(RecordState).validate_json(read_bytes(file))
+    except (OSError, ValidationError, RecursionError):
         return RecordState("", opening=True)

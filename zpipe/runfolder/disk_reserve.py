@@ -13,7 +13,9 @@ SIZE = 1 << 18
 
 def take(attempt: Attempt) -> None:
     """Raises OSError if the disk has no room for the reserve."""
-    attempt.disk_reserve.write_bytes(b"\0" * SIZE)
+    attempt.disk_reserve.unlink(missing_ok=True)
+    with attempt.disk_reserve.open("xb") as file:
+        file.write(b"\0" * SIZE)
 
 
 def release(attempt: Attempt) -> None:

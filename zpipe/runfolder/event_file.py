@@ -5,9 +5,11 @@ last line is left for the next read.
 """
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from zpipe.runfolder.events import Event, Notice, PhaseStarted, from_line, to_line
+from zpipe.runfolder.foreign_files import MOST_LINE_BYTES, is_regular, open_regular
 from zpipe.runfolder.json_lines import LineWriter
 
 
@@ -48,11 +50,14 @@ class EventReader:
 
     def read_new(self, until: int | None = None) -> Iterator[Event]:
         """Yields the events that were completed since the last call, up to a byte offset if one is given."""
-        if not self._file.exists():
+        if not is_regular(self._file):
             return
-        with self._file.open("rb") as file:
+        with open_regular(self._file) as file:
             file.seek(self.offset)
-            for line in file:
+            for line in iter(partial(file.readline, MOST_LINE_BYTES), b""):
+                if len(line) == MOST_LINE_BYTES:  # a part of a line that no event fills
+                    self.offset += len(line)
+                    continue
                 if not line.endswith(b"\n") or (until is not None and self.offset >= until):
                     return
                 self.offset += len(line)

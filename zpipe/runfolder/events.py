@@ -16,6 +16,11 @@ from zpipe.runfolder.json_lines import encode_json
 VERSION = 1
 """Of the format of a line. Raised when a field changes its meaning; readers skip lines of a later version."""
 
+_LATEST = 1e11
+"""Unix time in the year 5138; milliseconds still fit into MLflow's columns."""
+
+Step: TypeAlias = Annotated[int, Field(ge=0, lt=1 << 63)]
+
 Values: TypeAlias = dict[str, float]
 """Metrics by their names in MLflow."""
 
@@ -25,7 +30,7 @@ class _Event(BaseModel):
 
     model_config = ConfigDict(frozen=True, protected_namespaces=())
 
-    time: float = Field(default_factory=lambda: round(time.time(), 3))
+    time: float = Field(default_factory=lambda: round(time.time(), 3), ge=0, le=_LATEST)
     version: int = VERSION
 
 
@@ -57,13 +62,13 @@ class StepReached(_Event):
     """Progress without measurements, at most once a second."""
 
     event: Literal["step"] = "step"
-    step: int
+    step: Step
     of: int | None = None
 
 
 class Metrics(_Event):
     event: Literal["metrics"] = "metrics"
-    step: int
+    step: Step
     values: Values
 
 
@@ -81,7 +86,7 @@ class Overflow(_Event):
     """DeepSpeed skipped a step because gradients were not finite. Scales are null without fp16."""
 
     event: Literal["overflow"] = "overflow"
-    step: int
+    step: Step
     scale_before: float | None = None
     scale_after: float | None = None
     skipped_total: int
@@ -100,7 +105,7 @@ class Overflow(_Event):
 
 class NonFiniteLoss(_Event):
     event: Literal["nonfinite"] = "nonfinite"
-    step: int
+    step: Step
     loss: float
     grad_norm: float | None = None
 
@@ -109,7 +114,7 @@ class CheckpointSaved(_Event):
     """`path` is relative to the run folder."""
 
     event: Literal["checkpoint"] = "checkpoint"
-    step: int
+    step: Step
     path: str
     bytes: int
 
@@ -118,7 +123,7 @@ class ModelSaved(_Event):
     """The final model; `path` is relative to the run folder."""
 
     event: Literal["model"] = "model"
-    step: int
+    step: Step
     path: str
     bytes: int
 

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from zpipe.problems import Problem, Refusal
+from zpipe.runfolder.foreign_files import is_below, is_regular
 from zpipe.runfolder.lock import held
 
 PLAN_NAME = "plan.json"
@@ -62,11 +63,12 @@ class Attempt:
         return self.path / f"rank{rank}.error.json"
 
     def rank_errors(self) -> list[Path]:
-        return sorted(self.path.glob("rank*.error.json"))
+        return sorted(filter(is_regular, self.path.glob("rank*.error.json")))
 
     def rank_logs(self, stream: str, rank: int | None = None) -> list[Path]:
         """Logs of one rank, or of all; `stream` is stderr or stdout."""
-        return sorted(self.logs.glob(f"*/attempt_*/{'*' if rank is None else rank}/{stream}.log"))
+        found = self.logs.glob(f"*/attempt_*/{'*' if rank is None else rank}/{stream}.log")
+        return sorted(log for log in found if is_regular(log) and is_below(log, self.path))
 
     def leftovers(self) -> list[Path]:
         """Files of a launch that nothing needs once its processes have ended."""
@@ -131,7 +133,7 @@ class RunFolder:
     @property
     def holds_run(self) -> bool:
         """Whether there is a plan in the folder."""
-        return self.plan.is_file()
+        return self.plan.is_file() or self.plan.is_symlink()
 
     def claim(self) -> None:
         """Raises Refusal if the folder already holds a run or a plan, or files that a run would overwrite."""

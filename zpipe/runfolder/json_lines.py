@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK
+"""A link in a foreign folder is not followed, and a FIFO is not waited for."""
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 
 
@@ -64,7 +66,7 @@ def with_named_numbers(value: Any) -> Any:
 
 def _open_for_append(path: Path) -> tuple[int, bool]:
     """The descriptor, and whether the last line is incomplete because its writer was killed."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | _FLAGS, 0o644)
     size = os.fstat(descriptor).st_size
     return descriptor, size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
 

@@ -1,11 +1,12 @@
 """How one run ended, as a value that is also a file: result.json in the run folder."""
 
-import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
+
+from pydantic import ConfigDict
 
 from zpipe.exits import Exit
-from zpipe.runfolder.atomic import write_json
+from zpipe.runfolder.atomic import read_model, write_json
 from zpipe.runfolder.folder import RunFolder
 from zpipe.schema.base import Group
 
@@ -54,7 +55,9 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 
 class Outcome(Group):
-    """The end of one run."""
+    """The end of one run. Its figures may be non-finite, like a loss."""
+
+    model_config = ConfigDict(allow_inf_nan=True)
 
     ending: Ending
     reason: str = ""
@@ -62,7 +65,7 @@ class Outcome(Group):
     failed_rank: int | None = None
     """The rank that failed first, where one did."""
     run_dir: str
-    summary: dict[str, Any] = {}
+    summary: dict[str, float] = {}
     """The last figures of the run, in MLflow's metric names."""
     mlflow_run_id: str | None = None
     record_error: str | None = None
@@ -109,6 +112,10 @@ def write_outcome(outcome: Outcome) -> None:
 
 
 def read_outcome(folder: RunFolder) -> Outcome | None:
-    """The outcome of a run; None while there is none."""
+    """The outcome of a run; None while there is none. Raises Refusal for a damaged file."""
     file = folder.attempt.result
-    return Outcome.model_validate(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+    if not file.exists() and not file.is_symlink():
+        return None
+    return read_model(
+        Outcome, file, "result", "a result.json that zpipe wrote; without the file: zpipe record"
+    )

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from zpipe.plan.plan import Plan
+from zpipe.runfolder.foreign_files import read_bytes
 from zpipe.schema.offload import Offload
 
 MARK = ".zpipe-run"
@@ -45,5 +46,5 @@ def remove_swap_folder(plan: Plan) -> None:
     if plan.swap_dir is None or expected is None or Path(plan.swap_dir) != expected:
         return
     with suppress(OSError):
-        if not expected.is_symlink() and (expected / MARK).read_bytes() == os.fsencode(plan.run_dir):
+        if not expected.is_symlink() and read_bytes(expected / MARK) == os.fsencode(plan.run_dir):
             shutil.rmtree(expected, ignore_errors=True)

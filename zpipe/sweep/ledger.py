@@ -4,16 +4,15 @@ Each line is appended with a single write, so that the processes of a parallel l
 The last line about an attempt counts. An incomplete line is skipped.
 """
 
-import json
 import math
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePath
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, ValidationError
 
 from zpipe.redact import redact_override
 from zpipe.runfolder.folder import RunFolder
+from zpipe.runfolder.foreign_files import read_bytes
 from zpipe.runfolder.json_lines import append_line
 from zpipe.runfolder.outcome import Outcome, read_outcome
 from zpipe.schema.base import Group
@@ -41,7 +40,7 @@ class Attempt(Group):
     ending: str = UNFINISHED
     reason: str = ""
     objective: float | None = None
-    summary: dict[str, Any] = {}
+    summary: dict[str, float] = {}
     mlflow_run_id: str | None = None
 
     @property
@@ -94,8 +93,10 @@ def append(sweep_dir: Path, attempt: Attempt) -> None:
 
 def attempts(sweep_dir: Path) -> list[Attempt]:
     """Every attempt in its last recorded state, in the order of their folders' numbers."""
-    file = sweep_dir / FILE_NAME
-    lines = file.read_bytes().splitlines() if file.is_file() else []
+    try:
+        lines = read_bytes(sweep_dir / FILE_NAME).splitlines()
+    except OSError:
+        lines = []
     found = {attempt.folder: attempt for line in lines if (attempt := _decode(line)) is not None}
     return sorted(found.values(), key=_order)
 
@@ -153,9 +154,8 @@ def _order(attempt: Attempt) -> tuple[int, str]:
 
 def _decode(line: bytes) -> Attempt | None:
     try:
-        values = json.loads(line)
-        if isinstance(values.get("objective"), str):
-            values["objective"] = float(values["objective"])
-        return Attempt.model_validate(values)
-    except (ValueError, AttributeError):
+        attempt = Attempt.model_validate_json(line)
+    except (ValidationError, RecursionError):
         return None
+    folder = PurePath(attempt.folder)
+    return None if folder.is_absolute() or ".." in folder.parts else attempt

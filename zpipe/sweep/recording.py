@@ -7,6 +7,7 @@ from zpipe.runfolder.folder import RunFolder
 from zpipe.sweep import ledger
 from zpipe.sweep.definition import read_definition
 from zpipe.sweep.session import close_sweep
+from zpipe.terminal.console import show
 
 
 def record_sweep(folder: Path, uri: str | None = None) -> Exit:
@@ -17,7 +18,7 @@ def record_sweep(folder: Path, uri: str | None = None) -> Exit:
     definition = read_definition(folder)
     assert definition is not None
     if definition.uri is None:
-        print("this sweep was run without tracking")
+        show("this sweep was run without tracking")
         return Exit.FINISHED
     is_complete = True
     for attempt in ledger.attempts(folder):
@@ -26,7 +27,7 @@ def record_sweep(folder: Path, uri: str | None = None) -> Exit:
             continue
         conclude_if_abandoned(run_dir)
         result = record_run(run_dir, Path(definition.cwd), uri)
-        print(f"{attempt.folder}: {result.run_id if result.ok else result.error}")
+        show(f"{attempt.folder}: {result.run_id if result.ok else result.error}")
         is_complete = is_complete and result.ok
         known = ledger.with_result(run_dir, attempt).model_copy(update={"mlflow_run_id": result.run_id})
         if known != attempt:

@@ -13,6 +13,7 @@ from zpipe.runfolder.json_lines import with_named_numbers
 from zpipe.sweep.definition import read_definition
 from zpipe.sweep.ledger import SETTLED, Attempt
 from zpipe.sweep.results import PointResult, SweepResults, collect_results, short
+from zpipe.terminal.console import show
 
 FILE_NAME = "sweep_report.html"
 POINTS = "points.json"
@@ -34,7 +35,7 @@ def write_report(folder: Path, points: list[Attempt]) -> list[Path]:
 
         plots = draw(results, folder)
     except (ImportError, ValueError, OSError) as error:
-        print(f"the sweep report has no plots: {error}", file=sys.stderr)
+        show(f"the sweep report has no plots: {error}", sys.stderr)
         plots = []
     return [*files, write_text(folder / FILE_NAME, render(folder, results, plots)), *plots]
 

@@ -11,6 +11,7 @@ from zpipe.record.store import tracking_uri
 from zpipe.redact import redact, redact_uri
 from zpipe.sweep import ledger
 from zpipe.sweep.definition import Definition, read_definition, write_definition
+from zpipe.terminal.console import show
 from zpipe.terminal.sweep_table import print_sweep
 
 if TYPE_CHECKING:
@@ -154,4 +155,4 @@ def _sweep_run(folder: Path, uri: str, definition: Definition) -> "SweepRun":
 
 
 def _print(text: str, stream: TextIO | None = None) -> None:
-    print(text, file=stream or sys.stderr, flush=True)
+    show(text, stream or sys.stderr)

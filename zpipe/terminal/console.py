@@ -30,6 +30,11 @@ def print_text(out: "Console", text: str, style: str | None = None) -> None:
     out.print(Text(clean(text), style=style or ""), soft_wrap=True)
 
 
+def show(text: str, stream: TextIO | None = None, end: str = "\n") -> None:
+    """Prints a text that may contain a name of the user's, at once."""
+    print(clean(text), file=stream or sys.stdout, end=end, flush=True)
+
+
 def say(text: str) -> None:
     """A line on stderr about work that takes a while."""
     print(clean(text), file=sys.stderr, flush=True)
