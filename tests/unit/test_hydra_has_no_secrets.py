@@ -61,7 +61,7 @@ def test_log_has_none(caplog: pytest.LogCaptureFixture) -> None:
         ["plan", "launcher.env={A_TOKEN: CANARY b, ["],
         ["plan", "launcher.env.TOKEN=CANARYa,CANARYb"],
         ["plan", *SECRETS, "stage=9"],
-        ["plan", "tracking.uri=postgresql://u:CANARYpw1@h/x{"],
+        ["plan", "tracking.uri=[postgresql://u:CANARYpw1@h/x"],
     ],
 )
 def test_refusal_does_not_repeat_them(

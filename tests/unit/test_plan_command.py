@@ -223,7 +223,7 @@ def test_closed_pipe_is_not_an_error() -> None:
     ("override", "secret"),
     [
         ("launcher.envs.HF_TOKEN=battery-staple", "battery-staple"),
-        ("launcher.env.HF_TOKEN=battery{staple", "battery{staple"),
+        ("launcher.env={HF_TOKEN: battery-staple", "battery-staple"),
         ("tracking.urii=https://me:battery@host", "battery"),
     ],
 )

@@ -33,6 +33,7 @@ def named_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for folder in (Path("path/to/model"), Path("path/to/downloaded/model")):
         folder.mkdir(parents=True)
         (folder / "config.json").write_text(json.dumps(LLAMA))
+        (folder / "pytorch_model.bin").touch()
 
 
 @ROWS
@@ -139,7 +140,7 @@ NOTICED = [
         CPU,
     ),
     (
-        ["stage=3", "offload=nvme", "model.config.hidden_size=64", "model.config.intermediate_size=128"],
+        ["stage=3", "offload=nvme", "model.config.hidden_size=66", "model.config.intermediate_size=128"],
         "warning",
         "offload.offload_param.device",
         CPU,
@@ -180,6 +181,7 @@ def test_notice_is_given_without_a_refusal(
 
 def test_fp16_warning_for_a_model_trained_in_bf16(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "llama", "hidden_size": 8, "dtype": "bfloat16"}')
+    (tmp_path / "pytorch_model.bin").touch()
     overrides = (f"model.name_or_path={tmp_path}", "model.tokenizer=bytes")
     in_fp16 = plan_of(*overrides, "precision=fp16", hardware=ONE_GPU).notices
     assert ("warning", "precision") in [(notice.level, notice.key) for notice in in_fp16]

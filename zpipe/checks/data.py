@@ -62,7 +62,8 @@ def path_needs_source_files(experiment: Experiment, facts: Facts) -> Iterator[Pr
 def data_is_usable(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     """What is wrong with the files, or with the rows that the plan has read."""
     for problem in facts.data.problems:
-        yield problem._replace(fix=_fixes(problem.value)) if problem.fix == PATH_FIX else problem
+        fix = _fixes(problem.value) if problem.fix == PATH_FIX else either(*problem.fix.split(", or "))
+        yield problem._replace(fix=fix)
 
 
 def _fixes(given: object) -> Fix:

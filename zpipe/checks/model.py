@@ -40,6 +40,7 @@ ATTENTION_FLAGS = {
     "flash_attention_2": ("_supports_flash_attn", "_supports_flash_attn_2"),
     "flash_attention_3": ("_supports_flash_attn", "_supports_flash_attn_3"),
 }
+OTHER_MODEL = "model=tiny model.name_or_path=null"
 FREE_NAMES = frozenset(
     {"model_type", "rope_scaling", "rope_theta", "torch_dtype", "dtype", "transformers_version"}
 )
@@ -53,12 +54,11 @@ def model_is_a_causal_language_model(experiment: Experiment, facts: Facts) -> It
     if not isinstance(kind, str):
         yield _problem(experiment, "model_type", kind, "names no architecture", "llama, qwen3, …", "llama")
     elif kind not in known_types():
-        code = "auto_map" in config
+        code, near = "auto_map" in config, nearest(kind, causal_types())
         reason = (
             "its code is in the model folder, which zpipe does not run" if code else "unknown to transformers"
         )
-        fix = "model.trust_remote_code=true, if you trust its authors" if code else ""
-        near = nearest(kind, causal_types())
+        fix = "model.trust_remote_code=true" if code else f"model.config.model_type={near[0]}" if near else ""
         yield _problem(
             experiment, "model_type", kind, reason, " or ".join(near) or "a type of transformers", "", fix
         )
@@ -74,7 +74,7 @@ def encoders_are_made_decoders(experiment: Experiment, facts: Facts) -> Iterator
         reason = "an encoder: every token would attend to the tokens that it should predict"
         if facts.model.random_init:
             key = "model.config.is_decoder"
-            yield Problem(key, config.get("is_decoder", False), reason, "true", f"{key}=true")
+            yield Problem(key, config.get("is_decoder", False), reason, "true", either(f"{key}=true"))
         else:
             yield _problem(experiment, "model_type", config["model_type"], reason, "a decoder", "")
 
@@ -119,16 +119,16 @@ def model_supports_what_is_switched_on(experiment: Experiment, facts: Facts) -> 
         reason = f"{kind} does not support activation checkpointing in transformers"
         if experiment.activation_checkpointing.enabled:
             fix = "activation_checkpointing=none"
-            yield Problem("activation_checkpointing.enabled", True, reason, "false", fix)
+            yield Problem("activation_checkpointing.enabled", True, reason, "false", either(fix))
         if experiment.train.gradient_checkpointing:
             fix = "train.gradient_checkpointing=false"
-            yield Problem("train.gradient_checkpointing", True, reason, "false", fix)
+            yield Problem("train.gradient_checkpointing", True, reason, "false", either(fix))
     chosen, key = experiment.model.attn_implementation, "model.attn_implementation"
     flags = ATTENTION_FLAGS.get(chosen or "", ())
     if flags and not any(known.declares(flag) for flag in flags):
         able = [name for name, each in ATTENTION_FLAGS.items() if any(map(known.declares, each))]
         reason = f"{kind} has no such attention in transformers"
-        yield Problem(key, chosen, reason, ", ".join(["null", "eager", *able]), f"{key}=null")
+        yield Problem(key, chosen, reason, ", ".join(["null", "eager", *able]), either(f"{key}=null"))
 
 
 def weights_are_not_quantized(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
@@ -182,9 +182,9 @@ def _problem(
     """About a key of the configuration: of model.config, or of the config.json of a model."""
     folder, key = experiment.model.name_or_path, f"model.config.{name}"
     if folder is None:
-        return Problem(key, value, reason, allowed, fix or (f"{key}={best}" if best else ""))
+        return Problem(key, value, reason, allowed, either(fix or (f"{key}={best}" if best else f"~{key}")))
     text = f"in its config.json, {name} is {json.dumps(value)}: {reason}"
-    return Problem("model.name_or_path", folder, text, allowed, fix or "model=tiny model.name_or_path=null")
+    return Problem("model.name_or_path", folder, text, allowed, either(fix or OTHER_MODEL))
 
 
 ERRORS = (

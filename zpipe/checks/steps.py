@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from zpipe.facts.facts import Facts
 from zpipe.plan.plan import Notice
-from zpipe.problems import Problem
+from zpipe.problems import Problem, either
 from zpipe.schema.experiment import Experiment
 from zpipe.train.steps import best_model_problems, counted_steps
 
@@ -15,7 +15,11 @@ def max_steps_is_positive_or_unset(experiment: Experiment, facts: Facts) -> Iter
     if steps == 0 or steps < -1:
         reason = "must be a positive number of steps, or -1 to use train.num_train_epochs"
         yield Problem(
-            "train.max_steps", steps, reason, "-1, or 1 or more", "train.max_steps=-1, or train.max_steps=1"
+            "train.max_steps",
+            steps,
+            reason,
+            "-1, or 1 or more",
+            either("train.max_steps=-1", "train.max_steps=1"),
         )
 
 
@@ -28,7 +32,7 @@ def training_takes_a_step(experiment: Experiment, facts: Facts) -> Iterator[Prob
             train.num_train_epochs,
             "no step would be trained",
             "above 0",
-            "train.num_train_epochs=1, or train.max_steps=100",
+            either("train.num_train_epochs=1", "train.max_steps=100"),
         )
 
 

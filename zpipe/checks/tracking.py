@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from zpipe.facts.facts import Facts
 from zpipe.plan.plan import Notice
-from zpipe.problems import Problem
+from zpipe.problems import Problem, either
 from zpipe.schema.experiment import Experiment
 from zpipe.variables import UNUSED_MLFLOW
 
@@ -18,7 +18,7 @@ def experiment_name_is_one_that_mlflow_accepts(experiment: Experiment, facts: Fa
     name, key = experiment.tracking.experiment, "tracking.experiment"
     if not experiment.tracking.enabled:
         return
-    allowed, fix = f"1 to {MAX_EXPERIMENT_NAME} characters", f"{key}=zpipe, or tracking=none"
+    allowed, fix = f"1 to {MAX_EXPERIMENT_NAME} characters", either(f"{key}=zpipe", "tracking=none")
     if not name.strip():
         yield Problem(key, name, "MLflow refuses an empty experiment name", allowed, fix)
     elif len(name) > MAX_EXPERIMENT_NAME:

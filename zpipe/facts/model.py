@@ -114,7 +114,13 @@ def _bad_sizes(config: Mapping[str, Any], folder: Path | None) -> Iterator[Probl
             yield model_problem(str(folder), f"in config.json, {name} is {json.dumps(value)}: {reason}")
         else:
             key = f"model.config.{name}"
-            yield Problem(key, value, reason, f"1 to {largest}", either(f"{key}={EXAMPLES[name]}"))
+            yield Problem(key, value, reason, f"1 to {largest}", either(f"{key}={_example(name, config)}"))
+
+
+def _example(name: str, config: Mapping[str, Any]) -> int:
+    """A valid value that goes with the other sizes."""
+    heads = config.get("num_attention_heads")
+    return heads * EXAMPLES["head_dim"] if name == "hidden_size" and _is_size(heads) else EXAMPLES[name]
 
 
 def _is_size(value: object) -> TypeGuard[int]:

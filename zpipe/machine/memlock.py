@@ -63,9 +63,9 @@ def build_library(environ: Mapping[str, str]) -> None:
             source, built = Path(folder, "memlock.c"), Path(folder, "memlock.so")
             source.write_text(SOURCE, encoding="utf-8")
             argv = [*shlex.split(compiler), "-shared", "-fPIC", "-O2", str(source), "-o", str(built)]
-            ended = subprocess.run(argv, env=dict(environ), capture_output=True, text=True, check=False)
+            ended = subprocess.run(argv, env=dict(environ), capture_output=True, check=False)
             if ended.returncode != 0:
-                raise MemlockError(ended.stderr.strip()[-300:])
+                raise MemlockError(ended.stderr.decode(errors="replace").strip()[-300:])
             built.replace(target)
     except OSError as error:
         raise MemlockError(f"{error.filename}: {error.strerror}") from error

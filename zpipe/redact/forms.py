@@ -77,7 +77,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], _Replacement], ...] = (
     ),
     (re.compile(r"(\blauncher\.env=)\{[^}]*\}?"), rf"\1{HIDDEN}"),
     (
-        re.compile(rf"(?<![\w.-])(?P<name>[\w.-]+)(?P<between>[\"']?\s*[=:]\s*)(?P<value>{_VALUE})"),
+        re.compile(rf"(?<![\w.-])(?P<name>[\w.-]+)(?P<between>[\"']?\s*[=:]\s*(?!//))(?P<value>{_VALUE})"),
         _after_name,
     ),
 )

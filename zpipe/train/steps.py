@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 
 from zpipe.plan.plan import Plan
-from zpipe.problems import Problem, refuse_if_any
+from zpipe.problems import Problem, either, refuse_if_any
 from zpipe.schema.experiment import Experiment
 
 
@@ -32,10 +32,10 @@ def best_model_problems(experiment: Experiment, total: int) -> Iterator[Problem]
     both = f"train.eval_steps={total} checkpoint.save_steps={total}"
     reason = f"no evaluation within {counted_steps(total)}: train.load_best_model_at_end finds no best model"
     if every > total:
-        yield Problem("train.eval_steps", every, reason, f"1 to {total}", f"{both}, or {off}")
+        yield Problem("train.eval_steps", every, reason, f"1 to {total}", either(both, off))
     elif train.eval_delay > total:
         yield Problem(
-            "train.eval_delay", train.eval_delay, reason, f"0 to {total}", f"train.eval_delay=0, or {off}"
+            "train.eval_delay", train.eval_delay, reason, f"0 to {total}", either("train.eval_delay=0", off)
         )
 
 

@@ -4,6 +4,24 @@ from tests.support.planning import CPU
 from tests.support.refused.rows import FOUR_GPUS, OLD_GPU, ONE_GPU, Row
 
 ROWS: list[Row] = [
+    (["model.config.model_type=t5"], "model.config.model_type", CPU),
+    (["model.config.model_type=llamma"], "model.config.model_type", CPU),
+    (["model.config.model_type=bert"], "model.config.is_decoder", CPU),
+    (["model.config.hidden_size=100"], "model.config.hidden_size", CPU),
+    (["model.config.pad_token_id=5000"], "model.config.pad_token_id", CPU),
+    (["model.config.model_type=bloom", "model.attn_implementation=sdpa"], "model.attn_implementation", CPU),
+    (
+        ["model.config.model_type=ctrl", "train.gradient_checkpointing=true"],
+        "train.gradient_checkpointing",
+        CPU,
+    ),
+    (
+        ["model.config.quantization_config={quant_method: bitsandbytes}"],
+        "model.config.quantization_config",
+        CPU,
+    ),
+    (["model.config.attention_bia=true"], "model.config.attention_bia", CPU),
+    (["tracking.experiment=''"], "tracking.experiment", CPU),
     (["stage=2", "offload=nvme"], "offload.offload_optimizer.device", CPU),
     (["stage=1", "offload=nvme_optimizer"], "offload.offload_optimizer.device", CPU),
     (["stage=2", "offload=cpu"], "offload.offload_param.device", CPU),

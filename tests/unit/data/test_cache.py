@@ -10,6 +10,7 @@ import pytest
 from tests.support.training_data import FakeReporter, decoded, write_jsonl
 from zpipe.data.sources import local_source
 from zpipe.schema.data import Data
+from zpipe.schema.train import Train
 from zpipe.train.data import Prepared, fingerprint, load_sequences, prepare
 from zpipe.train.ranks import Rank
 from zpipe.train.tokens import Encoder
@@ -69,7 +70,7 @@ def test_other_ranks_load_what_rank_0_prepared(tokenizer: Any, tmp_path: Path) -
 
     class Plan:
         run_dir = str(tmp_path)
-        experiment = type("E", (), {"data": data, "train": type("T", (), {"seed": 1})})
+        experiment = type("E", (), {"data": data, "train": Train(seed=1)})
 
     plan: Any = Plan
     reporter: Any = FakeReporter()
