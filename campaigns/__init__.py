@@ -1,1 +1,0 @@
-"""Long campaigns: hostile inputs, listed faults, other people's configurations, real database servers."""
