@@ -14,7 +14,7 @@ from zpipe.compose.compose import Composed, compose_once
 from zpipe.compose.overrides import rewrite
 from zpipe.compose.sweep import Point, sweep_of
 from zpipe.machine.hardware import Hardware, detect
-from zpipe.plan.plan import Plan
+from zpipe.plans.plan import Plan
 
 POINTS = 1000
 

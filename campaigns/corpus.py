@@ -2,8 +2,9 @@
 
     python -m campaigns.corpus FOLDER [--show CLASS]
 
-FOLDER/files has the files, named OWNER__REPOSITORY__path__with__two__underscores. FOLDER/verdicts.tsv, if it
-is there, has a line for each file: name, kind, whether plain Trainer takes it (yes, no), and a verdict on zpipe.
+FOLDER/files has the files, named OWNER__REPOSITORY__path__with__two__underscores. FOLDER/verdicts.tsv, if
+it is there, has a line for each file: name, kind, whether plain Trainer takes it (yes, no), and a verdict on
+zpipe.
 """
 
 import argparse
@@ -31,7 +32,7 @@ from tests.support.importing import unnamed
 from tests.support.planning import H200, gpus, plan_of
 from zpipe.converters.accelerate import SIGNATURE_KEYS
 from zpipe.converters.importer import Imported, import_files
-from zpipe.plan.plan import Plan
+from zpipe.plans.plan import Plan
 from zpipe.problems import Refusal
 
 SAME, NAMED, UNNAMED = (

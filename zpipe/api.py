@@ -8,7 +8,7 @@ from zpipe.compose.option_folders import use_config_dir
 from zpipe.compose.overrides import rewrite
 from zpipe.compose.settings import overrides_from
 from zpipe.machine.hardware import detect
-from zpipe.plan.plan import Plan
+from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal
 from zpipe.runfolder.outcome import Outcome
 

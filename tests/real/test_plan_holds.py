@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.process import SMALL, Run, environment, zpipe
-from zpipe.plan.plan import Plan
+from zpipe.plans.plan import Plan
 
 pytestmark = pytest.mark.real
 

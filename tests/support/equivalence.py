@@ -5,7 +5,7 @@ from typing import Any
 
 from tests.support.planning import H200, gpus
 from tests.support.upstream import Run, completed, read
-from zpipe.plan.plan import Plan
+from zpipe.plans.plan import Plan
 
 ONE_GPU = gpus(H200)
 

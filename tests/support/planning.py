@@ -7,7 +7,7 @@ from zpipe.compose.compose import Composed, compose_once, composing
 from zpipe.compose.overrides import rewrite
 from zpipe.compose.sweep import Base, Composer, Point
 from zpipe.machine.hardware import Gpu, Hardware
-from zpipe.plan.plan import Plan
+from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal
 from zpipe.schema.experiment import Experiment
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from zpipe.plan.plan import Engine, Launch, ModelFacts, Plan
+from zpipe.plans.plan import Engine, Launch, ModelFacts, Plan
 from zpipe.runfolder.plan_file import write_plan
 from zpipe.schema.experiment import Experiment, defaults
 from zpipe.trees import set_at

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.events import EventWriter
-from zpipe.plan.plan import Plan
+from zpipe.plans.plan import Plan
 from zpipe.runfolder.atomic import write_json
 
 SECONDS = 60.0

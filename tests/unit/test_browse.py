@@ -9,7 +9,7 @@ from tests.support.plans import make_plan
 from tests.support.store import put_store
 from zpipe.cli.main import main, run_verb
 from zpipe.exits import Exit
-from zpipe.plan.plan import Plan
+from zpipe.plans.plan import Plan
 from zpipe.problems import Refusal
 from zpipe.record.recorder_thread import RecorderThread
 from zpipe.record.store import default_uri

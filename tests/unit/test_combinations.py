@@ -17,7 +17,7 @@ from tests.support.options import experiment_of
 from tests.support.planning import CPU, H200, V100, gpus
 from zpipe.compile.compiler import compile_plan
 from zpipe.machine.hardware import Hardware
-from zpipe.plan.plan import Plan
+from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal
 from zpipe.resources import config_groups
 from zpipe.schema.base import Group

@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.planning import CPU, H200, V100, gpus, plan_of
 from zpipe.machine.hardware import Hardware
-from zpipe.plan.plan import Plan
+from zpipe.plans.plan import Plan
 from zpipe.runfolder.plan_file import read_plan, write_plan
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.planning import plan_of
 from zpipe.machine import describe
-from zpipe.plan.plan import Plan
+from zpipe.plans.plan import Plan
 from zpipe.problems import Refusal
 from zpipe.record.record_run import record_run
 from zpipe.runfolder.folder import RunFolder

@@ -12,7 +12,7 @@ from tests.support.planning import plan_of
 from tests.support.process import environment
 from zpipe.cli.main import main
 from zpipe.explain.explain import explain, shown
-from zpipe.plan.plan import Plan
+from zpipe.plans.plan import Plan
 from zpipe.problems import Refusal
 from zpipe.runfolder.plan_file import write_plan
 from zpipe.trees import leaves

@@ -18,7 +18,7 @@ from zpipe.diagnose.remedies import REMEDIES, Situation
 from zpipe.launchers.rank_exits import RankExit
 from zpipe.machine.hardware import Hardware
 from zpipe.machine.samples import Sample
-from zpipe.plan.plan import Plan
+from zpipe.plans.plan import Plan
 from zpipe.resources import config_groups
 from zpipe.runfolder.outcome import EXIT_OF, Ending, Outcome
 from zpipe.runfolder.progress import RunProgress

@@ -16,8 +16,8 @@ from zpipe.compile.compiler import compile_plan
 from zpipe.compile.derivations import UNEXPLAINED
 from zpipe.compose.compose import blocks_of, composing, provenance_of, to_experiment
 from zpipe.compose.overrides import as_typed, rewrite
-from zpipe.plan.plan import Plan
-from zpipe.plan.provenance import DEFAULT, Origin, Provenance
+from zpipe.plans.plan import Plan
+from zpipe.plans.provenance import DEFAULT, Origin, Provenance
 from zpipe.problems import Refusal
 from zpipe.resources import CONF, RECIPES, config_groups
 from zpipe.runfolder.plan_file import read_plan, write_plan

@@ -23,7 +23,7 @@ from tests.support.recording import (
     wait_until,
     write_events,
 )
-from zpipe.plan.plan import Plan
+from zpipe.plans.plan import Plan
 from zpipe.record.limits import safe_name
 from zpipe.record.record_run import record_run
 from zpipe.record.recorder_thread import RecorderThread

@@ -11,7 +11,7 @@ from zpipe.compose.compose import ComposedRun, compose_once
 from zpipe.compose.overrides import given_overrides, rewrite
 from zpipe.compose.quoting import quoted
 from zpipe.machine.hardware import Hardware
-from zpipe.plan.plan import Plan
+from zpipe.plans.plan import Plan
 from zpipe.problems import Refusal
 
 CPU = Hardware(gpus=(), cores=2, memory=2**34)

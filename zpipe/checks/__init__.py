@@ -26,7 +26,7 @@ from zpipe.checks import (
     training,
 )
 from zpipe.facts.facts import Facts
-from zpipe.plan.plan import Notice
+from zpipe.plans.plan import Notice
 from zpipe.problems import Problem
 from zpipe.schema.experiment import Experiment
 

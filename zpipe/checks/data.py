@@ -8,7 +8,7 @@ from zpipe.data.inspection import inspect
 from zpipe.data.refusals import PATH_FIX
 from zpipe.data.sources import READERS
 from zpipe.facts.facts import Facts
-from zpipe.plan.plan import Notice
+from zpipe.plans.plan import Notice
 from zpipe.problems import Fix, Problem, either
 from zpipe.schema.data import Data
 from zpipe.schema.experiment import Experiment

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from zpipe.facts.facts import Facts
-from zpipe.plan.plan import Notice
+from zpipe.plans.plan import Notice
 from zpipe.problems import Problem, either
 from zpipe.schema.base import Group
 from zpipe.schema.experiment import Experiment

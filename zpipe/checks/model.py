@@ -9,7 +9,7 @@ from typing import TypeGuard
 
 from zpipe.facts.architecture import Architecture, architecture, causal_types, common_fields, known_types
 from zpipe.facts.facts import Facts
-from zpipe.plan.plan import Notice
+from zpipe.plans.plan import Notice
 from zpipe.problems import Problem, either, nearest, one_edit_apart
 from zpipe.schema.experiment import Experiment
 

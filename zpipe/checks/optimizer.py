@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from zpipe.checks import fixes, transformers_optimizer
 from zpipe.facts.facts import Facts
 from zpipe.facts.implementation import UNTESTED, implementation, uses_torch_adam
-from zpipe.plan.plan import Notice
+from zpipe.plans.plan import Notice
 from zpipe.problems import Problem, either
 from zpipe.schema.experiment import Experiment
 from zpipe.schema.optimizer import OWN_PARAMS, shared_params_of

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from zpipe.checks import fixes
 from zpipe.facts.facts import BF16_CAPABILITY, Facts
 from zpipe.facts.implementation import runs_bf16_optimizer
-from zpipe.plan.plan import Notice
+from zpipe.plans.plan import Notice
 from zpipe.problems import Problem, either
 from zpipe.schema.base import Group
 from zpipe.schema.experiment import Experiment

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from zpipe.checks import transformers_scheduler
 from zpipe.facts.facts import Facts
-from zpipe.plan.plan import Notice
+from zpipe.plans.plan import Notice
 from zpipe.problems import Problem, either, nearest
 from zpipe.schema.experiment import Experiment
 from zpipe.schema.optimizer import shared_params_of

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from zpipe.checks import fixes
 from zpipe.facts.facts import Facts
 from zpipe.facts.implementation import runs_bf16_optimizer
-from zpipe.plan.plan import Notice
+from zpipe.plans.plan import Notice
 from zpipe.problems import Problem, either
 from zpipe.schema.experiment import Experiment
 from zpipe.schema.stage import STAGE3_ONLY, STAGES_1_AND_2_ONLY, keys_without_effect

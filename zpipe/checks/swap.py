@@ -12,7 +12,7 @@ from zpipe.memory.needs import (
     pinned_bytes,
     swappable_parameters,
 )
-from zpipe.plan.plan import Notice
+from zpipe.plans.plan import Notice
 from zpipe.problems import Problem, either
 from zpipe.schema.experiment import Experiment
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 
 from zpipe.facts.facts import Facts
-from zpipe.plan.plan import Notice
+from zpipe.plans.plan import Notice
 from zpipe.problems import Problem, either
 from zpipe.schema.experiment import Experiment
 from zpipe.variables import UNUSED_MLFLOW

@@ -7,7 +7,7 @@ from zpipe.cli.output import Format, is_data, print_data
 from zpipe.compose.overrides import rewrite
 from zpipe.compose.points import PlannedPoint, plan_sweep
 from zpipe.exits import Exit
-from zpipe.plan.plan import Plan, without_secrets
+from zpipe.plans.plan import Plan, without_secrets
 from zpipe.problems import Problem
 from zpipe.redact import redact_override
 from zpipe.terminal.console import print_problems, print_table

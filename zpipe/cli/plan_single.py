@@ -12,7 +12,7 @@ from zpipe.compose.overrides import rewrite
 from zpipe.exits import Exit
 from zpipe.machine.hardware import detect
 from zpipe.machine.probes import unwritable
-from zpipe.plan.plan import Plan, without_secrets
+from zpipe.plans.plan import Plan, without_secrets
 from zpipe.problems import refuse_if_any
 from zpipe.runfolder.plan_file import folder_of, write_plan
 from zpipe.terminal.console import show

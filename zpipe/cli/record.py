@@ -36,7 +36,7 @@ def run(options: "Namespace") -> int:
 
 def _record_run(folder: Path, uri: str | None) -> int:
     from zpipe.record.record_run import record_run
-    from zpipe.run.recover import conclude_if_abandoned
+    from zpipe.running.recover import conclude_if_abandoned
     from zpipe.terminal.console import show
 
     conclude_if_abandoned(folder)

@@ -14,8 +14,8 @@ from zpipe.compile.operators import operators_of
 from zpipe.compile.training_arguments import training_arguments
 from zpipe.facts.facts import Facts, gather
 from zpipe.machine.hardware import Hardware
-from zpipe.plan.plan import Notice, Plan
-from zpipe.plan.provenance import Provenance
+from zpipe.plans.plan import Notice, Plan
+from zpipe.plans.provenance import Provenance
 from zpipe.problems import refuse_if_any
 from zpipe.runfolder.folder import (
     CONFIG_NAME,

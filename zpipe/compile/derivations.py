@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from zpipe.plan.provenance import Derivation
+from zpipe.plans.provenance import Derivation
 from zpipe.schema.experiment import Experiment
 from zpipe.schema.json_names import experiment_keys
 from zpipe.trees import ancestors, leaves, value_at

@@ -2,7 +2,7 @@
 
 from zpipe.facts.facts import Facts
 from zpipe.facts.implementation import optimizer_class
-from zpipe.plan.plan import Engine
+from zpipe.plans.plan import Engine
 from zpipe.schema.experiment import Experiment
 
 TRANSFORMERS_CLASSES = {

@@ -7,7 +7,7 @@ from pathlib import Path
 import zpipe
 from zpipe.facts.facts import Facts
 from zpipe.launchers import launcher_of
-from zpipe.plan.plan import Launch
+from zpipe.plans.plan import Launch
 from zpipe.schema.experiment import Experiment
 
 

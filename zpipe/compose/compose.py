@@ -24,7 +24,7 @@ from zpipe.compose.recording_loader import NO_EXPERIMENT, Recording, RecordingLo
 from zpipe.compose.sources import register
 from zpipe.compose.validation import validated
 from zpipe.compose.value_history import Chains
-from zpipe.plan.provenance import Provenance
+from zpipe.plans.provenance import Provenance
 from zpipe.problems import Problem, Refusal, refuse_if_any
 from zpipe.resources import CONF
 from zpipe.schema.experiment import Experiment

@@ -19,12 +19,12 @@ from zpipe.compose.overrides import as_typed, given_overrides
 from zpipe.compose.redact_hydra import hide_secrets_in_hydra, printed_without_secrets
 from zpipe.compose.sources import exported_recipe_folder, register
 from zpipe.machine.hardware import detect
-from zpipe.plan.plan import Plan
-from zpipe.plan.provenance import Origin, Provenance
+from zpipe.plans.plan import Plan
+from zpipe.plans.provenance import Origin, Provenance
 from zpipe.problems import Refusal, refuse_if_any
 from zpipe.resources import CONF
-from zpipe.run.runner import refuse, run_plan, start_problems
 from zpipe.runfolder.outcome import Outcome
+from zpipe.running.runner import refuse, run_plan, start_problems
 from zpipe.schema.experiment import Experiment
 from zpipe.sweep.definition import Definition
 from zpipe.sweep.point import run_point

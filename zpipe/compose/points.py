@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from zpipe.compile.compiler import compile_plan
 from zpipe.compose.sweep import Point, Sweep, sweep_of
 from zpipe.machine.hardware import Hardware, detect
-from zpipe.plan.plan import Plan
+from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal
 
 

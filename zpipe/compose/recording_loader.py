@@ -18,7 +18,7 @@ from hydra.plugins.config_source import ConfigResult
 from omegaconf import OmegaConf
 
 from zpipe.compose.overrides import as_typed
-from zpipe.plan.provenance import DEFAULT, INDEX, Choice
+from zpipe.plans.provenance import DEFAULT, INDEX, Choice
 from zpipe.resources import CONF, RECIPES
 
 NO_EXPERIMENT = ("hydra", "recipe", "defaults")

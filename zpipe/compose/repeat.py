@@ -12,7 +12,7 @@ from zpipe.compose.overrides import rewrite
 from zpipe.compose.recipe_rules import recipe_problems
 from zpipe.compose.recipes import RECIPE
 from zpipe.compose.settings import override
-from zpipe.plan.plan import Plan
+from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, refuse_if_any
 from zpipe.resources import config_groups
 from zpipe.trees import flatten, unflatten

@@ -35,7 +35,7 @@ from zpipe.compose.overrides import as_typed
 from zpipe.compose.recording_loader import Recording, RecordingLoader, sets_a_value
 from zpipe.compose.validation import validated
 from zpipe.compose.value_history import Chains
-from zpipe.plan.provenance import Provenance
+from zpipe.plans.provenance import Provenance
 from zpipe.problems import Problem, Refusal, refuse_if_any
 from zpipe.resources import config_groups
 from zpipe.schema.experiment import Experiment

@@ -7,7 +7,7 @@ from hydra.core.override_parser.types import Override
 
 from zpipe.compose.overrides import as_typed
 from zpipe.compose.recording_loader import Layer
-from zpipe.plan.provenance import DEFAULT, Origin
+from zpipe.plans.provenance import DEFAULT, Origin
 from zpipe.trees import ancestors, leaves
 
 Chain = tuple[Origin, ...]

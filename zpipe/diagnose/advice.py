@@ -10,7 +10,7 @@ from zpipe.compile.compiler import compile_plan
 from zpipe.diagnose.changes import changed
 from zpipe.diagnose.remedies import REMEDIES, Situation, Suggestion
 from zpipe.machine.hardware import Hardware
-from zpipe.plan.plan import Plan
+from zpipe.plans.plan import Plan
 from zpipe.problems import Refusal
 from zpipe.runfolder.outcome import Ending
 from zpipe.schema.experiment import Experiment

@@ -10,7 +10,7 @@ from pathlib import Path
 from zpipe import __version__
 from zpipe.launchers.logs import log_files
 from zpipe.machine import describe as machine
-from zpipe.plan.plan import Plan
+from zpipe.plans.plan import Plan
 from zpipe.redact import redact
 from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.foreign_files import is_below, is_regular, read_end

@@ -13,7 +13,7 @@ from zpipe.diagnose.predictions import compare
 from zpipe.diagnose.remedies import Situation, Suggestion
 from zpipe.diagnose.root_cause import root_error, root_exit
 from zpipe.machine.hardware import Hardware
-from zpipe.plan.plan import Plan
+from zpipe.plans.plan import Plan
 from zpipe.problems import Problem
 from zpipe.redact import redact
 from zpipe.runfolder.atomic import write_text

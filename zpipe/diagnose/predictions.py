@@ -7,7 +7,7 @@ from zpipe.facts.facts import gather
 from zpipe.machine.hardware import Hardware
 from zpipe.machine.samples import Sample
 from zpipe.memory.needs import pinned_bytes
-from zpipe.plan.plan import Plan
+from zpipe.plans.plan import Plan
 from zpipe.terminal.units import size
 
 

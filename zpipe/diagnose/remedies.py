@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from zpipe.launchers.rank_exits import RankExit
-from zpipe.plan.plan import Plan
+from zpipe.plans.plan import Plan
 from zpipe.runfolder.outcome import Ending
 from zpipe.schema.experiment import Experiment
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from zpipe.explain.explain import source_in
-from zpipe.plan.plan import Plan
+from zpipe.plans.plan import Plan
 from zpipe.trees import leaves
 
 ABSENT = "absent"

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from zpipe.compile.derivations import experiment_key
-from zpipe.plan.plan import Plan
-from zpipe.plan.provenance import DEFAULT, Origin, chosen_by
+from zpipe.plans.plan import Plan
+from zpipe.plans.provenance import DEFAULT, Origin, chosen_by
 from zpipe.problems import Problem, Refusal, nearest
 from zpipe.trees import leaves, value_at
 

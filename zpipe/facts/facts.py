@@ -6,7 +6,7 @@ from typing import Literal
 from zpipe.data.inspection import Inspection, inspect
 from zpipe.facts.model import local_folder, model_facts, parameter_numels
 from zpipe.machine.hardware import Hardware
-from zpipe.plan.plan import ModelFacts
+from zpipe.plans.plan import ModelFacts
 from zpipe.schema.batch import Batch
 from zpipe.schema.experiment import Experiment
 

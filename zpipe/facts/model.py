@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from zpipe.facts.weights import Shapes, model_problem, read_json, shape_problem, weight_shapes, without_config
-from zpipe.plan.plan import ModelFacts
+from zpipe.plans.plan import ModelFacts
 from zpipe.problems import Problem, Refusal, either, refuse_if_any
 from zpipe.schema.model import Model
 

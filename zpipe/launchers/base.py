@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from zpipe.plan.plan import Plan
+from zpipe.plans.plan import Plan
 from zpipe.runfolder.folder import Attempt
 from zpipe.runfolder.plan_file import folder_of
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from zpipe.launchers.base import Launcher
-from zpipe.plan.plan import Plan
+from zpipe.plans.plan import Plan
 from zpipe.runfolder.folder import Attempt
 from zpipe.runfolder.plan_file import folder_of
 

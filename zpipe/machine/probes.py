@@ -14,7 +14,7 @@ from zpipe.machine.disk import free_bytes
 from zpipe.machine.libaio import c_compiler, cache_folder, find_libaio
 from zpipe.machine.libaio_packages import FetchError, Say, fetch_libaio
 from zpipe.machine.memlock import MemlockError, build_library, raise_lock_limit
-from zpipe.plan.plan import Plan
+from zpipe.plans.plan import Plan
 from zpipe.problems import Problem
 from zpipe.runfolder.swap_folder import create_swap_folder
 

@@ -6,7 +6,7 @@ import shlex
 from typing import Any
 
 from zpipe import __version__
-from zpipe.plan.plan import Plan
+from zpipe.plans.plan import Plan
 from zpipe.redact import redact, redact_tags
 
 RUN_DIR_TAG = "zpipe.run_dir"

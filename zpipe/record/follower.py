@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from zpipe.plan.plan import Plan
+from zpipe.plans.plan import Plan
 from zpipe.record.client import open_client
 from zpipe.record.recorder import Recorder
 from zpipe.record.state import StateFile, Status

@@ -4,7 +4,7 @@ import random
 import time
 from pathlib import Path
 
-from zpipe.plan.plan import Plan
+from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal
 from zpipe.record.client import is_transient
 from zpipe.record.follower import Follower, RecordResult, claimed, shown

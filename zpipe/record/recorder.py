@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from zpipe.plan.plan import Plan, without_secrets
+from zpipe.plans.plan import Plan, without_secrets
 from zpipe.record import facts
 from zpipe.record.artifacts import log_redacted
 from zpipe.record.limits import (

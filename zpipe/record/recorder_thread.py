@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from zpipe.plan.plan import Plan
+from zpipe.plans.plan import Plan
 from zpipe.record.client import is_transient
 from zpipe.record.follower import Follower, RecordResult, claimed, shown
 from zpipe.record.state import StateFile, Status

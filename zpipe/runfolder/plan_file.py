@@ -4,7 +4,7 @@ from pathlib import Path
 
 import yaml
 
-from zpipe.plan.plan import Plan, without_secrets
+from zpipe.plans.plan import Plan, without_secrets
 from zpipe.redact import remember_secrets
 from zpipe.runfolder.atomic import read_model, write_json, write_text
 from zpipe.runfolder.folder import PLAN_NAME, RunFolder

@@ -6,7 +6,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from zpipe.plan.plan import Plan
+from zpipe.plans.plan import Plan
 from zpipe.runfolder.foreign_files import read_bytes
 from zpipe.schema.offload import Offload
 

@@ -14,7 +14,7 @@ from zpipe.launchers import launcher_of
 from zpipe.machine.memlock import preloaded
 from zpipe.machine.process_identity import own_identity
 from zpipe.machine.samples import Sampler
-from zpipe.plan.plan import Plan
+from zpipe.plans.plan import Plan
 from zpipe.runfolder import disk_reserve
 from zpipe.runfolder.event_file import EventReader
 from zpipe.runfolder.events import Event

@@ -13,7 +13,7 @@ from zpipe.terminal.console import show
 def record_sweep(folder: Path, uri: str | None = None) -> Exit:
     """Brings every point up to date in MLflow and closes the sweep's run. Idempotent."""
     from zpipe.record.record_run import has_begun, record_run
-    from zpipe.run.recover import conclude_if_abandoned
+    from zpipe.running.recover import conclude_if_abandoned
 
     definition = read_definition(folder)
     assert definition is not None

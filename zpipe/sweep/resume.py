@@ -85,7 +85,7 @@ def _detach(folder: Path, attempt: ledger.Attempt, definition: Definition, argum
         return
     from zpipe.record.record_run import has_begun, record_run
     from zpipe.record.sweeps import detach_run
-    from zpipe.run.recover import conclude_if_abandoned
+    from zpipe.running.recover import conclude_if_abandoned
 
     if not has_begun(RunFolder(run_dir)):
         return

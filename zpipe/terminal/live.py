@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.text import Text
 
-    from zpipe.plan.plan import Plan
+    from zpipe.plans.plan import Plan
     from zpipe.runfolder.progress import RunProgress
 
 _REFRESHES_A_SECOND = 4

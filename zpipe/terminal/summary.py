@@ -10,7 +10,7 @@ from zpipe.terminal.console import clean, console, print_text
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from zpipe.plan.plan import Plan
+    from zpipe.plans.plan import Plan
     from zpipe.runfolder.outcome import Outcome
     from zpipe.runfolder.progress import RunProgress
 

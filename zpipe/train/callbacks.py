@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from zpipe.plan.plan import Plan
+from zpipe.plans.plan import Plan
 from zpipe.runfolder.event_file import Reporter
 from zpipe.runfolder.events import CheckpointSaved, Metrics, NonFiniteLoss, Overflow, StepReached
 from zpipe.runfolder.plan_file import folder_of

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from zpipe.plan.plan import Plan
+from zpipe.plans.plan import Plan
 from zpipe.train.formats import IGNORED
 
 Rows = Sequence[dict[str, Any]]

@@ -21,7 +21,7 @@ from zpipe.data.refusals import data_path_refusal
 from zpipe.data.row import Row
 from zpipe.data.rows import read_rows
 from zpipe.data.sources import local_source
-from zpipe.plan.plan import Plan
+from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal
 from zpipe.runfolder.atomic import write_json
 from zpipe.runfolder.event_file import Reporter

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from zpipe.plan.plan import Plan
+from zpipe.plans.plan import Plan
 from zpipe.runfolder import events
 from zpipe.runfolder.event_file import Reporter
 from zpipe.train.engine_settings import MISSING, parsed_value, running_values

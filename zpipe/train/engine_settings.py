@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from zpipe.plan.plan import Plan
+from zpipe.plans.plan import Plan
 from zpipe.trees import value_at
 
 MISSING = object()

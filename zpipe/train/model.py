@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError
 
 from zpipe.data.machine_errors import reraise_machine_error
-from zpipe.plan.plan import Plan
+from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal
 from zpipe.train.refusals import hub_message
 from zpipe.train.tokens import expand_home

@@ -7,7 +7,7 @@ file of the run folder. Gloo and NCCL are bound to the loopback interface by the
 from datetime import timedelta
 from typing import Any
 
-from zpipe.plan.plan import Plan
+from zpipe.plans.plan import Plan
 from zpipe.runfolder.plan_file import folder_of
 from zpipe.train.ranks import Rank
 

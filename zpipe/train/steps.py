@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 
-from zpipe.plan.plan import Plan
+from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, either, refuse_if_any
 from zpipe.schema.experiment import Experiment
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zpipe.data.machine_errors import reraise_machine_error
-from zpipe.plan.plan import Plan
+from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal
 from zpipe.train.refusals import hub_message
 

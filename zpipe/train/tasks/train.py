@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from zpipe.plan.plan import Plan
+from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal
 from zpipe.runfolder.event_file import Reporter
 from zpipe.train.ranks import Rank

@@ -8,7 +8,7 @@ from typing import Any
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArguments
 from transformers.utils import logging as transformers_logging
 
-from zpipe.plan.plan import Plan
+from zpipe.plans.plan import Plan
 from zpipe.runfolder.event_file import Reporter
 from zpipe.runfolder.events import ModelSaved, Summary
 from zpipe.runfolder.plan_file import folder_of

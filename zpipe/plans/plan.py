@@ -6,7 +6,7 @@ workers read. The dry run (`zpipe plan`) ends with it.
 
 from typing import Any, Literal
 
-from zpipe.plan.provenance import Provenance
+from zpipe.plans.provenance import Provenance
 from zpipe.redact import redact_tags, redact_tree, redact_uri
 from zpipe.schema.base import Group
 from zpipe.schema.experiment import Experiment

@@ -4,13 +4,13 @@ from pathlib import Path
 
 from zpipe.diagnose.evidence import from_folder
 from zpipe.machine.samples import KEPT, read_samples
-from zpipe.run.runner import clean_up, conclude
 from zpipe.runfolder import disk_reserve
 from zpipe.runfolder.event_file import EventReader
 from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.outcome import read_outcome
 from zpipe.runfolder.plan_file import read_plan_here
 from zpipe.runfolder.progress import RunProgress
+from zpipe.running.runner import clean_up, conclude
 
 
 def conclude_if_abandoned(run_dir: Path) -> None:

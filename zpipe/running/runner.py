@@ -11,7 +11,7 @@ from zpipe.diagnose.postmortem import PostMortem, write_postmortem
 from zpipe.launchers.logs import hide_secrets
 from zpipe.machine.hardware import Hardware, detect
 from zpipe.machine.probes import missing_requirements, unwritable
-from zpipe.plan.plan import Plan
+from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal
 from zpipe.record.recorder_thread import RecorderThread
 from zpipe.record.store import check_store, tracking_uri
