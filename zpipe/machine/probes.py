@@ -14,6 +14,7 @@ from zpipe.machine.disk import free_bytes
 from zpipe.machine.libaio import c_compiler, cache_folder, find_libaio
 from zpipe.machine.libaio_packages import FetchError, Say, fetch_libaio
 from zpipe.machine.memlock import MemlockError, build_library, raise_lock_limit
+from zpipe.machine.packages import missing_packages
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem
 from zpipe.runfolder.swap_folder import create_swap_folder
@@ -32,8 +33,8 @@ def missing_requirements(plan: Plan, say: Say) -> list[Problem]:
 
     What can be fetched without root is fetched; `say` receives one line per step.
     """
-    found = [*_packages(), *_compilers(plan), *_libaio(plan, say), *_locked_memory(plan, say)]
-    return [*found, *_direct_io(plan), *_socket_paths(plan)]
+    found = [*_packages(), *missing_packages(plan), *_compilers(plan), *_libaio(plan, say)]
+    return [*found, *_locked_memory(plan, say), *_direct_io(plan), *_socket_paths(plan)]
 
 
 def unwritable(run_dir: Path) -> list[Problem]:
