@@ -1,0 +1,1 @@
+"""Long campaigns: hostile inputs, listed faults, other people's configurations, real database servers."""

@@ -131,6 +131,10 @@ def read(config: Mapping[str, Any], processes: int = 1) -> dict[str, Any]:
         found = DeepSpeedConfig(with_class_defaults(copy.deepcopy(dict(config))))
     names = {name: value for name, value in vars(found).items() if not name.startswith("_")}
     tree = {BLOCKS.get(name, name): plain(value) for name, value in names.items() if name not in DERIVED}
+    for name in ("offload_optimizer", "offload_param"):
+        block = tree["zero_optimization"].get(name)
+        if block is not None and block["device"] == "none":
+            tree["zero_optimization"][name] = None  # the same to the engine as a missing block
     return dict(leaves(tree))
 
 
