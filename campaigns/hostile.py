@@ -118,7 +118,8 @@ class Arena:
         if (self.outside / "CANARY").exists():
             (self.outside / "CANARY").unlink()
             yield "foreign code was executed"
-        if _digest(self.outside) != self.untouched:
+        if (now := _digest(self.outside)) != self.untouched:
+            self.untouched = now
             yield "a change outside"
         if any("authorization" in request.lower() for request in self.requests):
             self.requests.clear()

@@ -35,6 +35,7 @@ def prepare_bases(scratch: Path) -> dict[str, Path]:
     _zpipe(project, *common, "hydra.run.dir=run")
     _zpipe(project, "-m", *common, "hydra.sweep.dir=sweep", "train.seed=1,2", "checkpoint=none")
     shutil.copytree(project / "run" / "model", project / "model")
+    shutil.rmtree(project / "outputs", ignore_errors=True)
     return {"project": project}
 
 

@@ -7,6 +7,7 @@ from zpipe.facts.facts import Facts
 from zpipe.problems import Problem, either
 from zpipe.redact import HIDDEN, redact
 from zpipe.schema.experiment import Experiment
+from zpipe.trees import value_at
 
 NO_SEQUENCE_PARALLELISM = (
     "sequence parallelism is configured through transformers' ParallelismConfig, which zpipe does not offer"
@@ -74,11 +75,17 @@ def secrets_are_not_in_the_configuration(experiment: Experiment, facts: Facts) -
         key = "deepspeed.comet.api_key"
         reason = "it would be written to plan.json, ds_config.json and MLflow; export COMET_API_KEY instead"
         yield Problem(key, HIDDEN, reason, "null", either(f"{key}=null"))
-    for name in ("experiment", "run_name"):
-        given = getattr(experiment.tracking, name)
+    for key in (
+        "tracking.experiment",
+        "tracking.run_name",
+        "model.name_or_path",
+        "model.tokenizer",
+        "data.path",
+    ):
+        given = value_at(experiment, key)
         if given is not None and redact(given) != given:
-            reason = "it contains a secret, and MLflow shows it to everybody"
-            yield Problem(f"tracking.{name}", HIDDEN, reason, "a name without secrets")
+            reason = "it contains a secret, and the plan and MLflow show it to everybody"
+            yield Problem(key, HIDDEN, reason, "a text without secrets")
 
 
 def gradient_sums_are_supported(experiment: Experiment, facts: Facts) -> Iterator[Problem]:

@@ -70,7 +70,7 @@ def model_is_a_causal_language_model(experiment: Experiment, facts: Facts) -> It
 def encoders_are_made_decoders(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     """transformers only logs a warning (modeling_bert.py: "If you want to use … as a standalone")."""
     config = facts.model.config
-    if config.get("model_type") in ENCODERS and not config.get("is_decoder"):
+    if str(config.get("model_type")) in ENCODERS and not config.get("is_decoder"):
         reason = "an encoder: every token would attend to the tokens that it should predict"
         if facts.model.random_init:
             key = "model.config.is_decoder"

@@ -26,12 +26,14 @@ def parameter_offload_needs_stage_3(experiment: Experiment, facts: Facts) -> Ite
     """Below stage 3 every rank keeps all parameters, and offload_param is ignored."""
     device, stage = experiment.offload.offload_param.device, experiment.stage.stage
     if device != "none" and stage < 3:
+        key = "offload.offload_param.device"
         yield Problem(
-            "offload.offload_param.device",
+            key,
             device,
             f"DeepSpeed ignores parameter offload at stage {stage}",
             "none below stage 3",
-            either("stage=3", "offload=cpu_optimizer") if stage else either("stage=3", "offload=none"),
+            either("stage=3", "offload=cpu_optimizer" if stage else "offload=none", f"{key}=none"),
+            ignored=True,
         )
 
 

@@ -126,7 +126,7 @@ def optimizer_runs_on_the_device(experiment: Experiment, facts: Facts) -> Iterat
 
 
 def optimizer_can_be_offloaded(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """Fused LAMB cannot update host memory, and PyTorch's Adam is slow there."""
+    """Fused LAMB cannot update host memory."""
     optimizer = experiment.optimizer
     if experiment.offload.offload_optimizer.device == "none":
         return
@@ -137,14 +137,6 @@ def optimizer_can_be_offloaded(experiment: Experiment, facts: Facts) -> Iterator
             "DeepSpeed's LAMB is a CUDA kernel and cannot update offloaded states",
             "AdamW, Adam, Lion, Adagrad, Muon under offload",
             either("optimizer=adamw", "offload=none"),
-        )
-    if uses_torch_adam(experiment, facts):
-        yield Problem(
-            "optimizer.params.torch_adam",
-            True,
-            "PyTorch's Adam is too slow for offloaded states; DeepSpeed's CPU Adam is faster",
-            "null or false under offload",
-            either("optimizer.params.torch_adam=null", "offload=none"),
         )
 
 
@@ -285,4 +277,13 @@ ERRORS = (
     legacy_fusion_needs_fp16_without_zero,
     *transformers_optimizer.ERRORS,
 )
-NOTICES = (warn_about_flat_partitions,)
+
+
+def warn_about_slow_offloaded_adam(experiment: Experiment, facts: Facts) -> Iterator[Notice]:
+    """DeepSpeed takes PyTorch's Adam under offload without a word (runtime/engine.py)."""
+    if experiment.offload.offload_optimizer.device != "none" and uses_torch_adam(experiment, facts):
+        text = "PyTorch's Adam is several times slower for offloaded states than DeepSpeed's CPU Adam"
+        yield Notice(level="warning", key="optimizer.params.torch_adam", text=text)
+
+
+NOTICES = (warn_about_flat_partitions, warn_about_slow_offloaded_adam)

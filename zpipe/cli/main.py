@@ -1,5 +1,6 @@
 """The command line: a registry of verbs, imported when used, and the exit codes of failures."""
 
+import errno
 import io
 import os
 import sys
@@ -99,6 +100,9 @@ def _report(error: Exception) -> Exit | None:
         from zpipe.terminal.console import print_problems
 
         print_problems(error.problems)
+        return Exit.REFUSED
+    if isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+        print(f"Refused: {error.strerror}: {str(error.filename)[:120]}…", file=sys.stderr)
         return Exit.REFUSED
     if isinstance(error, StoreUnreachable):
         print(error, file=sys.stderr)

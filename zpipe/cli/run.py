@@ -19,6 +19,8 @@ def run(arguments: list[str]) -> int:
 
         if not parsed.shell_completion:
             parsed.overrides = rewrite(parsed.overrides)
+        if parsed.cfg or parsed.info:
+            compose_once(parsed.overrides)  # Hydra would print its own error and end with 1.
         print_for(parsed)
         return Exit.FINISHED
     if parsed.multirun:

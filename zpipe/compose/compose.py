@@ -96,7 +96,8 @@ def hydras_refusals() -> Iterator[None]:
     """Turns what Hydra, OmegaConf and YAML raise for wrong input into a Refusal."""
     try:
         yield
-    except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
+    # Hydra raises AttributeError for a search path below a module that is not a package.
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError, AttributeError) as error:
         raise Refusal([_composition_problem(error)]) from error
 
 

@@ -1,11 +1,13 @@
 """Reads a recipe file into the form that Hydra accepts."""
 
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from zpipe.compose.quoting import quoted
 from zpipe.compose.recipe_rules import recipe_problems
@@ -13,6 +15,9 @@ from zpipe.problems import Problem, Refusal, refuse_if_any
 from zpipe.resources import config_groups
 
 RECIPE = "recipe"
+MOST_CHARACTERS = 1_000_000
+MOST_ALIASES = 30
+"""Each can multiply the content; nested ones grow it without limit."""
 IMPLIED = {"model.name_or_path": ("model", "pretrained"), "data.path": ("data", "files")}
 """Keys that make sense with only one option of their group, which they choose."""
 
@@ -45,8 +50,10 @@ def implying_keys(file: Path) -> list[str]:
     ]
 
 
-def _read(file: Path) -> DictConfig | ListConfig:
+def _read(file: Path) -> DictConfig | ListConfig | None:
     try:
+        if sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(_text(file))) > MOST_ALIASES:
+            raise Refusal([Problem(RECIPE, str(file), f"has more than {MOST_ALIASES} aliases")])
         return OmegaConf.load(file)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
@@ -56,6 +63,20 @@ def _read(file: Path) -> DictConfig | ListConfig:
         raise Refusal([Problem(RECIPE, str(file), f"invalid YAML: {error}")]) from None
     except OSError as error:
         raise Refusal([Problem(RECIPE, str(file), f"cannot be read: {error.strerror}")]) from None
+    except (ValueError, RecursionError, OmegaConfBaseException) as error:
+        reason = f"cannot be read: {str(error).splitlines()[0]}"
+        raise Refusal([Problem(RECIPE, str(file), reason, "texts, numbers, lists and mappings")]) from None
+
+
+def _text(file: Path) -> str:
+    """Raises OSError for what is not a regular file, or larger than a recipe can be."""
+    if not file.is_file():
+        raise OSError(errno.EINVAL, "not a regular file")
+    with file.open(encoding="utf-8") as opened:
+        text = opened.read(MOST_CHARACTERS + 1)
+    if len(text) > MOST_CHARACTERS:
+        raise OSError(errno.EFBIG, f"larger than {MOST_CHARACTERS:,} characters")
+    return text
 
 
 def _quote_swept_options(config: DictConfig) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from zpipe.converters.json_keys import json_blocks, json_keys, unique_place, unknown_key_problem
+from zpipe.converters.json_keys import is_ignored, json_blocks, json_keys, unique_place, unknown_key_problem
 from zpipe.converters.result import Draft, brief, whole
+from zpipe.converters.spellings import GATHER, in_documented_form, keeps_weights_partitioned
 from zpipe.problems import Problem
 
 SWITCHES: dict[str, str] = {
@@ -98,7 +99,12 @@ def read_deepspeed(config: Mapping[str, Any], draft: Draft) -> None:
         draft.note("zero_optimization", "", "not given: DeepSpeed uses stage 0")
     elif isinstance(config["zero_optimization"], Mapping) and "stage" not in config["zero_optimization"]:
         draft.note("zero_optimization.stage", "", "not given: DeepSpeed uses stage 0")
-    _block(_with_current_names(config, draft), "", draft)
+    current = in_documented_form(_with_current_names(config, draft), draft)
+    _block(current, "", draft)
+    if keeps_weights_partitioned(current):
+        draft.put("checkpoint.save_final_model", False, GATHER)
+        reason = "false: the final model would be saved without its weights, so it is not saved"
+        draft.note(GATHER, current["zero_optimization"].get(GATHER.partition(".")[2]), reason)
 
 
 def _with_current_names(config: Mapping[str, Any], draft: Draft) -> dict[str, Any]:
@@ -179,7 +185,7 @@ def _value(key: str, value: Any, draft: Draft) -> None:
     elif value == "auto" and key in AUTO_FROM_ARGUMENTS:
         return
     elif value == "auto" and key not in AUTO_IN_ZPIPE:
-        reason = "transformers does not fill in auto here and refuses it"
+        reason = "neither transformers nor accelerate fills in auto here, and DeepSpeed refuses it"
         draft.refuse(Problem(key, value, reason, "a value, or nothing", "leave it out"), "left out")
     elif key == "optimizer.params.betas":
         _betas(key, value, draft)
@@ -196,8 +202,12 @@ def _betas(key: str, value: Any, draft: Draft) -> None:
 
 
 def _unknown_key(key: str, value: Any, draft: Draft) -> None:
-    """Refuses the key. One that belongs to another block is converted as if it were there."""
+    """Leaves out a key that DeepSpeed ignores; refuses another one, and converts it where it belongs."""
     place = unique_place(key)
+    if is_ignored(key):
+        problem = unknown_key_problem(key, value)
+        draft.note(key, value, f"left out: {problem.reason}", problem.fix)
+        return
     draft.refuse(unknown_key_problem(key, value), f"converted as {place}" if place else "left out")
     if place is not None and place in json_keys():
         _value(place, value, draft)

@@ -64,14 +64,20 @@ def unknown_key_problem(key: str, value: Any) -> Problem:
     if place is not None:
         block = place.rpartition(".")[0] or "the top level"
         return Problem(key, brief(value), f"in the wrong block: {_effect(key)}", place, f"move it to {block}")
-    near = nearest(key, json_keys()) or nearest(name, json_blocks())
+    near = [] if name.startswith("_") else nearest(key, json_keys()) or nearest(name, json_blocks())
     return Problem(key, brief(value), f"no such key: {_effect(key)}", fix=" or ".join(near))
+
+
+def is_ignored(key: str) -> bool:
+    """Whether DeepSpeed does nothing about an unknown key: at the top level and in lenient blocks."""
+    block, dot, name = key.rpartition(".")
+    if block in ("optimizer.params", "scheduler.params") or key == MAX_GRAD_NORM or name in REMOVED:
+        return False
+    return not dot or key.partition(".")[0] in LENIENT_BLOCKS
 
 
 def _effect(key: str) -> str:
     """What DeepSpeed does about an unknown key."""
-    block, dot, _ = key.rpartition(".")
-    if block in ("optimizer.params", "scheduler.params"):
+    if key.rpartition(".")[0] in ("optimizer.params", "scheduler.params"):
         return "DeepSpeed refuses it at engine start"
-    ignores = not dot or key.partition(".")[0] in LENIENT_BLOCKS
-    return "DeepSpeed ignores it silently" if ignores else "DeepSpeed refuses it"
+    return "DeepSpeed ignores it silently" if is_ignored(key) else "DeepSpeed refuses it"

@@ -43,6 +43,8 @@ def _with_text_keys(value: Any) -> Any:
 def _yaml(path: Path, text: str) -> Any:
     try:
         return yaml.safe_load(text)
+    except (RecursionError, ValueError) as error:
+        raise Refusal([_unreadable(path, error)]) from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{path.name}, line {mark.line + 1}, column {mark.column + 1}" if mark else path.name
@@ -58,7 +60,7 @@ def _json(path: Path, text: str) -> tuple[Any, list[Finding]]:
         duplicates.clear()
         try:
             value = json.loads(text, object_pairs_hook=lambda pairs: _collect(pairs, duplicates))
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             repaired = _repaired(text, error) if isinstance(error, json.JSONDecodeError) else None
             if repaired is None or len(findings) > MAX_REPAIRS:
                 raise Refusal([each.problem for each in findings] + [_unreadable(path, error)]) from None
@@ -101,9 +103,11 @@ def _duplicate(path: Path, name: str) -> Finding:
     return Finding(problem, "the last value is used, as in transformers")
 
 
-def _unreadable(path: Path, error: json.JSONDecodeError | RecursionError) -> Problem:
+def _unreadable(path: Path, error: ValueError | RecursionError) -> Problem:
     if isinstance(error, RecursionError):
-        return Problem(path.name, "", "not JSON: nested too deeply")
+        return Problem(path.name, "", "nested too deeply")
+    if not isinstance(error, json.JSONDecodeError):
+        return Problem(path.name, "", f"cannot be read: {str(error).partition(';')[0]}")
     place = f"{path.name}, line {error.lineno}, column {error.colno}"
     line = error.doc.splitlines()[error.lineno - 1].strip() if error.doc.strip() else ""
     return Problem(place, line[:80], f"not JSON: {error.msg}", "plain JSON, without comments")

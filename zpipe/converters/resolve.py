@@ -72,7 +72,8 @@ def _nvme_offload(draft: Draft) -> None:
 def _batch(draft: Draft) -> None:
     total = draft.values.get("batch.train_batch_size")
     if total is not None and "train_micro_batch_size_per_gpu" not in draft.present:
-        reason = "not given: DeepSpeed divides train_batch_size by the world size; zpipe uses its default"
+        draft.put("batch.per_device_train_batch_size", None, "train_batch_size")
+        reason = "not given: DeepSpeed divides train_batch_size by the other factors, and so does zpipe"
         draft.note("train_micro_batch_size_per_gpu", "", reason)
 
 

@@ -37,6 +37,16 @@ PRECISION_FLAGS = ("fp16", "bf16", "tf32")
 STRATEGIES = ("eval_strategy", "save_strategy")
 
 
+WITHOUT_EFFECT = {
+    "group_by_length": "packed sequences have one length",
+    "train_sampling_strategy": "packed sequences have one length",
+    "length_column_name": "packed sequences have one length",
+    "overwrite_output_dir": "each run has its own folder",
+    "no_cuda": "launcher.device decides",
+}
+"""Arguments of current and older releases that do nothing in zpipe."""
+
+
 def known_arguments() -> frozenset[str]:
     """All names of TrainingArguments."""
     return frozenset({*Train.model_fields, *OWNED, *DECIDED, *NOT_OFFERED})
@@ -88,6 +98,8 @@ def _not_converted(name: str, value: Any, draft: Draft) -> None:
         draft.refuse(Problem(name, brief(value), DECIDED[name]), "left out")
     elif name in DECIDED:
         draft.note(name, value, f"left out: {DECIDED[name]}")
+    elif name in WITHOUT_EFFECT:
+        draft.note(name, value, f"left out: {WITHOUT_EFFECT[name]}")
     elif name in NOT_OFFERED:
         problem = Problem(name, brief(value), "zpipe does not support this argument of TrainingArguments")
         draft.refuse(problem, "left out")

@@ -64,7 +64,7 @@ def parameter_numels(config: Mapping[str, Any], folder: Path | None) -> list[int
 
 def _is_dense(config: Mapping[str, Any]) -> bool:
     sizes = all(_is_size(config.get(name)) for name in SHAPE_KEYS)
-    return config.get("model_type") in DENSE_DECODERS and sizes
+    return str(config.get("model_type")) in DENSE_DECODERS and sizes
 
 
 def local_folder(name_or_path: str) -> Path | None:
@@ -98,7 +98,7 @@ def _facts(
 
 def _bad_sizes(config: Mapping[str, Any], folder: Path | None) -> Iterator[Problem]:
     """Sizes that are not whole numbers above 0. Some may be null."""
-    dense = config.get("model_type") in DENSE_DECODERS
+    dense = str(config.get("model_type")) in DENSE_DECODERS
     read = EXAMPLES if dense else {"hidden_size", "max_position_embeddings", "n_embd", "n_positions"}
     for name in EXAMPLES:
         value = config.get(name)

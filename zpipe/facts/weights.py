@@ -139,8 +139,8 @@ def _headers(folder: Path, files: list[Path]) -> Shapes:
 
 
 def check_regular(path: Path) -> None:
-    """Raises Refusal for a pipe, a device or a folder in place of a file."""
-    if path.exists() and not path.is_file():
+    """Raises Refusal for a pipe, a device, a folder or a link to nothing in place of a file."""
+    if not path.is_file():
         raise Refusal([model_problem(str(path.parent), f"{path.name} is not a regular file")])
 
 

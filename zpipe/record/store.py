@@ -5,6 +5,7 @@ import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
 
 from filelock import FileLock
 
@@ -40,9 +41,16 @@ def tracking_uri(uri: str | None) -> str:
 
 
 def resolve_uri(uri: str | None, base: Path) -> str:
-    """The URI to use: the default for None; a relative sqlite path is resolved against `base`."""
+    """The URI to use: the default for None; a relative sqlite path is resolved against `base`.
+
+    Raises Refusal for what is not a URI.
+    """
     if uri is None:
         return default_uri(base)
+    try:
+        urlsplit(uri)
+    except ValueError as error:
+        raise Refusal([Problem(KEY, redact_uri(uri), f"not a URI: {error}", fix=_OTHER)]) from None
     path = _sqlite_path(uri)
     if path is None or path.is_absolute():
         return uri

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 Auto = Literal["auto"]
 
@@ -32,7 +32,8 @@ def _number_from_text(value: Any) -> Any:
     return value
 
 
-Count = Annotated[int, BeforeValidator(_number_from_text)]
+LARGEST = 2**63 - 1
+Count = Annotated[int, BeforeValidator(_number_from_text), Field(ge=-LARGEST, le=LARGEST)]
 """An integer; `5e7` is accepted."""
 
 Number = Annotated[float, BeforeValidator(_number_from_text)]

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from zpipe.problems import Problem, Refusal
 from zpipe.runfolder.atomic import write_json, write_text
 from zpipe.runfolder.json_lines import with_named_numbers
 from zpipe.sweep.definition import read_definition
@@ -26,7 +27,11 @@ def write_report(folder: Path, points: list[Attempt]) -> list[Path]:
     If plotting fails, the error is printed and the page has no plots.
     """
     rows = [as_row(folder, point) for point in points]
-    files = [write_json(folder / POINTS, with_named_numbers(rows))]
+    try:
+        files = [write_json(folder / POINTS, with_named_numbers(rows))]
+    except IsADirectoryError as error:
+        reason = f"{POINTS} is a folder, not the file that zpipe writes"
+        raise Refusal([Problem("FOLDER", str(folder), reason, "a folder of zpipe")]) from error
     if not points:
         return files
     results = collect_results(points)

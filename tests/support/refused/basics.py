@@ -139,7 +139,6 @@ ROWS: list[Row] = [
     (["optimizer=adamw", "optimizer.optim=adamw_torch"], "optimizer", CPU),
     (["scheduler=linear", "scheduler.type=WarmupLR"], "scheduler", CPU),
     (["offload=cpu_optimizer", "optimizer=adamw_torch"], "optimizer.optim", CPU),
-    (["offload=cpu_optimizer", "optimizer.params.torch_adam=true"], "optimizer.params.torch_adam", CPU),
     (["optimizer=adamw_torch", "optimizer.params.torch_adam=true"], "optimizer.params.torch_adam", CPU),
     (["data.eval_fraction=0", "train.eval_strategy=steps"], "train.eval_strategy", CPU),
     (
