@@ -17,6 +17,7 @@ from zpipe.variables import decides_code, would_get_credentials
 HYDRA_KEYS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.mode", "hydra.sweeper.params")
 """Hydra's settings that only name folders and the points of a sweep."""
 
+FOLDER_KEYS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 _PARAMS = "hydra.sweeper.params."
 _DEFAULT = re.compile(r"(?:optional )?(?:override )?/?(?P<group>[\w/]+)")
 
@@ -63,6 +64,9 @@ def _leaf(key: str, value: Any, file: str) -> Iterator[Problem]:
     if is_hydra and not any(f"{key}.".startswith(f"{allowed}.") for allowed in HYDRA_KEYS):
         reason = f"in {file}: a recipe may not change this setting of Hydra"
         yield Problem(key, value, reason, ", ".join(HYDRA_KEYS), f"{key}=… on the command line")
+    elif key in FOLDER_KEYS and _leads_outside(str(value)):
+        reason = f"in {file}: a recipe may only name a folder below the current one"
+        yield Problem(key, value, reason, "a relative path without ..", f"{key}={value} on the command line")
     elif _resolves(value, names_folder=is_hydra):
         reason = f"in {file}: a recipe may refer to its own keys only, not call a resolver"
         yield Problem(key, value, reason, "${group.key}", f"{key}=… on the command line")
@@ -75,6 +79,10 @@ def _leaf(key: str, value: Any, file: str) -> Iterator[Problem]:
     elif key == "tracking.uri" and would_get_credentials(str(value)):
         reason = f"in {file}: this server would get the MLflow credentials of your environment"
         yield Problem(key, value, reason, "a store without a server", f"{key}={value} on the command line")
+
+
+def _leads_outside(path: str) -> bool:
+    return path.startswith(("/", "~")) or ".." in path.replace("\\", "/").split("/")
 
 
 def _resolves(value: Any, names_folder: bool) -> bool:

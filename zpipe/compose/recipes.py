@@ -18,6 +18,7 @@ RECIPE = "recipe"
 MOST_CHARACTERS = 1_000_000
 MOST_ALIASES = 30
 """Each can multiply the content; nested ones grow it without limit."""
+MOST_LEVELS = 50
 IMPLIED = {"model.name_or_path": ("model", "pretrained"), "data.path": ("data", "files")}
 """Keys that make sense with only one option of their group, which they choose."""
 
@@ -32,7 +33,7 @@ def read_recipe(file: Path) -> DictConfig:
     assert isinstance(content, dict)
     refuse_if_any(recipe_problems({str(key): value for key, value in content.items()}, str(file)))
     _quote_swept_options(config)
-    if "defaults" in config:
+    if config.get("defaults") is not None:
         config.defaults = [
             _with_text_options(entry) for entry in OmegaConf.to_container(config.defaults) or ()
         ]
@@ -52,8 +53,7 @@ def implying_keys(file: Path) -> list[str]:
 
 def _read(file: Path) -> DictConfig | ListConfig | None:
     try:
-        if sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(_text(file))) > MOST_ALIASES:
-            raise Refusal([Problem(RECIPE, str(file), f"has more than {MOST_ALIASES} aliases")])
+        _check_size(_text(file), file)
         return OmegaConf.load(file)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
@@ -66,6 +66,17 @@ def _read(file: Path) -> DictConfig | ListConfig | None:
     except (ValueError, RecursionError, OmegaConfBaseException) as error:
         reason = f"cannot be read: {str(error).splitlines()[0]}"
         raise Refusal([Problem(RECIPE, str(file), reason, "texts, numbers, lists and mappings")]) from None
+
+
+def _check_size(text: str, file: Path) -> None:
+    """Raises Refusal for a content that would grow or nest without limit."""
+    aliases = depth = 0
+    for event in yaml.parse(text):
+        aliases += isinstance(event, yaml.AliasEvent)
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if aliases > MOST_ALIASES or depth > MOST_LEVELS:
+            reason = f"more than {MOST_ALIASES} aliases, or {MOST_LEVELS} levels"
+            raise Refusal([Problem(RECIPE, str(file), reason)])
 
 
 def _text(file: Path) -> str:

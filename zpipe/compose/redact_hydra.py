@@ -81,7 +81,8 @@ def _overrides(content: Any) -> list[str]:
     if isinstance(content, list):
         return [each for each in content if isinstance(each, str)]
     hydra = content.get("hydra") if isinstance(content, dict) else None
-    return list((hydra or {}).get("overrides", {}).get("task", ()))
+    given = hydra.get("overrides") if isinstance(hydra, dict) else None
+    return list(given.get("task") or ()) if isinstance(given, dict) else []
 
 
 def _dump(content: Any, sort_keys: bool = False) -> str:

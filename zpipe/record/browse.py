@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from zpipe.problems import Problem, Refusal, nearest, refuse_if_any
 from zpipe.record.client import open_client, reporting_failures
+from zpipe.record.database import require_answer
 from zpipe.record.facts import RUN_DIR_TAG
 from zpipe.record.store import check_store, sqlite_file
 from zpipe.record.sweeps import PARENT_TAG, SWEEP_TAG
@@ -68,6 +69,7 @@ def recent(uri: str, experiment: str | None, limit: int) -> list[RecordedRun]:
     """
     _check(uri)
     with reporting_failures(uri):
+        require_answer(uri)
         client = open_client(uri)
         found = client.search_runs(
             _experiments(client, experiment), max_results=limit, order_by=["attributes.start_time DESC"]

@@ -53,6 +53,17 @@ def prepare_database(uri: str) -> None:
         raise Refusal([outdated(uri, redact(str(error), uri).partition(". ")[0])]) from None
 
 
+def require_answer(uri: str) -> None:
+    """Connects once to a database server; other stores answer for themselves.
+
+    Raises Refusal if it refuses the connection, and the driver's error if it cannot be reached. MLflow alone
+    would try for minutes.
+    """
+    if uri.startswith(("postgresql", "mysql", "mssql")):
+        with _connected(uri):
+            return
+
+
 def outdated(uri: str, detail: str) -> Problem:
     """The problem of a store that another version of MLflow created."""
     reason = f"the store was created by another version of MLflow ({detail})"
