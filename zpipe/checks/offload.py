@@ -27,12 +27,13 @@ def parameter_offload_needs_stage_3(experiment: Experiment, facts: Facts) -> Ite
     device, stage = experiment.offload.offload_param.device, experiment.stage.stage
     if device != "none" and stage < 3:
         key = "offload.offload_param.device"
+        alone = [] if experiment.offload.offload_optimizer.device == "nvme" else [f"{key}=none"]
         yield Problem(
             key,
             device,
             f"DeepSpeed ignores parameter offload at stage {stage}",
             "none below stage 3",
-            either("stage=3", "offload=cpu_optimizer" if stage else "offload=none", f"{key}=none"),
+            either("stage=3", "offload=cpu_optimizer" if stage else "offload=none", *alone),
             ignored=True,
         )
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
 Auto = Literal["auto"]
 
@@ -33,7 +33,16 @@ def _number_from_text(value: Any) -> Any:
 
 
 LARGEST = 2**63 - 1
-Count = Annotated[int, BeforeValidator(_number_from_text), Field(ge=-LARGEST, le=LARGEST)]
+
+
+def _of_64_bits(value: int) -> int:
+    """Larger numbers overflow in range(), in torch and in JSON readers."""
+    if abs(value) > LARGEST:
+        raise ValueError(f"expected at most {LARGEST}")
+    return value
+
+
+Count = Annotated[int, BeforeValidator(_number_from_text), AfterValidator(_of_64_bits)]
 """An integer; `5e7` is accepted."""
 
 Number = Annotated[float, BeforeValidator(_number_from_text)]
