@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.process import REPOSITORY
-from zpipe.facts.model import model_facts
+from zpipe.facts.model import inspect_model
 from zpipe.problems import Refusal
 from zpipe.schema.model import Model
 
@@ -40,13 +40,15 @@ def test_parameter_count_equals_that_of_the_transformers_model(more: dict[str, o
     config = {**SIZES, **more}
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config))
-    assert model_facts(Model(config=config)).parameters == sum(each.numel() for each in model.parameters())
+    assert inspect_model(Model(config=config))[0].parameters == sum(
+        each.numel() for each in model.parameters()
+    )
 
 
 @pytest.mark.parametrize("value", [None, "abc", 0])
 def test_invalid_size_is_refused(value: object) -> None:
     with pytest.raises(Refusal) as refused:
-        model_facts(Model(config={**SIZES, "model_type": "llama", "hidden_size": value}))
+        inspect_model(Model(config={**SIZES, "model_type": "llama", "hidden_size": value}))
     assert [problem.key for problem in refused.value.problems] == ["model.config.hidden_size"]
 
 
@@ -71,7 +73,7 @@ def model_folder(folder: Path, weights: bytes) -> Path:
 
 
 def test_parameters_are_counted_from_weight_files(tmp_path: Path) -> None:
-    assert model_facts(Model(name_or_path=str(model_folder(tmp_path, WEIGHTS)))).parameters == 6 + 64
+    assert inspect_model(Model(name_or_path=str(model_folder(tmp_path, WEIGHTS))))[0].parameters == 6 + 64
 
 
 @pytest.mark.parametrize(
@@ -84,19 +86,19 @@ def test_unreadable_weight_file_is_refused(tmp_path: Path, weights: bytes) -> No
     with pytest.raises(
         Refusal, match=r"cannot read model\.safetensors: .* incomplete download|is a git-lfs pointer"
     ):
-        model_facts(Model(name_or_path=str(tmp_path)))
+        inspect_model(Model(name_or_path=str(tmp_path)))
 
 
 @pytest.mark.parametrize("config", ["[1]", '{"hidden_size": null}'])
 def test_invalid_config_json_is_refused(tmp_path: Path, config: str) -> None:
     (tmp_path / "config.json").write_text(config)
     with pytest.raises(Refusal, match=r"config\.json"):
-        model_facts(Model(name_or_path=str(tmp_path)))
+        inspect_model(Model(name_or_path=str(tmp_path)))
 
 
 def test_invalid_hub_id_is_refused() -> None:
     with pytest.raises(Refusal, match="neither a folder nor a valid hub id"):
-        model_facts(Model(name_or_path="my/models/llama"))
+        inspect_model(Model(name_or_path="my/models/llama"))
 
 
 def test_cached_hub_model_is_read_without_torch(tmp_path: Path) -> None:
@@ -105,8 +107,9 @@ def test_cached_hub_model_is_read_without_torch(tmp_path: Path) -> None:
     (cached / "refs").mkdir()
     (cached / "refs" / "main").write_text("abc")
     code = (
-        "import sys; from zpipe.facts.model import model_facts; from zpipe.schema.model import Model;"
-        "print([model_facts(Model(name_or_path=name)).parameters for name in ('org/small', 'org/unseen')]);"
+        "import sys; from zpipe.facts.model import inspect_model; from zpipe.schema.model import Model;"
+        "names = 'org/small', 'org/unseen';"
+        "print([inspect_model(Model(name_or_path=name))[0].parameters for name in names]);"
         "sys.exit('torch' in sys.modules)"
     )
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "HF_HUB_CACHE": str(tmp_path)}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from zpipe.facts.model import model_facts, parameter_numels
+from zpipe.facts.model import inspect_model, parameter_numels
 from zpipe.problems import Refusal
 from zpipe.schema.model import Model
 
@@ -39,7 +39,7 @@ def folder_with(folder: Path, weights: dict[str, tuple[int, ...]], name: str = "
 
 def refusal(folder: Path) -> str:
     with pytest.raises(Refusal) as caught:
-        model_facts(Model(name_or_path=str(folder)))
+        inspect_model(Model(name_or_path=str(folder)))
     (problem,) = caught.value.problems
     assert problem.key == "model.name_or_path"
     return problem.reason
@@ -48,7 +48,7 @@ def refusal(folder: Path) -> str:
 def test_weights_of_the_model_are_accepted_with_and_without_its_prefix(tmp_path: Path) -> None:
     bare = {name.removeprefix("model."): shape for name, shape in WEIGHTS.items()}
     for name, weights in (("full", WEIGHTS), ("bare", bare)):
-        assert model_facts(Model(name_or_path=str(folder_with(tmp_path / name, weights)))).parameters
+        assert inspect_model(Model(name_or_path=str(folder_with(tmp_path / name, weights))))[0].parameters
 
 
 @pytest.mark.parametrize("prefix", ["_forward_module.", "module.", "_orig_mod."])
@@ -123,4 +123,4 @@ def test_damaged_config_json_is_refused(config: str, tmp_path: Path) -> None:
 
 def test_huge_number_of_layers_is_refused_at_once() -> None:
     with pytest.raises(Refusal, match="num_hidden_layers"):
-        model_facts(Model(config={**CONFIG, "num_hidden_layers": 10_000_000}))
+        inspect_model(Model(config={**CONFIG, "num_hidden_layers": 10_000_000}))

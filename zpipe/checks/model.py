@@ -5,10 +5,10 @@ The statements about transformers are read from the installed package (zpipe/fac
 
 import json
 from collections.abc import Iterator
-from typing import TypeGuard
 
 from zpipe.facts.architecture import Architecture, architecture, causal_types, common_fields, known_types
 from zpipe.facts.facts import Facts
+from zpipe.facts.model import is_size
 from zpipe.plans.plan import Notice
 from zpipe.problems import Problem, either, nearest, one_edit_apart
 from zpipe.schema.experiment import Experiment
@@ -85,13 +85,13 @@ def attention_heads_divide(experiment: Experiment, facts: Facts) -> Iterator[Pro
     hidden, heads, groups = (
         config.get(name) for name in ("hidden_size", "num_attention_heads", "num_key_value_heads")
     )
-    if not (_size(hidden) and _size(heads)):
+    if not (is_size(hidden) and is_size(heads)):
         return
     if known is not None and hidden % heads and (known.checks_heads or not config.get("head_dim")):
         best = heads * max(1, round(hidden / heads))
         reason = f"no multiple of num_attention_heads={heads}"
         yield _problem(experiment, "hidden_size", hidden, reason, f"a multiple of {heads}", str(best))
-    if _size(groups) and heads % groups:
+    if is_size(groups) and heads % groups:
         reason = f"does not divide num_attention_heads={heads}"
         divisors = [str(each) for each in range(1, heads + 1) if heads % each == 0]
         yield _problem(experiment, "num_key_value_heads", groups, reason, ", ".join(divisors), divisors[-1])
@@ -101,7 +101,7 @@ def special_ids_are_in_the_vocabulary(experiment: Experiment, facts: Facts) -> I
     """torch.nn.Embedding refuses a padding index beyond its rows."""
     config, known = facts.model.config, _architecture(facts)
     rows = config.get("vocab_size")
-    if known is None or not _size(rows):
+    if known is None or not is_size(rows):
         return
     given = config["pad_token_id"] if "pad_token_id" in config else known.default_id("pad_token_id")
     if isinstance(given, int) and given >= rows:
@@ -170,10 +170,6 @@ def _unknown_keys(facts: Facts) -> Iterator[tuple[str, list[str]]]:
 def _architecture(facts: Facts) -> Architecture | None:
     kind = facts.model.config.get("model_type")
     return architecture(kind) if isinstance(kind, str) else None
-
-
-def _size(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _problem(

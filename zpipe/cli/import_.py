@@ -29,7 +29,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("inputs", nargs="+", metavar="FILE|OVERRIDE", help="files, and overrides that win")
     parser.add_argument("--recipe", type=Path, metavar="FILE.yaml", help="write a recipe, print no overrides")
     parser.add_argument("--fix", action="store_true", help="apply the fixes that the messages propose")
-    parser.add_argument("--mend", action="store_true", dest="fix", help=SUPPRESS)  # its former name
+    parser.add_argument("--mend", action="store_true", dest="fix", help=SUPPRESS)  # the old name of --fix
 
 
 def run(options: Namespace) -> int:

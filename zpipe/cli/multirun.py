@@ -4,7 +4,6 @@ import secrets
 from pathlib import Path
 
 from zpipe.compose.command_line import parse_arguments
-from zpipe.compose.option_folders import use_config_dir
 from zpipe.compose.overrides import rewrite
 from zpipe.exits import Exit
 from zpipe.problems import Problem, Refusal
@@ -24,7 +23,6 @@ def start(arguments: list[str]) -> int:
                 [Problem("hydra.sweep.dir", folder, reason, "a new folder", f"zpipe sweep resume {folder}")]
             )
     parsed = parse_arguments(arguments)
-    use_config_dir(parsed.config_dir)
     if not _some_point_can_run(rewrite(parsed.overrides)):
         return Exit.REFUSED
     return _lead([*arguments, *_seed(arguments)])
@@ -41,7 +39,6 @@ def _lead(arguments: list[str]) -> int:
     from zpipe.compose.job import hand_over
 
     parsed = parse_arguments(arguments)
-    use_config_dir(parsed.config_dir)
     parsed.overrides = rewrite(parsed.overrides)
     session = begin(arguments)
     try:

@@ -2,7 +2,6 @@
 
 from zpipe.compose.command_line import parse_arguments
 from zpipe.compose.compose import compose_once
-from zpipe.compose.option_folders import use_config_dir
 from zpipe.compose.overrides import rewrite
 from zpipe.exits import Exit
 
@@ -13,7 +12,6 @@ HYDRA_ONLY = ("cfg", "info", "hydra_help", "version", "shell_completion", "exper
 def run(arguments: list[str]) -> int:
     """Composes, checks and compiles once; a refusal leaves nothing behind. Raises Refusal."""
     parsed = parse_arguments(arguments)
-    use_config_dir(parsed.config_dir)
     if any(getattr(parsed, name, None) for name in HYDRA_ONLY):
         from zpipe.compose.job import print_for
 

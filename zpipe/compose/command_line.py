@@ -5,6 +5,7 @@ from typing import NoReturn
 
 from hydra._internal.utils import get_args_parser
 
+from zpipe.compose.option_folders import use_config_dir
 from zpipe.problems import Problem, Refusal, nearest, refuse_if_any
 
 ALTERNATIVES = {
@@ -18,7 +19,10 @@ ALTERNATIVES = {
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
-    """Hydra's namespace with `overrides`. Raises Refusal for a flag that Hydra does not have."""
+    """Hydra's namespace with `overrides`; --config-dir holds from now on.
+
+    Raises Refusal for a flag that Hydra does not have, or a --config-dir that is not a folder.
+    """
     parser = get_args_parser()
     parser.error = _refuse  # type: ignore[method-assign]
     parsed, unknown = parser.parse_known_intermixed_args(arguments)
@@ -29,6 +33,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         reason = "Hydra does only one of these at a time"
         refuse.append(Problem(" ".join(given), "", reason, ", ".join(ALTERNATIVES.values()), given[0]))
     refuse_if_any(refuse)
+    use_config_dir(parsed.config_dir)
     return parsed
 
 

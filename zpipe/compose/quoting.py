@@ -18,9 +18,13 @@ HYDRA_TEXTS = (
 TEXT_MAPPINGS = ("launcher.env.", "tracking.tags.")
 
 
-def quoted(value: str) -> str:
+def quoted(value: str, mark: str = "'") -> str:
     """The value as a quoted string of Hydra's grammar, in which a backslash acts only before a quote."""
-    return "'" + re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value) + "'"
+
+    def escaped(found: re.Match[str]) -> str:
+        return found[1] * 2 + (f"\\{mark}" if found[2] else "")
+
+    return mark + re.sub(rf"(\\*)({mark}|\Z)", escaped, value) + mark
 
 
 def takes_text(key: str) -> bool:

@@ -14,11 +14,9 @@ from zpipe.compose.recipes import RECIPE
 from zpipe.compose.settings import override
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, refuse_if_any
+from zpipe.redact import HIDDEN
 from zpipe.resources import config_groups
 from zpipe.trees import flatten, unflatten
-
-HIDDEN = "***"
-"""What a plan has in place of a secret."""
 
 
 def repeating(plan: Plan, more: list[str]) -> list[str]:

@@ -1,11 +1,16 @@
 """Values of Python → overrides in Hydra's grammar."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from zpipe.compose.quoting import quoted
 from zpipe.resources import config_groups
 from zpipe.trees import leaves
+
+_PLAIN = re.compile(r"[A-Za-z_./][A-Za-z0-9_./-]*")
+_WORDS = frozenset({"null", "true", "false", "nan", "inf"})
+"""Words that are not text in Hydra's grammar."""
 
 
 def overrides_from(settings: Mapping[str, Any]) -> list[str]:
@@ -18,7 +23,7 @@ def overrides_from(settings: Mapping[str, Any]) -> list[str]:
 
 def override(key: str, value: Any) -> str:
     """The override that sets this key to this value."""
-    return f"{key}={value}" if key in config_groups() else f"{key}={_literal(value)}"
+    return f"{key}={value}" if key in config_groups() else f"{key}={literal(value)}"
 
 
 def _overrides(settings: Mapping[str, Any]) -> Iterator[str]:
@@ -26,13 +31,22 @@ def _overrides(settings: Mapping[str, Any]) -> Iterator[str]:
         yield override(key, value)
 
 
-def _literal(value: Any) -> str:
+def literal(value: Any) -> str:
+    """A value in the grammar of Hydra's overrides; text is quoted unless it is a plain word."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value)
     if isinstance(value, list | tuple):
-        return f"[{','.join(_literal(each) for each in value)}]"
+        return f"[{', '.join(map(literal, value))}]"
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{_literal(each)}" for key, each in value.items()) + "}"
-    return repr(value) if isinstance(value, int | float) else quoted(str(value))
+        return "{" + ", ".join(f"{literal(str(key))}: {literal(each)}" for key, each in value.items()) + "}"
+    text = str(value)
+    return text if is_plain(text) else quoted(text, '"')
+
+
+def is_plain(text: str) -> bool:
+    """Whether Hydra's grammar reads the text as itself, without quotes."""
+    return _PLAIN.fullmatch(text) is not None and text.lower() not in _WORDS

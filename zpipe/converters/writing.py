@@ -1,6 +1,5 @@
 """Writes options and values as a command line or a recipe."""
 
-import re
 import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -8,37 +7,16 @@ from typing import Any
 
 import yaml
 
+from zpipe.compose.settings import is_plain, literal
 from zpipe.trees import leaves, unflatten
-
-_PLAIN = re.compile(r"[A-Za-z_./][A-Za-z0-9_./-]*")
-_WORDS = {"null", "true", "false", "nan", "inf", "none"}
 
 
 def overrides_of(options: Mapping[str, str], values: Mapping[str, Any]) -> list[str]:
     """Overrides, options first. Mappings become one override per key, because Hydra merges mappings."""
     chosen = [f"{group}={option}" for group, option in options.items()]
-    return chosen + [f"{key}={literal(value)}" for key, value in leaves(values) if value != {}]
-
-
-def literal(value: Any) -> str:
-    """A value in the grammar of Hydra's overrides."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{literal(str(key))}: {literal(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(literal, value)) + "]"
-    text = str(value)
-    if _PLAIN.fullmatch(text) and (text.lower() not in _WORDS or text == "none"):
-        return text
-    text = _without_interpolation(text)
-    escaped = re.sub(r'(\\*)"', r'\1\1\\"', text)
-    escaped += "\\" * (len(escaped) - len(escaped.rstrip("\\")))
-    return f'"{escaped}"'
+    return chosen + [
+        f"{key}={literal(_without_interpolation(value))}" for key, value in leaves(values) if value != {}
+    ]
 
 
 def _without_interpolation(value: Any) -> Any:
@@ -69,4 +47,4 @@ def recipe_of(
 
 
 def _option(option: str) -> str:
-    return option if _PLAIN.fullmatch(option) and option != "no" else f'"{option}"'
+    return option if is_plain(option) and option != "no" else f'"{option}"'

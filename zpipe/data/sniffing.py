@@ -19,7 +19,7 @@ _COMPRESSED = (
 )
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _TABLES = {"parquet": (b"PAR1", b"PARE")}
-LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 def why_no_data_file(file: Path) -> str | None:
@@ -36,14 +36,14 @@ def why_no_data_file(file: Path) -> str | None:
 
 
 def why_not_text(file: Path) -> tuple[str, str] | None:
-    """Why the content is no UTF-8 text, and how to mend it, by the first bytes alone; None if it may be."""
+    """Why the content is not UTF-8 text, and a remedy, judged by its first bytes; None if it may be."""
     head = _head(file)
     for magic, kind, command in _COMPRESSED:
         if head.startswith(magic):
             return f"{file} is compressed: it is {kind}", f"extract it first: {_command(command, file)}"
     if head.startswith(_UTF_16):
         return f"{file} is UTF-16", _command("iconv -f UTF-16 -t UTF-8 FILE > NEW", file)
-    if head.startswith(LFS_POINTER):
+    if head.startswith(_LFS_POINTER):
         return f"{file} is only a pointer of git-lfs", "git lfs pull"
     if b"\x00" in head:
         return f"{file} is binary: it has NUL bytes", "data.path=/path/to/train.jsonl"
@@ -51,13 +51,18 @@ def why_not_text(file: Path) -> tuple[str, str] | None:
 
 
 def why_no_table(file: Path, kind: str) -> str | None:
-    """Why the content is no file of this kind, by its first bytes; None if it may be."""
+    """Why the content is not a table of this format, judged by its first bytes; None if it may be."""
     head = _head(file)
-    if head.startswith(LFS_POINTER):
+    if head.startswith(_LFS_POINTER):
         return f"{file} is only a pointer of git-lfs: git lfs pull"
     if kind in _TABLES and not head.startswith(_TABLES[kind]):
-        return f"{file} is no {kind} file"
+        return f"{file} is not a {kind} file"
     return None
+
+
+def is_lfs_pointer(file: Path) -> bool:
+    """Whether git-lfs left a pointer in place of the content."""
+    return _head(file).startswith(_LFS_POINTER)
 
 
 def not_utf8(file: Path, error: UnicodeDecodeError, line: int) -> tuple[str, str]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from zpipe.data.inspection import Inspection, inspect
-from zpipe.facts.model import local_folder, model_facts, parameter_numels
+from zpipe.facts.model import inspect_model
 from zpipe.machine.hardware import Hardware
 from zpipe.plans.plan import ModelFacts
 from zpipe.schema.batch import Batch
@@ -48,10 +48,8 @@ def gather(experiment: Experiment, hardware: Hardware) -> Facts:
         device = "cuda"
     processes = launcher.nproc_per_node or (len(hardware.gpus) if device == "cuda" else 1) or 1
     data_parallel = max(1, processes // (experiment.deepspeed.tensor_parallel.autotp_size or 1))
-    name = experiment.model.name_or_path
-    model = model_facts(experiment.model)
+    model, numels = inspect_model(experiment.model)
     micro_batch, accumulation = _batch(experiment.batch, data_parallel)
-    numels = parameter_numels(model.config, local_folder(name) if name else None)
     return Facts(
         hardware=hardware,
         device=device,

@@ -40,8 +40,11 @@ HEAD_DIM = {"qwen3": 128}
 """transformers' defaults that are not derived from the number of heads (configuration_*.py)."""
 
 
-def model_facts(model: Model) -> ModelFacts:
-    """Reads the configuration. Raises Refusal if a local folder is not a model folder."""
+def inspect_model(model: Model) -> tuple[ModelFacts, list[int] | None]:
+    """The model, and the elements of each of its parameter tensors: None if it cannot be inspected yet.
+
+    Raises Refusal if a local folder is not a model folder, or its weights are not those of the model.
+    """
     if model.name_or_path is None:
         name = f"{model.config.get('model_type')} architecture"
         refuse_if_any(_bad_sizes(model.config, None))
@@ -63,7 +66,7 @@ def parameter_numels(config: Mapping[str, Any], folder: Path | None) -> list[int
 
 
 def _is_dense(config: Mapping[str, Any]) -> bool:
-    sizes = all(_is_size(config.get(name)) for name in SHAPE_KEYS)
+    sizes = all(is_size(config.get(name)) for name in SHAPE_KEYS)
     return str(config.get("model_type")) in DENSE_DECODERS and sizes
 
 
@@ -84,9 +87,9 @@ def local_folder(name_or_path: str) -> Path | None:
 
 def _facts(
     name: str, random_init: bool, config: dict[str, Any], tokenizer: str, folder: Path | None
-) -> ModelFacts:
+) -> tuple[ModelFacts, list[int] | None]:
     numels = parameter_numels(config, folder)
-    return ModelFacts(
+    facts = ModelFacts(
         name=name,
         random_init=random_init,
         config=config,
@@ -94,6 +97,7 @@ def _facts(
         hidden_size=_hidden_size(config),
         parameters=sum(numels) if numels else None,
     )
+    return facts, numels
 
 
 def _bad_sizes(config: Mapping[str, Any], folder: Path | None) -> Iterator[Problem]:
@@ -104,7 +108,7 @@ def _bad_sizes(config: Mapping[str, Any], folder: Path | None) -> Iterator[Probl
         value = config.get(name)
         if name not in read or name not in config:
             continue
-        if _is_size(value) and value <= LARGEST_SIZE.get(name, MAX_SIZE):
+        if is_size(value) and value <= LARGEST_SIZE.get(name, MAX_SIZE):
             continue
         if value is None and name in MAY_BE_NULL:
             continue
@@ -120,10 +124,11 @@ def _bad_sizes(config: Mapping[str, Any], folder: Path | None) -> Iterator[Probl
 def _example(name: str, config: Mapping[str, Any]) -> int:
     """A valid value that goes with the other sizes."""
     heads = config.get("num_attention_heads")
-    return heads * EXAMPLES["head_dim"] if name == "hidden_size" and _is_size(heads) else EXAMPLES[name]
+    return heads * EXAMPLES["head_dim"] if name == "hidden_size" and is_size(heads) else EXAMPLES[name]
 
 
-def _is_size(value: object) -> TypeGuard[int]:
+def is_size(value: object) -> TypeGuard[int]:
+    """Whether the value is a whole number above 0."""
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
@@ -132,10 +137,10 @@ def _hidden_size(config: Mapping[str, Any]) -> int | None:
     inner = config.get("text_config")
     for block in (config, inner if isinstance(inner, Mapping) else {}):
         for name in ("hidden_size", "n_embd"):
-            if _is_size(block.get(name)):
+            if is_size(block.get(name)):
                 return int(block[name])
         sizes = block.get("hidden_sizes")
-        if isinstance(sizes, list | tuple) and sizes and all(map(_is_size, sizes)):
+        if isinstance(sizes, list | tuple) and sizes and all(map(is_size, sizes)):
             return int(max(sizes))
     return None
 

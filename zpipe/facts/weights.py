@@ -2,13 +2,13 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from zpipe.data.sniffing import is_lfs_pointer
 from zpipe.problems import Problem, Refusal, either
 
 Shapes = dict[str, tuple[int, ...]]
-LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 PARTITIONED_BY = ("_forward_module.", "module.", "_orig_mod.", "base_model.model.", "_fsdp_wrapped_module.")
 """Prefixes of wrappers: the weights of the wrapped model are below them."""
@@ -53,15 +53,15 @@ def shape_problem(folder: Path, shapes: Shapes, expected: Mapping[str, tuple[int
     wrong = [name for name, shape in wanted.items() if bare[name] != shape]
     if wrong:
         name = wrong[0]
-        reason = f"{name} is {_size(bare[name])} in the file, {_size(wanted[name])} by config.json"
-        return model_problem(str(folder), f"{reason}{_others(len(wrong) - 1)}")
+        reason = f"{name} is {shape_text(bare[name])} in the file, {shape_text(wanted[name])} by config.json"
+        return model_problem(str(folder), f"{reason}{and_others(len(wrong) - 1)}")
     return None
 
 
 def _missing(missing: list[str], wanted: Mapping[str, tuple[int, ...]], shapes: Shapes) -> str:
     wrapped = next((name for name in shapes if name.startswith(PARTITIONED_BY)), None)
     if len(missing) < len(wanted):
-        return f"the weights lack {missing[0]}{_others(len(missing) - 1)}, which would start at random"
+        return f"the weights lack {missing[0]}{and_others(len(missing) - 1)}, which would start at random"
     hint = f"; the file has {wrapped}: save the model itself, not its wrapper" if wrapped else ""
     first = wrapped or next(iter(shapes), "nothing")
     return (
@@ -69,11 +69,13 @@ def _missing(missing: list[str], wanted: Mapping[str, tuple[int, ...]], shapes: 
     )
 
 
-def _others(count: int) -> str:
-    return f" and {count} more" if count else ""
+def and_others(count: int) -> str:
+    """What follows the names in a message that leaves out `count` of them."""
+    return f" and {count} more" if count > 0 else ""
 
 
-def _size(shape: tuple[int, ...]) -> str:
+def shape_text(shape: Iterable[int]) -> str:
+    """A shape such as 320 x 64."""
     return " x ".join(map(str, shape)) or "a scalar"
 
 
@@ -82,7 +84,7 @@ def _exists(path: Path) -> bool:
 
 
 def without_config(folder: Path) -> str:
-    """Why a folder without config.json is no model."""
+    """Why a folder without config.json is not a model folder."""
     return _another_format(folder) or "this folder has no config.json"
 
 
@@ -116,7 +118,9 @@ def _indexed(folder: Path, index: Path) -> Shapes:
         )
     missing = [name for name in files if not _exists(folder / name)]
     if missing:
-        reason = f"{index.name} names {missing[0]}{_others(len(missing) - 1)}, which the folder does not have"
+        reason = (
+            f"{index.name} names {missing[0]}{and_others(len(missing) - 1)}, which the folder does not have"
+        )
         raise Refusal([model_problem(str(folder), reason)])
     return _headers(folder, [folder / name for name in files])
 
@@ -132,7 +136,7 @@ def _headers(folder: Path, files: list[Path]) -> Shapes:
                 shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in file.offset_keys()}
         except (SafetensorError, OSError) as error:
             reason = f"cannot read {path.name}: {error}; it may be an incomplete download"
-            if _starts_with(path, LFS_POINTER):
+            if is_lfs_pointer(path):
                 reason = f"{path.name} is a git-lfs pointer, not the weights: git lfs pull"
             raise Refusal([model_problem(str(folder), reason)]) from None
     return shapes
@@ -162,9 +166,4 @@ def read_json(path: Path) -> dict[str, object]:
 
 
 MAX_JSON_BYTES = 256 * 2**20
-"""Tokenizers have up to some 40 MB; more is no file of a model."""
-
-
-def _starts_with(path: Path, beginning: bytes) -> bool:
-    with path.open("rb") as file:
-        return file.read(len(beginning)) == beginning
+"""Tokenizers take up to some 40 MB. A larger file does not belong to a model."""

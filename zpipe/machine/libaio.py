@@ -18,6 +18,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+from zpipe.machine.cache import cache_folder
+
 TEST_PROGRAM = "#include <libaio.h>\nint main() { io_context_t c = 0; return io_setup(1, &c); }\n"
 SHARED_OBJECT = "libaio.so.1"
 
@@ -37,10 +39,9 @@ class Libaio(NamedTuple):
         }
 
 
-def cache_folder() -> Path:
+def fetched_folder() -> Path:
     """Where zpipe unpacks libaio if the system has none: include/ and lib/."""
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "zpipe" / "libaio" / os.uname().machine
+    return cache_folder() / "libaio" / os.uname().machine
 
 
 def find_libaio(environ: Mapping[str, str]) -> Libaio | None:
@@ -83,7 +84,7 @@ def _places(environ: Mapping[str, str]) -> Iterator[Libaio]:
     flags = [*shlex.split(environ.get("CFLAGS", "")), *shlex.split(environ.get("LDFLAGS", ""))]
     flagged = Libaio(_folders(flags, "-I"), _folders(flags, "-L"))
     yield flagged
-    prefixes = [environ.get("CONDA_PREFIX"), sys.prefix, sys.base_prefix, str(cache_folder())]
+    prefixes = [environ.get("CONDA_PREFIX"), sys.prefix, sys.base_prefix, str(fetched_folder())]
     for prefix in dict.fromkeys(filter(None, prefixes)):
         include, library = Path(prefix, "include"), Path(prefix, "lib")
         if (include / "libaio.h").is_file() and library.is_dir():

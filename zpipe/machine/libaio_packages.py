@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from zpipe.machine.libaio import SHARED_OBJECT, cache_folder
+from zpipe.machine.libaio import SHARED_OBJECT, fetched_folder
 
 Say = Callable[[str], None]
 COMMAND_SECONDS = 180.0
@@ -32,8 +32,8 @@ class FetchError(Exception):
 
 
 def fetch_libaio(say: Say) -> None:
-    """Fills `cache_folder()`; `say` receives one line per step. Raises FetchError."""
-    target = cache_folder()
+    """Fills `fetched_folder()`; `say` receives one line per step. Raises FetchError."""
+    target = fetched_folder()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{target}.lock"):

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from zpipe.machine.cache import cache_folder
 from zpipe.machine.libaio import c_compiler
 
 SOURCE = """#include <sys/syscall.h>
@@ -44,9 +45,8 @@ def raise_lock_limit() -> int | None:
 
 def library() -> Path:
     """Where the library is, or will be."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     digest = hashlib.sha256(SOURCE.encode()).hexdigest()[:12]
-    return cache / "zpipe" / f"memlock-{os.uname().machine}-{digest}.so"
+    return cache_folder() / f"memlock-{os.uname().machine}-{digest}.so"
 
 
 def build_library(environ: Mapping[str, str]) -> None:

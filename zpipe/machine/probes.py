@@ -11,7 +11,7 @@ from pathlib import Path
 from humanize import naturalsize
 
 from zpipe.machine.disk import free_bytes
-from zpipe.machine.libaio import c_compiler, cache_folder, find_libaio
+from zpipe.machine.libaio import c_compiler, fetched_folder, find_libaio
 from zpipe.machine.libaio_packages import FetchError, Say, fetch_libaio
 from zpipe.machine.memlock import MemlockError, build_library, raise_lock_limit
 from zpipe.machine.packages import missing_packages
@@ -97,7 +97,7 @@ def _libaio(plan: Plan, say: Say) -> Iterator[Problem]:
     else:
         if find_libaio(environ) is not None:
             return
-        reason = f"NVMe offload needs it, and a test program does not link with the one in {cache_folder()}"
+        reason = f"NVMe offload needs it, and a test program does not link with the one in {fetched_folder()}"
     yield Problem(
         "libaio",
         "not found",

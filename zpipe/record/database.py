@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +33,11 @@ _REJECTED = ("28000", "28P01", "3D000", "42501", "(1044,", "(1045,", "(1049,", "
 _WORDS = ("authentication failed", "does not exist", "permission denied", "no pg_hba.conf entry")
 
 
+def is_database(uri: str) -> bool:
+    """Whether the store is a database server, by the scheme of its URI."""
+    return re.split("[:+]", uri, maxsplit=1)[0].lower() in ("postgresql", "mysql", "mssql")
+
+
 def prepare_database(uri: str) -> None:
     """Lets MLflow create its tables. Raises Refusal if it cannot use the database, and the driver's error if
     the server cannot be reached.
@@ -59,7 +65,7 @@ def require_answer(uri: str) -> None:
     Raises Refusal if it refuses the connection, and the driver's error if it cannot be reached. MLflow alone
     would try for minutes.
     """
-    if uri.startswith(("postgresql", "mysql", "mssql")):
+    if is_database(uri):
         with _connected(uri):
             return
 

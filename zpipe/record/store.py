@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from filelock import FileLock
 
 from zpipe.problems import Problem, Refusal, refuse_if_any
-from zpipe.record.database import KEY, outdated, prepare_database
+from zpipe.record.database import KEY, is_database, outdated, prepare_database
 from zpipe.record.revisions import NotAStoreError, installed_schema, store_revision
 from zpipe.redact import redact_uri
 from zpipe.variables import TRACKING_URI
@@ -123,7 +123,7 @@ def _kind(uri: str) -> Kind | None:
     scheme = uri.partition(":")[0].partition("+")[0].lower()
     if scheme in {"http", "https"} or re.match(r"^databricks(-uc)?(://.*)?$", uri):
         return "server"
-    if scheme in {"postgresql", "mysql", "mssql"}:
+    if is_database(uri):
         return "database"
     return "sqlite" if _sqlite_path(uri) is not None else None
 

@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError
 
 from zpipe.data.machine_errors import reraise_machine_error
+from zpipe.facts.weights import and_others, shape_text
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal
 from zpipe.train.refusals import hub_message
@@ -92,8 +93,8 @@ def _check_report(name: str, report: dict[str, Any], notice: Notice) -> None:
     mismatched = sorted(report["mismatched_keys"])
     if mismatched:
         tensor, in_file, in_model = mismatched[0]
-        shapes = f"{tensor} is {_size(in_file)} in the file, {_size(in_model)} by config.json"
-        raise Refusal([_unloadable(name, f"{shapes}{_others(len(mismatched) - 1)}")])
+        shapes = f"{tensor} is {shape_text(in_file)} in the file, {shape_text(in_model)} by config.json"
+        raise Refusal([_unloadable(name, f"{shapes}{and_others(len(mismatched) - 1)}")])
     if missing:
         lacks = f"the weights lack {_listed(missing)}, which would start at random"
         has = f"; the model does not have {_listed(unexpected)} of the files" if unexpected else ""
@@ -105,15 +106,7 @@ def _check_report(name: str, report: dict[str, Any], notice: Notice) -> None:
 
 
 def _listed(names: list[str]) -> str:
-    return f"{', '.join(names[:NAMED])}{_others(len(names) - NAMED)}"
-
-
-def _others(count: int) -> str:
-    return f" and {count} more" if count > 0 else ""
-
-
-def _size(shape: Any) -> str:
-    return " x ".join(str(each) for each in shape) or "a scalar"
+    return f"{', '.join(names[:NAMED])}{and_others(len(names) - NAMED)}"
 
 
 def _random(plan: Plan, device: torch.device) -> Any:

@@ -1,0 +1,10 @@
+"""Where zpipe keeps what it builds or fetches for a machine."""
+
+import os
+from pathlib import Path
+
+
+def cache_folder() -> Path:
+    """zpipe's folder in the user's cache (XDG_CACHE_HOME, or ~/.cache). It may not exist yet."""
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(cache).expanduser() / "zpipe"
