@@ -40,7 +40,7 @@ def test_parameter_count_equals_that_of_the_transformers_model(more: dict[str, o
     config = {**SIZES, **more}
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config))
-    assert inspect_model(Model(config=config))[0].parameters == sum(
+    assert inspect_model(Model(config=config)).facts.parameters == sum(
         each.numel() for each in model.parameters()
     )
 
@@ -73,7 +73,7 @@ def model_folder(folder: Path, weights: bytes) -> Path:
 
 
 def test_parameters_are_counted_from_weight_files(tmp_path: Path) -> None:
-    assert inspect_model(Model(name_or_path=str(model_folder(tmp_path, WEIGHTS))))[0].parameters == 6 + 64
+    assert inspect_model(Model(name_or_path=str(model_folder(tmp_path, WEIGHTS)))).facts.parameters == 6 + 64
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_cached_hub_model_is_read_without_torch(tmp_path: Path) -> None:
     code = (
         "import sys; from zpipe.facts.model import inspect_model; from zpipe.schema.model import Model;"
         "names = 'org/small', 'org/unseen';"
-        "print([inspect_model(Model(name_or_path=name))[0].parameters for name in names]);"
+        "print([inspect_model(Model(name_or_path=name)).facts.parameters for name in names]);"
         "sys.exit('torch' in sys.modules)"
     )
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "HF_HUB_CACHE": str(tmp_path)}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from zpipe.facts.model import inspect_model, parameter_numels
+from zpipe.facts.model import inspect_model
 from zpipe.problems import Refusal
 from zpipe.schema.model import Model
 
@@ -24,15 +24,20 @@ WEIGHTS = {
     "model.embed_tokens.weight": (32, 8),
     "model.norm.weight": (8,),
     f"{BLOCK}.input_layernorm.weight": (8,),
+    f"{BLOCK}.post_attention_layernorm.weight": (8,),
+    **{f"{BLOCK}.self_attn.{name}_proj.weight": (8, 8) for name in "qkvo"},
     f"{BLOCK}.mlp.gate_proj.weight": (16, 8),
+    f"{BLOCK}.mlp.up_proj.weight": (16, 8),
     f"{BLOCK}.mlp.down_proj.weight": (8, 16),
     "lm_head.weight": (32, 8),
 }
 
 
-def folder_with(folder: Path, weights: dict[str, tuple[int, ...]], name: str = "model.safetensors") -> Path:
+def folder_with(
+    folder: Path, weights: dict[str, tuple[int, ...]], name: str = "model.safetensors", **config: object
+) -> Path:
     folder.mkdir(exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(CONFIG))
+    (folder / "config.json").write_text(json.dumps(CONFIG | config))
     save_file({key: np.zeros(shape, dtype=np.float32) for key, shape in weights.items()}, folder / name)
     return folder
 
@@ -48,19 +53,37 @@ def refusal(folder: Path) -> str:
 def test_weights_of_the_model_are_accepted_with_and_without_its_prefix(tmp_path: Path) -> None:
     bare = {name.removeprefix("model."): shape for name, shape in WEIGHTS.items()}
     for name, weights in (("full", WEIGHTS), ("bare", bare)):
-        assert inspect_model(Model(name_or_path=str(folder_with(tmp_path / name, weights))))[0].parameters
+        assert inspect_model(Model(name_or_path=str(folder_with(tmp_path / name, weights)))).facts.parameters
 
 
 @pytest.mark.parametrize("prefix", ["_forward_module.", "module.", "_orig_mod."])
 def test_weights_of_a_wrapper_are_refused_by_name(prefix: str, tmp_path: Path) -> None:
     reason = refusal(folder_with(tmp_path, {f"{prefix}{name}": shape for name, shape in WEIGHTS.items()}))
-    assert reason.startswith("none of the 5 weights")
+    assert reason.startswith("none of the 12 weights")
     assert f"{prefix}lm_head.weight" in reason or f"{prefix}model." in reason
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_each_missing_weight_is_named(name: str, tmp_path: Path) -> None:
+    kept = {each: shape for each, shape in WEIGHTS.items() if each != name}
+    assert f"lack {name.removeprefix('model.')}, which would" in refusal(folder_with(tmp_path, kept))
+
+
+def test_tied_weights_need_no_head(tmp_path: Path) -> None:
+    kept = {name: shape for name, shape in WEIGHTS.items() if name != "lm_head.weight"}
+    folder = folder_with(tmp_path, kept, tie_word_embeddings=True)
+    assert inspect_model(Model(name_or_path=str(folder))).unexpected == ()
+
+
+def test_weights_that_the_model_does_not_have_are_named(tmp_path: Path) -> None:
+    more = {"model.layers.1.mlp.up_proj.weight": (16, 8), f"{BLOCK}.self_attn.rotary_emb.inv_freq": (2,)}
+    folder = folder_with(tmp_path, WEIGHTS | more)
+    assert inspect_model(Model(name_or_path=str(folder))).unexpected == ("model.layers.1.mlp.up_proj.weight",)
 
 
 def test_missing_weights_are_counted(tmp_path: Path) -> None:
     kept = {name: shape for name, shape in WEIGHTS.items() if "mlp" not in name}
-    assert "and 1 more, which would start at random" in refusal(folder_with(tmp_path, kept))
+    assert "and 2 more, which would start at random" in refusal(folder_with(tmp_path, kept))
 
 
 def test_empty_weights_of_zero3_are_refused(tmp_path: Path) -> None:
@@ -79,11 +102,11 @@ def test_git_lfs_pointer_is_named(tmp_path: Path) -> None:
 
 
 def test_other_weight_files_do_not_count(tmp_path: Path) -> None:
-    folder_with(tmp_path, WEIGHTS)
-    expected = parameter_numels({**CONFIG, "model_type": "other"}, tmp_path)
-    folder_with(tmp_path, WEIGHTS, "consolidated.safetensors")
-    folder_with(tmp_path, WEIGHTS, "adapter_model.safetensors")
-    assert parameter_numels({**CONFIG, "model_type": "other"}, tmp_path) == expected
+    for name in ("model.safetensors", "consolidated.safetensors", "adapter_model.safetensors"):
+        folder_with(tmp_path, WEIGHTS, name, model_type="other")
+    numels = inspect_model(Model(name_or_path=str(tmp_path))).parameter_numels
+    assert numels is not None
+    assert len(numels) == len(WEIGHTS)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from zpipe.checks import (
     engine,
     launcher,
     model,
+    model_folder,
     offload,
     optimizer,
     precision,
@@ -47,6 +48,7 @@ ERRORS: tuple[Rule, ...] = (
     *steps.ERRORS,
     *launcher.ERRORS,
     *model.ERRORS,
+    *model_folder.ERRORS,
     *tracking.ERRORS,
     *checkpoint.ERRORS,
     *batch.ERRORS,
@@ -64,6 +66,7 @@ NOTICES: tuple[Advice, ...] = (
     *steps.NOTICES,
     *tracking.NOTICES,
     *model.NOTICES,
+    *model_folder.NOTICES,
 )
 
 

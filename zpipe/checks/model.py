@@ -7,8 +7,8 @@ import json
 from collections.abc import Iterator
 
 from zpipe.facts.architecture import Architecture, architecture, causal_types, common_fields, known_types
+from zpipe.facts.dense import is_size
 from zpipe.facts.facts import Facts
-from zpipe.facts.model import is_size
 from zpipe.plans.plan import Notice
 from zpipe.problems import Problem, either, nearest, one_edit_apart
 from zpipe.schema.experiment import Experiment
@@ -77,6 +77,27 @@ def encoders_are_made_decoders(experiment: Experiment, facts: Facts) -> Iterator
             yield Problem(key, config.get("is_decoder", False), reason, "true", either(f"{key}=true"))
         else:
             yield _problem(experiment, "model_type", config["model_type"], reason, "a decoder", "")
+
+
+def labels_are_shifted(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """Without the shift every token is its own label, and the model learns to copy (modeling_bart.py)."""
+    kind, known = str(facts.model.config.get("model_type")), _architecture(facts)
+    if known is None or experiment.model.trust_remote_code or kind in ENCODERS or kind not in causal_types():
+        return
+    if not known.shifts_labels(causal_types()[kind]):
+        reason = f"{causal_types()[kind]} of transformers does not shift its labels: it would learn to copy"
+        yield _problem(experiment, "model_type", kind, reason, "a decoder such as llama or qwen3", "llama")
+
+
+def one_name_for_each_setting(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """An alias wins over the field that it names, in silence (configuration_utils.py, attribute_map)."""
+    known, config = _architecture(facts), facts.model.config
+    for alias, target in known.aliases.items() if known is not None else ():
+        if alias in config and target in config and config[alias] != config[target]:
+            kind = config["model_type"]
+            reason = f"another name of {target} in {kind}, and {target}={json.dumps(config[target])}"
+            allowed = f"one of {alias} and {target}"
+            yield _problem(experiment, alias, config[alias], reason, allowed, "", f"~model.config.{alias}")
 
 
 def attention_heads_divide(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
@@ -180,12 +201,15 @@ def _problem(
     if folder is None:
         return Problem(key, value, reason, allowed, either(fix or (f"{key}={best}" if best else f"~{key}")))
     text = f"in its config.json, {name} is {json.dumps(value)}: {reason}"
-    return Problem("model.name_or_path", folder, text, allowed, either(fix or OTHER_MODEL))
+    own = fix if fix and ".config." not in fix else OTHER_MODEL
+    return Problem("model.name_or_path", folder, text, allowed, either(own))
 
 
 ERRORS = (
     model_is_a_causal_language_model,
     encoders_are_made_decoders,
+    labels_are_shifted,
+    one_name_for_each_setting,
     attention_heads_divide,
     special_ids_are_in_the_vocabulary,
     model_supports_what_is_switched_on,

@@ -1,7 +1,7 @@
 """What the installed transformers knows about a model type, read from its source files without importing it.
 
-Importing transformers' models imports torch, which planning never does. Only literal assignments are read:
-the tables of models/auto/, class attributes of modeling_*.py and fields of configuration_*.py.
+Importing transformers' models imports torch, which planning never does. Only text is read: the
+tables of models/auto/, class attributes and losses of modeling_*.py, and fields of configuration_*.py.
 """
 
 import re
@@ -13,6 +13,8 @@ from pathlib import Path
 _PAIR = re.compile(r'\(\s*"([^"]+)",\s*"([^"]+)",?\s*\)')
 _FIELD = re.compile(r"^    (\w+)\s*:[^=\n]+(?:=\s*(.+))?$", re.MULTILINE)
 _ARGUMENT = re.compile(r"^        (\w+)(?:\s*:[^=\n]+)?=(.+?),?$", re.MULTILINE)
+_DOCSTRING = re.compile(r'r?""".*?"""', re.DOTALL)
+_SHIFT = re.compile(r"labels\[(?:\.\.\.|:), 1:")
 _RENAMED = re.compile(r'"(\w+)":\s*"(\w+)"')
 
 
@@ -35,14 +37,27 @@ class Architecture:
         """Whether the configuration refuses a hidden size that is no multiple of the attention heads."""
         return "is not a multiple of the num" in self.configuration
 
+    def shifts_labels(self, model_class: str) -> bool:
+        """Whether the loss compares the logits at each position with the label of the next one.
+
+        Models that leave the shift to the caller learn to copy their input.
+        """
+        body = re.search(rf"^class {model_class}\(.*?(?=^class |\Z)", self.modeling, re.MULTILINE | re.DOTALL)
+        code = _DOCSTRING.sub("", body[0] if body is not None else self.modeling)
+        return "self.loss_function(" in code or _SHIFT.search(code) is not None
+
+    @property
+    def aliases(self) -> dict[str, str]:
+        """Other names that the configuration takes for its fields."""
+        return dict(_RENAMED.findall(self.configuration.partition("attribute_map")[2].partition("}")[0]))
+
     @property
     def fields(self) -> dict[str, str]:
         """The names that the configuration takes, with the source of their defaults."""
         found = dict(_FIELD.findall(self.configuration))
         start = self.configuration.partition("def __init__(")[2].partition("):")[0]
         found |= dict(_ARGUMENT.findall(start))
-        renamed = self.configuration.partition("attribute_map")[2].partition("}")[0]
-        return found | {name: found.get(target, "") for name, target in _RENAMED.findall(renamed)}
+        return found | {name: found.get(target, "") for name, target in self.aliases.items()}
 
     def default_id(self, name: str) -> int | None:
         """The whole number that is the default of a field."""

@@ -1,6 +1,7 @@
 """Facts about machine, model and data that the whole compilation depends on, gathered once."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from zpipe.data.inspection import Inspection, inspect
@@ -30,8 +31,12 @@ class Facts:
     total_steps: int | None
     """Optimizer steps; None if only the number of epochs is known."""
     model: ModelFacts
+    model_folder: Path | None
+    """Local, or in the hub's cache; None for random weights and for a model that must be downloaded."""
     parameter_numels: tuple[int, ...] | None
     """Elements of each parameter tensor; None if the model cannot be inspected yet."""
+    unexpected_weights: tuple[str, ...]
+    """Tensors of the weight files that the model does not have."""
     data: Inspection
 
     @property
@@ -48,7 +53,7 @@ def gather(experiment: Experiment, hardware: Hardware) -> Facts:
         device = "cuda"
     processes = launcher.nproc_per_node or (len(hardware.gpus) if device == "cuda" else 1) or 1
     data_parallel = max(1, processes // (experiment.deepspeed.tensor_parallel.autotp_size or 1))
-    model, numels = inspect_model(experiment.model)
+    model = inspect_model(experiment.model)
     micro_batch, accumulation = _batch(experiment.batch, data_parallel)
     return Facts(
         hardware=hardware,
@@ -60,8 +65,10 @@ def gather(experiment: Experiment, hardware: Hardware) -> Facts:
         accumulation=accumulation,
         dtype=_dtype(experiment, hardware, device),
         total_steps=experiment.train.max_steps if experiment.train.max_steps > 0 else None,
-        model=model,
-        parameter_numels=tuple(numels) if numels else None,
+        model=model.facts,
+        model_folder=model.folder,
+        parameter_numels=model.parameter_numels,
+        unexpected_weights=model.unexpected,
         data=inspect(experiment.data),
     )
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from zpipe.data.sniffing import is_lfs_pointer
+from zpipe.facts.dense import HEAD, Shapes
 from zpipe.problems import Problem, Refusal, either
 
-Shapes = dict[str, tuple[int, ...]]
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 PARTITIONED_BY = ("_forward_module.", "module.", "_orig_mod.", "base_model.model.", "_fsdp_wrapped_module.")
 """Prefixes of wrappers: the weights of the wrapped model are below them."""
@@ -21,8 +21,8 @@ def model_problem(value: str, reason: str) -> Problem:
     return Problem("model.name_or_path", value, reason, allowed, fix)
 
 
-def weight_shapes(folder: Path) -> Shapes | None:
-    """The shape of each tensor by name; None for pickled weights. Raises Refusal for damaged ones.
+def weight_shapes(folder: Path, may_be_missing: bool = False) -> Shapes | None:
+    """The shape of each tensor by name; None for pickled weights. Raises Refusal for damaged or missing ones.
 
     transformers loads model.safetensors, else the files of its index, else pickled weights. Other files, such
     as consolidated.safetensors, do not count (modeling_utils.py, _get_resolved_checkpoint_files).
@@ -34,7 +34,19 @@ def weight_shapes(folder: Path) -> Shapes | None:
         return _indexed(folder, index)
     if any(_exists(folder / name) for name in PICKLED):
         return None
+    if may_be_missing:
+        return None
     raise Refusal([model_problem(str(folder), _without_weights(folder))])
+
+
+def unexpected(saved: Shapes, expected: Shapes) -> tuple[str, ...]:
+    """Tensors of the files that the model does not have, if its parameters are known.
+
+    transformers ignores them. Buffers that older versions saved and a copy of tied weights are left out.
+    """
+    known = {name.removeprefix("model.") for name in expected} | {HEAD}
+    names = (name for name in saved if name.removeprefix("model.") not in known) if expected else ()
+    return tuple(name for name in names if not name.endswith(".inv_freq"))
 
 
 def shape_problem(folder: Path, shapes: Shapes, expected: Mapping[str, tuple[int, ...]]) -> Problem | None:

@@ -17,7 +17,7 @@ from zpipe.data.machine_errors import reraise_machine_error
 from zpipe.facts.weights import and_others, shape_text
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal
-from zpipe.train.refusals import hub_message
+from zpipe.train.refusals import first_line, hub_message
 from zpipe.train.tokens import expand_home
 
 Notice = Callable[[str], None]
@@ -33,11 +33,24 @@ def load_model(plan: Plan, tokenizer: Any, device: torch.device, notice: Notice)
     """
     model = _random(plan, device) if plan.model.random_init else _pretrained(plan, notice)
     _check_vocabulary(model, tokenizer, plan)
+    _make_savable(model, notice)
     if plan.experiment.activation_checkpointing.enabled:
         _checkpoint_through_deepspeed(model, plan.ds_config)
     if plan.experiment.train.gradient_checkpointing or plan.experiment.activation_checkpointing.enabled:
         model.config.use_cache = False
     return model
+
+
+def _make_savable(model: Any, notice: Notice) -> None:
+    """Lets generation sample if its settings only make sense then: transformers would not save them."""
+    settings = getattr(model, "generation_config", None)
+    if settings is None:
+        return
+    try:
+        settings.validate(strict=True)
+    except ValueError as error:
+        settings.do_sample = True
+        notice(f"generation_config.json: do_sample is set to true: {first_line(error)}")
 
 
 def _checkpoint_through_deepspeed(model: Any, ds_config: dict[str, Any]) -> None:
@@ -115,16 +128,22 @@ def _random(plan: Plan, device: torch.device) -> Any:
     from transformers.initialization import no_init_weights
     from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
-    settings = dict(plan.model.config)
-    config = AutoConfig.for_model(settings.pop("model_type"), **settings)
-    options = {"dtype": training_dtype(plan), **_attention(plan)}
+    settings, options = dict(plan.model.config), {"dtype": training_dtype(plan), **_attention(plan)}
     set_seed(plan.experiment.train.seed)
-    if is_deepspeed_zero3_enabled():
-        return AutoModelForCausalLM.from_config(config, **options)
-    # Matches transformers at stage 3: initialize on the training device, and draw no random numbers
-    # earlier. All stages then get the same weights.
-    with device, no_init_weights():
-        model = AutoModelForCausalLM.from_config(config, **options)
+    try:
+        config = AutoConfig.for_model(settings.pop("model_type"), **settings)
+        if is_deepspeed_zero3_enabled():
+            return AutoModelForCausalLM.from_config(config, **options)
+        # Matches transformers at stage 3: initialize on the training device, and draw no random numbers
+        # earlier. All stages then get the same weights.
+        with device, no_init_weights():
+            model = AutoModelForCausalLM.from_config(config, **options)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # Each architecture checks its settings in its own way, or not at all.
+        reraise_machine_error(error)
+        reason = f"transformers cannot build a model from it: {type(error).__name__}: {first_line(error)}"
+        raise Refusal([Problem("model.config", plan.model.config["model_type"], reason)]) from error
     model.initialize_weights()
     model.tie_weights()
     return model

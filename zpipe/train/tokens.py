@@ -47,7 +47,7 @@ def load_tokenizer(plan: Plan) -> Any:
         return AutoTokenizer.from_pretrained(
             expand_home(plan.model.tokenizer), trust_remote_code=plan.experiment.model.trust_remote_code
         )
-    except (OSError, ValueError) as error:
+    except Exception as error:  # Damaged files raise whatever the parser stumbles on.
         reraise_machine_error(error)
         key = "model.tokenizer" if plan.experiment.model.tokenizer else "model.name_or_path"
         raise Refusal(

@@ -7,6 +7,8 @@ ROWS: list[Row] = [
     (["model.config.model_type=t5"], "model.config.model_type", CPU),
     (["model.config.model_type=llamma"], "model.config.model_type", CPU),
     (["model.config.model_type=bert"], "model.config.is_decoder", CPU),
+    (["model.config.model_type=bart"], "model.config.model_type", CPU),
+    (["model.config={model_type: gpt2, n_embd: 96}"], "model.config.hidden_size", CPU),
     (["model.config.hidden_size=100"], "model.config.hidden_size", CPU),
     (["model.config.pad_token_id=5000"], "model.config.pad_token_id", CPU),
     (["model.config.model_type=bloom", "model.attn_implementation=sdpa"], "model.attn_implementation", CPU),
