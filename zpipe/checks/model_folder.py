@@ -22,6 +22,8 @@ TOKENIZER_FILES = (
     "vocab.txt",
     "tekken.json",
 )
+LARGEST_BYTE_ID = 258
+"""In ByT5's tokenizer 256 bytes follow pad, eos and unk."""
 TIKTOKEN = "*.tiktoken"
 
 
@@ -43,7 +45,8 @@ def tokenizer_is_in_its_folder(experiment: Experiment, facts: Facts) -> Iterator
 def tokenizer_fits_the_vocabulary(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     """Ids beyond the embedding raise IndexError on a CPU and end CUDA with an illegal memory access."""
     folder, rows = _tokenizer_folder(facts), facts.model.config.get("vocab_size")
-    largest = _largest_id(folder) if folder is not None else None
+    by_bytes = LARGEST_BYTE_ID if facts.model.tokenizer == BYTES_TOKENIZER else None
+    largest = _largest_id(folder) if folder is not None else by_bytes
     if largest is None or not is_size(rows) or largest < rows:
         return
     reason = f"the largest id of the tokenizer is {largest}, but the model has only {rows} ids"
@@ -93,7 +96,13 @@ def _tokenizer_problem(experiment: Experiment, facts: Facts, reason: str) -> Pro
     key = "model.tokenizer"
     allowed = "a folder with the model's tokenizer, a hub id, or bytes"
     own = experiment.model.tokenizer is not None and experiment.model.name_or_path is not None
-    fix = either("model.tokenizer=null") if own else either(f"{key}=bytes", f"{key}=path/to/tokenizer")
+    rows = facts.model.config.get("vocab_size")
+    if own:
+        fix = either(f"{key}=null")
+    elif is_size(rows) and rows > LARGEST_BYTE_ID:
+        fix = either(f"{key}=path/to/tokenizer", f"{key}=bytes")
+    else:
+        fix = either(f"{key}=path/to/tokenizer")
     return Problem(key, facts.model.tokenizer, reason, allowed, fix)
 
 

@@ -17,7 +17,7 @@ from zpipe.data.machine_errors import reraise_machine_error
 from zpipe.facts.weights import and_others, shape_text
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal
-from zpipe.train.refusals import first_line, hub_message
+from zpipe.train.refusals import first_line, hub_message, one_line
 from zpipe.train.tokens import expand_home
 
 Notice = Callable[[str], None]
@@ -142,7 +142,7 @@ def _random(plan: Plan, device: torch.device) -> Any:
         raise
     except Exception as error:  # Each architecture checks its settings in its own way, or not at all.
         reraise_machine_error(error)
-        reason = f"transformers cannot build a model from it: {type(error).__name__}: {first_line(error)}"
+        reason = f"transformers cannot build a model from it: {one_line(error)}"
         raise Refusal([Problem("model.config", plan.model.config["model_type"], reason)]) from error
     model.initialize_weights()
     model.tie_weights()

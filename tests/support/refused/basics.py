@@ -7,6 +7,7 @@ ROWS: list[Row] = [
     (["model.config.model_type=t5"], "model.config.model_type", CPU),
     (["model.config.model_type=llamma"], "model.config.model_type", CPU),
     (["model.config.model_type=bert"], "model.config.is_decoder", CPU),
+    (["model.config.vocab_size=258"], "model.config.vocab_size", CPU),
     (["model.config.model_type=bart"], "model.config.model_type", CPU),
     (["model.config={model_type: gpt2, n_embd: 96}"], "model.config.hidden_size", CPU),
     (["model.config.hidden_size=100"], "model.config.hidden_size", CPU),
