@@ -87,6 +87,7 @@ def small_run(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> Run:
         *SMALL,
         f"data.path={text_file}",
         "data.eval_fraction=0.05",
+        "model.config.unused=1",
         "train.max_steps=30",
         "train.learning_rate=1e-2",
         "train.eval_strategy=steps",

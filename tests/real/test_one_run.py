@@ -22,6 +22,11 @@ def test_loss_falls(small_run: Run) -> None:
     assert losses[-1] < 3.6
 
 
+def test_warnings_of_the_plan_are_printed_before_the_run(small_run: Run) -> None:
+    warnings = [line for line in small_run.stderr.splitlines() if line.startswith("warning: ")]
+    assert any("model.config.unused" in line for line in warnings)
+
+
 def test_every_expected_file_is_there(small_run: Run) -> None:
     plan = json.loads((small_run.folder / "plan.json").read_text())
     for pattern in plan["expected_files"]:

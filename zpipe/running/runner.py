@@ -48,6 +48,9 @@ def run_plan(plan: Plan, hardware: Hardware, parent_run_id: str | None = None) -
         _write_first_files(plan)
     except Refusal as refusal:
         return refuse(Path(plan.run_dir), refusal.problems)
+    for notice in plan.notices:
+        if notice.level == "warning":
+            say(f"warning: {notice.key}: {notice.text}")
     missing = missing_requirements(plan, say)
     if missing:
         return _lacking(plan, missing, hardware)

@@ -36,7 +36,7 @@ def show(text: str, stream: TextIO | None = None, end: str = "\n") -> None:
 
 
 def say(text: str) -> None:
-    """A line on stderr about work that takes a while."""
+    """A line on stderr: a warning, or progress of work that takes a while."""
     print(clean(text), file=sys.stderr, flush=True)
 
 

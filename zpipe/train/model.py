@@ -17,7 +17,7 @@ from zpipe.data.machine_errors import reraise_machine_error
 from zpipe.facts.weights import and_others, shape_text
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal
-from zpipe.train.refusals import first_line, hub_message, one_line
+from zpipe.train.refusals import hub_message, one_line
 from zpipe.train.tokens import expand_home
 
 Notice = Callable[[str], None]
@@ -50,7 +50,7 @@ def _make_savable(model: Any, notice: Notice) -> None:
         settings.validate(strict=True)
     except ValueError as error:
         settings.do_sample = True
-        notice(f"generation_config.json: do_sample is set to true: {first_line(error)}")
+        notice(f"generation_config.json: do_sample is set to true: {one_line(error)}")
 
 
 def _checkpoint_through_deepspeed(model: Any, ds_config: dict[str, Any]) -> None:
