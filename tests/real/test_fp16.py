@@ -151,3 +151,22 @@ def test_page_charts_loss_and_loss_scale(browser: Any, page: str) -> None:
 
 def test_page_lists_the_artifacts(browser: Any, page: str) -> None:
     text_of(browser, f"{page}/artifacts", "ds_config.json", "plan.json", "config.yaml", "events.jsonl")
+
+
+def test_a_training_without_a_single_step_saves_no_model(tmp_path: Path, text_file: Path) -> None:
+    run = zpipe(
+        tmp_path,
+        *SMALL,
+        "precision=fp16",
+        "precision.fp16.loss_scale=1e38",
+        "precision.max_nonfinite_steps=null",
+        "precision.max_skipped_steps_at_min_scale=null",
+        "train.max_steps=2",
+        f"data.path={text_file}",
+        env=fp16_on_cpu(),
+    )
+    assert run.exit_code == 18, run.explain()
+    assert run.result["ending"] == "nothing_learned"
+    assert "each of the 2 steps was skipped" in run.stdout
+    assert not (run.folder / "model").exists()
+    assert Store(tmp_path).only_run().info.status == "FAILED"

@@ -90,7 +90,8 @@ def _facts(compiled: Plan) -> Iterable[tuple[str, str]]:
     processes = _count(launch.world_size, "process", "processes")
     yield "device", f"{launch.device}, {processes} with {launch.launcher}"
     batch = _count(sequences, "sequence", "sequences")
-    yield "batch", f"{batch}, {compiled.tokens_per_step} tokens per step"
+    most = "up to " if compiled.experiment.data.packing == "none" else ""
+    yield "batch", f"{batch}, {most}{compiled.tokens_per_step} tokens per step"
     yield "operators", ", ".join(compiled.operators) or "none to build"
     if compiled.swap_dir:
         yield "swap", compiled.swap_dir
