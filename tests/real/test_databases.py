@@ -1,0 +1,45 @@
+"""PostgreSQL and MariaDB as tracking stores: real servers, and a password with special characters."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from campaigns.stores import StoreCheck
+from tests.conftest import needs
+from tests.support.database import DatabaseServer
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture(scope="module", params=["postgresql", "mariadb"])
+def store(request: pytest.FixtureRequest) -> Iterator[StoreCheck]:
+    kind = request.param
+    needs(kind, DatabaseServer.is_installed(kind))
+    # Not below pytest's folder: the server runs as another user, who could not reach it there.
+    with tempfile.TemporaryDirectory(prefix="zpipe-db-") as scratch:
+        Path(scratch).chmod(0o755)
+        work = Path(scratch, "work")
+        work.mkdir()
+        server = DatabaseServer(Path(scratch), kind)
+        server.start()
+        yield StoreCheck(server, work)
+        server.stop()
+
+
+def test_several_first_users_create_one_store(store: StoreCheck) -> None:
+    assert store.first_users(4) == ""
+
+
+def test_a_run_is_recorded(store: StoreCheck) -> None:
+    assert store.run() == ""
+
+
+def test_a_wrong_password_is_said(store: StoreCheck) -> None:
+    assert store.wrong_password() == ""
+
+
+def test_the_password_appears_nowhere(store: StoreCheck) -> None:
+    """After the runs of the other tests."""
+    assert store.leaks() == ""
