@@ -68,6 +68,7 @@ PLUGIN_LEFT_OUT: dict[str, str] = {
 
 def read_accelerate(config: Mapping[str, Any], draft: Draft) -> None:
     """Reads everything except deepspeed_config."""
+    draft.has_accelerate = True
     kind = config.get("distributed_type")
     if kind != "DEEPSPEED":
         reason = "zpipe runs DeepSpeed, and this configuration does not"

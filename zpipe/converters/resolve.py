@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from zpipe.converters.own_defaults import keep_optimizer_defaults
 from zpipe.converters.resolve_optimizing import resolve_optimizer, resolve_scheduler
 from zpipe.converters.result import Draft, brief
 from zpipe.problems import Problem
@@ -27,6 +28,7 @@ def resolve(draft: Draft) -> None:
     if draft.has_json or draft.has_arguments:
         resolve_optimizer(draft)
         resolve_scheduler(draft)
+        keep_optimizer_defaults(draft)
         _batch(draft)
     _precision(draft)
 
@@ -42,6 +44,8 @@ def _stage(draft: Draft) -> None:
 
 def _offload(draft: Draft) -> None:
     keys = ("offload.offload_optimizer.device", "offload.offload_param.device")
+    if "offload" not in draft.overridden:
+        _offload_below_stage_3(draft)
     devices = tuple(str(draft.values.get(key, "none")) for key in keys)
     option = OFFLOADS.get((devices[0], devices[1]))
     draft.choose("offload", option or "none")
@@ -54,6 +58,22 @@ def _offload(draft: Draft) -> None:
             draft.note(source, value, "left out: acts under NVMe offload only")
         return
     _nvme_offload(draft)
+
+
+def _offload_below_stage_3(draft: Draft) -> None:
+    """Below stage 3 DeepSpeed keeps the parameters, and uses host memory in place of files."""
+    stage = draft.options.get("stage")
+    if stage not in ("0", "1", "2"):
+        return
+    block, device = "offload.offload_param.", "offload.offload_optimizer.device"
+    if draft.values.get(f"{block}device", "none") != "none":
+        source = "zero_optimization.offload_param"
+        given = {key: draft.values.pop(key) for key in list(draft.values) if key.startswith(block)}
+        draft.note(source, given, f"left out: DeepSpeed ignores parameter offload at stage {stage}")
+    if draft.values.get(device) == "nvme" and stage != "0":
+        draft.values[device] = "cpu"
+        reason = f"converted as cpu: at stage {stage} DeepSpeed offloads to host memory instead"
+        draft.note("zero_optimization.offload_optimizer.device", "nvme", reason)
 
 
 def _nvme_offload(draft: Draft) -> None:
@@ -70,11 +90,15 @@ def _nvme_offload(draft: Draft) -> None:
 
 
 def _batch(draft: Draft) -> None:
-    total = draft.values.get("batch.train_batch_size")
-    if total is not None and "train_micro_batch_size_per_gpu" not in draft.present:
-        draft.put("batch.per_device_train_batch_size", None, "train_batch_size")
-        reason = "not given: DeepSpeed divides train_batch_size by the other factors, and so does zpipe"
-        draft.note("train_micro_batch_size_per_gpu", "", reason)
+    """DeepSpeed divides the total by the other factors; without arguments, so does zpipe."""
+    micro = "batch.per_device_train_batch_size"
+    if draft.values.get("batch.train_batch_size") is None or micro in draft.values:
+        return
+    draft.put(micro, None, "train_batch_size")
+    name = "train_micro_batch_size_per_gpu"
+    state = "auto" if name in draft.present else ""
+    reason = "" if state else "not given: "
+    draft.note(name, state, f"{reason}train_batch_size divided by the accumulation and the processes")
 
 
 def _precision(draft: Draft) -> None:
@@ -109,12 +133,16 @@ def _chosen_precision(draft: Draft) -> str | None:
         draft.put("precision.fp16.auto_cast", True, "fp16")  # what accelerate does without an fp16 block
     if on:
         return max(on, key=lambda name: block[name] is True)
-    for name, value in block.items():
-        if value == "auto" and not draft.has_arguments:
-            reason = f"off, because no TrainingArguments are given and transformers' {name} argument decides"
-            draft.note(f"{name}.enabled", "auto", reason, f"add precision={name} after the file names")
     if draft.pending.get("argument.tf32"):
         return "tf32"
+    open_ = [name for name in ("bf16", "fp16") if block[name] == "auto"]
+    if open_ and not (draft.has_arguments or draft.has_accelerate):
+        reason = (
+            "transformers' arguments --bf16 and --fp16 decide it, and none are given: zpipe follows the GPU"
+        )
+        fix = "add precision=bf16, precision=fp16 or precision=fp32 after the file names"
+        draft.note(", ".join(f"{name}.enabled" for name in open_), "auto", reason, fix)
+        return "auto"
     return "fp32" if draft.has_json or draft.has_arguments else None
 
 
