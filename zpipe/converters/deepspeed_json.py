@@ -10,7 +10,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from zpipe.converters.json_keys import is_ignored, json_blocks, json_keys, unique_place, unknown_key_problem
 from zpipe.converters.result import Draft, brief, whole
-from zpipe.converters.spellings import GATHER, in_documented_form, keeps_weights_partitioned
+from zpipe.converters.spellings import (
+    GATHER,
+    in_documented_form,
+    keeps_weights_partitioned,
+    shards_tensors,
+)
 from zpipe.problems import Problem
 
 SWITCHES: dict[str, str] = {
@@ -101,6 +106,8 @@ def read_deepspeed(config: Mapping[str, Any], draft: Draft) -> None:
         draft.note("zero_optimization.stage", "", "not given: DeepSpeed uses stage 0")
     current = in_documented_form(_with_current_names(config, draft), draft)
     _block(current, "", draft)
+    if shards_tensors(current):
+        draft.note(GATHER, True, "with AutoTP the model would otherwise be saved without its weights")
     if keeps_weights_partitioned(current):
         draft.put("checkpoint.save_final_model", False, GATHER)
         reason = "false: the final model would be saved without its weights, so it is not saved"

@@ -135,15 +135,25 @@ def _chosen_precision(draft: Draft) -> str | None:
         return max(on, key=lambda name: block[name] is True)
     if draft.pending.get("argument.tf32"):
         return "tf32"
-    open_ = [name for name in ("bf16", "fp16") if block[name] == "auto"]
-    if open_ and not (draft.has_arguments or draft.has_accelerate):
-        reason = (
-            "transformers' arguments --bf16 and --fp16 decide it, and none are given: zpipe follows the GPU"
-        )
-        fix = "add precision=bf16, precision=fp16 or precision=fp32 after the file names"
-        draft.note(", ".join(f"{name}.enabled" for name in open_), "auto", reason, fix)
-        return "auto"
+    if draft.has_json and not draft.has_arguments and "accelerate.mixed_precision" not in draft.pending:
+        return _precision_of_a_json_alone(block, draft)
     return "fp32" if draft.has_json or draft.has_arguments else None
+
+
+def _precision_of_a_json_alone(block: dict[str, Any], draft: Draft) -> str:
+    """Nothing turns a precision on: `auto` follows the machine, as zpipe's default does."""
+    left_open = [f"{name}.enabled" for name in ("bf16", "fp16") if block[name] == "auto"]
+    others = " or ".join(f"precision={name}" for name in ("bf16", "fp16", *(["fp32"] if left_open else [])))
+    fix = f"add {others} after the file names"
+    if left_open:
+        reason = (
+            "--bf16 or --fp16 of transformers decides it, and is not given: precision=auto follows the GPU"
+        )
+        draft.note(", ".join(left_open), "auto", reason, fix)
+        return "auto"
+    if not set(block) & set(draft.pending):
+        draft.note("precision", "fp32", "neither bf16 nor fp16 is in the JSON: DeepSpeed trains in fp32", fix)
+    return "fp32"
 
 
 def reset_to_deepspeed_defaults(draft: Draft, composed: dict[str, Any]) -> dict[str, None]:

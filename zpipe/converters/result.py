@@ -32,12 +32,10 @@ class Draft:
     """Whether a DeepSpeed JSON was read."""
     has_arguments: bool = False
     """Whether TrainingArguments were read."""
-    has_accelerate: bool = False
-    """Whether an accelerate configuration was read, which sets the precision too."""
     pending: dict[str, Any] = field(default_factory=dict)
     """Settings that depend on several files: `fp16` and `bf16` of the JSON, and of TrainingArguments
     `argument.fp16`, `argument.bf16`, `argument.tf32`, `argument.optim` and `argument.lr_scheduler_type`;
-    `json.optimizer` is the type of the JSON's optimizer."""
+    `accelerate.mixed_precision`; and `json.optimizer`, the type of the JSON's optimizer."""
     present: set[str] = field(default_factory=set)
     """Keys of the JSON that are set, to `auto` or to a value."""
     notes: list[Problem] = field(default_factory=list)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from zpipe.converters.result import Draft
-from zpipe.trees import Tree
+from zpipe.trees import Tree, value_at
 
 ZERO_NAMES = {
     "gather_16bit_weights_on_model_save": "stage3_gather_16bit_weights_on_model_save",
@@ -30,6 +30,7 @@ AUTO_FILLED = {
 }
 """Keys whose `auto` accelerate fills in, with its value under the Trainer."""
 
+WARMUP_TYPES = ("linear", "log")
 GATHER = "zero_optimization.stage3_gather_16bit_weights_on_model_save"
 
 
@@ -51,6 +52,12 @@ def keeps_weights_partitioned(config: Mapping[str, Any]) -> bool:
     if not isinstance(zero, Mapping) or zero.get("stage") not in (3, "3"):
         return False
     return zero.get(GATHER.partition(".")[2]) in (None, False)
+
+
+def shards_tensors(config: Mapping[str, Any]) -> bool:
+    """Whether the JSON would save a model of AutoTP without gathering its weights."""
+    size = value_at(config, "tensor_parallel.autotp_size")
+    return isinstance(size, int) and size > 1 and value_at(config, GATHER) in (None, False)
 
 
 def _copied(value: Any) -> Any:
@@ -95,9 +102,21 @@ def _plain_values(tree: Tree, draft: Draft) -> None:
             given = params[name]
             params[name] = bool(given)
             draft.note(f"optimizer.params.{name}", given, "DeepSpeed takes every text for true")
-    params = scheduler.get("params") if isinstance(scheduler, dict) else None
-    if isinstance(params, dict) and "last_batch_iteration" in params:
+    _plain_scheduler(scheduler.get("params") if isinstance(scheduler, dict) else None, draft)
+
+
+def _plain_scheduler(params: Any, draft: Draft) -> None:
+    if not isinstance(params, dict):
+        return
+    if "last_batch_iteration" in params:
         given = params.pop("last_batch_iteration")
         draft.note(
             "scheduler.params.last_batch_iteration", given, "left out: the schedule starts with the run"
         )
+    shape = params.get("warmup_type")
+    if isinstance(shape, str) and shape not in WARMUP_TYPES:
+        del params["warmup_type"]
+        reason = (
+            f"left out: DeepSpeed knows {' and '.join(WARMUP_TYPES)} only, and uses log for anything else"
+        )
+        draft.note("scheduler.params.warmup_type", shape, reason)
