@@ -139,7 +139,7 @@ def planned(imported: Imported) -> Plan | str:
     """The plan of the printed overrides on the fewest GPUs that they allow, or why there is none."""
     asked = [text.partition("=")[2] for text in imported.overrides if text.startswith("launcher.nproc")]
     words = ""
-    for count in map(int, asked or (1, 2, 4, 8)):
+    for count in map(int, asked or (1, 2, 4, 8, 16)):
         try:
             return plan_of(*imported.overrides, hardware=gpus(*[H200] * count))
         except Refusal as refusal:
@@ -155,7 +155,7 @@ def of_upstream(file: Path) -> tuple[str, Mapping[str, Any] | None]:
             return verdict(content), content
         name = (content.get("deepspeed_config") or {}).get("deepspeed_config_file")
         nested = referenced(file, str(name)) if name else None
-        config = accelerate_json(content, _content(nested) if nested else None)
+        config = accelerate_json(content, _content(nested) if nested else name)
         precision = str(content.get("mixed_precision") or "no").lower()
         processes = content.get("num_processes") or 0
         return verdict(config, precision, processes), config
@@ -165,7 +165,12 @@ def of_upstream(file: Path) -> tuple[str, Mapping[str, Any] | None]:
 
 def _content(file: Path) -> dict[str, Any]:
     text = file.read_text(encoding="utf-8")
-    value = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+    try:
+        value = json.loads(text)
+    except ValueError:
+        if file.suffix == ".json":
+            raise
+        value = yaml.safe_load(text)
     if not isinstance(value, dict):
         raise ValueError("no mapping")
     return value

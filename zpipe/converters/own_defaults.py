@@ -3,8 +3,6 @@
 Upstream: deepspeed/ops, torch/optim, deepspeed/runtime/lr_schedules.py. A test compares the values.
 """
 
-from typing import Any
-
 from zpipe.converters.result import Draft, same
 from zpipe.schema.optimizer import SHARED_PARAMS
 from zpipe.schema.train import Train

@@ -31,6 +31,13 @@ AUTO_FILLED = {
 """Keys whose `auto` accelerate fills in, with its value under the Trainer."""
 
 WARMUP_TYPES = ("linear", "log")
+DTYPES = {
+    "fp16": ("torch.float16", "float16", "half"),
+    "bf16": ("torch.bfloat16", "bfloat16"),
+    "fp32": ("torch.float32", "float32", "float"),
+}
+"""Names of dtypes that DeepSpeed's DtypeEnum takes."""
+
 GATHER = "zero_optimization.stage3_gather_16bit_weights_on_model_save"
 
 
@@ -92,10 +99,9 @@ def _fill_auto(tree: Tree, draft: Draft) -> None:
 
 def _plain_values(tree: Tree, draft: Draft) -> None:
     autocast, optimizer, scheduler = (tree.get(name) for name in ("torch_autocast", "optimizer", "scheduler"))
-    if isinstance(autocast, dict) and str(autocast.get("dtype")).startswith("torch."):
-        given = autocast["dtype"]
-        autocast["dtype"] = str(given).removeprefix("torch.")
-        draft.note("torch_autocast.dtype", given, f"read as {autocast['dtype']}")
+    _plain_dtype("torch_autocast", autocast, "dtype", {"fp16": "float16", "bf16": "bfloat16"}, draft)
+    for name in ("grad_accum_dtype", "param_dtype", "buffer_dtype"):
+        _plain_dtype("data_types", tree.get("data_types"), name, {}, draft)
     params = optimizer.get("params") if isinstance(optimizer, dict) else None
     for name in ("torch_adam", "adam_w_mode"):
         if isinstance(params, dict) and isinstance(params.get(name), str):
@@ -103,6 +109,15 @@ def _plain_values(tree: Tree, draft: Draft) -> None:
             params[name] = bool(given)
             draft.note(f"optimizer.params.{name}", given, "DeepSpeed takes every text for true")
     _plain_scheduler(scheduler.get("params") if isinstance(scheduler, dict) else None, draft)
+
+
+def _plain_dtype(block: str, values: Any, name: str, documented: dict[str, str], draft: Draft) -> None:
+    """Replaces another name of a dtype by the documented one."""
+    given = values.get(name) if isinstance(values, dict) else None
+    short = next((each for each, others in DTYPES.items() if given in (each, *others)), None)
+    if short is not None and given != documented.get(short, short):
+        values[name] = documented.get(short, short)
+        draft.note(f"{block}.{name}", given, f"read as {values[name]}")
 
 
 def _plain_scheduler(params: Any, draft: Draft) -> None:
