@@ -177,7 +177,7 @@ def immediate_grad_update_needs_bf16_optimizer(experiment: Experiment, facts: Fa
 
 
 def autocast_does_not_scale_twice(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """A float16 autocast brings its own loss scaler (zero/stage_1_and_2.py, zero/stage3.py), and fp16 another.
+    """A float16 autocast brings its own loss scaler (zero/stage_1_and_2.py, zero/stage3.py), fp16 too.
     bf16 needs none, and a bfloat16 autocast over it keeps sensitive operations in fp32."""
     autocast, key = experiment.precision.torch_autocast, "precision.torch_autocast.enabled"
     fix = either("precision=fp32", fixes.autocast_off(experiment))

@@ -70,7 +70,7 @@ def _report(findings: Sequence[Finding], fix: bool) -> bool:
     """Prints the findings. Returns whether the result can be written."""
     from zpipe.terminal.console import print_problems
 
-    unfixed = [each.problem for each in findings if not (fix and each.automatic_fix)]
+    unfixed = [_with_a_fix(each) for each in findings if not (fix and each.automatic_fix)]
     if not fix:
         if unfixed:
             print_problems(unfixed, _count(len(unfixed), "problem"))
@@ -80,6 +80,14 @@ def _report(findings: Sequence[Finding], fix: bool) -> bool:
     if unfixed:
         print_problems(unfixed, f"{_count(len(unfixed), 'problem')} that need a decision: add an override")
     return not unfixed
+
+
+def _with_a_fix(finding: Finding) -> Problem:
+    """The problem with something to try: if nothing else is proposed, what `--fix` does."""
+    problem = finding.problem
+    if problem.fix or not finding.automatic_fix:
+        return problem
+    return problem._replace(fix=f"--fix ({finding.automatic_fix})")
 
 
 def _as_fixed(finding: Finding) -> Problem:

@@ -60,6 +60,8 @@ PLUGIN: dict[str, str] = {
 }
 """Keys of deepspeed_config and the JSON keys that accelerate sets from them."""
 
+USUAL_IN_PLUGIN = (None, True, "standard")
+"""Values of keys without a counterpart that need no word."""
 PLUGIN_LEFT_OUT: dict[str, str] = {
     "zero3_init_flag": "transformers always loads models partitioned at stage 3",
     "deepspeed_multinode_launcher": BY_LAUNCHER,
@@ -149,7 +151,8 @@ def other_plugin_key(name: str, value: Any, draft: Draft) -> None:
     """Reads a key of deepspeed_config that has no counterpart in the JSON."""
     key = f"deepspeed_config.{name}"
     if name in PLUGIN_LEFT_OUT:
-        draft.note(key, value, f"left out: {PLUGIN_LEFT_OUT[name]}")
+        if value not in USUAL_IN_PLUGIN:
+            draft.note(key, value, f"left out: {PLUGIN_LEFT_OUT[name]}")
     elif name in ("deepspeed_moe_layer_cls_names", "transformer_moe_cls_names"):
         names = [part.strip() for part in str(value).split(",")]
         draft.put("stage.leaf_module.classes", names, key)

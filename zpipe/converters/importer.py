@@ -54,9 +54,7 @@ def import_files(files: Sequence[Path], overrides: Sequence[str] = (), fix: bool
     """
     draft = _with_overrides(overrides)
     for file in files:
-        content, repairs = read(file)
-        draft.findings += repairs
-        _read_by_kind(file, content, files, draft)
+        _read_by_kind(file, _content(file, draft), files, draft)
     resolve(draft)
     _imply_options(draft)
     values = check(draft, fix)
@@ -86,6 +84,13 @@ def _value(text: str) -> Any:
         return yaml.safe_load(text)
     except yaml.YAMLError:
         return text
+
+
+def _content(file: Path, draft: Draft) -> dict[str, Any]:
+    content, found = read(file)
+    draft.notes += [each.problem for each in found if each.problem.ignored]
+    draft.findings += [each for each in found if not each.problem.ignored]
+    return content
 
 
 def _read_by_kind(file: Path, content: dict[str, Any], files: Sequence[Path], draft: Draft) -> None:
@@ -144,9 +149,7 @@ def _nested_json(file: Path, key: str, value: Any, files: Sequence[Path], draft:
         return
     if place != named:
         draft.note(key, str(value), f"read from {place}")
-    content, repairs = read(place)
-    draft.findings += repairs
-    read_deepspeed(content, draft)
+    read_deepspeed(_content(place, draft), draft)
 
 
 def _place(file: Path, named: Path) -> Path | None:

@@ -18,7 +18,7 @@ MAX_BYTES = 16 * 2**20
 
 
 def read(path: Path) -> tuple[dict[str, Any], list[Finding]]:
-    """The mapping in a JSON or YAML file, and what had to be repaired to read it.
+    """The mapping in a JSON or YAML file, and what is wrong with it; `ignored` if transformers takes it.
 
     Raises Refusal if the file is missing or not readable without guessing.
     """
@@ -113,8 +113,8 @@ def _repair(path: Path, text: str, position: int, reason: str) -> Finding:
 
 
 def _duplicate(path: Path, name: str) -> Finding:
-    problem = Problem(name, "…", f"appears twice in one block of {path.name}, which DeepSpeed refuses")
-    return Finding(problem, "the last value is used, as in transformers")
+    reason = f"appears twice in one block of {path.name}: the last value is used, as in transformers"
+    return Finding(Problem(name, "…", reason, ignored=True))
 
 
 def _unreadable(path: Path, error: ValueError | RecursionError) -> Problem:

@@ -10,6 +10,7 @@ from zpipe.resources import config_groups
 from zpipe.schema.json_names import json_key
 from zpipe.schema.precision import Bf16, Fp16
 
+TOTAL, MICRO = "train_batch_size", "per_device_train_batch_size"
 OFFLOADS: dict[tuple[str, str], str] = {
     ("none", "none"): "none",
     ("cpu", "none"): "cpu_optimizer",
@@ -91,7 +92,9 @@ def _nvme_offload(draft: Draft) -> None:
 
 def _batch(draft: Draft) -> None:
     """DeepSpeed divides the total by the other factors; without arguments, so does zpipe."""
-    micro = "batch.per_device_train_batch_size"
+    micro, accumulation = "batch.per_device_train_batch_size", "gradient_accumulation_steps"
+    if draft.has_json and accumulation not in draft.present:
+        _missing_accumulation(f"batch.{accumulation}", accumulation, draft)
     if draft.values.get("batch.train_batch_size") is None or micro in draft.values:
         return
     draft.put(micro, None, "train_batch_size")
@@ -99,6 +102,18 @@ def _batch(draft: Draft) -> None:
     state = "auto" if name in draft.present else ""
     reason = "" if state else "not given: "
     draft.note(name, state, f"{reason}train_batch_size divided by the accumulation and the processes")
+
+
+def _missing_accumulation(key: str, source: str, draft: Draft) -> None:
+    """accelerate adds 1, which fits a total and a micro-batch on one number of processes only."""
+    given = draft.values.get(key)
+    if given not in (None, 1):
+        draft.note(source, given, "not in the JSON, where accelerate would add 1 beside the arguments")
+    total, micro = (draft.values.get(f"batch.{name}") for name in (TOTAL, MICRO))
+    if given is None and isinstance(total, int) and isinstance(micro, int) and 0 < micro < total:
+        count = total // micro
+        reason = f"not given: 1 on {count} processes, as in accelerate; on fewer, what {TOTAL} requires"
+        draft.note(source, "", reason)
 
 
 def _precision(draft: Draft) -> None:

@@ -38,6 +38,8 @@ class Draft:
     `accelerate.mixed_precision`; and `json.optimizer`, the type of the JSON's optimizer."""
     present: set[str] = field(default_factory=set)
     """Keys of the JSON that are set, to `auto` or to a value."""
+    ignored: dict[str, Any] = field(default_factory=dict)
+    """Keys of the JSON that DeepSpeed does not know and ignores."""
     notes: list[Problem] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 
