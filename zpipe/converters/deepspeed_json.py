@@ -205,7 +205,7 @@ def _value(key: str, value: Any, draft: Draft) -> None:
     elif value == "auto" and key in AUTO_FROM_ARGUMENTS:
         return
     elif value == "auto" and key not in AUTO_IN_ZPIPE:
-        reason = "neither transformers nor accelerate fills in auto here, and DeepSpeed refuses it"
+        reason = "neither transformers nor accelerate fills in auto here, and accelerate refuses it"
         draft.refuse(Problem(key, value, reason, "a value, or nothing", "leave it out"), "left out")
     elif key == "optimizer.params.betas":
         _betas(key, value, draft)

@@ -83,7 +83,7 @@ def is_ignored(key: str) -> bool:
     block, dot, name = key.rpartition(".")
     if block in ("optimizer.params", "scheduler.params") or key == MAX_GRAD_NORM or name in REMOVED:
         return False
-    return not dot or key.partition(".")[0] in LENIENT_BLOCKS
+    return not dot or block == "timers" or key.partition(".")[0] in LENIENT_BLOCKS
 
 
 def _effect(key: str) -> str:

@@ -7,6 +7,7 @@ import yaml
 
 from zpipe.converters.own_defaults import DECAY_PEAK
 from zpipe.converters.result import Draft, same
+from zpipe.facts.implementation import UNTESTED
 from zpipe.problems import Problem
 from zpipe.resources import CONF
 from zpipe.schema.optimizer import DEEPSPEED_TYPES, TORCH_TYPES
@@ -50,6 +51,9 @@ def _deepspeed_optimizer(kind: str, draft: Draft) -> None:
     if kind == "Adam" and "optimizer.params.adam_w_mode" not in draft.present:
         draft.put("optimizer.params.adam_w_mode", True, "optimizer.type")  # DeepSpeed's "Adam" is AdamW
     draft.pending["json.optimizer"] = kind
+    allows = "zero_allow_untested_optimizer"
+    if kind in UNTESTED and draft.options.get("stage", "0") != "0" and allows not in draft.present:
+        draft.note(allows, True, f"not given: DeepSpeed refuses {kind} with ZeRO without it")
 
 
 def resolve_scheduler(draft: Draft) -> None:

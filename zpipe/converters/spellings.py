@@ -27,6 +27,8 @@ AUTO_FILLED = {
     "zero_optimization.stage3_gather_16bit_weights_on_model_save": False,
     "zero_optimization.offload_optimizer.device": "none",
     "zero_optimization.offload_param.device": "none",
+    "zero_optimization.offload_optimizer.nvme_path": "none",
+    "zero_optimization.offload_param.nvme_path": "none",
 }
 """Keys whose `auto` accelerate fills in, with its value under the Trainer."""
 
@@ -95,6 +97,8 @@ def _fill_auto(tree: Tree, draft: Draft) -> None:
         if isinstance(node, dict) and node.get(name) == "auto":
             node[name] = value
             draft.note(key, "auto", f"accelerate fills in {str(value).lower()}")
+        if isinstance(node, dict) and name == "nvme_path" and node.get(name) == "none":
+            del node[name]  # accelerate's word for a missing path
 
 
 def _plain_values(tree: Tree, draft: Draft) -> None:
