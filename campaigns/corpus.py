@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from campaigns.upstream_verdict import accelerate_json, referenced, verdict
+from campaigns.upstream_verdict import accelerate_json, agreeing_run, referenced, verdict
 from tests.support.equivalence import differences
 from tests.support.importing import unnamed
 from tests.support.planning import H200, gpus, plan_of
@@ -117,7 +117,7 @@ def _examined(name: str, file: Path, upstream: str, config: Mapping[str, Any] | 
     if problems:
         words = "; ".join(f"{each.key}={each.value}: {each.reason}" for each in problems)
         return Result(name, refused(upstream, [each.key for each in problems]), words, upstream)
-    plan = planned(imported)
+    plan = planned(imported, config)
     if isinstance(plan, str):
         return Result(name, UNPLANNED, plan, upstream)
     if upstream or config is None:
@@ -135,11 +135,13 @@ def refused(upstream: str, keys: list[str]) -> str:
     return LIMIT if set(keys) <= set(LIMITS) else WRONG
 
 
-def planned(imported: Imported) -> Plan | str:
-    """The plan of the printed overrides on the fewest GPUs that they allow, or why there is none."""
+def planned(imported: Imported, config: Mapping[str, Any] | None) -> Plan | str:
+    """The plan of the printed overrides, on the GPUs that they or the libraries ask for, or the fewest that
+    they allow; or why there is none."""
     asked = [text.partition("=")[2] for text in imported.overrides if text.startswith("launcher.nproc")]
+    processes = agreeing_run(config, "no", 0).processes if config else 1
     words = ""
-    for count in map(int, asked or (1, 2, 4, 8)):
+    for count in map(int, asked or (processes, 1, 2, 4, 8, 16)):
         try:
             return plan_of(*imported.overrides, hardware=gpus(*[H200] * count))
         except Refusal as refusal:
@@ -155,7 +157,7 @@ def of_upstream(file: Path) -> tuple[str, Mapping[str, Any] | None]:
             return verdict(content), content
         name = (content.get("deepspeed_config") or {}).get("deepspeed_config_file")
         nested = referenced(file, str(name)) if name else None
-        config = accelerate_json(content, _content(nested) if nested else None)
+        config = accelerate_json(content, _content(nested) if nested else name)
         precision = str(content.get("mixed_precision") or "no").lower()
         processes = content.get("num_processes") or 0
         return verdict(config, precision, processes), config
@@ -165,7 +167,12 @@ def of_upstream(file: Path) -> tuple[str, Mapping[str, Any] | None]:
 
 def _content(file: Path) -> dict[str, Any]:
     text = file.read_text(encoding="utf-8")
-    value = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+    try:
+        value = json.loads(text)
+    except ValueError:
+        if file.suffix == ".json":
+            raise
+        value = yaml.safe_load(text)
     if not isinstance(value, dict):
         raise ValueError("no mapping")
     return value

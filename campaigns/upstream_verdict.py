@@ -105,10 +105,11 @@ def _accepts(function: Any, names: set[str]) -> None:
         raise TypeError(f"{function.__name__} got an unexpected keyword argument {sorted(unknown)[0]}")
 
 
-def accelerate_json(content: Mapping[str, Any], nested: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The JSON that `accelerate launch` passes on. Raises what it raises."""
+def accelerate_json(content: Mapping[str, Any], nested: Mapping[str, Any] | str | None) -> dict[str, Any]:
+    """The JSON that `accelerate launch` passes on. Raises what it raises, also for a name without a file."""
     from accelerate.commands.config.config_args import ClusterConfig
     from accelerate.utils import DeepSpeedPlugin
+    from accelerate.utils.deepspeed import HfDeepSpeedConfig
 
     known = set(ClusterConfig.__dataclass_fields__) | {"fp16", "dynamo_backend"}
     unknown = sorted(set(content) - known)
@@ -118,7 +119,7 @@ def accelerate_json(content: Mapping[str, Any], nested: Mapping[str, Any] | None
         raise ValueError("not DeepSpeed")
     plugin = content.get("deepspeed_config") or {}
     if nested is not None:
-        return dict(nested)
+        return dict(nested) if isinstance(nested, Mapping) else dict(HfDeepSpeedConfig(nested).config)
     names = ("gradient_accumulation_steps", "gradient_clipping", "zero_stage", "zero3_save_16bit_model")
     devices = ("offload_optimizer_device", "offload_param_device")
     given = {name: plugin[name] for name in (*names, *devices) if plugin.get(name) is not None}

@@ -12,8 +12,9 @@ GUIDE = Path(__file__).resolve().parents[1] / "inputs" / "guide"
 
 
 def named(imported: Imported) -> set[str]:
-    """Keys of the JSON that the import reported."""
-    return {note.key for note in imported.notes} | {each.problem.key for each in imported.findings}
+    """Keys of the JSON that the import reported; one note can name several."""
+    keys = [note.key for note in imported.notes] + [each.problem.key for each in imported.findings]
+    return {key for listed in keys for key in listed.split(", ")}
 
 
 def unnamed(different: dict[str, Any], imported: Imported) -> dict[str, Any]:

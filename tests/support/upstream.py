@@ -164,6 +164,8 @@ def with_class_defaults(config: dict[str, Any]) -> dict[str, Any]:
         }
     if "type" in scheduler:
         own = scheduler_defaults(str(scheduler["type"]))
+        if "warmup_max_lr" in own and own["warmup_max_lr"] is None:
+            own["warmup_max_lr"] = (optimizer.get("params") or {}).get("lr")  # that of the parameter groups
         scheduler["params"] = {**own, **(scheduler.get("params") or {})}
     return config
 

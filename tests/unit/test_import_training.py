@@ -136,6 +136,31 @@ def test_accelerate_configuration_may_name_a_json_in_its_folder(tmp_path: Path) 
     assert imported.options["stage"] == "2"
 
 
+def test_missing_json_is_refused_with_what_to_add(tmp_path: Path) -> None:
+    plugin = {"deepspeed_config_file": "configs/zero.json"}
+    text = json.dumps({"distributed_type": "DEEPSPEED", "num_machines": 2, "deepspeed_config": plugin})
+    file = written(tmp_path, text, "a.yaml")
+    problems = {each.problem.key: each.problem for each in import_files([file]).findings}
+    assert problems.keys() == {"deepspeed_config.deepspeed_config_file", "num_machines"}
+    assert "PATH/zero.json" in problems["deepspeed_config.deepspeed_config_file"].fix
+    (tmp_path / "elsewhere").mkdir()
+    other = written(tmp_path / "elsewhere", {"zero_optimization": {"stage": 1}}, "zero.json")
+    imported = import_files([file, other])
+    assert [each.problem.key for each in imported.findings] == ["num_machines"]
+    assert imported.options["stage"] == "1"
+
+
+def test_named_json_is_found_from_a_folder_above_the_file(tmp_path: Path) -> None:
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "scripts").mkdir()
+    written(tmp_path / "scripts", {"zero_optimization": {"stage": 1}}, "zero.json")
+    plugin = {"deepspeed_config_file": "scripts/zero.json"}
+    text = json.dumps({"distributed_type": "DEEPSPEED", "deepspeed_config": plugin})
+    imported = import_files([written(tmp_path / "configs", text, "a.yaml")])
+    assert imported.findings == ()
+    assert imported.options["stage"] == "1"
+
+
 def test_texts_and_mappings_are_imported_unchanged(tmp_path: Path) -> None:
     arguments = {
         "gradient_checkpointing": True,

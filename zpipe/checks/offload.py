@@ -39,13 +39,13 @@ def parameter_offload_needs_stage_3(experiment: Experiment, facts: Facts) -> Ite
 
 
 def optimizer_offload_needs_partitioning(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """Stage 0 accepts offload_optimizer but ignores it."""
+    """Stage 0 keeps the parameters on the device, but builds the CPU optimizer (engine.py)."""
     device = experiment.offload.offload_optimizer.device
     if device == "cpu" and experiment.stage.stage == 0:
         yield Problem(
             "offload.offload_optimizer.device",
             device,
-            "DeepSpeed ignores optimizer offload at stage 0",
+            "at stage 0 nothing is offloaded, and DeepSpeed's CPU optimizers fail with parameters on a GPU",
             "none at stage 0; cpu at stages 1 to 3",
             either("stage=2", "offload=none"),
         )

@@ -176,13 +176,19 @@ def immediate_grad_update_needs_bf16_optimizer(experiment: Experiment, facts: Fa
         yield Problem(key, value, reason, "null", fix, ignored=True)
 
 
-def autocast_excludes_fp16_and_bf16(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """torch.autocast keeps the parameters in fp32, but fp16 and bf16 cast them."""
-    if experiment.precision.torch_autocast.enabled and facts.dtype in ("fp16", "bf16"):
-        key = "precision.torch_autocast.enabled"
-        reason = f"precision={facts.dtype} already casts the model"
-        fix = either("precision=fp32", fixes.autocast_off(experiment))
-        yield Problem(key, True, reason, "true with precision=fp32 or tf32", fix)
+def autocast_does_not_scale_twice(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """A float16 autocast brings its own loss scaler (zero/stage_1_and_2.py, zero/stage3.py), fp16 too.
+    bf16 needs none, and a bfloat16 autocast over it keeps sensitive operations in fp32."""
+    autocast, key = experiment.precision.torch_autocast, "precision.torch_autocast.enabled"
+    fix = either("precision=fp32", fixes.autocast_off(experiment))
+    if autocast.enabled and facts.dtype == "fp16":
+        reason = "precision=fp16 already casts the model and scales the loss"
+        yield Problem(key, True, reason, "true with precision=fp32, tf32 or bf16", fix)
+    if autocast.enabled and facts.dtype == "bf16" and autocast.dtype not in (None, "bfloat16"):
+        key = "precision.torch_autocast.dtype"
+        reason = "precision=bf16 casts the model to bfloat16, and float16 would be scaled on top"
+        fix = either(f"{key}=bfloat16", "precision=fp32")
+        yield Problem(key, autocast.dtype, reason, "bfloat16 with precision=bf16", fix)
 
 
 def autocast_keys_need_autocast(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
@@ -254,7 +260,7 @@ ERRORS = (
     bf16_states_need_a_zero_stage,
     check_grad_overflow_cannot_be_turned_off,
     immediate_grad_update_needs_bf16_optimizer,
-    autocast_excludes_fp16_and_bf16,
+    autocast_does_not_scale_twice,
     autocast_keys_need_autocast,
 )
 NOTICES = (warn_about_unchecked_gradients, advise_fp32_accumulation, warn_about_bf16_models_in_fp16)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 OVERVIEW = {"import FILE...": "convert a DeepSpeed JSON, accelerate's YAML or TrainingArguments to overrides"}
 
 HINT = """
-Nothing was written. Correct the file, add an override, or use --fix to apply what the messages propose: it
-leaves out keys that DeepSpeed does not know and gives each refused setting the proposed value."""
+No overrides are printed and no recipe is written yet. Add an override after the file names, or use --fix to
+apply what the messages propose. The file itself is never changed."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -40,7 +40,7 @@ def run(options: Namespace) -> int:
     overrides = [text for text in options.inputs if not _is_file(text)]
     _check_request(files, options.recipe)
     imported = import_files(files, overrides, options.fix)
-    _print("note", imported.notes)
+    _print("note", sorted(imported.notes, key=lambda note: not note.fix))  # first what the user may change
     if not _report(imported.findings, options.fix):
         return Exit.REFUSED
     _write(imported, files, options.recipe)
@@ -70,7 +70,7 @@ def _report(findings: Sequence[Finding], fix: bool) -> bool:
     """Prints the findings. Returns whether the result can be written."""
     from zpipe.terminal.console import print_problems
 
-    unfixed = [each.problem for each in findings if not (fix and each.automatic_fix)]
+    unfixed = [_with_a_fix(each) for each in findings if not (fix and each.automatic_fix)]
     if not fix:
         if unfixed:
             print_problems(unfixed, _count(len(unfixed), "problem"))
@@ -80,6 +80,14 @@ def _report(findings: Sequence[Finding], fix: bool) -> bool:
     if unfixed:
         print_problems(unfixed, f"{_count(len(unfixed), 'problem')} that need a decision: add an override")
     return not unfixed
+
+
+def _with_a_fix(finding: Finding) -> Problem:
+    """The problem with something to try: if nothing else is proposed, what `--fix` does."""
+    problem = finding.problem
+    if problem.fix or not finding.automatic_fix:
+        return problem
+    return problem._replace(fix=f"--fix ({finding.automatic_fix})")
 
 
 def _as_fixed(finding: Finding) -> Problem:

@@ -15,15 +15,18 @@ SIGNATURE_KEYS = frozenset({"distributed_type", "compute_environment", "deepspee
 """Keys that identify such a file."""
 
 BY_LAUNCHER = "the launcher decides it"
+OF_THE_LAUNCHER: dict[str, object] = {
+    "compute_environment": "LOCAL_MACHINE",
+    "machine_rank": 0,
+    "main_process_ip": None,
+    "main_process_port": None,
+    "main_training_function": "main",
+    "rdzv_backend": "static",
+    "same_network": True,
+    "enable_cpu_affinity": False,
+}
+"""Keys that zpipe's launcher decides, with what `accelerate config` writes; other values are reported."""
 LEFT_OUT: dict[str, str] = {
-    "compute_environment": BY_LAUNCHER,
-    "machine_rank": BY_LAUNCHER,
-    "main_process_ip": BY_LAUNCHER,
-    "main_process_port": BY_LAUNCHER,
-    "main_training_function": BY_LAUNCHER,
-    "rdzv_backend": BY_LAUNCHER,
-    "same_network": BY_LAUNCHER,
-    "enable_cpu_affinity": BY_LAUNCHER,
     "debug": "set TORCH_DISTRIBUTED_DEBUG through launcher.env",
     "gpu_ids": "CUDA_VISIBLE_DEVICES decides which GPUs are used",
 }
@@ -43,7 +46,7 @@ CONVERTED = (
     *("distributed_type", "deepspeed_config", "num_processes", "num_machines", "mixed_precision"),
     *("use_cpu", "dynamo_config", "dynamo_backend"),
 )
-KNOWN_KEYS = frozenset({*LEFT_OUT, *UNSUPPORTED, *CONVERTED})
+KNOWN_KEYS = frozenset({*OF_THE_LAUNCHER, *LEFT_OUT, *UNSUPPORTED, *CONVERTED})
 
 PLUGIN: dict[str, str] = {
     "gradient_accumulation_steps": "gradient_accumulation_steps",
@@ -57,6 +60,8 @@ PLUGIN: dict[str, str] = {
 }
 """Keys of deepspeed_config and the JSON keys that accelerate sets from them."""
 
+USUAL_IN_PLUGIN = (None, True, "standard")
+"""Values of keys without a counterpart that need no word."""
 PLUGIN_LEFT_OUT: dict[str, str] = {
     "zero3_init_flag": "transformers always loads models partitioned at stage 3",
     "deepspeed_multinode_launcher": BY_LAUNCHER,
@@ -73,7 +78,9 @@ def read_accelerate(config: Mapping[str, Any], draft: Draft) -> None:
         reason = "zpipe runs DeepSpeed, and this configuration does not"
         draft.refuse(Problem("distributed_type", kind, reason, "DEEPSPEED", "distributed_type: DEEPSPEED"))
     for name, value in config.items():
-        if name in LEFT_OUT and value not in (None, False, "all"):
+        if name in OF_THE_LAUNCHER and value not in (None, OF_THE_LAUNCHER[name]):
+            draft.note(name, value, f"left out: {BY_LAUNCHER}")
+        elif name in LEFT_OUT and value not in (None, False, "all"):
             draft.note(name, value, f"left out: {LEFT_OUT[name]}")
         elif name in UNSUPPORTED and value not in (None, False, "no", {}, []):
             draft.refuse(Problem(name, brief(value), UNSUPPORTED[name]), "left out")
@@ -81,6 +88,8 @@ def read_accelerate(config: Mapping[str, Any], draft: Draft) -> None:
             _unknown_key(name, value, KNOWN_KEYS, draft)
     _processes(config, draft)
     _torch_compile(config, draft)
+    if config.get("mixed_precision") is not None:
+        draft.pending["accelerate.mixed_precision"] = config["mixed_precision"]
     precision = str(config.get("mixed_precision") or "no").lower()
     if precision in ("fp16", "bf16"):
         draft.pending[f"argument.{precision}"] = True
@@ -142,7 +151,8 @@ def other_plugin_key(name: str, value: Any, draft: Draft) -> None:
     """Reads a key of deepspeed_config that has no counterpart in the JSON."""
     key = f"deepspeed_config.{name}"
     if name in PLUGIN_LEFT_OUT:
-        draft.note(key, value, f"left out: {PLUGIN_LEFT_OUT[name]}")
+        if value not in USUAL_IN_PLUGIN:
+            draft.note(key, value, f"left out: {PLUGIN_LEFT_OUT[name]}")
     elif name in ("deepspeed_moe_layer_cls_names", "transformer_moe_cls_names"):
         names = [part.strip() for part in str(value).split(",")]
         draft.put("stage.leaf_module.classes", names, key)

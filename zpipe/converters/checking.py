@@ -52,7 +52,20 @@ def check(draft: Draft, fix: bool) -> dict[str, Any]:
     for problem in (_with_source_key(problem, draft) for problem in problems):
         if problem.key not in reported:  # the readers know better what is wrong with a key
             draft.refuse(problem)
+    if not draft.findings:
+        _note_needed_gpus(draft, base)
     return _needed_values(draft, base)
+
+
+def _note_needed_gpus(draft: Draft, base: dict[str, Any]) -> None:
+    """A file that names no number of processes may still need several."""
+    if "launcher.nproc_per_node" in draft.values:
+        return
+    experiment = validated(_tree(draft, base))
+    accepted = [count for count in _gpu_counts(draft) if not list(_of_rules(experiment, count))]
+    if accepted and 1 not in accepted:
+        reason = f"not given: the settings are accepted on {min(accepted)} GPUs, for example, and not on one"
+        draft.note("launcher.nproc_per_node", "", reason)
 
 
 def _composed(draft: Draft) -> dict[str, Any]:
@@ -64,15 +77,19 @@ def _composed(draft: Draft) -> dict[str, Any]:
 
 def _problems(draft: Draft, base: dict[str, Any], fix: bool) -> list[Problem]:
     """What validation refuses; if nothing, what the rules refuse on as many GPUs as suit the files."""
-    tree = copy.deepcopy(base)
-    for key, value in draft.values.items():
-        set_at(tree, key, value)
     try:
-        experiment = validated(tree)
+        experiment = validated(_tree(draft, base))
     except Refusal as refusal:
         return [problem._replace(fix=_without(problem)) for problem in refusal.problems]
     found = [list(_of_rules(experiment, count)) for count in _gpu_counts(draft)]
     return min(found, key=lambda problems: sum(_remains(problem, draft, fix) for problem in problems))
+
+
+def _tree(draft: Draft, base: dict[str, Any]) -> dict[str, Any]:
+    tree = copy.deepcopy(base)
+    for key, value in draft.values.items():
+        set_at(tree, key, value)
+    return tree
 
 
 def _remains(problem: Problem, draft: Draft, fix: bool) -> bool:

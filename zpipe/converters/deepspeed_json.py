@@ -10,7 +10,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from zpipe.converters.json_keys import is_ignored, json_blocks, json_keys, unique_place, unknown_key_problem
 from zpipe.converters.result import Draft, brief, whole
-from zpipe.converters.spellings import GATHER, in_documented_form, keeps_weights_partitioned
+from zpipe.converters.spellings import (
+    GATHER,
+    in_documented_form,
+    keeps_weights_partitioned,
+    shards_tensors,
+)
 from zpipe.problems import Problem
 
 SWITCHES: dict[str, str] = {
@@ -96,15 +101,30 @@ def read_deepspeed(config: Mapping[str, Any], draft: Draft) -> None:
     """Converts or reports every key of the JSON."""
     draft.has_json = True
     if "zero_optimization" not in config:
-        draft.note("zero_optimization", "", "not given: DeepSpeed uses stage 0")
+        reason = "not given: stage 0, as in DeepSpeed itself; accelerate refuses a JSON without it"
+        draft.note("zero_optimization", "", reason)
     elif isinstance(config["zero_optimization"], Mapping) and "stage" not in config["zero_optimization"]:
         draft.note("zero_optimization.stage", "", "not given: DeepSpeed uses stage 0")
     current = in_documented_form(_with_current_names(config, draft), draft)
     _block(current, "", draft)
-    if keeps_weights_partitioned(current):
+    if shards_tensors(current):
+        draft.note(GATHER, True, "with AutoTP the model would otherwise be saved without its weights")
+    gather = json_keys()[GATHER]
+    if keeps_weights_partitioned(current) and gather not in draft.overridden:
         draft.put("checkpoint.save_final_model", False, GATHER)
         reason = "false: the final model would be saved without its weights, so it is not saved"
-        draft.note(GATHER, current["zero_optimization"].get(GATHER.partition(".")[2]), reason)
+        draft.note(GATHER, "", reason, f"add {gather}=true after the file names")
+    note_ignored_keys(draft)
+
+
+def note_ignored_keys(draft: Draft) -> None:
+    """One line, however many there are: some files have the settings of a whole program."""
+    if len(draft.ignored) == 1:
+        ((key, value),) = draft.ignored.items()
+        draft.note(key, value, "left out: no such key: DeepSpeed ignores it")
+    elif draft.ignored:
+        draft.note(", ".join(draft.ignored), "", "left out: no such keys: DeepSpeed ignores them")
+    draft.ignored.clear()
 
 
 def _with_current_names(config: Mapping[str, Any], draft: Draft) -> dict[str, Any]:
@@ -185,7 +205,7 @@ def _value(key: str, value: Any, draft: Draft) -> None:
     elif value == "auto" and key in AUTO_FROM_ARGUMENTS:
         return
     elif value == "auto" and key not in AUTO_IN_ZPIPE:
-        reason = "neither transformers nor accelerate fills in auto here, and DeepSpeed refuses it"
+        reason = "neither transformers nor accelerate fills in auto here, and accelerate refuses it"
         draft.refuse(Problem(key, value, reason, "a value, or nothing", "leave it out"), "left out")
     elif key == "optimizer.params.betas":
         _betas(key, value, draft)
@@ -206,7 +226,10 @@ def _unknown_key(key: str, value: Any, draft: Draft) -> None:
     place = unique_place(key)
     if is_ignored(key):
         problem = unknown_key_problem(key, value)
-        draft.note(key, value, f"left out: {problem.reason}", problem.fix)
+        if place is None and not problem.fix:
+            draft.ignored[key] = value
+        else:
+            draft.note(key, value, f"left out: {problem.reason}", problem.fix)
         return
     draft.refuse(unknown_key_problem(key, value), f"converted as {place}" if place else "left out")
     if place is not None and place in json_keys():

@@ -29,6 +29,8 @@ from zpipe.problems import Problem, Refusal
 from zpipe.resources import config_groups
 from zpipe.schema.removed import KEYS as REMOVED
 
+JSON_OF_ACCELERATE = "deepspeed_config.deepspeed_config_file"
+
 
 @dataclass(frozen=True)
 class Imported:
@@ -52,9 +54,7 @@ def import_files(files: Sequence[Path], overrides: Sequence[str] = (), fix: bool
     """
     draft = _with_overrides(overrides)
     for file in files:
-        content, repairs = read(file)
-        draft.findings += repairs
-        _read_by_kind(file, content, draft)
+        _read_by_kind(file, _content(file, draft), files, draft)
     resolve(draft)
     _imply_options(draft)
     values = check(draft, fix)
@@ -86,13 +86,22 @@ def _value(text: str) -> Any:
         return text
 
 
-def _read_by_kind(file: Path, content: dict[str, Any], draft: Draft) -> None:
+def _content(file: Path, draft: Draft) -> dict[str, Any]:
+    content, found = read(file)
+    draft.notes += [each.problem for each in found if each.problem.ignored]
+    draft.findings += [each for each in found if not each.problem.ignored]
+    return content
+
+
+def _read_by_kind(file: Path, content: dict[str, Any], files: Sequence[Path], draft: Draft) -> None:
     if set(content) & SIGNATURE_KEYS:
         read_accelerate(content, draft)
-        _plugin(file, block_of(content, "deepspeed_config", draft), draft)
+        plugin = block_of(content, "deepspeed_config", draft)
+        _plugin(plugin, draft)
+        _nested_json(file, JSON_OF_ACCELERATE, plugin.get("deepspeed_config_file"), files, draft)
     elif _is_training_arguments(content):
         read_arguments(content, draft)
-        _nested_json(file, content.get("deepspeed"), draft)
+        _nested_json(file, "deepspeed", content.get("deepspeed"), files, draft)
     else:
         read_deepspeed(content, draft)
 
@@ -108,9 +117,8 @@ def _is_training_arguments(content: Mapping[str, Any]) -> bool:
     return len(set(content) & known_arguments()) > len(deepspeed_keys)
 
 
-def _plugin(file: Path, plugin: Mapping[str, Any], draft: Draft) -> None:
-    path = plugin.get("deepspeed_config_file")
-    if path is None:
+def _plugin(plugin: Mapping[str, Any], draft: Draft) -> None:
+    if plugin.get("deepspeed_config_file") is None:
         read_deepspeed(zero_json(plugin, draft), draft)
         return
     for name, value in plugin.items():
@@ -119,20 +127,35 @@ def _plugin(file: Path, plugin: Mapping[str, Any], draft: Draft) -> None:
             draft.refuse(Problem(f"deepspeed_config.{name}", value, reason), "left out")
         elif name != "deepspeed_config_file":
             other_plugin_key(name, value, draft)
-    _nested_json(file, path, draft)
 
 
-def _nested_json(file: Path, value: Any, draft: Draft) -> None:
-    """A DeepSpeed JSON inside another file, or its path relative to this folder or to that file."""
-    if value is None:
+def _nested_json(file: Path, key: str, value: Any, files: Sequence[Path], draft: Draft) -> None:
+    """A DeepSpeed JSON inside another file, or its path."""
+    if value is None or value is False:
         return
     if isinstance(value, Mapping):
         read_deepspeed(value, draft)
         return
-    places = [Path(str(value)).expanduser(), file.parent / str(value)]
-    content, repairs = read(next((place for place in places if place.is_file()), places[0]))
-    draft.findings += repairs
-    read_deepspeed(content, draft)
+    named = Path(str(value)).expanduser()
+    if any(other.name == named.name for other in files if other != file):
+        return  # given beside this file, and read by itself
+    place = _place(file, named)
+    if place is None:
+        reason = f"no such file, neither here nor in the folder of {file.name} or one above it"
+        fix = f"zpipe import {file} PATH/{named.name}"
+        draft.refuse(
+            Problem(key, str(value), f"{reason}; accelerate and transformers refuse it too", "", fix)
+        )
+        return
+    if place != named:
+        draft.note(key, str(value), f"read from {place}")
+    read_deepspeed(_content(place, draft), draft)
+
+
+def _place(file: Path, named: Path) -> Path | None:
+    """The named file: relative to this folder, as for the libraries, or to the nearest folder of the file."""
+    places = [named, *(folder / named for folder in file.absolute().parents)]
+    return next((place for place in places if place.is_file()), None)
 
 
 def _imply_options(draft: Draft) -> None:

@@ -5,7 +5,7 @@ from functools import cache
 from typing import Any
 
 from zpipe.converters.result import brief
-from zpipe.problems import Problem, nearest
+from zpipe.problems import Problem, nearest, one_edit_apart
 from zpipe.schema.json_names import experiment_keys
 from zpipe.schema.removed import KEYS as REMOVED
 from zpipe.schema.removed import removed_key
@@ -64,8 +64,18 @@ def unknown_key_problem(key: str, value: Any) -> Problem:
     if place is not None:
         block = place.rpartition(".")[0] or "the top level"
         return Problem(key, brief(value), f"in the wrong block: {_effect(key)}", place, f"move it to {block}")
-    near = [] if name.startswith("_") else nearest(key, json_keys()) or nearest(name, json_blocks())
-    return Problem(key, brief(value), f"no such key: {_effect(key)}", fix=" or ".join(near))
+    return Problem(key, brief(value), f"no such key: {_effect(key)}", fix=" or ".join(_similar(key)))
+
+
+def _similar(key: str) -> list[str]:
+    """Names that may have been meant: in the same block, or for an ignored key those one error away."""
+    block, dot, name = key.rpartition(".")
+    known = {*json_keys(), *json_blocks()}
+    siblings = [each.rpartition(".")[2] for each in known if each.rpartition(".")[0] == block]
+    near = [
+        each for each in nearest(name, sorted(siblings)) if not is_ignored(key) or one_edit_apart(name, each)
+    ]
+    return [f"{block}{dot}{each}" for each in near]
 
 
 def is_ignored(key: str) -> bool:
@@ -73,11 +83,11 @@ def is_ignored(key: str) -> bool:
     block, dot, name = key.rpartition(".")
     if block in ("optimizer.params", "scheduler.params") or key == MAX_GRAD_NORM or name in REMOVED:
         return False
-    return not dot or key.partition(".")[0] in LENIENT_BLOCKS
+    return not dot or block == "timers" or key.partition(".")[0] in LENIENT_BLOCKS
 
 
 def _effect(key: str) -> str:
     """What DeepSpeed does about an unknown key."""
     if key.rpartition(".")[0] in ("optimizer.params", "scheduler.params"):
         return "DeepSpeed refuses it at engine start"
-    return "DeepSpeed ignores it silently" if is_ignored(key) else "DeepSpeed refuses it"
+    return "DeepSpeed ignores it" if is_ignored(key) else "DeepSpeed refuses it"

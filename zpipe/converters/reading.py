@@ -1,4 +1,7 @@
-"""Reads the mapping in a file. Reports line and column of what cannot be read."""
+"""Reads the mapping in a file. Its content decides between JSON and YAML, because some are named `.conf`.
+
+Reports line and column of what cannot be read.
+"""
 
 import json
 from pathlib import Path
@@ -9,28 +12,39 @@ import yaml
 from zpipe.converters.result import Finding
 from zpipe.problems import Problem, Refusal
 
-SUFFIXES = (".json", ".yaml", ".yml")
+ALLOWED = "a file with JSON or YAML"
 MAX_REPAIRS = 20
+MAX_BYTES = 16 * 2**20
 
 
 def read(path: Path) -> tuple[dict[str, Any], list[Finding]]:
-    """The mapping in a JSON or YAML file, and what had to be repaired to read it.
+    """The mapping in a JSON or YAML file, and what is wrong with it; `ignored` if transformers takes it.
 
-    Raises Refusal if the file is missing, of another type or not readable without guessing.
+    Raises Refusal if the file is missing or not readable without guessing.
     """
-    allowed = f"a {', '.join(SUFFIXES)} file"
     if not path.is_file():
-        raise Refusal([Problem("import", str(path), "no such file", allowed)])
-    if path.suffix not in SUFFIXES:
-        raise Refusal([Problem("import", str(path), "unknown file type", allowed)])
+        raise Refusal([Problem("import", str(path), "no such file", ALLOWED)])
     try:
-        text = path.read_text(encoding="utf-8")
+        if path.stat().st_size > MAX_BYTES:
+            raise Refusal([Problem("import", str(path), "too large for a configuration", ALLOWED)])
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise Refusal([Problem("import", str(path), f"cannot be read: {error}", allowed)]) from None
-    value, findings = _json(path, text) if path.suffix == ".json" else (_yaml(path, text), [])
+        raise Refusal([Problem("import", str(path), f"cannot be read: {error}", ALLOWED)]) from None
+    value, findings = _json(path, text) if _is_json(path, text) else (_yaml(path, text), [])
     if not isinstance(value, dict):
-        raise Refusal([Problem("import", str(path), "not a mapping of keys to values", allowed)])
+        raise Refusal([Problem("import", str(path), "not a mapping of keys to values", ALLOWED)])
     return {str(name): _with_text_keys(inner) for name, inner in value.items()}, findings
+
+
+def _is_json(path: Path, text: str) -> bool:
+    """YAML may start with a brace too, but reads the 5e8 of JSON as text."""
+    if path.suffix not in (".yaml", ".yml"):
+        return path.suffix == ".json" or text.lstrip()[:1] in ("{", "[")
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _with_text_keys(value: Any) -> Any:
@@ -99,8 +113,8 @@ def _repair(path: Path, text: str, position: int, reason: str) -> Finding:
 
 
 def _duplicate(path: Path, name: str) -> Finding:
-    problem = Problem(name, "…", f"appears twice in one block of {path.name}, which DeepSpeed refuses")
-    return Finding(problem, "the last value is used, as in transformers")
+    reason = f"appears twice in one block of {path.name}: the last value is used, as in transformers"
+    return Finding(Problem(name, "…", reason, ignored=True))
 
 
 def _unreadable(path: Path, error: ValueError | RecursionError) -> Problem:

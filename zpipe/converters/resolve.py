@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from zpipe.converters.own_defaults import keep_optimizer_defaults
 from zpipe.converters.resolve_optimizing import resolve_optimizer, resolve_scheduler
 from zpipe.converters.result import Draft, brief
 from zpipe.problems import Problem
@@ -9,6 +10,7 @@ from zpipe.resources import config_groups
 from zpipe.schema.json_names import json_key
 from zpipe.schema.precision import Bf16, Fp16
 
+TOTAL, MICRO = "train_batch_size", "per_device_train_batch_size"
 OFFLOADS: dict[tuple[str, str], str] = {
     ("none", "none"): "none",
     ("cpu", "none"): "cpu_optimizer",
@@ -27,6 +29,7 @@ def resolve(draft: Draft) -> None:
     if draft.has_json or draft.has_arguments:
         resolve_optimizer(draft)
         resolve_scheduler(draft)
+        keep_optimizer_defaults(draft)
         _batch(draft)
     _precision(draft)
 
@@ -42,6 +45,8 @@ def _stage(draft: Draft) -> None:
 
 def _offload(draft: Draft) -> None:
     keys = ("offload.offload_optimizer.device", "offload.offload_param.device")
+    if "offload" not in draft.overridden:
+        _offload_below_stage_3(draft)
     devices = tuple(str(draft.values.get(key, "none")) for key in keys)
     option = OFFLOADS.get((devices[0], devices[1]))
     draft.choose("offload", option or "none")
@@ -54,6 +59,22 @@ def _offload(draft: Draft) -> None:
             draft.note(source, value, "left out: acts under NVMe offload only")
         return
     _nvme_offload(draft)
+
+
+def _offload_below_stage_3(draft: Draft) -> None:
+    """Below stage 3 DeepSpeed keeps the parameters, and uses host memory in place of files."""
+    stage = draft.options.get("stage")
+    if stage not in ("0", "1", "2"):
+        return
+    block, device = "offload.offload_param.", "offload.offload_optimizer.device"
+    if draft.values.get(f"{block}device", "none") != "none":
+        source = "zero_optimization.offload_param"
+        given = {key: draft.values.pop(key) for key in list(draft.values) if key.startswith(block)}
+        draft.note(source, given, f"left out: DeepSpeed ignores parameter offload at stage {stage}")
+    if draft.values.get(device) == "nvme" and stage != "0":
+        draft.values[device] = "cpu"
+        reason = f"converted as cpu: at stage {stage} DeepSpeed offloads to host memory instead"
+        draft.note("zero_optimization.offload_optimizer.device", "nvme", reason)
 
 
 def _nvme_offload(draft: Draft) -> None:
@@ -70,11 +91,29 @@ def _nvme_offload(draft: Draft) -> None:
 
 
 def _batch(draft: Draft) -> None:
-    total = draft.values.get("batch.train_batch_size")
-    if total is not None and "train_micro_batch_size_per_gpu" not in draft.present:
-        draft.put("batch.per_device_train_batch_size", None, "train_batch_size")
-        reason = "not given: DeepSpeed divides train_batch_size by the other factors, and so does zpipe"
-        draft.note("train_micro_batch_size_per_gpu", "", reason)
+    """DeepSpeed divides the total by the other factors; without arguments, so does zpipe."""
+    micro, accumulation = "batch.per_device_train_batch_size", "gradient_accumulation_steps"
+    if draft.has_json and accumulation not in draft.present:
+        _missing_accumulation(f"batch.{accumulation}", accumulation, draft)
+    if draft.values.get("batch.train_batch_size") is None or micro in draft.values:
+        return
+    draft.put(micro, None, "train_batch_size")
+    name = "train_micro_batch_size_per_gpu"
+    state = "auto" if name in draft.present else ""
+    reason = "" if state else "not given: "
+    draft.note(name, state, f"{reason}train_batch_size divided by the accumulation and the processes")
+
+
+def _missing_accumulation(key: str, source: str, draft: Draft) -> None:
+    """accelerate adds 1, which fits a total and a micro-batch on one number of processes only."""
+    given = draft.values.get(key)
+    if given not in (None, 1):
+        draft.note(source, given, "not in the JSON, where accelerate would add 1 beside the arguments")
+    total, micro = (draft.values.get(f"batch.{name}") for name in (TOTAL, MICRO))
+    if given is None and isinstance(total, int) and isinstance(micro, int) and 0 < micro < total:
+        count = total // micro
+        reason = f"not given: 1 on {count} processes, as in accelerate; on fewer, what {TOTAL} requires"
+        draft.note(source, "", reason)
 
 
 def _precision(draft: Draft) -> None:
@@ -109,13 +148,27 @@ def _chosen_precision(draft: Draft) -> str | None:
         draft.put("precision.fp16.auto_cast", True, "fp16")  # what accelerate does without an fp16 block
     if on:
         return max(on, key=lambda name: block[name] is True)
-    for name, value in block.items():
-        if value == "auto" and not draft.has_arguments:
-            reason = f"off, because no TrainingArguments are given and transformers' {name} argument decides"
-            draft.note(f"{name}.enabled", "auto", reason, f"add precision={name} after the file names")
     if draft.pending.get("argument.tf32"):
         return "tf32"
+    if draft.has_json and not draft.has_arguments and "accelerate.mixed_precision" not in draft.pending:
+        return _precision_of_a_json_alone(block, draft)
     return "fp32" if draft.has_json or draft.has_arguments else None
+
+
+def _precision_of_a_json_alone(block: dict[str, Any], draft: Draft) -> str:
+    """Nothing turns a precision on: `auto` follows the machine, as zpipe's default does."""
+    left_open = [f"{name}.enabled" for name in ("bf16", "fp16") if block[name] == "auto"]
+    others = " or ".join(f"precision={name}" for name in ("bf16", "fp16", *(["fp32"] if left_open else [])))
+    fix = f"add {others} after the file names"
+    if left_open:
+        reason = (
+            "--bf16 or --fp16 of transformers decides it, and is not given: precision=auto follows the GPU"
+        )
+        draft.note(", ".join(left_open), "auto", reason, fix)
+        return "auto"
+    if not set(block) & set(draft.pending):
+        draft.note("precision", "fp32", "neither bf16 nor fp16 is in the JSON: DeepSpeed trains in fp32", fix)
+    return "fp32"
 
 
 def reset_to_deepspeed_defaults(draft: Draft, composed: dict[str, Any]) -> dict[str, None]:

@@ -5,22 +5,18 @@ from typing import Any
 
 import yaml
 
-from zpipe.converters.result import Draft
+from zpipe.converters.own_defaults import DECAY_PEAK
+from zpipe.converters.result import Draft, same
+from zpipe.facts.implementation import UNTESTED
 from zpipe.problems import Problem
 from zpipe.resources import CONF
-from zpipe.schema.optimizer import DEEPSPEED_TYPES, SHARED_PARAMS, TORCH_TYPES
+from zpipe.schema.optimizer import DEEPSPEED_TYPES, TORCH_TYPES
+from zpipe.schema.scheduler import PARAMS_OF
 
 LR_RANGE_TEST_MIN_LR = 1e-3
 """DeepSpeed's default start of the range test; zpipe's default is train.learning_rate."""
 WARMUP_NUM_STEPS = 1000
 """DeepSpeed's default, which zpipe would otherwise derive (deepspeed/runtime/lr_schedules.py)."""
-TRAIN_KEYS = {
-    "lr": "train.learning_rate",
-    "betas": "train.adam_beta1",
-    "eps": "train.adam_epsilon",
-    "weight_decay": "train.weight_decay",
-}
-"""The key that sets each parameter that several optimizers share."""
 
 
 def resolve_optimizer(draft: Draft) -> None:
@@ -54,10 +50,10 @@ def _deepspeed_optimizer(kind: str, draft: Draft) -> None:
     _choose_by("type", kind, "optimizer", draft)
     if kind == "Adam" and "optimizer.params.adam_w_mode" not in draft.present:
         draft.put("optimizer.params.adam_w_mode", True, "optimizer.type")  # DeepSpeed's "Adam" is AdamW
-    for name in sorted(SHARED_PARAMS.get(kind, frozenset())):
-        key = f"optimizer.params.{name}"
-        if key not in draft.present:
-            draft.note(key, "", f"not given: zpipe sets {TRAIN_KEYS[name]} instead of {kind}'s own default")
+    draft.pending["json.optimizer"] = kind
+    allows = "zero_allow_untested_optimizer"
+    if kind in UNTESTED and draft.options.get("stage", "0") != "0" and allows not in draft.present:
+        draft.note(allows, True, f"not given: DeepSpeed refuses {kind} with ZeRO without it")
 
 
 def resolve_scheduler(draft: Draft) -> None:
@@ -73,6 +69,7 @@ def resolve_scheduler(draft: Draft) -> None:
     if argument not in (None, "linear"):
         reason = f"left out: the scheduler block of the JSON sets {kind}"
         draft.note("lr_scheduler_type", argument, reason)
+    _shared_with_arguments(str(kind), draft)
     key = "scheduler.params.warmup_num_steps"
     if str(kind).startswith("Warmup") and key not in draft.present:
         draft.put("train.warmup_steps", WARMUP_NUM_STEPS, key)
@@ -82,6 +79,41 @@ def resolve_scheduler(draft: Draft) -> None:
     start = "scheduler.params.lr_range_test_min_lr"
     if kind == "LRRangeTest" and start not in draft.present:
         draft.put(start, LR_RANGE_TEST_MIN_LR, start)
+
+
+def _shared_with_arguments(kind: str, draft: Draft) -> None:
+    """Rate and steps that transformers accepts only if TrainingArguments have the same."""
+    peak, steps = "scheduler.params.warmup_max_lr", "scheduler.params.total_num_steps"
+    if kind == "WarmupDecayLR" and peak not in draft.present:
+        _deepspeeds_peak(peak, draft)
+    elif _is_number(draft.values.get(peak)) and "warmup_max_lr" in PARAMS_OF.get(kind, ()):
+        draft.put("train.learning_rate", draft.values.pop(peak), peak)
+    if _is_number(draft.values.get(steps)) and "total_num_steps" in PARAMS_OF.get(kind, ()):
+        if draft.values.get("train.max_steps") == -1 and "train.max_steps" not in draft.overridden:
+            del draft.values["train.max_steps"]  # the number of epochs has to lead to these steps
+        value = draft.values.pop(steps)
+        draft.put("train.max_steps", value, steps)
+        reason = "transformers refuses any other number of training steps: train.max_steps is set to it"
+        draft.note(steps, value, reason)
+
+
+def _deepspeeds_peak(key: str, draft: Draft) -> None:
+    """Replaces the learning rate: a schedule sets it from the first step on."""
+    rate = "train.learning_rate"
+    if rate in draft.overridden:
+        return
+    given = draft.values.get(rate)
+    draft.values[rate], source = DECAY_PEAK, draft.sources.get(rate)
+    draft.sources[rate] = key
+    fix = f"add {rate}={5e-5 if given is None else given} after the file names"
+    reason = f"not given: WarmupDecayLR reaches its own peak of {DECAY_PEAK}, whatever the learning rate is"
+    draft.note(key, "", reason, fix)
+    if source is not None and not same(given, DECAY_PEAK):
+        draft.note(source, given, f"left out: the scheduler sets the learning rate, up to {DECAY_PEAK}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _transformers_scheduler(kind: str, draft: Draft) -> None:

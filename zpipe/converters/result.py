@@ -34,9 +34,12 @@ class Draft:
     """Whether TrainingArguments were read."""
     pending: dict[str, Any] = field(default_factory=dict)
     """Settings that depend on several files: `fp16` and `bf16` of the JSON, and of TrainingArguments
-    `argument.fp16`, `argument.bf16`, `argument.tf32`, `argument.optim` and `argument.lr_scheduler_type`."""
+    `argument.fp16`, `argument.bf16`, `argument.tf32`, `argument.optim` and `argument.lr_scheduler_type`;
+    `accelerate.mixed_precision`; and `json.optimizer`, the type of the JSON's optimizer."""
     present: set[str] = field(default_factory=set)
     """Keys of the JSON that are set, to `auto` or to a value."""
+    ignored: dict[str, Any] = field(default_factory=dict)
+    """Keys of the JSON that DeepSpeed does not know and ignores."""
     notes: list[Problem] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 

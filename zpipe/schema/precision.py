@@ -64,7 +64,7 @@ class TorchAutocast(Group):
     """PyTorch's automatic mixed precision inside DeepSpeed's engine."""
 
     enabled: bool | None = None
-    """Run the forward pass under torch.autocast; the parameters stay in fp32."""
+    """Run the forward pass under torch.autocast; not with fp16."""
     dtype: Literal["bfloat16", "float16"] | None = None
     """Dtype of the operations that autocast runs in lower precision."""
     lower_precision_safe_modules: list[str] | None = None

@@ -55,10 +55,19 @@ ROWS: list[Row] = [
         [
             "precision=bf16",
             "precision.torch_autocast.enabled=true",
+            "precision.torch_autocast.dtype=float16",
+        ],
+        "precision.torch_autocast.dtype",
+        CPU,
+    ),
+    (
+        [
+            "precision=fp16",
+            "precision.torch_autocast.enabled=true",
             "precision.torch_autocast.dtype=bfloat16",
         ],
         "precision.torch_autocast.enabled",
-        CPU,
+        ONE_GPU,
     ),
     (
         ["precision=fp32", "precision.torch_autocast.enabled=true"],
