@@ -1,6 +1,6 @@
 """Known groups, options and keys, and suggestions for unknown ones."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import cache
 
 from zpipe.compose.accepted import accepted_for, nearest_accepted
@@ -69,13 +69,17 @@ def check_key(key: str, value: str) -> Problem | None:
         return None
     return (
         _removed(key, value)
-        or translated_key(key, value)
+        or _one_error_away(key, value)
+        or translated_key(key, value, _is_nested_block(key.rpartition(".")[0]))
         or _json_name(key, value)
         or _train_argument(key, value)
-        or _one_error_away(key, value)
         or _by_last_part(key, value)
         or _unknown(key, value)
     )
+
+
+def _is_nested_block(block: str) -> bool:
+    return "." in block and block in known_keys()
 
 
 def _removed(key: str, value: str) -> Problem | None:
@@ -125,7 +129,7 @@ def _one_error_away(key: str, value: str) -> Problem | None:
 def _by_last_part(key: str, value: str) -> Problem | None:
     """A key that belongs to another group."""
     name = key.rpartition(".")[2]
-    keys = sorted(known for known in known_keys() if known.rpartition(".")[2] == name)
+    keys = _with_last_part([name])
     if not keys:
         return None
     fix = accepted_for(keys, value) if len(keys) <= _FEW_PLACES else ""
@@ -135,7 +139,7 @@ def _by_last_part(key: str, value: str) -> Problem | None:
 def _unknown(key: str, value: str) -> Problem:
     parent, _, name = key.rpartition(".")
     if not parent:
-        near = [*nearest(name, config_groups()), *nearest(name, known_keys())]
+        near = [*nearest(name, config_groups()), *_with_last_part(nearest(name, _last_parts()))]
         return Problem(key, value, "no such group", ", ".join(config_groups()), accepted_for(near, value))
     siblings = _siblings(parent)
     near = [f"{parent}.{sibling}" for sibling in nearest(name, siblings)]
@@ -144,6 +148,14 @@ def _unknown(key: str, value: str) -> Problem:
         return Problem(key, value, "no such key", f"{mapping}.NAME", f"{mapping}.{name}={value}")
     fix = accepted_for(near or nearest(key, known_keys()), value)
     return Problem(key, value, "no such key", _few(siblings) or ", ".join(config_groups()), fix)
+
+
+def _last_parts() -> set[str]:
+    return {known.rpartition(".")[2] for known in known_keys()}
+
+
+def _with_last_part(names: Collection[str]) -> list[str]:
+    return sorted(known for known in known_keys() if known.rpartition(".")[2] in names)
 
 
 def _siblings(parent: str) -> list[str]:

@@ -14,16 +14,22 @@ _CONFIGURATIONS = (".json", ".yaml", ".yml")
 _DATA_FILES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".txt")
 
 
-def translated_key(key: str, value: str) -> Problem | None:
-    """The problem with a key that is another tool's name; None if it is not in the table."""
-    for name in _names(key):
+def translated_key(key: str, value: str, in_block: bool = False) -> Problem | None:
+    """The problem with a key that is another tool's name; None if it is not in the table.
+
+    A key that is in a block of DeepSpeed's own is not looked up by its last part: names are short there.
+    """
+    names = [name for name in _names(key) if "." in name or not in_block]
+    for name in names:
         if name in UNSUPPORTED:
             return Problem(key, value, UNSUPPORTED[name])
         if name in SWITCHED:
             return _switched(key, value, SWITCHED[name])
         if name in RENAMED:
             return _renamed(key, value, RENAMED[name])
-    block = next((part for part in _normal(key).split(".") if part in UNSUPPORTED), None)
+    block = (
+        None if in_block else next((part for part in _normal(key).split(".") if part in UNSUPPORTED), None)
+    )
     return Problem(key, value, UNSUPPORTED[block]) if block is not None else None
 
 

@@ -90,7 +90,7 @@ _PRECISIONS = {
     **_all("fp32 float32 torch.float32 32 32_true no none false full", "precision=fp32"),
     "auto": "precision=auto",
 }
-_REPORT = {"mlflow": "tracking=mlflow", **_all("none false no [] null", "tracking=none")}
+_REPORT = {"mlflow": "tracking=mlflow", **_all("none false no []", "tracking=none")}
 _OPTIMIZER_DEVICES = {
     **_all("cpu true", "offload=cpu_optimizer"),
     **_all("nvme disk", "stage=3 offload=nvme_optimizer"),
@@ -142,7 +142,7 @@ OPTIONS: dict[str, dict[str, str]] = {
         **_all("true all both param", "stage=3 offload=cpu"),
         **_all("optimizer optim", "offload=cpu_optimizer"),
         **_all("disk ssd", "stage=3 offload=nvme"),
-        **_all("false no off null gpu cuda", "offload=none"),
+        **_all("false no off gpu cuda", "offload=none"),
     },
     "optimizer": {
         **_all("adamw_hf fused_adam fusedadam", "optimizer=adamw"),
@@ -153,14 +153,14 @@ OPTIONS: dict[str, dict[str, str]] = {
         **_all("warmupdecaylr", "scheduler=warmup_decay"),
         **_all("warmupcosinelr", "scheduler=warmup_cosine"),
         **_all("onecycle one_cycle_lr", "scheduler=one_cycle"),
-        **_all("none null false", "scheduler=constant"),
+        **_all("none false", "scheduler=constant"),
     },
     "activation_checkpointing": _RECOMPUTE,
     "compile": {**_all("true inductor default", "compile=torch"), "false": "compile=none"},
     "tracking": {**_REPORT, "true": "tracking=mlflow", "off": "tracking=none"},
     "checkpoint": {"steps": "checkpoint=default", **_all("no false off", "checkpoint=none")},
     "launcher": {**_all("deepspeed accelerate local", "launcher=torchrun"), "none": "launcher=inprocess"},
-    "zeropp": {"true": "zeropp=quantized", "false": "zeropp=none"},
+    "zeropp": {"true": "stage=3 zeropp=quantized", "false": "zeropp=none"},
     "profiler": {"true": "profiler=wall_clock", "false": "profiler=none"},
 }
 """By group, the overrides that an option of another tool stands for."""
