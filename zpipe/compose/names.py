@@ -1,6 +1,6 @@
 """Known groups, options and keys, and suggestions for unknown ones."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 
 from zpipe.compose.accepted import accepted_for, nearest_accepted
@@ -76,6 +76,21 @@ def check_key(key: str, value: str) -> Problem | None:
         or _by_last_part(key, value)
         or _unknown(key, value)
     )
+
+
+def override_for_flag(flag: str, arguments: Sequence[str]) -> str:
+    """The override that a flag of another tool means: `--learning_rate 1e-4`; empty if there is none."""
+    name, equals, value = flag.lstrip("-").partition("=")
+    following = arguments[arguments.index(flag) + 1 :] if flag in arguments else []
+    if not equals and following and not following[0].startswith("-") and "=" not in following[0]:
+        value = following[0]
+    key = name.replace("-", "_")
+    if not value or not flag.startswith("--"):
+        return ""
+    if key in known_keys() or key in config_groups():
+        return nearest_accepted(key, value)
+    problem = check_key(key, value)
+    return problem.fix if problem is not None else ""
 
 
 def _is_nested_block(block: str) -> bool:
