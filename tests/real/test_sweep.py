@@ -194,7 +194,7 @@ def test_a_new_sweep_into_its_folder_is_refused(resumed: Resumed) -> None:
 
 
 def test_a_failing_point_does_not_take_the_others_along(text_file: Path, tmp_path: Path) -> None:
-    """offload=cpu is refused at stage 2 and trains at stage 3; resuming tries the refused one again if asked."""
+    """offload=cpu is refused at stage 2 and trains at stage 3; resuming tries the refused one if asked."""
     run = sweep(tmp_path, *SMALL, "stage=2,3", "offload=cpu", "train.max_steps=2", f"data.path={text_file}")
     assert run.exit_code == 0, run.explain()
     points = json.loads((run.folder / "points.json").read_text())
