@@ -15,7 +15,7 @@ class Exit(IntEnum):
     FAILED = 4
     """A worker ended with a Python error."""
     SWEEP_INCOMPLETE = 5
-    """A sweep ended with at least one point that did not finish."""
+    """A sweep ended with at least one point that a resumed sweep would run again."""
     RECORD_INCOMPLETE = 6
     """Training finished, but MLflow could not be brought up to date."""
     GPU_OUT_OF_MEMORY = 10

@@ -1,7 +1,11 @@
 """Problems in the user's input. They are collected first and then refused all at once."""
 
+import re
 from collections.abc import Iterable
 from typing import NamedTuple
+
+_SIMILAR = 0.77
+"""Least similarity of a suggested name: 1 for the same name, less 1/length for each wrong character."""
 
 
 class Fix(str):
@@ -60,15 +64,23 @@ def nearest(name: str, known: Iterable[str], most: int = 3) -> list[str]:
 
     If some are one typing error away, only these are returned.
     """
-    from rapidfuzz import fuzz, process  # only refusals need it
+    from rapidfuzz import process  # only refusals need it
+    from rapidfuzz.distance import OSA
 
     names = list(known)
     one_error_away = [each for each in names if one_edit_apart(name, each)]
     if one_error_away:
         return one_error_away[:most]
-    return [
-        match for match, _, _ in process.extract(name, names, scorer=fuzz.ratio, limit=most, score_cutoff=65)
-    ]
+    similar = process.extract(
+        name, names, scorer=OSA.normalized_similarity, processor=str.lower, limit=most, score_cutoff=_SIMILAR
+    )
+    return [match for match, _, _ in similar] or [each for each in names if _abbreviates(name, each)][:most]
+
+
+def _abbreviates(name: str, known: str) -> bool:
+    """Whether the known name has all words of the given one, and few others: `bucket_size`."""
+    given, words = (set(re.split(r"[_.\- ]", each.lower())) for each in (name, known))
+    return given < words and 2 * len(name) > len(known)
 
 
 def one_edit_apart(one: str, other: str) -> bool:

@@ -194,15 +194,18 @@ def test_a_new_sweep_into_its_folder_is_refused(resumed: Resumed) -> None:
 
 
 def test_a_failing_point_does_not_take_the_others_along(text_file: Path, tmp_path: Path) -> None:
-    """offload=cpu is refused at stage 2 and trains at stage 3; resuming tries the refused one again."""
+    """offload=cpu is refused at stage 2 and trains at stage 3; resuming tries the refused one if asked."""
     run = sweep(tmp_path, *SMALL, "stage=2,3", "offload=cpu", "train.max_steps=2", f"data.path={text_file}")
-    assert run.exit_code == 5, run.explain()
+    assert run.exit_code == 0, run.explain()
     points = json.loads((run.folder / "points.json").read_text())
     assert [point["ending"] for point in points] == ["refused", "finished"]
     assert run.stderr.startswith("Refused: 1 of 2 points")
-    assert sorted(run.info.status for run in Store(tmp_path).runs()) == ["FAILED", "FINISHED"]
-    again = verb(tmp_path, "sweep", "resume", str(run.folder), folder=run.folder)
-    assert again.exit_code == 5
+    assert "1 refused, and not tried again unless you ask" in run.stdout
+    assert [run.info.status for run in Store(tmp_path).runs()] == ["FINISHED", "FINISHED"]
+    verb(tmp_path, "sweep", "resume", str(run.folder), folder=run.folder)
+    assert [line["ending"] for line in ended(run.folder)] == ["refused", "finished"]
+    again = verb(tmp_path, "sweep", "resume", str(run.folder), "--refused", folder=run.folder)
+    assert again.exit_code == 0
     assert [line["ending"] for line in ended(run.folder)] == ["refused", "finished", "refused"]
 
 

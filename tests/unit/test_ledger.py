@@ -14,7 +14,8 @@ from zpipe.sweep import ledger
 from zpipe.sweep.definition import Definition, read_definition, write_definition
 from zpipe.sweep.ledger import Attempt, append, new_attempt
 from zpipe.sweep.point import run_point
-from zpipe.sweep.resume import _arguments
+from zpipe.sweep.resume import _arguments, prepare
+from zpipe.sweep.session import close_sweep
 
 STAGE_2, STAGE_3 = ["stage=2"], ["stage=3"]
 
@@ -61,7 +62,7 @@ def test_point_tried_twice_in_one_session_counts_twice(tmp_path: Path) -> None:
     assert [each.folder for each in ledger.points(tmp_path)] == ["0", "1"]
 
 
-@pytest.mark.parametrize("ending", ["finished", "gpu_out_of_memory", "host_out_of_memory"])
+@pytest.mark.parametrize("ending", ["finished", "gpu_out_of_memory", "host_out_of_memory", "refused"])
 def test_settled_point_is_not_run_again(ending: str, tmp_path: Path) -> None:
     write_definition(tmp_path, definition(session=1))
     append(tmp_path, attempt("0", STAGE_2, ending, objective=1.5))
@@ -72,7 +73,7 @@ def test_settled_point_is_not_run_again(ending: str, tmp_path: Path) -> None:
     assert run_point(tmp_path, tmp_path / "0", STAGE_2, math.inf, never) == 1.5
 
 
-@pytest.mark.parametrize("ending", ["failed", "rank_died", "refused", "interrupted", ledger.UNFINISHED])
+@pytest.mark.parametrize("ending", ["failed", "rank_died", "interrupted", ledger.UNFINISHED])
 def test_unsettled_point_is_run_again_in_a_new_folder(ending: str, tmp_path: Path) -> None:
     write_definition(tmp_path, definition(session=1))
     append(tmp_path, attempt("0", STAGE_2, ending, objective=math.nan))
@@ -87,6 +88,29 @@ def test_unsettled_point_is_run_again_in_a_new_folder(ending: str, tmp_path: Pat
     (point,) = ledger.points(tmp_path)
     assert (point.folder, point.session, point.ending) == ("0-2", 1, "finished")
     assert (tmp_path / "0-2" / ".hydra" / "overrides.yaml").read_text() == "- stage=2\n"
+
+
+def test_refused_point_is_offered_again_only_if_asked(tmp_path: Path) -> None:
+    write_definition(tmp_path, definition().model_copy(update={"cwd": str(tmp_path), "whole": True}))
+    append(tmp_path, attempt("0", STAGE_2, "refused"))
+    append(tmp_path, attempt("1", STAGE_3, "finished"))
+    prepare(tmp_path, [])
+    assert ledger.settled_before(tmp_path, STAGE_2, 1) is not None
+    prepare(tmp_path, [], again=True)
+    assert ledger.settled_before(tmp_path, STAGE_2, 2) is None
+    assert ledger.settled_before(tmp_path, STAGE_3, 2) is not None
+
+
+def test_sweep_with_a_refused_point_is_complete_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_definition(tmp_path, definition().model_copy(update={"whole": True}))
+    append(tmp_path, attempt("0", STAGE_2, "refused"))
+    append(tmp_path, attempt("1", STAGE_3, "finished"))
+    assert close_sweep(tmp_path, uri=None) == Exit.FINISHED
+    printed = capsys.readouterr().out
+    assert "1 refused" in printed
+    assert "run the missing points" not in printed
 
 
 def test_folders_with_equal_names_are_different_points(tmp_path: Path) -> None:

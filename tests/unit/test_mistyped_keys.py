@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from zpipe.compose.accepted import plain_text
 from zpipe.compose.names import known_keys
 from zpipe.compose.overrides import rewrite
 from zpipe.problems import Problem, Refusal, nearest
@@ -15,8 +16,9 @@ from zpipe.trees import leaves
 
 LETTERS = string.ascii_lowercase + string.digits + "_"
 GROUPS = {group: options[0] for group, options in config_groups().items()}
-VALID = {**{key: "1" for key, value in leaves(defaults()) if value != {}}, **GROUPS}
-"""Every key of the schema and every group, each with a value."""
+VALID = {key: plain_text(value) for key, value in leaves(defaults()) if not isinstance(value, dict | list)}
+VALID |= GROUPS
+"""Every key of the schema and every group, each with a value that it takes."""
 
 
 def deletion(key: str, at: int, chance: random.Random) -> str:

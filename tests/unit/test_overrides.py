@@ -5,6 +5,7 @@ import shlex
 import pytest
 
 from tests.support.planning import plan_of, problems_of
+from zpipe.compose.compose import compose_once
 from zpipe.compose.overrides import as_typed, rewrite
 from zpipe.problems import Refusal
 
@@ -140,3 +141,22 @@ def test_several_values_without_m_are_refused() -> None:
 def test_exponent_form_is_read_as_a_whole_number() -> None:
     plan = plan_of("stage.reduce_bucket_size=5e7")
     assert plan.ds_config["zero_optimization"]["reduce_bucket_size"] == 50_000_000
+
+
+@pytest.mark.parametrize(
+    ("typed", "reason", "fix"),
+    [
+        ("hydra/launcher=joblb", "its plugin is not installed", "hydra/launcher=joblib"),
+        ("hydra/sweper=optuna", "no such group of Hydra", "hydra/sweeper=optuna"),
+        ("hydra.jobb.name=x", "no such key of Hydra", "hydra.job.name=x"),
+        ("+hydra.run.dirr=x", "no such key of Hydra", "hydra.run.dir=x"),
+        ("hydra.sweeper.wibble=1", "the chosen hydra/sweeper does not have it", "zpipe --cfg hydra"),
+        ("~stagee", "cannot be left out", "~stage"),
+    ],
+)
+def test_unknown_name_of_hydra_is_refused_truthfully(typed: str, reason: str, fix: str) -> None:
+    with pytest.raises(Refusal) as refused:
+        compose_once(rewrite([typed]))
+    (problem,) = refused.value.problems
+    assert reason in problem.reason
+    assert problem.fix.startswith(fix)

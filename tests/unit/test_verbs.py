@@ -39,6 +39,13 @@ def test_each_verb_has_its_own_help(verb: str, capsys: Captured) -> None:
     assert capsys.readouterr().out.startswith(f"usage: zpipe {verb} ")
 
 
+def test_help_of_a_verb_may_be_asked_before_it(capsys: Captured) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["help", "plan"])
+    assert exit_.value.code == 0
+    assert capsys.readouterr().out.startswith("usage: zpipe plan ")
+
+
 def test_help_imports_no_heavy_packages() -> None:
     code = (
         "import sys; from zpipe.cli.main import main; main(['--help']);"
@@ -68,6 +75,14 @@ def test_unknown_option_is_refused(verb: str, capsys: Captured) -> None:
         (["diff", "a", "b", "--format", "jsn"], "--format=jsn: unknown value"),
         (["sweep"], "the following arguments are required: ACTION, FOLDER"),
         (["sweep", "restart", "folder"], "allowed: resume, report"),
+        (["doctor"], "doctor: no such command"),
+        (["plna", "stage=3"], "try:     zpipe plan stage=3"),
+        (["train", "--help"], "try:     zpipe run --help"),
+        (["stage=3", "plan"], "try:     zpipe plan stage=3"),
+        (["plan", "doctor"], "doctor: not an override, because it has no ="),
+        (["plan", "train.max_steps"], "try:     train.max_steps=-1"),
+        (["plan", "--learning-rate", "3"], "try:     train.learning_rate=3"),
+        (["--per_device_train_batch_size", "4"], "try:     batch.per_device_train_batch_size=4"),
         (["sweep", "report", "folder", "stage=2"], "stage=2: `zpipe sweep report` does not accept overrides"),
     ],
     ids=lambda each: " ".join(each) if isinstance(each, list) else "",

@@ -181,7 +181,13 @@ def note_pinned_memory(experiment: Experiment, facts: Facts) -> Iterator[Notice]
         and pinned
     ):
         text = f"swapping pins {pinned / 1024**3:.2f} GiB of host memory in each process"
-        yield Notice(level="info", key="offload", text=text)
+        total, available = pinned * facts.world_size, facts.hardware.memory
+        if total <= available:
+            yield Notice(level="info", key="offload", text=text)
+            return
+        there = f"{available / 1024**3:.2f} GiB"
+        reason = f"{text}, {total / 1024**3:.2f} GiB in all, and this machine has {there}"
+        yield Notice(level="warning", key="offload", text=reason)
 
 
 NOTICES = (warn_about_parameters_kept_in_memory, warn_about_nothing_to_swap, note_pinned_memory)

@@ -19,7 +19,7 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             # What follows an unknown option may be its value.
             unknown_options = [text for text in unknown if text.startswith("-")]
-            raise Refusal(self._unknown(text) for text in unknown_options or unknown)
+            raise Refusal(self._unknown(text, arguments) for text in unknown_options or unknown)
         return options
 
     def error(self, message: str) -> NoReturn:
@@ -51,13 +51,17 @@ class Parser(argparse.ArgumentParser):
             attached.append(argument)
         return attached
 
-    def _unknown(self, text: str) -> Problem:
+    def _unknown(self, text: str, arguments: list[str]) -> Problem:
         if not text.startswith("-"):
             return Problem(text, "", f"{self.prog} does not accept this argument", fix=f"{self.prog} --help")
         options = self._option_string_actions.items()
         visible = [flag for flag, action in options if action.help != argparse.SUPPRESS]
         flags = [flag for flag in visible if flag.startswith("--")]
         fix = " or ".join(nearest(text.partition("=")[0], flags))
+        if not fix and any(action.dest == "overrides" for action in self._actions):
+            from zpipe.compose.names import override_for_flag
+
+            fix = override_for_flag(text, arguments)
         return Problem(text, "", f"{self.prog} does not have this option", ", ".join(flags), fix)
 
 

@@ -81,6 +81,9 @@ def _dispatch(arguments: list[str]) -> int:
     if first == "--version":
         print(f"zpipe {__version__}")
         return Exit.FINISHED
+    if first == "help" and rest and rest[0] in VERBS:
+        return run_verb(rest[0], ["--help"])
+    _refuse_unknown_command(first, rest)
     if first == "help" or "--help" in arguments or "-h" in arguments:
         from zpipe.cli.overview import print_overview
 
@@ -89,6 +92,17 @@ def _dispatch(arguments: list[str]) -> int:
     from zpipe.cli.run import run
 
     return run(rest if first == "run" else arguments)
+
+
+def _refuse_unknown_command(first: str, rest: list[str]) -> None:
+    from zpipe.cli.commands import is_bare_word, misplaced_command, no_such_command
+    from zpipe.problems import Refusal
+
+    if first not in ("", "run", "help") and is_bare_word(first):
+        raise Refusal([no_such_command(first, rest)])
+    misplaced = misplaced_command([first, *rest]) if first != "help" else None
+    if misplaced is not None:
+        raise Refusal([misplaced])
 
 
 def _report(error: Exception) -> Exit | None:

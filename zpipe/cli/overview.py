@@ -23,7 +23,7 @@ Hydra's own flags work as in Hydra's documentation: --cfg job|hydra|all, --info,
 `zpipe VERB --help` describes the arguments of a verb.
 
 Exit codes: 0 finished, 2 refused input, 3 something missing on this machine or unreachable,
-4 a Python error, 5 a sweep with points that did not finish, 6 MLflow incomplete,
+4 a Python error, 5 a sweep with points to run again, 6 MLflow incomplete,
 10 GPU out of memory, 11 host out of memory, 12 loss not finite, 13 loss scale stuck, 14 hang,
 15 a rank died, 16 disk full, 17 an operator that does not compile, 130 Ctrl-C,
 141 output closed by its reader, 143 SIGTERM or preempted

@@ -3,7 +3,7 @@
 from rich.table import Table
 from rich.text import Text
 
-from zpipe.cli.run_table import GPU_PEAK, HOST_PEAK, LOSSES, SPEEDS, offload_of
+from zpipe.cli.run_table import EVALUATION_LOSS, GPU_PEAK, HOST_PEAK, LAST_LOSS, SPEEDS, offload_of
 from zpipe.record.browse import RecordedRun
 from zpipe.record.state import read_state
 from zpipe.runfolder.event_file import EventReader
@@ -46,7 +46,8 @@ def print_recorded(run: RecordedRun) -> None:
         "error": run.error,
         "settings": "\n".join(f"{name}  {value}" for name, value in sorted(run.params.items())),
         "offload": offload_of(run),
-        "loss": number(run.metric(*LOSSES)),
+        "last loss": number(run.metric(*LAST_LOSS)),
+        "evaluation loss": number(run.metric(*EVALUATION_LOSS)),
         "tokens/s": number(run.metric(*SPEEDS)),
         "peak GPU memory": f"{number(run.metric(*GPU_PEAK))} GiB",
         "peak host memory": f"{number(run.metric(*HOST_PEAK))} GiB",

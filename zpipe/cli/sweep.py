@@ -22,24 +22,25 @@ def add_arguments(parser: "ArgumentParser") -> None:
     parser.add_argument(
         "overrides", nargs="*", default=[], metavar="OVERRIDE", help="for resume: overrides for this session"
     )
+    parser.add_argument("--refused", action="store_true", help="for resume: also try refused points again")
 
 
 def run(options: "Namespace") -> int:
     """Raises Refusal if the folder is not a sweep, or if the sweep cannot be resumed."""
     folder = options.folder.absolute()
     if options.action == "resume":
-        return _resume(folder, options.overrides)
+        return _resume(folder, options.overrides, options.refused)
     if options.overrides:
         reason = "`zpipe sweep report` does not accept overrides"
         raise Refusal([Problem(text, "", reason, fix="leave it out") for text in options.overrides])
     return _report(folder)
 
 
-def _resume(folder: Path, overrides: list[str]) -> int:
+def _resume(folder: Path, overrides: list[str], again: bool) -> int:
     from zpipe.cli.multirun import resume
     from zpipe.sweep.resume import prepare
 
-    return resume(prepare(folder, overrides), folder)
+    return resume(prepare(folder, overrides, again), folder)
 
 
 def _report(folder: Path) -> int:

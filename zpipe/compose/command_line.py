@@ -5,6 +5,7 @@ from typing import NoReturn
 
 from hydra._internal.utils import get_args_parser
 
+from zpipe.compose.names import override_for_flag
 from zpipe.compose.option_folders import use_config_dir
 from zpipe.problems import Problem, Refusal, nearest, refuse_if_any
 
@@ -27,7 +28,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.error = _refuse  # type: ignore[method-assign]
     parsed, unknown = parser.parse_known_intermixed_args(arguments)
     flags = [flag for flag in parser._option_string_actions if flag.startswith("--")]
-    refuse = [_unknown(text.partition("=")[0], flags) for text in unknown]
+    refuse = [_unknown(text, flags, arguments) for text in unknown]
     given = [flag for name, flag in ALTERNATIVES.items() if getattr(parsed, name, None)]
     if len(given) > 1:
         reason = "Hydra does only one of these at a time"
@@ -41,6 +42,7 @@ def _refuse(message: str) -> NoReturn:
     raise Refusal([Problem("zpipe", "", message.removeprefix("argument "), fix="zpipe --hydra-help")])
 
 
-def _unknown(flag: str, flags: list[str]) -> Problem:
-    near = " or ".join(nearest(flag, [*flags, "--help"]))
+def _unknown(text: str, flags: list[str], arguments: list[str]) -> Problem:
+    flag = text.partition("=")[0]
+    near = override_for_flag(text, arguments) or " or ".join(nearest(flag, [*flags, "--help"]))
     return Problem(flag, "", "no such option", "zpipe --help, zpipe --hydra-help", near)

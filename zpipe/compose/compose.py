@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,14 +22,16 @@ from zpipe.compose.folders import folder_problems
 from zpipe.compose.option_folders import config_dir
 from zpipe.compose.recording_loader import NO_EXPERIMENT, Recording, RecordingLoader
 from zpipe.compose.sources import register
+from zpipe.compose.translate import option_problem
 from zpipe.compose.validation import validated
 from zpipe.compose.value_history import Chains
 from zpipe.plans.provenance import Provenance
-from zpipe.problems import Problem, Refusal, refuse_if_any
-from zpipe.resources import CONF
+from zpipe.problems import Problem, Refusal, nearest, refuse_if_any
+from zpipe.resources import CONF, config_groups
 from zpipe.schema.experiment import Experiment
 
 _SEVERAL_VALUES = re.compile(r"Ambiguous value for argument '(.*)'\n")
+_NOT_THERE = re.compile(r"Could not (?:override|delete from config\.) '([^']+)'")
 
 
 @dataclass(frozen=True)
@@ -134,16 +136,37 @@ def _plain(node: Any) -> Any:
     return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
 
 
+def _missing_option(group: str, option: str, options: Sequence[str]) -> Problem:
+    """Options of zpipe's groups on the command line were checked before: only a file can name this one."""
+    if group in config_groups():
+        return option_problem(group, option, "no such option (it comes from a YAML file)")
+    fix = " or ".join(f"{group}={near}" for near in nearest(option, options))
+    return Problem(group, option, "no such option, or its plugin is not installed", ", ".join(options), fix)
+
+
+def _not_there(name: str) -> Problem:
+    """Hydra's own advice, to add the name with +, would set what nothing reads."""
+    if name.startswith(("hydra.", "hydra/")):
+        plugin = "/".join(re.split(r"[./]", name)[:2])
+        reason = f"the chosen {plugin} does not have it"
+        return Problem(name, "", reason, fix="zpipe --cfg hydra shows Hydra's keys")
+    near = " or ".join(f"~{group}" for group in nearest(name, config_groups()))
+    return Problem(name, "", "cannot be left out: it is not there", ", ".join(config_groups()), near)
+
+
 def _composition_problem(error: Exception) -> Problem:
     text = str(error)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
         group, _, option = error.missing_cfg_file.rpartition("/")
-        return Problem(group, option, "no such option (it comes from a YAML file)", ", ".join(error.options))
+        return _missing_option(group, option, error.options)
     several = _SEVERAL_VALUES.search(text)
     if several is not None:
         override = several.group(1).replace("'", "")
         key, _, value = override.partition("=")
         return Problem(key, value, "several values are a sweep", "one value, or -m", f"-m {override}")
+    not_there = _NOT_THERE.search(text)
+    if not_there is not None:
+        return _not_there(not_there.group(1))
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     key = str(getattr(error, "full_key", None) or "configuration")
     return Problem(key, "", " ".join(lines[:3]), fix="python -m zpipe --help lists groups and options")

@@ -8,6 +8,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from zpipe.problems import Problem, Refusal
+from zpipe.resources import config_groups
 
 _SEARCH_PATH = "hydra.searchpath="
 _searched: ContextVar[tuple[Path, ...]] = ContextVar("searched_folders", default=())
@@ -39,6 +40,11 @@ def own_options(group: str) -> list[str]:
     folders = [*filter(None, [_config_dir.get()]), *_searched.get()]
     found = (file.stem for folder in folders for file in (folder / group).glob("*.yaml"))
     return sorted(set(found))
+
+
+def known_options(group: str) -> list[str]:
+    """The options of a group: zpipe's own and the user's."""
+    return [*config_groups()[group], *own_options(group)]
 
 
 def _local_paths(override: str) -> list[Path]:

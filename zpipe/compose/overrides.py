@@ -24,11 +24,14 @@ from hydra.core.override_parser.types import (
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from zpipe.compose.names import OPEN_MAPPINGS, check_key, check_option, is_open_mapping
-from zpipe.compose.option_folders import use_search_path
+from zpipe.compose.accepted import default_override
+from zpipe.compose.hydra_names import check_hydra_name
+from zpipe.compose.names import OPEN_MAPPINGS, check_key, check_option, is_open_mapping, known_keys
+from zpipe.compose.option_folders import known_options, use_search_path
 from zpipe.compose.quoting import as_text, quoted, quoted_forms
 from zpipe.compose.recipes import IMPLIED, RECIPE, implying_keys
 from zpipe.compose.sources import use_recipe_folders
+from zpipe.compose.translate import option_problem
 from zpipe.problems import Problem, refuse_if_any
 from zpipe.redact import redact_override
 from zpipe.resources import config_groups
@@ -78,6 +81,8 @@ def _implied_options(typed: list[str]) -> list[str]:
 def _rewrite_one(text: str) -> _Rewritten:
     if text.startswith(f"{RECIPE}=") and _looks_like_path(text.partition("=")[2]):
         return _user_recipes(text.partition("=")[2].split(","))
+    if "=" not in text and not text.startswith("~"):
+        return _Rewritten(text, (_bare_word(text),))
     try:
         override = OverridesParser.create().parse_override(text)
     except HydraException as error:
@@ -86,11 +91,26 @@ def _rewrite_one(text: str) -> _Rewritten:
             return _Rewritten(text, (unknown,))
         return _rewrite_one(readable) if readable is not None else _unreadable(text, error)
     name = override.key_or_group
-    if name.split(".")[0].split("/")[0] == "hydra" or override.is_delete():
+    if override.is_delete():
         return _Rewritten(text)
+    if name.startswith(("hydra.", "hydra/")):
+        unknown = check_hydra_name(name, text.partition("=")[2])
+        return _Rewritten(text, (unknown,) if unknown is not None else ())
     if name in config_groups():
         return _group_choice(text, override)
     return _value(text, override)
+
+
+def _bare_word(text: str) -> Problem:
+    """The problem with a word that sets nothing."""
+    allowed, reason = "GROUP=OPTION or KEY=VALUE", "not an override, because it has no ="
+    if text in config_groups():
+        options = known_options(text)
+        return Problem(text, "", reason, allowed, " or ".join(f"{text}={option}" for option in options[:3]))
+    if text in known_keys():
+        return Problem(text, "", reason, allowed, default_override(text) or f"{text}.KEY=VALUE")
+    fix = option_problem("data", text).fix if Path(text).suffix else ""
+    return Problem(text, "", reason, allowed, fix or "zpipe --help lists commands, groups and options")
 
 
 def _unreadable(text: str, error: HydraException) -> _Rewritten:

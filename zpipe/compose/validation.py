@@ -6,11 +6,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from zpipe.compose.names import known_keys
+from zpipe.compose.accepted import default_override, plain_text
+from zpipe.compose.names import check_key, known_keys
+from zpipe.compose.translate import translated_key
 from zpipe.problems import Fix, Problem, Refusal, either, nearest
-from zpipe.schema.experiment import Experiment, defaults
+from zpipe.schema.experiment import Experiment
 from zpipe.schema.removed import removed_optimizer
-from zpipe.trees import value_at
 
 NOT_VALID = "not a valid value"
 """The reason of a Problem with a value of the wrong type or range."""
@@ -47,7 +48,8 @@ def _problem(key: str, details: list[Any]) -> Problem:
     if details[0]["type"] == "extra_forbidden":
         return _unknown(key, value)
     if details[0]["type"] == "model_type":
-        return Problem(key, value, NOT_VALID, "a mapping of keys; leave it out for the defaults")
+        allowed = "a mapping of keys; leave it out for the defaults"
+        return translated_key(key, plain_text(value)) or Problem(key, value, NOT_VALID, allowed)
     removed = removed_optimizer(value) if key == "optimizer.type" and isinstance(value, str) else None
     if removed is not None:
         return Problem(key, value, removed.reason, fix=removed.instead)
@@ -61,9 +63,8 @@ def _unknown(key: str, value: Any) -> Problem:
         block, _, name = key.rpartition(".")
         reason = "no such key: in YAML, keys are nested instead of joined with dots"
         return Problem(key, value, reason, f"{block}: {{{name}: {value}}}")
-    near = nearest(key, known_keys())
-    fix = " or ".join(f"{name}={value}" for name in near)
-    return Problem(key, value, "no such key (it comes from a YAML file)", fix=fix)
+    problem = check_key(key, plain_text(value)) or Problem(key, value, "no such key")
+    return problem._replace(reason=f"{problem.reason} (it comes from a YAML file)")
 
 
 def _fix(key: str, value: Any, details: list[Any]) -> Fix | str:
@@ -77,10 +78,8 @@ def _fix(key: str, value: Any, details: list[Any]) -> Fix | str:
         similar = nearest(str(value), choices)
         if similar:
             return either(*(f"{key}={choice}" for choice in similar))
-    default = value_at(defaults(), key)
-    if key not in known_keys() or isinstance(default, Mapping | list):
-        return ""
-    return either(f"{key}={'null' if default is None else default}")
+    default = default_override(key) if key in known_keys() else ""
+    return either(default) if default else ""
 
 
 def _choices(detail: Any) -> list[str]:

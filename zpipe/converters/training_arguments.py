@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from zpipe.compose.accepted import plain_text
+from zpipe.compose.translate import translated_key
 from zpipe.converters.result import Draft, brief
 from zpipe.problems import Problem, nearest
 from zpipe.schema.train import Train
@@ -104,6 +106,7 @@ def _not_converted(name: str, value: Any, draft: Draft) -> None:
         problem = Problem(name, brief(value), "zpipe does not support this argument of TrainingArguments")
         draft.refuse(problem, "left out")
     else:
-        near = " or ".join(nearest(name, known_arguments()))
-        problem = Problem(name, brief(value), "not an argument of TrainingArguments", fix=near)
+        meant = translated_key(name, plain_text(value))
+        fix = meant.fix if meant is not None else " or ".join(nearest(name, known_arguments()))
+        problem = Problem(name, brief(value), "not an argument of TrainingArguments", fix=fix)
         draft.refuse(problem, "left out")

@@ -10,6 +10,7 @@ from zpipe.compile.compiler import compile_plan
 from zpipe.diagnose.changes import changed
 from zpipe.diagnose.remedies import REMEDIES, Situation, Suggestion
 from zpipe.machine.hardware import Hardware
+from zpipe.machine.probes import lacking
 from zpipe.plans.plan import Plan
 from zpipe.problems import Refusal
 from zpipe.runfolder.outcome import Ending
@@ -41,7 +42,8 @@ def _checked(proposal: Suggestion, plan: Plan, hardware: Hardware) -> Suggestion
         or experiment.data != plan.experiment.data
         or experiment.model != plan.experiment.model
     )
-    return suggestion if differs else None
+    # The run itself has started here, so only what it did not need can be missing.
+    return suggestion if differs and not lacking(compiled) - lacking(plan) else None
 
 
 def _complete(proposal: Suggestion, given: Experiment) -> Suggestion:

@@ -5,7 +5,7 @@ import re
 import signal
 
 from zpipe.diagnose.evidence import Evidence, Silence
-from zpipe.diagnose.resource_rules import disk, gpu_memory, host_memory
+from zpipe.diagnose.resource_rules import disk, gpu_memory, host_memory, memory_use
 from zpipe.diagnose.root_cause import error_of_type, root_error, root_exit
 from zpipe.diagnose.verdict import Rule, Verdict, matching_line, where
 
@@ -116,7 +116,9 @@ def _killed_by_signal(evidence: Evidence) -> Verdict | None:
         return None
     lines = evidence.lines.get(rank_exit.rank, ())
     last = f"; last line of its log: {lines[-1].strip()}" if lines else ""
-    reason = f"rank {rank_exit.rank} was killed by {rank_exit.signal_name} {where(evidence)}{last}"
+    use = memory_use(evidence) if rank_exit.exit_code == -signal.SIGKILL else None
+    memory = "" if use is None else f" with {use:.0%} of host memory in use"
+    reason = f"rank {rank_exit.rank} was killed by {rank_exit.signal_name} {where(evidence)}{memory}{last}"
     return Verdict("rank_died", reason, rank_exit.rank)
 
 

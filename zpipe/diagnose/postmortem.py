@@ -11,6 +11,7 @@ from zpipe.diagnose.descriptions import MEANING
 from zpipe.diagnose.evidence import SHOWN_LINES, Evidence
 from zpipe.diagnose.predictions import compare
 from zpipe.diagnose.remedies import Situation, Suggestion
+from zpipe.diagnose.resource_rules import memory_use
 from zpipe.diagnose.root_cause import root_error, root_exit
 from zpipe.machine.hardware import Hardware
 from zpipe.plans.plan import Plan
@@ -43,7 +44,7 @@ def write_postmortem(
     if outcome.ending not in MEANING:
         return None
     progress = evidence.progress
-    situation = Situation(plan, progress.phase, progress.step, root_exit(evidence))
+    situation = Situation(plan, progress.phase, progress.step, root_exit(evidence), memory_use(evidence))
     unhealthy = progress.precision_events[-SHOWN_LINES:]
     suggestions = tuple(advise(outcome.ending, situation, hardware))
     sections = [

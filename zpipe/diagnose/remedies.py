@@ -14,6 +14,8 @@ from zpipe.schema.experiment import Experiment
 
 OFFLOADS = ("none", "cpu_optimizer", "cpu", "nvme")
 """In ascending order of the device memory that they save."""
+MEMORY_MAY_BE_SHORT = 0.75
+"""Share of the host's memory from which a jump between two samples may have used up the rest."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class Situation:
     step: int = 0
     rank_exit: RankExit | None = None
     """The first failed rank, if no exception explains it."""
+    memory_use: float | None = None
+    """Highest share of the host's memory in use at the end; None without samples."""
 
     @property
     def experiment(self) -> Experiment:
@@ -147,10 +151,11 @@ def hang(situation: Situation) -> Iterator[Suggestion]:
 
 
 def rank_died(situation: Situation) -> Iterator[Suggestion]:
-    """SIGKILL mostly means a lack of memory that no sample showed; other signals mean failed native code."""
+    """SIGKILL may mean a lack of memory that no sample showed; other signals mean failed native code."""
     rank_exit = situation.rank_exit
     if rank_exit is not None and rank_exit.exit_code == -signal.SIGKILL:
-        yield from host_memory(situation)
+        if situation.memory_use is None or situation.memory_use >= MEMORY_MAY_BE_SHORT:
+            yield from host_memory(situation)
         return
     yield Suggestion(("train.torch_compile=false",), "rules out compiled kernels")
     yield Suggestion(("train.use_liger_kernel=false",), "rules out the Liger kernels")

@@ -102,7 +102,13 @@ def _was_short_of_memory(evidence: Evidence) -> bool:
     if not last:
         return False
     killed = last[-1].oom_kills > last[0].oom_kills
-    return killed or max(sample.host_used / sample.host_limit for sample in last) >= MEMORY_IS_FULL
+    return killed or (memory_use(evidence) or 0.0) >= MEMORY_IS_FULL
+
+
+def memory_use(evidence: Evidence) -> float | None:
+    """Highest share of host memory in use at the end; None without samples."""
+    shares = (sample.host_used / sample.host_limit for sample in evidence.samples[-LAST_SAMPLES:])
+    return max(shares, default=None)
 
 
 def _memory(samples: tuple[Sample, ...]) -> str:

@@ -5,7 +5,8 @@ import os
 import shlex
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from humanize import naturalsize
@@ -17,7 +18,7 @@ from zpipe.machine.memlock import MemlockError, build_library, raise_lock_limit
 from zpipe.machine.packages import missing_packages
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem
-from zpipe.runfolder.swap_folder import create_swap_folder
+from zpipe.runfolder.swap_folder import create_swap_folder, folders_to_create, remove_swap_folder
 
 MIN_FREE_BYTES = 16 * 2**20
 """Free disk space at the run folder below which a run is not started."""
@@ -33,8 +34,28 @@ def missing_requirements(plan: Plan, say: Say) -> list[Problem]:
 
     What can be fetched without root is fetched; `say` receives one line per step.
     """
+    created = folders_to_create(plan)
     found = [*_packages(), *missing_packages(plan), *_compilers(plan), *_libaio(plan, say)]
-    return [*found, *_locked_memory(plan, say), *_direct_io(plan), *_socket_paths(plan)]
+    found += [*_locked_memory(plan, say), *_direct_io(plan), *_socket_paths(plan)]
+    if found:
+        _remove_empty(plan, created)
+    return found
+
+
+def _remove_empty(plan: Plan, created: Iterable[Path]) -> None:
+    """A run that does not start leaves no folder behind that a mistyped offload.nvme_path names."""
+    remove_swap_folder(plan)
+    for folder in created:
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def lacking(plan: Plan) -> frozenset[str]:
+    """Names of what the plan needs and this machine does not have; fetches, builds and writes nothing."""
+    names = {problem.key for problem in (*missing_packages(plan), *_compilers(plan))}
+    if "async_io" in plan.operators and find_libaio({**os.environ, **plan.launch.env}) is None:
+        names.add("libaio")
+    return frozenset(names)
 
 
 def unwritable(run_dir: Path) -> list[Problem]:
@@ -103,7 +124,8 @@ def _libaio(plan: Plan, say: Say) -> Iterator[Problem]:
         "not found",
         reason,
         "header and library in the system, in a conda environment, or in CPATH and LIBRARY_PATH",
-        "apt-get install libaio-dev (dnf install libaio-devel), or offload=cpu",
+        "apt-get install libaio-dev (dnf install libaio-devel), export CPATH=FOLDER LIBRARY_PATH=FOLDER, or "
+        "offload=cpu",
     )
 
 

@@ -39,6 +39,14 @@ def create_swap_folder(plan: Plan) -> None:
     mark.write_bytes(os.fsencode(plan.run_dir))
 
 
+def folders_to_create(plan: Plan) -> list[Path]:
+    """The swap folder and the folders above it, as far as they do not exist yet; innermost first."""
+    if plan.swap_dir is None:
+        return []
+    folder = Path(plan.swap_dir)
+    return [each for each in (folder, *folder.parents) if not each.exists()]
+
+
 def remove_swap_folder(plan: Plan) -> None:
     """Removes the folder if this run created it; a plan that names any other folder removes nothing."""
     run_dir = Path(plan.run_dir)

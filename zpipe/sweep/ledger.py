@@ -19,7 +19,8 @@ from zpipe.schema.base import Group
 
 FILE_NAME = "ledger.jsonl"
 UNFINISHED = "unfinished"
-SETTLED = frozenset({"finished", "gpu_out_of_memory", "host_out_of_memory"})
+REFUSED = "refused"
+SETTLED = frozenset({"finished", "gpu_out_of_memory", "host_out_of_memory", REFUSED})
 """Endings that another attempt would not change: running out of memory is a result."""
 
 _IRRELEVANT = ("tracking.", "launcher.env.", "hydra.", "hydra/")
@@ -46,6 +47,10 @@ class Attempt(Group):
     @property
     def is_settled(self) -> bool:
         return self.ending in SETTLED
+
+    @property
+    def is_refused(self) -> bool:
+        return self.ending == REFUSED
 
     @property
     def point(self) -> frozenset[str]:
@@ -89,6 +94,11 @@ def with_result(run_dir: Path, attempt: Attempt) -> Attempt:
 def append(sweep_dir: Path, attempt: Attempt) -> None:
     """Appends the current state of an attempt."""
     append_line(sweep_dir / FILE_NAME, attempt.model_dump())
+
+
+def reopen(sweep_dir: Path, attempt: Attempt) -> None:
+    """Lets the next session run a settled point again."""
+    append(sweep_dir, attempt.model_copy(update={"ending": UNFINISHED, "reason": ""}))
 
 
 def attempts(sweep_dir: Path) -> list[Attempt]:

@@ -14,8 +14,10 @@ from zpipe.sweep.definition import FILE_NAME, Definition, read_definition, write
 from zpipe.variables import would_get_credentials
 
 
-def prepare(folder: Path, more: list[str]) -> list[str]:
+def prepare(folder: Path, more: list[str], again: bool = False) -> list[str]:
     """Prepares the sweep for another session and returns its command line.
+
+    `again` means that refused points are tried again, because what refused them has changed.
 
     `more` are overrides for this session, such as the URI of a store with its password, which no file
     contains. Raises Refusal.
@@ -25,8 +27,11 @@ def prepare(folder: Path, more: list[str]) -> list[str]:
     refuse_if_any(_still_running(folder))
     os.chdir(definition.cwd)
     for attempt in ledger.points(folder):
-        if not attempt.is_settled:
-            _detach(folder, attempt, definition, arguments)
+        reopens = again and attempt.is_refused
+        if reopens or not attempt.is_settled:
+            _detach(folder, attempt, definition, arguments, reopens)
+        if reopens:
+            ledger.reopen(folder, attempt)
     write_definition(
         folder, definition.model_copy(update={"session": definition.session + 1, "whole": False})
     )
@@ -78,7 +83,9 @@ def _still_running(folder: Path) -> list[Problem]:
     return problems
 
 
-def _detach(folder: Path, attempt: ledger.Attempt, definition: Definition, arguments: list[str]) -> None:
+def _detach(
+    folder: Path, attempt: ledger.Attempt, definition: Definition, arguments: list[str], reopens: bool
+) -> None:
     """Closes the attempt's run in MLflow with its real ending and detaches it from the sweep's run."""
     run_dir = folder / attempt.folder
     if definition.uri is None or not RunFolder(run_dir).holds_run:
@@ -98,7 +105,7 @@ def _detach(folder: Path, attempt: ledger.Attempt, definition: Definition, argum
             [Problem("sweep", str(run_dir), reason, fix="start the tracking server, then try again")]
         )
     attempt = ledger.with_result(run_dir, attempt).model_copy(update={"mlflow_run_id": result.run_id})
-    if not attempt.is_settled:
+    if reopens or not attempt.is_settled:
         detach_run(uri, result.run_id)
     ledger.append(folder, attempt)
 

@@ -107,6 +107,9 @@ def close_sweep(folder: Path, uri: str | None, stopped: Exit | None = None) -> E
         is_recorded = _close_in_mlflow(folder, uri, definition, status, files)
     if points:
         _print(f"report:  {folder / FILE_NAME}", sys.stdout)
+    if refused := sum(point.is_refused for point in points):
+        command = f"zpipe sweep resume {folder} --refused"
+        _print(f"{refused} refused, and not tried again unless you ask:  {command}", sys.stdout)
     if not is_complete:
         _print(f"run the missing points:  zpipe sweep resume {folder}", sys.stdout)
     if stopped is not None:
