@@ -44,5 +44,7 @@ def _record_run(folder: Path, uri: str | None) -> int:
     if not result.ok:
         show(f"{result.run_id or 'not recorded'}: {result.error}")
         return Exit.RECORD_INCOMPLETE
+    if result.note:
+        show(result.note)
     show(f"MLflow run {result.run_id}" if result.run_id else "nothing to record: the input was refused")
     return Exit.FINISHED

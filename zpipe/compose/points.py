@@ -6,7 +6,8 @@ from zpipe.compile.compiler import compile_plan
 from zpipe.compose.sweep import Point, Sweep, sweep_of
 from zpipe.machine.hardware import Hardware, detect
 from zpipe.plans.plan import Plan
-from zpipe.problems import Problem, Refusal
+from zpipe.problems import Problem, Refusal, refuse_if_any
+from zpipe.record.store import tracking_problems
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ def _planned(sweep: Sweep, point: Point, hardware: Hardware) -> PlannedPoint:
     try:
         composed = sweep.compose(point)
         plan = compile_plan(composed.experiment, point.folder, point.command, hardware, composed.provenance)
+        refuse_if_any(tracking_problems(plan.experiment.tracking))
     except Refusal as refusal:
         return PlannedPoint(point, None, refusal.problems)
     return PlannedPoint(point, plan)

@@ -93,7 +93,7 @@ class RecorderThread:
         self._ending.set()
         self._thread.join(timeout)
         if self._done:
-            return RecordResult(True, self.run_id)
+            return RecordResult(True, self.run_id, note=self._follower.note)
         return RecordResult(False, self.run_id, self._error or f"MLflow did not answer within {timeout:g} s")
 
     def _run(self) -> None:

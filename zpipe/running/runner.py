@@ -14,7 +14,7 @@ from zpipe.machine.probes import missing_requirements, unwritable
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal
 from zpipe.record.recorder_thread import RecorderThread
-from zpipe.record.store import check_store, tracking_uri
+from zpipe.record.store import tracking_problems, tracking_uri
 from zpipe.runfolder import disk_reserve
 from zpipe.runfolder.outcome import Outcome, write_outcome
 from zpipe.runfolder.plan_file import folder_of, write_plan
@@ -35,11 +35,7 @@ def start_problems(plan: Plan) -> list[Problem]:
     Raises Refusal if the run folder already holds a run.
     """
     folder_of(plan).claim()
-    problems = unwritable(Path(plan.run_dir))
-    tracking = plan.experiment.tracking
-    if tracking.enabled:
-        problems += check_store(tracking_uri(tracking.uri))
-    return problems
+    return [*unwritable(Path(plan.run_dir)), *tracking_problems(plan.experiment.tracking)]
 
 
 def run_plan(plan: Plan, hardware: Hardware, parent_run_id: str | None = None) -> Outcome:
@@ -116,7 +112,8 @@ def _finish_record(plan: Plan, recorder: RecorderThread, outcome: Outcome) -> Ou
     files = (folder_of(plan).attempt.postmortem,)
     record = recorder.finish(status, RECORD_PATIENCE_SECONDS, files=files, tags=outcome.tags)
     error = None if record.ok else record.error
-    outcome = outcome.model_copy(update={"mlflow_run_id": record.run_id, "record_error": error})
+    update = {"mlflow_run_id": record.run_id, "record_error": error, "record_note": record.note}
+    outcome = outcome.model_copy(update=update)
     _write(outcome)
     return outcome
 
