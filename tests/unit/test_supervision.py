@@ -19,7 +19,7 @@ from zpipe.machine.samples import Sample, Sampler, is_worth_writing, read_sample
 from zpipe.runfolder import disk_reserve
 from zpipe.runfolder.folder import Attempt
 from zpipe.supervise.silence import SilenceWatch
-from zpipe.supervise.stops import in_batch_job, signals_noted
+from zpipe.supervise.stops import Stopped, in_batch_job, signals_noted
 from zpipe.supervise.tree import ProcessTree
 
 GIB = 2**30
@@ -160,7 +160,7 @@ def test_sighup_is_noted_unless_it_is_ignored(handler: Any, noted: int | None) -
 
 
 def test_a_signal_can_interrupt_this_thread() -> None:
-    with signals_noted(interrupt=True) as caught, pytest.raises(KeyboardInterrupt):
+    with signals_noted(interrupt_at=1) as caught, pytest.raises(Stopped):
         os.kill(os.getpid(), signal.SIGUSR1)
     assert caught.number == signal.SIGUSR1
 

@@ -8,6 +8,7 @@ from zpipe.compose.option_folders import use_config_dir
 from zpipe.compose.overrides import rewrite
 from zpipe.exits import Exit
 from zpipe.problems import Problem, Refusal
+from zpipe.supervise.stops import Stopped, signals_noted
 from zpipe.sweep.definition import FILE_NAME
 from zpipe.sweep.session import PointStopped, Session, begin
 
@@ -46,6 +47,8 @@ def _lead(arguments: list[str]) -> int:
     session = begin(arguments)
     try:
         hand_over(parsed)
+    except Stopped as stop:
+        return _close(session, stop.exit_code)
     except KeyboardInterrupt:
         return _close(session, Exit.INTERRUPTED)
     except PointStopped as stop:
@@ -57,7 +60,9 @@ def _lead(arguments: list[str]) -> int:
 
 
 def _close(session: Session, stopped: Exit | None = None, whole: bool = False) -> int:
-    return session.close(stopped, whole) if session.leads else stopped or Exit.FINISHED
+    """A first signal does not keep the sweep from being closed, a second does."""
+    with signals_noted(interrupt_at=2):
+        return session.close(stopped, whole) if session.leads else stopped or Exit.FINISHED
 
 
 def _seed(arguments: list[str]) -> list[str]:

@@ -147,9 +147,14 @@ def hang(situation: Situation) -> Iterator[Suggestion]:
 
 
 def rank_died(situation: Situation) -> Iterator[Suggestion]:
-    """SIGKILL mostly means a lack of memory that no sample showed; other signals mean failed native code."""
+    """SIGKILL mostly means a lack of memory that no sample showed; other signals mean failed native code.
+
+    Without the exit of a rank the launcher was killed, which no override prevents.
+    """
     rank_exit = situation.rank_exit
-    if rank_exit is not None and rank_exit.exit_code == -signal.SIGKILL:
+    if rank_exit is None:
+        return
+    if rank_exit.exit_code == -signal.SIGKILL:
         yield from host_memory(situation)
         return
     yield Suggestion(("train.torch_compile=false",), "rules out compiled kernels")
