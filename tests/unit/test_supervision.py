@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import psutil
 import pytest
 
 from tests.support.events import event
+from tests.support.recording import wait_until
 from zpipe.launchers.logs import rank_lines, tail
 from zpipe.launchers.rank_exits import parse_rank_exits
 from zpipe.machine.samples import Sample, Sampler, is_worth_writing, read_samples
@@ -187,6 +189,48 @@ def test_every_process_of_a_tree_is_ended(tmp_path: Path) -> None:
         tree.end(patience=lambda: time.monotonic() < deadline)
         assert launcher.wait() == -signal.SIGKILL
         assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+
+
+PARENT = """
+import subprocess, sys, time
+from zpipe.machine.guard import guarded
+child = "import os, signal, subprocess; subprocess.Popen(['sleep', '100'], start_new_session=True)"
+child += "; print(os.getpid(), flush=True); os.kill(os.getpid(), signal.SIGSTOP)"
+with guarded("ZPIPE_LAUNCH_ID") as mark:
+    subprocess.Popen([sys.executable, "-c", child], env=mark, start_new_session=True)
+    time.sleep(100 if sys.argv[1] == "killed" else 1)
+"""
+
+
+def processes_with(variable: str) -> list[int]:
+    """Processes that run with this variable."""
+    name, _, value = variable.partition("=")
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get(name) == value:
+                found.append(process.pid)
+    return found
+
+
+@pytest.mark.parametrize("end", ["killed", "ended"])
+def test_only_a_killed_parent_takes_everything_with_it(end: str) -> None:
+    """A stopped process, which watches nobody, and its child in another session."""
+    with subprocess.Popen([sys.executable, "-c", PARENT, end], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = psutil.Process(int(parent.stdout.readline()))
+        variable = f"ZPIPE_LAUNCH_ID={child.environ()['ZPIPE_LAUNCH_ID']}"
+        if end == "killed":
+            wait_until(lambda: len(processes_with(variable)) == 2 and child.status() == "stopped")
+            parent.kill()
+            parent.wait()
+            wait_until(lambda: not processes_with(variable))
+        else:
+            parent.wait()
+            left = processes_with(variable)
+            for pid in left:
+                os.kill(pid, signal.SIGKILL)
+            assert len(left) == 2
 
 
 def test_last_lines_of_a_rank(tmp_path: Path) -> None:

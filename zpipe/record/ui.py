@@ -24,6 +24,7 @@ from typing import IO
 import psutil
 
 from zpipe.exits import Exit
+from zpipe.machine.guard import guarded
 from zpipe.problems import Problem, Refusal
 from zpipe.record.client import reporting_failures
 from zpipe.record.store import artifact_root, default_uri, prepare_store
@@ -48,7 +49,11 @@ def serve(uri: str, host: str = "127.0.0.1", port: int | None = None) -> int:
         prepare_store(uri)
     url = f"http://{_shown_host(host)}:{chosen}"
     print(f"Starting MLflow for {redact_uri(uri)} ...", flush=True)
-    with tempfile.TemporaryFile() as log, _server(_argv(host, chosen), _environment(uri), log) as process:
+    with (
+        tempfile.TemporaryFile() as log,
+        guarded("ZPIPE_UI_ID") as mark,
+        _server(_argv(host, chosen), {**_environment(uri), **mark}, log) as process,
+    ):
         if not _answers(process, host, chosen):
             # Printed only on failure, because a healthy server also logs a page of advice and warnings.
             log.seek(0)

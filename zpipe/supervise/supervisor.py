@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,6 +11,7 @@ import psutil
 
 from zpipe.diagnose.evidence import Evidence, Silence, from_folder
 from zpipe.launchers import launcher_of
+from zpipe.machine.guard import guarded
 from zpipe.machine.memlock import preloaded
 from zpipe.machine.process_identity import own_identity
 from zpipe.machine.samples import Sampler
@@ -110,7 +111,11 @@ class _Watch:
 
     def spawned(self) -> _End:
         """The workers in processes of their own."""
-        process = self._launcher.start(self._plan, _launch_environment(self._plan))
+        with guarded("ZPIPE_LAUNCH_ID") as mark:
+            return self._to_the_end({**mark, **_launch_environment(self._plan)})
+
+    def _to_the_end(self, environment: Mapping[str, str]) -> _End:
+        process = self._launcher.start(self._plan, environment)
         tree = self._tree = ProcessTree(process.pid)
         silence = None
         try:
@@ -167,11 +172,11 @@ class _Watch:
 
 
 def _launch_environment(plan: Plan) -> dict[str, str]:
-    """Variables that identify this launch and the parent process that the workers depend on.
+    """The variable that identifies the parent process, on which the workers depend.
 
     Where locked memory is limited, also the library with which NVMe offload runs nevertheless.
     """
-    identity = {"ZPIPE_LAUNCH_ID": uuid.uuid4().hex, "ZPIPE_PARENT": own_identity()}
+    identity = {"ZPIPE_PARENT": own_identity()}
     if "async_io" not in plan.operators:
         return identity
     return {**identity, **preloaded({**os.environ, **plan.launch.env})}
