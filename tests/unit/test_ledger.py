@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from zpipe.exits import Exit
+from zpipe.problems import Refusal
 from zpipe.runfolder.outcome import Outcome
 from zpipe.sweep import ledger
 from zpipe.sweep.definition import Definition, read_definition, write_definition
@@ -137,7 +138,6 @@ def test_many_processes_append_to_one_ledger(tmp_path: Path) -> None:
 
 
 def test_definition_has_no_secrets_and_resuming_requires_them(tmp_path: Path) -> None:
-    from zpipe.problems import Refusal
 
     given = "tracking.uri=postgresql://me:s3cr3t@h/db"
     write_definition(tmp_path, definition().model_copy(update={"arguments": ["-m", "stage=2,3", given]}))
@@ -173,3 +173,21 @@ def test_signal_ends_the_sweep_only_in_the_leading_process(tmp_path: Path) -> No
         run_point(tmp_path, tmp_path / "1", STAGE_3, math.inf, stop)
     assert stopped.value.exit_code == Exit.INTERRUPTED
     begin([])
+
+
+@pytest.mark.parametrize("file", ["a link to nothing", "a folder"])
+def test_a_sweep_that_cannot_be_read_is_a_sweep(file: str, tmp_path: Path) -> None:
+    if file == "a folder":
+        (tmp_path / "sweep.json").mkdir()
+    else:
+        (tmp_path / "sweep.json").symlink_to("nowhere")
+    with pytest.raises(Refusal, match=r"sweep\.json"):
+        read_definition(tmp_path)
+
+
+@pytest.mark.parametrize("given", ["launcher.env.TOKEN=x", "+launcher.env.TOKEN=x"])
+def test_a_hidden_value_that_is_given_again_is_not_asked_for(given: str) -> None:
+    kept = definition().model_copy(update={"arguments": ["-m", "+launcher.env.TOKEN=***", "stage=2,3"]})
+    assert _arguments(kept, [given]) == ["-m", "stage=2,3", given]
+    with pytest.raises(Refusal, match=r"zpipe sweep resume FOLDER launcher\.env\.TOKEN="):
+        _arguments(kept, [])

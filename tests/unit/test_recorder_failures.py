@@ -132,6 +132,22 @@ def test_dead_server_blocks_nothing(tmp_path: Path) -> None:
     assert json.loads((Path(plan.run_dir) / "record.json").read_text())["status"] == "FINISHED"
 
 
+@pytest.mark.parametrize(("signals", "seconds"), [(1, 0.5), (2, 0.0)])
+def test_a_signal_shortens_the_wait_and_a_second_ends_it(
+    signals: int, seconds: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zpipe.record.recorder_thread._LAST_CHANCE", 0.5)
+    plan = make_plan(tmp_path / "run")
+    write_events(plan, phase("model"))
+    (tmp_path / "outputs").mkdir()
+    thread = RecorderThread(plan, base=tmp_path, poll_seconds=0.05)
+    with FileLock(tmp_path / "outputs" / "mlflow.db.lock"):
+        began = time.monotonic()
+        result = thread.finish("FINISHED", SECONDS, signals=lambda: signals)
+        assert seconds <= time.monotonic() - began < seconds + 5
+    assert result.error == "a signal ended the wait for MLflow"
+
+
 def test_late_events_are_recorded_by_record_run(tmp_path: Path) -> None:
     (tmp_path / "outputs").mkdir()
     plan = make_plan(tmp_path / "run")

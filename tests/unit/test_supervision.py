@@ -167,6 +167,32 @@ def test_a_signal_can_interrupt_this_thread() -> None:
     assert caught.number == signal.SIGUSR1
 
 
+def test_a_signal_is_noted_in_every_block_and_interrupts_the_innermost() -> None:
+    with signals_noted(interrupt_at=1) as outer, signals_noted() as middle:
+        with signals_noted(interrupt_at=2) as inner, pytest.raises(Stopped) as stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGUSR2)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert (inner.count, middle.count, outer.count) == (2, 3, 3)
+    assert (stop.value.number, stop.value.exit_code) == (signal.SIGUSR2, 143)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGUSR2", "SIGHUP", "SIGINT"])
+def test_a_signal_to_any_command_ends_it_with_a_documented_code(name: str) -> None:
+    code = f"""
+import os, signal, sys
+from zpipe import __main__
+from zpipe.cli import main
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+main.VERBS["runs"] = "slow"
+main.run_verb = lambda name, arguments: os.kill(os.getpid(), signal.{name})
+sys.argv = ["zpipe", "runs"]
+__main__.run()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130 if name == "SIGINT" else 143, "")
+
+
 def test_a_batch_job_is_detected_by_its_variables() -> None:
     assert in_batch_job({"SLURM_JOB_ID": "7"})
     assert not in_batch_job({"SLURM_JOB_ID": "", "HOME": "/"})

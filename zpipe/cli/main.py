@@ -97,17 +97,16 @@ def _report(error: Exception) -> Exit | None:
     """Prints an expected failure and returns its exit code; None for a defect of zpipe."""
     from zpipe.problems import Refusal
     from zpipe.record.errors import StoreUnreachable
+    from zpipe.terminal.console import print_problems, say
 
     if isinstance(error, Refusal):
-        from zpipe.terminal.console import print_problems
-
         print_problems(error.problems)
         return Exit.REFUSED
     if isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
-        print(f"Refused: {error.strerror}: {str(error.filename)[:120]}…", file=sys.stderr)
+        say(f"Refused: {error.strerror}: {str(error.filename)[:120]}…")
         return Exit.REFUSED
     if isinstance(error, StoreUnreachable):
-        print(error, file=sys.stderr)
+        say(str(error))
         return Exit.ENVIRONMENT
     return None
 

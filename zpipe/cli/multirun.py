@@ -9,7 +9,7 @@ from zpipe.compose.overrides import rewrite
 from zpipe.exits import Exit
 from zpipe.problems import Problem, Refusal
 from zpipe.supervise.stops import Stopped, signals_noted
-from zpipe.sweep.definition import FILE_NAME
+from zpipe.sweep.definition import holds_sweep
 from zpipe.sweep.session import PointStopped, Session, begin
 
 _FOLDER = "hydra.sweep.dir="
@@ -19,7 +19,7 @@ def start(arguments: list[str]) -> int:
     """Starts a new sweep. Raises Refusal if its folder holds one already, or if every point is refused."""
     given = [text.removeprefix(_FOLDER) for text in arguments if text.startswith(_FOLDER)]
     for folder in given:
-        if (Path(folder) / FILE_NAME).exists():
+        if holds_sweep(Path(folder)):
             reason = "this folder already holds a sweep"
             raise Refusal(
                 [Problem("hydra.sweep.dir", folder, reason, "a new folder", f"zpipe sweep resume {folder}")]

@@ -3,10 +3,12 @@
 import io
 import tempfile
 from collections.abc import Iterable, Iterator
+from operator import eq
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zpipe.redact import redact
+from zpipe.redact.lines import redact_lines
 from zpipe.runfolder.foreign_files import open_regular
 
 if TYPE_CHECKING:
@@ -20,13 +22,13 @@ _NUMBERS_ONLY = '"event": "metrics"'
 
 def log_redacted(client: "MlflowClient", run_id: str, path: Path) -> None:
     """Uploads a text file, or a redacted copy if the file contains secrets."""
-    if all(line == clean for line, clean in _lines(path)):
+    if all(map(eq, _lines(path), _clean_lines(path))):
         client.log_artifact(run_id, str(path))
         return
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / path.name
         with copy.open("w", encoding="utf-8", errors="surrogateescape") as file:
-            file.writelines(clean for _, clean in _lines(path))
+            file.writelines(_clean_lines(path))
         client.log_artifact(run_id, str(copy))
 
 
@@ -41,8 +43,13 @@ def require_stored(client: "MlflowClient", run_id: str, names: Iterable[str]) ->
         raise OSError(f"the server accepted these artifacts and did not store them: {listed}")
 
 
-def _lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Each line as it is, and redacted."""
+def _clean_lines(path: Path) -> Iterator[str]:
+    """Without secrets. A line of JSON stands for itself: an incomplete key in it hides no other line."""
+    if path.suffix != ".jsonl":
+        return redact_lines(_lines(path))
+    return (line if _NUMBERS_ONLY in line else redact(line) for line in _lines(path))
+
+
+def _lines(path: Path) -> Iterator[str]:
     with io.TextIOWrapper(open_regular(path), encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:
-            yield line, line if _NUMBERS_ONLY in line else redact(line)
+        yield from file
