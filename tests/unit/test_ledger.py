@@ -5,6 +5,7 @@ import math
 import multiprocessing
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -16,6 +17,7 @@ from zpipe.sweep.definition import Definition, read_definition, write_definition
 from zpipe.sweep.ledger import Attempt, append, new_attempt
 from zpipe.sweep.point import run_point
 from zpipe.sweep.resume import _arguments
+from zpipe.sweep.settled import settled_before
 
 STAGE_2, STAGE_3 = ["stage=2"], ["stage=3"]
 
@@ -115,9 +117,9 @@ def test_point_without_objective_returns_the_worst_value(tmp_path: Path) -> None
 def test_tracking_and_environment_do_not_change_a_point(tmp_path: Path) -> None:
     append(tmp_path, attempt("0", ["stage=2", "tracking.uri=http://a", "launcher.env.X=1"], "finished"))
     again = ["tracking.uri=http://b", "stage=2"]
-    assert ledger.settled_before(tmp_path, again, session=1) is not None
-    assert ledger.settled_before(tmp_path, again, session=0) is None
-    assert ledger.settled_before(tmp_path, ["stage=3"], session=1) is None
+    assert settled_before(tmp_path, again, session=1) is not None
+    assert settled_before(tmp_path, again, session=0) is None
+    assert settled_before(tmp_path, ["stage=3"], session=1) is None
 
 
 def append_many(folder: Path, number: int) -> None:
@@ -191,3 +193,20 @@ def test_a_hidden_value_that_is_given_again_is_not_asked_for(given: str) -> None
     assert _arguments(kept, [given]) == ["-m", "stage=2,3", given]
     with pytest.raises(Refusal, match=r"zpipe sweep resume FOLDER launcher\.env\.TOKEN="):
         _arguments(kept, [])
+
+
+def test_the_ledger_is_read_once_however_many_points_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(50):
+        append(tmp_path, attempt(str(number), [f"train.seed={number}"], "finished"))
+    decode = Mock(side_effect=ledger.decode)
+    monkeypatch.setattr(ledger, "decode", decode)
+    for number in range(50):
+        known = settled_before(tmp_path, [f"train.seed={number}"], session=1)
+        assert known is not None
+        assert known.folder == str(number)
+    assert decode.call_count == 50
+    append(tmp_path, attempt("50", ["train.seed=50"], "finished"))
+    assert settled_before(tmp_path, ["train.seed=50"], session=1) is not None
+    assert decode.call_count == 51

@@ -76,13 +76,15 @@ def _seed(arguments: list[str]) -> list[str]:
 
 def _some_point_can_run(overrides: list[str]) -> bool:
     """Prints which points of a sweep will be refused; the other points run."""
-    from zpipe.cli.plan_points import print_refused
+    from zpipe.cli.plan_points import RefusedPoints
     from zpipe.compose.points import plan_sweep
     from zpipe.compose.sweep import Unlistable
 
+    refused = RefusedPoints()
     try:
-        planned = plan_sweep(overrides)
+        for _ in refused.noted(plan_sweep(overrides)):
+            pass
     except Unlistable:
         return True
-    print_refused(planned)
-    return any(each.plan is not None for each in planned)
+    refused.show()
+    return refused.count < refused.total

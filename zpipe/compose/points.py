@@ -1,5 +1,6 @@
 """Overrides of a sweep → the plan of every point, or why it is refused. Nothing is written or spawned."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from zpipe.compile.compiler import compile_plan
@@ -19,11 +20,15 @@ class PlannedPoint:
     problems: tuple[Problem, ...] = ()
 
 
-def plan_sweep(overrides: list[str]) -> list[PlannedPoint]:
-    """Every point of rewritten overrides, in Hydra's order. Raises Refusal if they cannot be listed."""
+def plan_sweep(overrides: list[str]) -> Iterator[PlannedPoint]:
+    """Every point of rewritten overrides, in Hydra's order, one at a time: a plan takes 100 kilobytes.
+
+    Raises Refusal if they cannot be listed.
+    """
     hardware = detect()
     with sweep_of(overrides) as sweep:
-        return [_planned(sweep, point, hardware) for point in sweep.points]
+        for point in sweep.points:
+            yield _planned(sweep, point, hardware)
 
 
 def _planned(sweep: Sweep, point: Point, hardware: Hardware) -> PlannedPoint:

@@ -11,6 +11,7 @@ from zpipe.supervise.stops import Stopped, signals_noted
 from zpipe.sweep import ledger
 from zpipe.sweep.definition import Definition, read_definition
 from zpipe.sweep.session import PointStopped, current
+from zpipe.sweep.settled import settled_before
 
 STOPPED = frozenset({"interrupted", "terminated", "preempted"})
 
@@ -24,7 +25,7 @@ def run_point(sweep_dir: Path, run_dir: Path, overrides: list[str], worst: float
     """
     definition = read_definition(sweep_dir)
     assert definition is not None, f"{sweep_dir} has no sweep.json"
-    known = ledger.settled_before(sweep_dir, overrides, definition.session)
+    known = settled_before(sweep_dir, overrides, definition.session)
     if known is not None:
         return ledger.objective_of(known, worst)
     folder = _unused(run_dir)
