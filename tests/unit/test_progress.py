@@ -104,6 +104,17 @@ def test_the_live_line_estimates_from_the_pace_after_the_first_step(tmp_path: Pa
     assert shown.display.line() == "step 11/101  2 min 59 s left"
 
 
+def test_the_live_line_says_what_the_first_step_waits_for(tmp_path: Path) -> None:
+    clock = Clock()
+    shown = Shown(tmp_path / "run", io.StringIO(), True, clock)
+    shown.update("phase", name="train", detail="DeepCompile compiles the model")
+    clock.now += 190
+    shown.update("step", step=0, of=4)
+    assert shown.display.line() == "train (DeepCompile compiles the model): 3 min 10 s"
+    shown.update("step", step=1, of=4)
+    assert shown.display.line() == "step 1/4"
+
+
 def test_a_terminal_shows_lasting_lines_without_reading_markup(tmp_path: Path) -> None:
     text = show(tmp_path / "run", ("notice", {"text": "see [/nope] :smile:"}), live=True)
     assert "notice: see [/nope] :smile:" in text

@@ -23,7 +23,6 @@ from tests.support.recording import (
 )
 from zpipe.record.artifacts import require_stored
 from zpipe.record.client import open_client
-from zpipe.record.facts import PARENT_ENV
 from zpipe.record.record_run import record_run
 from zpipe.record.recorder_thread import RecorderThread
 from zpipe.record.store import default_uri
@@ -177,20 +176,14 @@ def test_disabled_recorder_does_nothing(tmp_path: Path) -> None:
     assert not (Path(plan.run_dir) / "record.json").exists()
 
 
-@pytest.mark.parametrize("way", ["argument", "environment"])
-def test_runs_of_a_sweep_have_their_parent(
-    way: str, tmp_path: Path, client: Any, base: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_runs_of_a_sweep_have_their_parent(tmp_path: Path, client: Any, base: Path) -> None:
     report = tmp_path / "report.json"
     report.write_text("{}")
     sweep = SweepRun(default_uri(base), "sweeps", "sweep", tmp_path, ["-m", "stage=2,3"], base)
     parent = sweep.open()
     plan = make_plan(tmp_path / "run")
     write_events(plan, phase("model"))
-    if way == "environment":
-        monkeypatch.setenv(PARENT_ENV, parent)
-    given = parent if way == "argument" else None
-    assert RecorderThread(plan, None, given, base).finish("FINISHED", SECONDS).ok
+    assert RecorderThread(plan, None, parent, base).finish("FINISHED", SECONDS).ok
     assert sweep.close({}, {"sweep/points": 1.0}, [report], "FINISHED") == parent
     assert run_of(client, plan).data.tags["mlflow.parentRunId"] == parent
     assert client.get_run(parent).info.status == "FINISHED"

@@ -13,7 +13,7 @@ from zpipe.diagnose.evidence import Evidence, Silence, from_folder
 from zpipe.launchers import launcher_of
 from zpipe.machine.guard import guarded
 from zpipe.machine.memlock import preloaded
-from zpipe.machine.process_identity import own_identity
+from zpipe.machine.process_identity import own_identity, place
 from zpipe.machine.samples import Sampler
 from zpipe.plans.plan import Plan
 from zpipe.runfolder import disk_reserve
@@ -172,11 +172,11 @@ class _Watch:
 
 
 def _launch_environment(plan: Plan) -> dict[str, str]:
-    """The variable that identifies the parent process, on which the workers depend.
+    """The variables that identify the parent process, on which the workers depend.
 
     Where locked memory is limited, also the library with which NVMe offload runs nevertheless.
     """
-    identity = {"ZPIPE_PARENT": own_identity()}
+    identity = {"ZPIPE_PARENT": own_identity(), "ZPIPE_PARENT_PLACE": place()}
     if "async_io" not in plan.operators:
         return identity
     return {**identity, **preloaded({**os.environ, **plan.launch.env})}
