@@ -9,7 +9,8 @@ from zpipe.compose.overrides import rewrite
 from zpipe.compose.settings import overrides_from
 from zpipe.machine.hardware import detect
 from zpipe.plans.plan import Plan
-from zpipe.problems import Problem, Refusal
+from zpipe.problems import Problem, Refusal, refuse_if_any
+from zpipe.record.store import tracking_problems
 from zpipe.runfolder.outcome import Outcome
 
 
@@ -20,7 +21,9 @@ def plan(*overrides: str, **settings: Any) -> Plan:
     (`train={"max_steps": 10}`). Raises Refusal with every problem.
     """
     composed, typed = _composed(overrides, settings)
-    return compile_plan(composed.experiment, composed.run_dir, typed, detect(), composed.provenance)
+    compiled = compile_plan(composed.experiment, composed.run_dir, typed, detect(), composed.provenance)
+    refuse_if_any(tracking_problems(compiled.experiment.tracking))
+    return compiled
 
 
 def run(*overrides: str, **settings: Any) -> Outcome:

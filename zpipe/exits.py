@@ -1,6 +1,10 @@
 """Exit codes of every zpipe command. docs/operations.md explains them to users."""
 
+import signal
 from enum import IntEnum
+
+PREEMPTION = (signal.SIGUSR1, signal.SIGUSR2)
+"""What batch schedulers send before they end a job; submitit asks for SIGUSR2."""
 
 
 class Exit(IntEnum):

@@ -70,7 +70,7 @@ def test_runs_are_listed_with_points_below_their_sweep(capsys: pytest.CaptureFix
     heading, *lines = capsys.readouterr().out.splitlines()
     assert heading.split() == [
         *("run", "name", "status", "ending", "stage", "offload"),
-        *("loss", "tokens/s", "GPU", "GiB", "host", "GiB", "age"),
+        *("train", "loss", "eval", "loss", "tokens/s", "GPU", "GiB", "host", "GiB", "age"),
     ]
     assert [line[10:].split("FINISHED")[0].split("RUNNING")[0].rstrip() for line in lines] == [
         "alone",

@@ -75,6 +75,12 @@ BY_EVIDENCE: list[tuple[str, int | None, Evidence]] = [
         ),
     ),
     ("preempted", None, Evidence(progress(), returncode=1, stopped_by=signal.SIGUSR1)),
+    ("preempted", None, Evidence(progress(), returncode=1, stopped_by=signal.SIGUSR2)),
+    ("preempted", None, Evidence(progress(), returncode=-signal.SIGUSR2)),
+    ("rank_died", None, Evidence(progress(), returncode=-signal.SIGKILL, samples=samples())),
+    ("host_out_of_memory", None, Evidence(progress(), returncode=-signal.SIGKILL, samples=samples(kills=1))),
+    ("terminated", None, Evidence(progress(), returncode=-signal.SIGKILL, stopped_by=signal.SIGTERM)),
+    ("failed", None, Evidence(progress(), returncode=1, samples=samples(disk_free=0), folder_is_gone=True)),
     ("preempted", None, Evidence(progress(), returncode=1, rank_exits=(killed(signal.SIGUSR1),))),
     ("terminated", None, Evidence(progress(), returncode=None)),
     ("terminated", None, Evidence(progress(), returncode=None, rank_exits=(killed(),), samples=samples())),
@@ -286,3 +292,13 @@ def test_tags_leave_out_what_is_unknown() -> None:
         "zpipe.ending": "finished",
         "zpipe.exit_code": "0",
     }
+
+
+def test_a_killed_launcher_is_named() -> None:
+    reason = classify(Evidence(progress(), returncode=-signal.SIGKILL)).reason
+    assert reason.startswith("the launcher that watches the ranks was killed by SIGKILL in phase train")
+
+
+def test_a_deleted_run_folder_is_named() -> None:
+    reason = classify(Evidence(progress(), returncode=-signal.SIGKILL, folder_is_gone=True)).reason
+    assert reason.startswith("the run folder was deleted in phase train after step 7")

@@ -207,3 +207,10 @@ def test_epochs_overridden_by_max_steps_are_reported() -> None:
 def test_last_checkpoint_is_always_expected(overrides: list[str], kept: list[int]) -> None:
     expected = plan_of("train.max_steps=7", "train.warmup_steps=0", *overrides).expected_files
     assert [name for name in expected if name.startswith("checkpoint")] == [f"checkpoint-{n}" for n in kept]
+
+
+@pytest.mark.parametrize("count", [2, 8])
+@pytest.mark.parametrize("option", ["hpz", "full"])
+def test_the_second_partition_of_zeropp_follows_the_gpus_of_a_node(option: str, count: int) -> None:
+    plan = plan_of("stage=3", f"zeropp={option}", "precision=bf16", hardware=gpus(*[H200] * count))
+    assert plan.ds_config["zero_optimization"]["zero_hpz_partition_size"] == count

@@ -5,10 +5,12 @@ import math
 import multiprocessing
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from zpipe.exits import Exit
+from zpipe.problems import Refusal
 from zpipe.runfolder.outcome import Outcome
 from zpipe.sweep import ledger
 from zpipe.sweep.definition import Definition, read_definition, write_definition
@@ -16,6 +18,7 @@ from zpipe.sweep.ledger import Attempt, append, new_attempt
 from zpipe.sweep.point import run_point
 from zpipe.sweep.resume import _arguments, prepare
 from zpipe.sweep.session import close_sweep
+from zpipe.sweep.settled import settled_before
 
 STAGE_2, STAGE_3 = ["stage=2"], ["stage=3"]
 
@@ -95,10 +98,10 @@ def test_refused_point_is_offered_again_only_if_asked(tmp_path: Path) -> None:
     append(tmp_path, attempt("0", STAGE_2, "refused"))
     append(tmp_path, attempt("1", STAGE_3, "finished"))
     prepare(tmp_path, [])
-    assert ledger.settled_before(tmp_path, STAGE_2, 1) is not None
+    assert settled_before(tmp_path, STAGE_2, 1) is not None
     prepare(tmp_path, [], again=True)
-    assert ledger.settled_before(tmp_path, STAGE_2, 2) is None
-    assert ledger.settled_before(tmp_path, STAGE_3, 2) is not None
+    assert settled_before(tmp_path, STAGE_2, 2) is None
+    assert settled_before(tmp_path, STAGE_3, 2) is not None
 
 
 def test_sweep_with_a_refused_point_is_complete_and_says_so(
@@ -138,9 +141,9 @@ def test_point_without_objective_returns_the_worst_value(tmp_path: Path) -> None
 def test_tracking_and_environment_do_not_change_a_point(tmp_path: Path) -> None:
     append(tmp_path, attempt("0", ["stage=2", "tracking.uri=http://a", "launcher.env.X=1"], "finished"))
     again = ["tracking.uri=http://b", "stage=2"]
-    assert ledger.settled_before(tmp_path, again, session=1) is not None
-    assert ledger.settled_before(tmp_path, again, session=0) is None
-    assert ledger.settled_before(tmp_path, ["stage=3"], session=1) is None
+    assert settled_before(tmp_path, again, session=1) is not None
+    assert settled_before(tmp_path, again, session=0) is None
+    assert settled_before(tmp_path, ["stage=3"], session=1) is None
 
 
 def append_many(folder: Path, number: int) -> None:
@@ -161,7 +164,6 @@ def test_many_processes_append_to_one_ledger(tmp_path: Path) -> None:
 
 
 def test_definition_has_no_secrets_and_resuming_requires_them(tmp_path: Path) -> None:
-    from zpipe.problems import Refusal
 
     given = "tracking.uri=postgresql://me:s3cr3t@h/db"
     write_definition(tmp_path, definition().model_copy(update={"arguments": ["-m", "stage=2,3", given]}))
@@ -197,3 +199,38 @@ def test_signal_ends_the_sweep_only_in_the_leading_process(tmp_path: Path) -> No
         run_point(tmp_path, tmp_path / "1", STAGE_3, math.inf, stop)
     assert stopped.value.exit_code == Exit.INTERRUPTED
     begin([])
+
+
+@pytest.mark.parametrize("file", ["a link to nothing", "a folder"])
+def test_a_sweep_that_cannot_be_read_is_a_sweep(file: str, tmp_path: Path) -> None:
+    if file == "a folder":
+        (tmp_path / "sweep.json").mkdir()
+    else:
+        (tmp_path / "sweep.json").symlink_to("nowhere")
+    with pytest.raises(Refusal, match=r"sweep\.json"):
+        read_definition(tmp_path)
+
+
+@pytest.mark.parametrize("given", ["launcher.env.TOKEN=x", "+launcher.env.TOKEN=x"])
+def test_a_hidden_value_that_is_given_again_is_not_asked_for(given: str) -> None:
+    kept = definition().model_copy(update={"arguments": ["-m", "+launcher.env.TOKEN=***", "stage=2,3"]})
+    assert _arguments(kept, [given]) == ["-m", "stage=2,3", given]
+    with pytest.raises(Refusal, match=r"zpipe sweep resume FOLDER launcher\.env\.TOKEN="):
+        _arguments(kept, [])
+
+
+def test_the_ledger_is_read_once_however_many_points_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(50):
+        append(tmp_path, attempt(str(number), [f"train.seed={number}"], "finished"))
+    decode = Mock(side_effect=ledger.decode)
+    monkeypatch.setattr(ledger, "decode", decode)
+    for number in range(50):
+        known = settled_before(tmp_path, [f"train.seed={number}"], session=1)
+        assert known is not None
+        assert known.folder == str(number)
+    assert decode.call_count == 50
+    append(tmp_path, attempt("50", ["train.seed=50"], "finished"))
+    assert settled_before(tmp_path, ["train.seed=50"], session=1) is not None
+    assert decode.call_count == 51

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import zpipe
 from tests.support.planning import plan_of
 from tests.support.process import environment
 from zpipe.cli.main import main
@@ -232,3 +233,19 @@ def test_refusal_hides_secrets(override: str, secret: str, capsys: Captured) -> 
     printed_error = capsys.readouterr().err
     assert "***" in printed_error
     assert secret not in printed_error
+
+
+@pytest.mark.parametrize("command", [["plan"], ["plan", "--explain"], ["plan", "-m", "stage=1,2"]])
+def test_a_store_that_the_run_refuses_is_refused(
+    command: list[str], tmp_path: Path, capsys: Captured
+) -> None:
+    assert main([*command, "tracking.uri=./mlruns"]) == 2
+    said = capsys.readouterr().err
+    assert "tracking.uri=./mlruns: MLflow 3.17 cannot write to this store" in said
+    assert "try:     tracking.uri=sqlite:///outputs/mlflow.db" in said
+    assert main([*command, "tracking.uri=./mlruns", "tracking=none"]) == 0
+
+
+def test_from_python_the_same_store_is_refused() -> None:
+    with pytest.raises(Refusal):
+        zpipe.plan("tracking.uri=./mlruns")

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from zpipe.machine.process_identity import identity_of, is_alive, own_identity
+from zpipe.machine.process_identity import identity_of, is_alive, own_identity, place
 
 
 def test_this_process_is_alive() -> None:
@@ -39,3 +39,17 @@ def test_setting_the_clock_changes_no_identity() -> None:
     with open("/proc/uptime") as file:  # noqa: PTH123 - a single line of a kernel file
         uptime = float(file.read().split()[0])
     assert 0 < started / ticks <= uptime
+
+
+GONE = "999999999:1"
+
+
+@pytest.mark.parametrize(("where", "ends"), [("here", True), ("another node", False)])
+def test_a_worker_watches_a_parent_on_its_own_machine_only(where: str, ends: bool) -> None:
+    """A pid means nothing on another node, where every worker would end itself."""
+    code = (
+        "from zpipe.train.parent_watch import exit_with_parent as watch; watch(); import time; time.sleep(2)"
+    )
+    variables = {"ZPIPE_PARENT": GONE, "ZPIPE_PARENT_PLACE": place() if where == "here" else where}
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, **variables}, check=False)
+    assert done.returncode == (-signal.SIGKILL if ends else 0)

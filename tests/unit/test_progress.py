@@ -104,6 +104,17 @@ def test_the_live_line_estimates_from_the_pace_after_the_first_step(tmp_path: Pa
     assert shown.display.line() == "step 11/101  2 min 59 s left"
 
 
+def test_the_live_line_says_what_the_first_step_waits_for(tmp_path: Path) -> None:
+    clock = Clock()
+    shown = Shown(tmp_path / "run", io.StringIO(), True, clock)
+    shown.update("phase", name="train", detail="DeepCompile compiles the model")
+    clock.now += 190
+    shown.update("step", step=0, of=4)
+    assert shown.display.line() == "train (DeepCompile compiles the model): 3 min 10 s"
+    shown.update("step", step=1, of=4)
+    assert shown.display.line() == "step 1/4"
+
+
 def test_a_terminal_shows_lasting_lines_without_reading_markup(tmp_path: Path) -> None:
     text = show(tmp_path / "run", ("notice", {"text": "see [/nope] :smile:"}), live=True)
     assert "notice: see [/nope] :smile:" in text
@@ -177,7 +188,18 @@ def test_a_sweep_is_a_line_for_each_point() -> None:
     ]
     print_sweep(points, stream=out)
     _, header, first, second, _, count = out.getvalue().splitlines()
-    assert header.split() == ["point", "stage", "ended", "loss", "tokens/s", "GPU", "GiB", "host", "GiB"]
+    assert header.split() == [
+        "point",
+        "stage",
+        "ended",
+        "eval",
+        "loss",
+        "tokens/s",
+        "GPU",
+        "GiB",
+        "host",
+        "GiB",
+    ]
     assert first.split() == ["0", "2", "finished", "2.0000", "(best)", "1,234", "0.25"]
     assert second.split() == ["1", "3", "failed:", "boom", "[/red]"]
     assert count == "1 of 2 points finished"

@@ -4,6 +4,7 @@ import json
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from filelock import FileLock
@@ -20,13 +21,15 @@ from tests.support.recording import (
     wait_until,
     write_events,
 )
+from zpipe.record.artifacts import require_stored
 from zpipe.record.client import open_client
-from zpipe.record.facts import PARENT_ENV
 from zpipe.record.record_run import record_run
 from zpipe.record.recorder_thread import RecorderThread
 from zpipe.record.store import default_uri
 from zpipe.record.sweeps import SweepRun
 from zpipe.runfolder.plan_file import read_plan
+
+CHECKPOINT = ("checkpoint", {"step": 1, "path": "checkpoint-1", "bytes": 5})
 
 
 def test_incomplete_last_line_is_read_when_complete(tmp_path: Path, client: Any, base: Path) -> None:
@@ -128,6 +131,22 @@ def test_dead_server_blocks_nothing(tmp_path: Path) -> None:
     assert json.loads((Path(plan.run_dir) / "record.json").read_text())["status"] == "FINISHED"
 
 
+@pytest.mark.parametrize(("signals", "seconds"), [(1, 0.5), (2, 0.0)])
+def test_a_signal_shortens_the_wait_and_a_second_ends_it(
+    signals: int, seconds: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zpipe.record.recorder_thread._LAST_CHANCE", 0.5)
+    plan = make_plan(tmp_path / "run")
+    write_events(plan, phase("model"))
+    (tmp_path / "outputs").mkdir()
+    thread = RecorderThread(plan, base=tmp_path, poll_seconds=0.05)
+    with FileLock(tmp_path / "outputs" / "mlflow.db.lock"):
+        began = time.monotonic()
+        result = thread.finish("FINISHED", SECONDS, signals=lambda: signals)
+        assert seconds <= time.monotonic() - began < seconds + 5
+    assert result.error == "a signal ended the wait for MLflow"
+
+
 def test_late_events_are_recorded_by_record_run(tmp_path: Path) -> None:
     (tmp_path / "outputs").mkdir()
     plan = make_plan(tmp_path / "run")
@@ -157,20 +176,14 @@ def test_disabled_recorder_does_nothing(tmp_path: Path) -> None:
     assert not (Path(plan.run_dir) / "record.json").exists()
 
 
-@pytest.mark.parametrize("way", ["argument", "environment"])
-def test_runs_of_a_sweep_have_their_parent(
-    way: str, tmp_path: Path, client: Any, base: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_runs_of_a_sweep_have_their_parent(tmp_path: Path, client: Any, base: Path) -> None:
     report = tmp_path / "report.json"
     report.write_text("{}")
     sweep = SweepRun(default_uri(base), "sweeps", "sweep", tmp_path, ["-m", "stage=2,3"], base)
     parent = sweep.open()
     plan = make_plan(tmp_path / "run")
     write_events(plan, phase("model"))
-    if way == "environment":
-        monkeypatch.setenv(PARENT_ENV, parent)
-    given = parent if way == "argument" else None
-    assert RecorderThread(plan, None, given, base).finish("FINISHED", SECONDS).ok
+    assert RecorderThread(plan, None, parent, base).finish("FINISHED", SECONDS).ok
     assert sweep.close({}, {"sweep/points": 1.0}, [report], "FINISHED") == parent
     assert run_of(client, plan).data.tags["mlflow.parentRunId"] == parent
     assert client.get_run(parent).info.status == "FINISHED"
@@ -181,3 +194,66 @@ def test_plans_of_the_tests_can_be_read_back(tmp_path: Path) -> None:
     plan = make_plan(tmp_path / "run", experiment={"stage.stage": 3}, operators=["cpu_adam"])
     assert read_plan(Path(plan.run_dir)) == plan
     assert plan.ds_config["zero_optimization"]["stage"] == 3
+
+
+def test_a_server_without_models_gets_everything_else(
+    tmp_path: Path, client: Any, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server of MLflow 2 answers 404 to everything about models."""
+    asked = refuse_models(monkeypatch)
+    plan = make_plan(tmp_path / "run")
+    write_events(plan, phase("model"), metrics(1, loss=4.0), CHECKPOINT, metrics(2, loss=3.0), CHECKPOINT)
+    result = RecorderThread(plan, base=base, poll_seconds=0.05).finish("FINISHED", SECONDS)
+    run = run_of(client, plan)
+    assert result.ok
+    assert "no models" in (result.note or "")
+    assert len(asked) == 1
+    assert (run.info.status, len(history(client, run, "loss"))) == ("FINISHED", 2)
+    assert "checkpoint-1" in artifact(client, run, "events.jsonl")
+
+
+@pytest.mark.parametrize("error", [PermissionError("denied"), RuntimeError("no credentials")])
+def test_without_artifacts_metrics_and_ending_arrive(
+    error: Exception, tmp_path: Path, client: Any, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = make_plan(tmp_path / "run")
+    write_events(plan, phase("model"), metrics(1, loss=4.0))
+    with monkeypatch.context() as patch:
+        patch.setattr("mlflow.MlflowClient.log_text", Mock(side_effect=error))
+        result = RecorderThread(plan, base=base, poll_seconds=0.05).finish("FINISHED", SECONDS)
+    run = run_of(client, plan)
+    assert (result.ok, result.error) == (False, str(error))
+    assert (run.info.status, run.data.metrics) == ("FINISHED", {"loss": 4.0})
+    assert record_run(Path(plan.run_dir), base).ok
+    assert artifact(client, run, "plan.json")
+
+
+def test_an_artifact_that_a_proxy_swallowed_is_missed(
+    tmp_path: Path, client: Any, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A login page with status 200 answers the upload."""
+    plan = make_plan(tmp_path / "run")
+    write_events(plan, phase("model"))
+    assert record_run(Path(plan.run_dir), base).ok
+    run_id = run_of(client, plan).info.run_id
+    monkeypatch.setattr("zpipe.record.artifacts._THROUGH_A_SERVER", ("", "/"))
+    require_stored(client, run_id, ["plan.json", "events.jsonl"])
+    with pytest.raises(OSError, match="did not store them: lost"):
+        require_stored(client, run_id, ["plan.json", "lost.json"])
+
+
+def refuse_models(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Lets every call about models fail as with MLflow 2; returns the calls."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import ENDPOINT_NOT_FOUND
+
+    asked: list[str] = []
+
+    def refuse(*_: Any, **__: Any) -> None:
+        asked.append("")
+        raise MlflowException("404", error_code=ENDPOINT_NOT_FOUND)
+
+    for name in ("search_logged_models", "create_logged_model", "log_outputs", "set_logged_model_tags"):
+        monkeypatch.setattr(MlflowClient, name, refuse)
+    return asked

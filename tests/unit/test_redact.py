@@ -3,10 +3,14 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from zpipe.launchers.logs import hide_secrets, tail
 from zpipe.redact import HIDDEN, redact, redact_override, redact_tree, remember_secrets, secrets_among
+from zpipe.redact.lines import redact_lines
+from zpipe.runfolder.folder import Attempt
 
 
 @pytest.fixture(autouse=True)
@@ -146,3 +150,39 @@ def test_variables_of_the_workers_are_hidden_except_settings() -> None:
     shown = {"NCCL_DEBUG": "INFO", "ANYTHING": HIDDEN, "N": HIDDEN, "FLAG": "1"}
     assert redact_tree(tree) == {"launcher": {"env": shown}}
     assert redact_override("launcher.env={ANYTHING: abc}") == f"launcher.env={HIDDEN}"
+
+
+KEY = [
+    "-----BEGIN RSA PRIVATE KEY-----",
+    "MIIEpAIBAAKCAQEA7bq",
+    "Xq1v9/abc+",
+    "-----END RSA PRIVATE KEY-----",
+]
+
+
+def test_no_line_of_a_private_key_is_shown() -> None:
+    shown = list(redact_lines(f"{line}\n" for line in ["before", *KEY, "after"]))
+    assert [line.strip() for line in shown] == [
+        "before",
+        f"{KEY[0]}{HIDDEN}",
+        HIDDEN,
+        HIDDEN,
+        KEY[3],
+        "after",
+    ]
+    assert all(line.endswith("\n") for line in shown)
+
+
+def test_an_incomplete_key_hides_no_more_than_a_key_has() -> None:
+    lines = [KEY[0], *(f"line {number}" for number in range(1000))]
+    assert list(redact_lines(lines))[-600:] == lines[-600:]
+
+
+def test_logs_and_their_last_lines_have_no_private_key(tmp_path: Path) -> None:
+    folder = tmp_path / "logs" / "none_1" / "attempt_0" / "0"
+    folder.mkdir(parents=True)
+    log = folder / "stderr.log"
+    log.write_text("\n".join([*KEY, "after"]))
+    assert tail(log, 3) == [HIDDEN, KEY[3], "after"]
+    hide_secrets(Attempt(tmp_path))
+    assert not any(line in log.read_text() for line in KEY[1:3])

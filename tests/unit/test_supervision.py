@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,14 @@ import psutil
 import pytest
 
 from tests.support.events import event
+from tests.support.recording import wait_until
 from zpipe.launchers.logs import rank_lines, tail
 from zpipe.launchers.rank_exits import parse_rank_exits
 from zpipe.machine.samples import Sample, Sampler, is_worth_writing, read_samples
 from zpipe.runfolder import disk_reserve
 from zpipe.runfolder.folder import Attempt
 from zpipe.supervise.silence import SilenceWatch
-from zpipe.supervise.stops import in_batch_job, signals_noted
+from zpipe.supervise.stops import Stopped, in_batch_job, signals_noted
 from zpipe.supervise.tree import ProcessTree
 
 GIB = 2**30
@@ -160,9 +162,35 @@ def test_sighup_is_noted_unless_it_is_ignored(handler: Any, noted: int | None) -
 
 
 def test_a_signal_can_interrupt_this_thread() -> None:
-    with signals_noted(interrupt=True) as caught, pytest.raises(KeyboardInterrupt):
+    with signals_noted(interrupt_at=1) as caught, pytest.raises(Stopped):
         os.kill(os.getpid(), signal.SIGUSR1)
     assert caught.number == signal.SIGUSR1
+
+
+def test_a_signal_is_noted_in_every_block_and_interrupts_the_innermost() -> None:
+    with signals_noted(interrupt_at=1) as outer, signals_noted() as middle:
+        with signals_noted(interrupt_at=2) as inner, pytest.raises(Stopped) as stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGUSR2)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert (inner.count, middle.count, outer.count) == (2, 3, 3)
+    assert (stop.value.number, stop.value.exit_code) == (signal.SIGUSR2, 143)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGUSR2", "SIGHUP", "SIGINT"])
+def test_a_signal_to_any_command_ends_it_with_a_documented_code(name: str) -> None:
+    code = f"""
+import os, signal, sys
+from zpipe import __main__
+from zpipe.cli import main
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+main.VERBS["runs"] = "slow"
+main.run_verb = lambda name, arguments: os.kill(os.getpid(), signal.{name})
+sys.argv = ["zpipe", "runs"]
+__main__.run()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130 if name == "SIGINT" else 143, "")
 
 
 def test_a_batch_job_is_detected_by_its_variables() -> None:
@@ -187,6 +215,48 @@ def test_every_process_of_a_tree_is_ended(tmp_path: Path) -> None:
         tree.end(patience=lambda: time.monotonic() < deadline)
         assert launcher.wait() == -signal.SIGKILL
         assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+
+
+PARENT = """
+import subprocess, sys, time
+from zpipe.machine.guard import guarded
+child = "import os, signal, subprocess; subprocess.Popen(['sleep', '100'], start_new_session=True)"
+child += "; print(os.getpid(), flush=True); os.kill(os.getpid(), signal.SIGSTOP)"
+with guarded("ZPIPE_LAUNCH_ID") as mark:
+    subprocess.Popen([sys.executable, "-c", child], env=mark, start_new_session=True)
+    time.sleep(100 if sys.argv[1] == "killed" else 1)
+"""
+
+
+def processes_with(variable: str) -> list[int]:
+    """Processes that run with this variable."""
+    name, _, value = variable.partition("=")
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get(name) == value:
+                found.append(process.pid)
+    return found
+
+
+@pytest.mark.parametrize("end", ["killed", "ended"])
+def test_only_a_killed_parent_takes_everything_with_it(end: str) -> None:
+    """A stopped process, which watches nobody, and its child in another session."""
+    with subprocess.Popen([sys.executable, "-c", PARENT, end], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = psutil.Process(int(parent.stdout.readline()))
+        variable = f"ZPIPE_LAUNCH_ID={child.environ()['ZPIPE_LAUNCH_ID']}"
+        if end == "killed":
+            wait_until(lambda: len(processes_with(variable)) == 2 and child.status() == "stopped")
+            parent.kill()
+            parent.wait()
+            wait_until(lambda: not processes_with(variable))
+        else:
+            parent.wait()
+            left = processes_with(variable)
+            for pid in left:
+                os.kill(pid, signal.SIGKILL)
+            assert len(left) == 2
 
 
 def test_last_lines_of_a_rank(tmp_path: Path) -> None:

@@ -3,17 +3,20 @@
 import json
 from itertools import product
 from pathlib import Path
+from weakref import ref
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.planning import CPU
+from zpipe.cli.main import main
 from zpipe.compile.compiler import compile_plan
 from zpipe.compose.compose import Composed, compose_once
 from zpipe.compose.overrides import rewrite
 from zpipe.compose.points import plan_sweep
 from zpipe.compose.sweep import Point, sweep_of
+from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal
 
 SWEPT = (
@@ -110,7 +113,7 @@ def test_hydra_settings_apply_to_points(tmp_path: Path) -> None:
 
 
 def test_each_point_is_planned_or_refused() -> None:
-    planned = plan_sweep(rewrite(["stage=2,3", "offload=cpu", "train.learning_rate=1e-4,-1"]))
+    planned = list(plan_sweep(rewrite(["stage=2,3", "offload=cpu", "train.learning_rate=1e-4,-1"])))
     assert [each.plan is None for each in planned] == [True, True, False, True]
     keys = [[problem.key for problem in each.problems] for each in planned]
     assert keys == [["offload.offload_param.device"], ["train.learning_rate"], [], ["train.learning_rate"]]
@@ -123,6 +126,28 @@ def test_each_point_is_planned_or_refused() -> None:
 )
 def test_sweep_without_a_list_of_points_is_refused(override: str) -> None:
     with pytest.raises(Refusal) as refused:
-        plan_sweep(rewrite([override]))
+        list(plan_sweep(rewrite([override])))
     (problem,) = refused.value.problems
     assert isinstance(problem, Problem)
+
+
+def test_the_plans_of_a_sweep_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """10,000 of them would take a gigabyte."""
+    monkeypatch.chdir(tmp_path)
+    seen: list[ref[Plan]] = []
+    for each in plan_sweep(rewrite(["train.seed=range(0,8)"])):
+        assert each.plan is not None
+        seen.append(ref(each.plan))
+        assert sum(plan() is not None for plan in seen) <= 2
+
+
+def test_points_are_printed_as_a_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = "a\u2028b\x85c"
+    assert main(["plan", "-m", "train.seed=1,2", f"tracking.run_name='{name}'", "--format", "json"]) == 0
+    text = capsys.readouterr().out
+    points = json.loads(text)
+    assert [each["plan"]["experiment"]["tracking"]["run_name"] for each in points] == [name, name]
+    assert text == json.dumps(points, indent=2, ensure_ascii=False) + "\n"

@@ -20,6 +20,7 @@ from zpipe.sweep import ledger
 from zpipe.sweep.definition import Definition, read_definition, write_definition
 from zpipe.sweep.recording import record_sweep
 from zpipe.sweep.resume import prepare
+from zpipe.sweep.settled import settled_before
 
 
 def run_point(sweep: Path, name: str, *, done: bool) -> None:
@@ -121,7 +122,7 @@ def test_point_whose_workers_finished_is_not_run_again(killed: Path) -> None:
         ("1", "finished"),
         ("2", "finished"),
     ]
-    assert ledger.settled_before(killed, ["stage=2"], session=1) is not None
+    assert settled_before(killed, ["stage=2"], session=1) is not None
 
 
 def test_sweep_with_a_running_point_is_not_resumed(killed: Path) -> None:

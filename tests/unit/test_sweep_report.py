@@ -1,5 +1,6 @@
 """The report of a sweep shows every point, marks the best ones, and executes nothing."""
 
+import io
 import json
 import math
 from pathlib import Path
@@ -8,8 +9,9 @@ import pytest
 
 from zpipe.sweep.definition import Definition, write_definition
 from zpipe.sweep.ledger import Attempt
-from zpipe.sweep.report import write_report
+from zpipe.sweep.report import as_row, write_report
 from zpipe.sweep.results import SweepResults, collect_results
+from zpipe.terminal.sweep_table import print_sweep
 from zpipe.terminal.units import as_written
 
 SPEEDS = {("2", "5e7"): 100.0, ("2", "5e8"): 90.0, ("3", "5e7"): 60.0}
@@ -109,3 +111,29 @@ def test_sweep_with_at_most_one_point_has_a_report(count: int, points: list[Atte
 )
 def test_values_are_shown_in_short_notation(given: str, shown: str) -> None:
     assert as_written(given) == shown
+
+
+@pytest.mark.parametrize(
+    ("has_eval", "heading", "losses"),
+    [(True, "eval loss", [1.5, None]), (False, "mean train loss", [2.5, 2.5])],
+)
+def test_one_heading_means_one_loss(
+    has_eval: bool, heading: str, losses: list[float | None], tmp_path: Path
+) -> None:
+    """Of which the table and the page show the same figures."""
+    first = {"train_loss": 2.5, "memory/host_peak_gib": 1.0, "memory/host_peak_all_ranks_gib": 2.0}
+    summaries = [{**first, **({"eval_loss": 1.5} if has_eval else {})}, first]
+    points = [
+        Attempt(folder=str(n), overrides=[f"stage={n}"], session=0, ending="finished", summary=each)
+        for n, each in enumerate(summaries)
+    ]
+    results = collect_results(points)
+    assert (results.loss_heading, [each.loss for each in results.points]) == (heading, losses)
+    assert [each.memory for each in results.points] == [2.0, 2.0]
+    out = io.StringIO()
+    print_sweep([as_row(tmp_path, each) for each in points], out)
+    lines = [line for line in out.getvalue().splitlines() if line.strip()]
+    assert heading in lines[0]
+    for loss, line in zip(losses, lines[1:3], strict=True):
+        assert ("2.5000" if loss == 2.5 else "1.5000") in line or loss is None
+        assert "2.00" in line

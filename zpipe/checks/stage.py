@@ -51,7 +51,7 @@ def clipping_needs_the_grad_norm(experiment: Experiment, facts: Facts) -> Iterat
 def secondary_partition_divides_the_world(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     """hpZ of ZeRO++ splits the ranks into equal groups."""
     size = experiment.stage.zero_hpz_partition_size
-    if size and facts.world_size % size:
+    if isinstance(size, int) and facts.world_size % size:
         divisors = [n for n in range(1, facts.world_size + 1) if facts.world_size % n == 0]
         yield Problem(
             "stage.zero_hpz_partition_size",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from zpipe import __version__
 from zpipe.exits import Exit
+from zpipe.supervise.stops import Stopped, signals_noted
 
 if TYPE_CHECKING:
     from zpipe.cli import diff, import_, plan, record, report, rerun, runs, show, sweep, ui
@@ -35,13 +36,14 @@ VERBS = {
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line and returns the exit code."""
     from zpipe.redact import remember_overrides
-    from zpipe.terminal.safe_stream import errors_without_secrets
+    from zpipe.terminal.safe_stream import errors_without_secrets, open_closed_streams
 
+    open_closed_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
     remember_overrides(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a path need not be text in this locale
-    with errors_without_secrets():
+    with signals_noted(interrupt_at=1), errors_without_secrets():
         return _main(arguments)
 
 
@@ -50,8 +52,8 @@ def _main(arguments: list[str]) -> int:
         code = _dispatch(arguments)
         sys.stdout.flush()
         return code
-    except KeyboardInterrupt:
-        return Exit.INTERRUPTED
+    except KeyboardInterrupt as stop:
+        return stop.exit_code if isinstance(stop, Stopped) else Exit.INTERRUPTED
     except BrokenPipeError:
         _discard_stdout()
         return Exit.PIPE_CLOSED
@@ -109,17 +111,16 @@ def _report(error: Exception) -> Exit | None:
     """Prints an expected failure and returns its exit code; None for a defect of zpipe."""
     from zpipe.problems import Refusal
     from zpipe.record.errors import StoreUnreachable
+    from zpipe.terminal.console import print_problems, say
 
     if isinstance(error, Refusal):
-        from zpipe.terminal.console import print_problems
-
         print_problems(error.problems)
         return Exit.REFUSED
     if isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
-        print(f"Refused: {error.strerror}: {str(error.filename)[:120]}…", file=sys.stderr)
+        say(f"Refused: {error.strerror}: {str(error.filename)[:120]}…")
         return Exit.REFUSED
     if isinstance(error, StoreUnreachable):
-        print(error, file=sys.stderr)
+        say(str(error))
         return Exit.ENVIRONMENT
     return None
 

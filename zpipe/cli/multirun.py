@@ -7,7 +7,8 @@ from zpipe.compose.command_line import parse_arguments
 from zpipe.compose.overrides import rewrite
 from zpipe.exits import Exit
 from zpipe.problems import Problem, Refusal
-from zpipe.sweep.definition import FILE_NAME
+from zpipe.supervise.stops import Stopped, signals_noted
+from zpipe.sweep.definition import holds_sweep
 from zpipe.sweep.session import PointStopped, Session, begin
 
 _FOLDER = "hydra.sweep.dir="
@@ -17,7 +18,7 @@ def start(arguments: list[str]) -> int:
     """Starts a new sweep. Raises Refusal if its folder holds one already, or if every point is refused."""
     given = [text.removeprefix(_FOLDER) for text in arguments if text.startswith(_FOLDER)]
     for folder in given:
-        if (Path(folder) / FILE_NAME).exists():
+        if holds_sweep(Path(folder)):
             reason = "this folder already holds a sweep"
             raise Refusal(
                 [Problem("hydra.sweep.dir", folder, reason, "a new folder", f"zpipe sweep resume {folder}")]
@@ -43,6 +44,8 @@ def _lead(arguments: list[str]) -> int:
     session = begin(arguments)
     try:
         hand_over(parsed)
+    except Stopped as stop:
+        return _close(session, stop.exit_code)
     except KeyboardInterrupt:
         return _close(session, Exit.INTERRUPTED)
     except PointStopped as stop:
@@ -54,7 +57,9 @@ def _lead(arguments: list[str]) -> int:
 
 
 def _close(session: Session, stopped: Exit | None = None, whole: bool = False) -> int:
-    return session.close(stopped, whole) if session.leads else stopped or Exit.FINISHED
+    """A first signal does not keep the sweep from being closed, a second does."""
+    with signals_noted(interrupt_at=2):
+        return session.close(stopped, whole) if session.leads else stopped or Exit.FINISHED
 
 
 def _seed(arguments: list[str]) -> list[str]:
@@ -68,13 +73,15 @@ def _seed(arguments: list[str]) -> list[str]:
 
 def _some_point_can_run(overrides: list[str]) -> bool:
     """Prints which points of a sweep will be refused; the other points run."""
-    from zpipe.cli.plan_points import print_refused
+    from zpipe.cli.plan_points import RefusedPoints
     from zpipe.compose.points import plan_sweep
     from zpipe.compose.sweep import Unlistable
 
+    refused = RefusedPoints()
     try:
-        planned = plan_sweep(overrides)
+        for _ in refused.noted(plan_sweep(overrides)):
+            pass
     except Unlistable:
         return True
-    print_refused(planned)
-    return any(each.plan is not None for each in planned)
+    refused.show()
+    return refused.count < refused.total

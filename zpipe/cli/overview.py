@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from zpipe import __version__
 from zpipe.resources import config_groups
+from zpipe.terminal.console import show
 
 _TEXT = """\
 zpipe {version}: declarative DeepSpeed fine-tuning, recorded in MLflow
@@ -42,7 +43,7 @@ def print_overview(verbs: Iterable[dict[str, str]]) -> None:
     groups = config_groups()
     width = max(map(len, groups))
     options = (f"  {name:<{width}}  {', '.join(names)}" for name, names in groups.items())
-    print(_TEXT.format(version=__version__, verbs="\n".join(lines), groups="\n".join(options)), end="")
+    show(_TEXT.format(version=__version__, verbs="\n".join(lines), groups="\n".join(options)), end="")
 
 
 def _line(usage: str, text: str) -> str:

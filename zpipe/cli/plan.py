@@ -1,10 +1,8 @@
 """`zpipe plan [OVERRIDES]`: the dry run. It compiles, prints and writes the plan, and starts nothing."""
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from zpipe.cli.collection import without_garbage_collection
 from zpipe.problems import Problem, Refusal
 
 if TYPE_CHECKING:
@@ -35,20 +33,10 @@ def run(options: "Namespace") -> int:
     if options.multirun and options.explain is not None:
         reason = "cannot be combined with -m, because each point of a sweep has its own sources"
         raise Refusal([Problem("--explain", "", reason, "--explain or -m", "leave -m out")])
-    with _without_garbage_collection():
+    if options.multirun:  # its points leave too much garbage
         return _plan(options)
-
-
-@contextmanager
-def _without_garbage_collection() -> Iterator[None]:
-    """Garbage collection would take a third of the planning time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
+    with without_garbage_collection():
+        return _plan(options)
 
 
 def _plan(options: "Namespace") -> int:

@@ -1,9 +1,9 @@
 """`zpipe plan -m OVERRIDES`: checks and compiles every point of a sweep, and writes nothing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from zpipe.cli.output import Format, is_data, print_data
+from zpipe.cli.output import Format, is_data, print_list
 from zpipe.compose.overrides import rewrite
 from zpipe.compose.points import PlannedPoint, plan_sweep
 from zpipe.exits import Exit
@@ -18,36 +18,47 @@ _MAX_LISTED = 8
 
 def plan_points(overrides: list[str], form: Format) -> int:
     """Prints a line for each point and the reasons of refusals. Raises Refusal for an invalid sweep."""
-    planned = plan_sweep(rewrite(overrides))
+    refused = RefusedPoints()
+    planned = refused.noted(plan_sweep(rewrite(overrides)))
     if is_data(form):
-        print_data([_as_data(each) for each in planned], form)
+        print_list(map(_as_data, planned), form)
     else:
-        settings = [_settings(each) for each in planned]
-        swept = [key for key in settings[0] if len({each.get(key) for each in settings}) > 1]
-        rows = (
-            [*_cells(given, swept), _verdict(each)] for given, each in zip(settings, planned, strict=True)
+        rows = [(_settings(each), _verdict(each)) for each in planned]
+        swept = [key for key in rows[0][0] if len({given.get(key) for given, _ in rows}) > 1]
+        cells = ([*_cells(given, swept), verdict] for given, verdict in rows)
+        print_table(("point", *swept, "plan"), ([str(number), *row] for number, row in enumerate(cells)))
+    refused.show()
+    return Exit.REFUSED if refused.count else Exit.FINISHED
+
+
+class RefusedPoints:
+    """The problems of the points of a sweep, each with the points that have it."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.count = 0
+        self._points_of: dict[str, list[int]] = {}
+        self._problems: dict[str, Problem] = {}
+
+    def noted(self, planned: Iterable[PlannedPoint]) -> Iterator[PlannedPoint]:
+        """The same points, whose problems are noted on the way."""
+        for each in planned:
+            self.total += 1
+            self.count += each.plan is None
+            for problem in each.problems:
+                self._points_of.setdefault(str(problem), []).append(each.point.number)
+                self._problems[str(problem)] = problem
+            yield each
+
+    def show(self) -> None:
+        """Prints each problem once to stderr."""
+        if not self._problems:
+            return
+        listed = (
+            problem._replace(reason=f"{problem.reason} ({_listed(self._points_of[text])})")
+            for text, problem in self._problems.items()
         )
-        print_table(("point", *swept, "plan"), ([str(number), *row] for number, row in enumerate(rows)))
-    print_refused(planned)
-    return Exit.REFUSED if any(each.plan is None for each in planned) else Exit.FINISHED
-
-
-def print_refused(planned: Sequence[PlannedPoint]) -> None:
-    """Prints each problem once to stderr, with the points that have it."""
-    points_of: dict[str, list[int]] = {}
-    problems: dict[str, Problem] = {}
-    for each in planned:
-        for problem in each.problems:
-            points_of.setdefault(str(problem), []).append(each.point.number)
-            problems[str(problem)] = problem
-    if not problems:
-        return
-    refused = sum(each.plan is None for each in planned)
-    listed = (
-        problem._replace(reason=f"{problem.reason} ({_listed(points_of[text])})")
-        for text, problem in problems.items()
-    )
-    print_problems(listed, title=f"Refused: {refused} of {len(planned)} points")
+        print_problems(listed, title=f"Refused: {self.count} of {self.total} points")
 
 
 def _listed(points: Sequence[int]) -> str:

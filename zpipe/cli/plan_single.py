@@ -14,6 +14,7 @@ from zpipe.machine.hardware import detect
 from zpipe.machine.probes import unwritable
 from zpipe.plans.plan import Plan, without_secrets
 from zpipe.problems import refuse_if_any
+from zpipe.record.store import tracking_problems
 from zpipe.runfolder.plan_file import folder_of, write_plan
 from zpipe.terminal.console import show
 
@@ -41,7 +42,9 @@ def explain_plan(overrides: list[str], key: str, form: Format) -> int:
 
 
 def _compile(composed: ComposedRun, overrides: list[str]) -> Plan:
-    return compile_plan(composed.experiment, composed.run_dir, overrides, detect(), composed.provenance)
+    plan = compile_plan(composed.experiment, composed.run_dir, overrides, detect(), composed.provenance)
+    refuse_if_any(tracking_problems(plan.experiment.tracking))
+    return plan
 
 
 def print_explanations(compiled: Plan, key: str, form: Format) -> None:

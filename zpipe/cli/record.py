@@ -22,9 +22,10 @@ def add_arguments(parser: "ArgumentParser") -> None:
 def run(options: "Namespace") -> int:
     """Raises Refusal if the argument is not a run folder or the folder of a sweep."""
     from zpipe.runfolder.folder import PLAN_NAME, RunFolder
+    from zpipe.sweep.definition import holds_sweep
 
     folder: Path = options.folder.absolute()
-    if (folder / "sweep.json").is_file():
+    if holds_sweep(folder):
         from zpipe.sweep.recording import record_sweep
 
         return record_sweep(folder, options.uri)
@@ -44,5 +45,7 @@ def _record_run(folder: Path, uri: str | None) -> int:
     if not result.ok:
         show(f"{result.run_id or 'not recorded'}: {result.error}")
         return Exit.RECORD_INCOMPLETE
+    if result.note:
+        show(result.note)
     show(f"MLflow run {result.run_id}" if result.run_id else "nothing to record: the input was refused")
     return Exit.FINISHED

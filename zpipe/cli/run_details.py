@@ -3,10 +3,11 @@
 from rich.table import Table
 from rich.text import Text
 
-from zpipe.cli.run_table import EVALUATION_LOSS, GPU_PEAK, HOST_PEAK, LAST_LOSS, SPEEDS, offload_of
+from zpipe.cli.run_table import offload_of
 from zpipe.record.browse import RecordedRun
 from zpipe.record.state import read_state
 from zpipe.runfolder.event_file import EventReader
+from zpipe.runfolder.figures import EVAL_LOSS, GPU_PEAK, HOST_PEAK, LAST_LOSS, SPEED
 from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.foreign_files import is_regular, read_end
 from zpipe.runfolder.outcome import Outcome, read_outcome
@@ -46,9 +47,9 @@ def print_recorded(run: RecordedRun) -> None:
         "error": run.error,
         "settings": "\n".join(f"{name}  {value}" for name, value in sorted(run.params.items())),
         "offload": offload_of(run),
-        "last loss": number(run.metric(*LAST_LOSS)),
-        "evaluation loss": number(run.metric(*EVALUATION_LOSS)),
-        "tokens/s": number(run.metric(*SPEEDS)),
+        "train loss": number(run.metric(*LAST_LOSS)),
+        "eval loss": number(run.metric(*EVAL_LOSS)),
+        "tokens/s": number(run.metric(*SPEED)),
         "peak GPU memory": f"{number(run.metric(*GPU_PEAK))} GiB",
         "peak host memory": f"{number(run.metric(*HOST_PEAK))} GiB",
         "time": "" if run.seconds is None else duration(run.seconds),

@@ -7,14 +7,10 @@ from rich.table import Table
 from rich.text import Text
 
 from zpipe.record.browse import RecordedRun
+from zpipe.runfolder.figures import EVAL_LOSS, GPU_PEAK, HOST_PEAK, LAST_LOSS, SPEED
 from zpipe.terminal.console import clean, console
 from zpipe.terminal.units import duration
 
-EVALUATION_LOSS = ("eval_loss",)
-LAST_LOSS = ("final_loss", "loss")
-SPEEDS = ("tokens_per_sec", "throughput/tokens_per_sec")
-GPU_PEAK = ("memory/peak_reserved_gib",)
-HOST_PEAK = ("memory/host_peak_all_ranks_gib", "memory/host_peak_gib")
 _COLORS = {"FINISHED": "green", "FAILED": "red", "KILLED": "yellow", "RUNNING": "cyan"}
 
 
@@ -23,7 +19,7 @@ def print_runs(runs: list[RecordedRun]) -> None:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for heading in ("run", "name", "status", "ending", "stage", "offload"):
         table.add_column(heading, no_wrap=heading in ("run", "status"), overflow="fold")
-    for heading in ("last loss", "eval loss", "tokens/s", "GPU GiB", "host GiB", "age"):
+    for heading in ("train loss", "eval loss", "tokens/s", "GPU GiB", "host GiB", "age"):
         table.add_column(heading, justify="right", no_wrap=heading == "age", overflow="fold")
     for run, depth in _nested(runs):
         cells = [run.run_id[:8], "  " * depth + run.name, run.status, *_details(run)]
@@ -50,8 +46,8 @@ def _details(run: RecordedRun) -> Iterator[str]:
     yield run.params.get("stage", "")
     yield offload_of(run)
     yield _shown(run.metric(*LAST_LOSS), ".4f")
-    yield _shown(run.metric(*EVALUATION_LOSS), ".4f")
-    yield _shown(run.metric(*SPEEDS), ",.0f")
+    yield _shown(run.metric(*EVAL_LOSS), ".4f")
+    yield _shown(run.metric(*SPEED), ",.0f")
     yield _shown(run.metric(*GPU_PEAK), ".2f")
     yield _shown(run.metric(*HOST_PEAK), ".2f")
     yield duration(max(0.0, time.time() - run.began))

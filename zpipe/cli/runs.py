@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from zpipe.cli.collection import without_garbage_collection
 from zpipe.exits import Exit
 
 if TYPE_CHECKING:
@@ -27,5 +28,6 @@ def run(options: "Namespace") -> int:
     from zpipe.record.browse import recent
     from zpipe.record.store import tracking_uri
 
-    print_runs(recent(tracking_uri(options.uri), options.experiment, options.limit))
+    with without_garbage_collection():
+        print_runs(recent(tracking_uri(options.uri), options.experiment, options.limit))
     return Exit.FINISHED

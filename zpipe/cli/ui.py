@@ -21,5 +21,6 @@ def run(options: "Namespace") -> int:
     """Serves until Ctrl-C."""
     from zpipe.record.store import tracking_uri
     from zpipe.record.ui import serve
+    from zpipe.terminal.console import show
 
-    return serve(tracking_uri(options.uri), host=options.host, port=options.port)
+    return serve(tracking_uri(options.uri), options.host, options.port, show)

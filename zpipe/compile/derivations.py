@@ -60,6 +60,9 @@ RULES: Mapping[str, Rule] = {
     "zero_optimization.stage3_max_reuse_distance": Rule(
         "0 if parameters are swapped, because live parameters occupy buffers; otherwise 1e9", (_PARAMETERS,)
     ),
+    "zero_optimization.zero_hpz_partition_size": Rule(
+        "the processes of one node", ("launcher.nproc_per_node",)
+    ),
     "zero_optimization.stage3_gather_16bit_weights_on_model_save": Rule(
         "true if AutoTP splits layers: saving the shards reads it at every stage",
         ("deepspeed.tensor_parallel.autotp_size",),

@@ -104,6 +104,8 @@ def _zero(experiment: Experiment, facts: Facts, swap_dir: str | None) -> Json:
     for name, formula in HIDDEN_SIZE_FORMULAS.items():
         if block.get(name) == "auto" and facts.model.hidden_size is not None:
             block[name] = formula(facts.model.hidden_size)
+    if block.get("zero_hpz_partition_size") == "auto":
+        block["zero_hpz_partition_size"] = facts.nproc_per_node
     bound_persistence(block, experiment, facts)
     for name, inner in (("leaf_module", stage.leaf_module), ("zenflow", stage.zenflow)):
         if values := given(inner):

@@ -1,12 +1,14 @@
 """Overrides of a sweep → the plan of every point, or why it is refused. Nothing is written or spawned."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from zpipe.compile.compiler import compile_plan
 from zpipe.compose.sweep import Point, Sweep, sweep_of
 from zpipe.machine.hardware import Hardware, detect
 from zpipe.plans.plan import Plan
-from zpipe.problems import Problem, Refusal
+from zpipe.problems import Problem, Refusal, refuse_if_any
+from zpipe.record.store import tracking_problems
 
 
 @dataclass(frozen=True)
@@ -18,17 +20,22 @@ class PlannedPoint:
     problems: tuple[Problem, ...] = ()
 
 
-def plan_sweep(overrides: list[str]) -> list[PlannedPoint]:
-    """Every point of rewritten overrides, in Hydra's order. Raises Refusal if they cannot be listed."""
+def plan_sweep(overrides: list[str]) -> Iterator[PlannedPoint]:
+    """Every point of rewritten overrides, in Hydra's order, one at a time: a plan takes 100 kilobytes.
+
+    Raises Refusal if they cannot be listed.
+    """
     hardware = detect()
     with sweep_of(overrides) as sweep:
-        return [_planned(sweep, point, hardware) for point in sweep.points]
+        for point in sweep.points:
+            yield _planned(sweep, point, hardware)
 
 
 def _planned(sweep: Sweep, point: Point, hardware: Hardware) -> PlannedPoint:
     try:
         composed = sweep.compose(point)
         plan = compile_plan(composed.experiment, point.folder, point.command, hardware, composed.provenance)
+        refuse_if_any(tracking_problems(plan.experiment.tracking))
     except Refusal as refusal:
         return PlannedPoint(point, None, refusal.problems)
     return PlannedPoint(point, plan)

@@ -12,6 +12,7 @@ from zpipe.launchers.logs import log_files
 from zpipe.machine import describe as machine
 from zpipe.plans.plan import Plan
 from zpipe.redact import redact
+from zpipe.redact.lines import redact_lines
 from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.foreign_files import is_below, is_regular, read_end
 from zpipe.runfolder.plan_file import read_plan
@@ -56,10 +57,11 @@ def _is_own(folder: Path, file: Path) -> bool:
 def _tail(path: Path, lines: int | None) -> str:
     """The end of a text file, with a note on how much was left out."""
     size = path.stat().st_size
-    text = read_end(path, _BYTES)
-    kept = text.splitlines(keepends=True)[-lines:] if lines is not None else [text]
-    shown = "".join(kept)
-    left_out = size - len(shown.encode(errors="replace"))
+    given = read_end(path, _BYTES).splitlines(keepends=True)
+    first = 0 if lines is None else max(0, len(given) - lines)
+    left_out = size - len("".join(given[first:]).encode(errors="replace"))
+    # From the start: a private key may begin before the lines that are kept.
+    shown = "".join(list(redact_lines(given))[first:])
     return f"(the first {left_out:,} bytes are left out)\n{shown}" if left_out > 0 else shown
 
 

@@ -7,7 +7,8 @@ import signal
 from zpipe.diagnose.evidence import Evidence, Silence
 from zpipe.diagnose.resource_rules import disk, gpu_memory, host_memory, memory_use
 from zpipe.diagnose.root_cause import error_of_type, root_error, root_exit
-from zpipe.diagnose.verdict import Rule, Verdict, matching_line, where
+from zpipe.diagnose.verdict import Rule, Verdict, agent_signal, matching_line, where
+from zpipe.exits import PREEMPTION
 
 _COLLECTIVE_TIMEOUT = re.compile(
     r"Watchdog caught collective operation timeout|Timed out waiting \d+ ?ms|wait timeout after \d+ ?ms"
@@ -34,6 +35,12 @@ def _refused(evidence: Evidence) -> Verdict | None:
     return Verdict("refused", "; ".join(f"{each.key}: {each.reason}" for each in refused.listed()))
 
 
+def _folder_gone(evidence: Evidence) -> Verdict | None:
+    if not evidence.folder_is_gone:
+        return None
+    return Verdict("failed", f"the run folder was deleted {where(evidence)}: its model and logs are lost")
+
+
 def _finished(evidence: Evidence) -> Verdict | None:
     # A run whose zpipe was killed has no return code, but rank 0 may have reported that it was done.
     return Verdict("finished") if evidence.progress.done and evidence.returncode in (0, None) else None
@@ -45,9 +52,12 @@ def _stopped(evidence: Evidence) -> Verdict | None:
         return Verdict("interrupted", f"Ctrl-C {where(evidence)}")
     if number in (signal.SIGTERM, signal.SIGHUP) and not evidence.in_batch_job:
         return Verdict("terminated", f"{signal.Signals(number).name} {where(evidence)}")
-    if number is None and not any(-each.exit_code == signal.SIGUSR1 for each in evidence.rank_exits):
+    if number is None:
+        ended = (-each.exit_code for each in evidence.rank_exits)
+        number = next((each for each in (*ended, agent_signal(evidence)) if each in PREEMPTION), None)
+    if number is None:
         return None
-    name = signal.Signals(number or signal.SIGUSR1).name
+    name = signal.Signals(number).name
     reason = f"{name}, which batch schedulers send before they end a job, {where(evidence)}"
     return Verdict("preempted", reason)
 
@@ -122,6 +132,17 @@ def _killed_by_signal(evidence: Evidence) -> Verdict | None:
     return Verdict("rank_died", reason, rank_exit.rank)
 
 
+def _agent_killed(evidence: Evidence) -> Verdict | None:
+    number = agent_signal(evidence)
+    if number is None or root_exit(evidence) is not None or root_error(evidence) is not None:
+        return None
+    name = signal.Signals(number).name
+    reason = (
+        f"the launcher that watches the ranks was killed by {name} {where(evidence)}; zpipe ended the ranks"
+    )
+    return Verdict("rank_died", reason)
+
+
 def _python_error(evidence: Evidence) -> Verdict | None:
     error = root_error(evidence)
     return None if error is None else Verdict("failed", f"rank {error.rank}: {error.line}", error.rank)
@@ -146,6 +167,7 @@ def _exit_code(evidence: Evidence) -> Verdict | None:
 
 
 RULES: tuple[Rule, ...] = (
+    _folder_gone,
     _refused,
     _finished,
     _stopped,
@@ -158,6 +180,7 @@ RULES: tuple[Rule, ...] = (
     host_memory,
     disk,
     _killed_by_signal,
+    _agent_killed,
     _python_error,
     _zpipe_killed,
     _exit_code,

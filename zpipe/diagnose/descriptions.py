@@ -32,11 +32,14 @@ MEANING: dict[Ending, str] = {
         "collective timed out. Each rank that still responded wrote its stack to its log."
     ),
     "rank_died": (
-        "The process of a rank was killed by a signal that zpipe did not send: it was killed from outside, "
-        "or native code failed."
+        "The process of a rank, or of the launcher that watches the ranks, was killed by a signal that zpipe "
+        "did not send: it was killed from outside, or native code failed."
     ),
     "disk_full": "A file could not be written because the disk was full.",
-    "failed": "A rank ended with a Python error. The whole traceback is in its rankN.error.json.",
+    "failed": (
+        "A rank ended with a Python error, whose whole traceback is in its rankN.error.json, or "
+        "something else ended the run: see the reason."
+    ),
     "preempted": "The batch scheduler asked the run to stop.",
     "interrupted": "The run was stopped with Ctrl-C.",
     "terminated": "zpipe was asked to stop by a signal, or was killed.",

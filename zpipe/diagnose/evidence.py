@@ -65,6 +65,8 @@ class Evidence:
     lines: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     """The last lines that each failed rank logged."""
     launcher_lines: tuple[str, ...] = ()
+    folder_is_gone: bool = False
+    """Whether the run folder was deleted while the run was active."""
 
     @property
     def all_lines(self) -> list[str]:
@@ -80,6 +82,7 @@ def from_folder(
     stopped_by: int | None = None,
     in_batch_job: bool = False,
     silence: Silence | None = None,
+    folder_is_gone: bool = False,
 ) -> Evidence:
     """Combines what the supervisor knows with the files that the workers left in the run folder."""
     rank_exits, errors = tuple(read_rank_exits(folder.attempt)), tuple(_errors(folder.attempt, progress))
@@ -97,6 +100,7 @@ def from_folder(
         samples=samples,
         lines={rank: tuple(rank_lines(folder.attempt, rank, count)) for rank in sorted(ranks)},
         launcher_lines=tuple(launcher_lines(folder.attempt, SHOWN_LINES)),
+        folder_is_gone=folder_is_gone,
     )
 
 

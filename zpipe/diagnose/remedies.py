@@ -151,9 +151,14 @@ def hang(situation: Situation) -> Iterator[Suggestion]:
 
 
 def rank_died(situation: Situation) -> Iterator[Suggestion]:
-    """SIGKILL may mean a lack of memory that no sample showed; other signals mean failed native code."""
+    """SIGKILL may mean a lack of memory that no sample showed; other signals mean failed native code.
+
+    Without the exit of a rank the launcher was killed, which no override prevents.
+    """
     rank_exit = situation.rank_exit
-    if rank_exit is not None and rank_exit.exit_code == -signal.SIGKILL:
+    if rank_exit is None:
+        return
+    if rank_exit.exit_code == -signal.SIGKILL:
         if situation.memory_use is None or situation.memory_use >= MEMORY_MAY_BE_SHORT:
             yield from host_memory(situation)
         return

@@ -5,7 +5,7 @@ import signal
 
 from zpipe.diagnose.evidence import Evidence, RankError
 from zpipe.diagnose.root_cause import root_error, root_exit
-from zpipe.diagnose.verdict import Verdict, from_error, matching_line, where
+from zpipe.diagnose.verdict import Verdict, agent_signal, from_error, matching_line, where
 from zpipe.launchers.rank_exits import RankExit
 from zpipe.machine.samples import Sample
 from zpipe.terminal.units import size
@@ -52,10 +52,12 @@ def host_memory(evidence: Evidence) -> Verdict | None:
     if error is not None and _is_host_memory(error):
         return from_error("host_out_of_memory", evidence, error)
     rank = _killed_rank(error, rank_exit)
-    if rank is None or not _was_short_of_memory(evidence):
+    agent_died = error is None and rank_exit is None and agent_signal(evidence) == signal.SIGKILL
+    if not (agent_died or rank is not None) or not _was_short_of_memory(evidence):
         return _abort_for_memory(evidence, rank_exit)
     memory = _memory(evidence.samples[-LAST_SAMPLES:])
-    return Verdict("host_out_of_memory", f"rank {rank} was killed {where(evidence)} with {memory}", rank)
+    who = "the launcher" if rank is None else f"rank {rank}"
+    return Verdict("host_out_of_memory", f"{who} was killed {where(evidence)} with {memory}", rank)
 
 
 def disk(evidence: Evidence) -> Verdict | None:

@@ -1,6 +1,7 @@
 """What a classification rule returns, and the phrases that several rules share."""
 
 import re
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -32,6 +33,13 @@ def where(evidence: Evidence) -> str:
     if progress.phase in ("train", "evaluate", "save"):
         return f"in phase {progress.phase} after step {progress.step}"
     return f"in phase {progress.phase}" if progress.phase else "before the workers reported anything"
+
+
+def agent_signal(evidence: Evidence) -> int | None:
+    """The signal that killed the launcher itself, which zpipe did not send."""
+    number = -(evidence.returncode or 0)
+    sent_by_zpipe = evidence.stopped_by is not None or evidence.silence is not None
+    return None if sent_by_zpipe or number not in set(signal.Signals) else number
 
 
 def matching_line(evidence: Evidence, rank: int, pattern: re.Pattern[str]) -> str | None:

@@ -1,9 +1,11 @@
 """The output of the workers, which the launchers write to `logs/` in the run folder."""
 
 from contextlib import suppress
+from itertools import tee
+from operator import eq
 from pathlib import Path
 
-from zpipe.redact import redact
+from zpipe.redact.lines import redact_lines
 from zpipe.runfolder.folder import Attempt
 from zpipe.runfolder.foreign_files import is_below, is_regular, read_end
 
@@ -41,14 +43,16 @@ def tail(path: Path, count: int) -> list[str]:
         text = read_end(path, _TAIL_BYTES)
     except OSError:
         return []
-    return [redact(line.rstrip()) for line in [each for each in text.splitlines() if each.strip()][-count:]]
+    lines = redact_lines(line for line in text.splitlines() if line.strip())
+    return [line.rstrip() for line in lines][-count:]
 
 
 def hide_secrets(attempt: Attempt) -> None:
     """Removes passwords and tokens from the logs of a run that has ended, if the disk has space for it."""
     for path in log_files(attempt):
         with path.open(encoding="utf-8", errors="surrogateescape", newline="") as log:
-            if all(redact(line) == line for line in log):
+            given, again = tee(log)
+            if all(map(eq, given, redact_lines(again))):
                 continue
         clean = path.with_name(f".{path.name}.clean")
         with suppress(OSError):
@@ -56,5 +60,5 @@ def hide_secrets(attempt: Attempt) -> None:
                 path.open(encoding="utf-8", errors="surrogateescape", newline="") as log,
                 clean.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
             ):
-                file.writelines(redact(line) for line in log)
+                file.writelines(redact_lines(log))
             clean.replace(path)

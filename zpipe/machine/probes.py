@@ -92,14 +92,21 @@ def _compilers(plan: Plan) -> Iterator[Problem]:
     if shutil.which("ninja", path=path) is None:
         yield Problem("ninja", "not found", f"DeepSpeed builds {operators} with it", fix="pip install ninja")
     kernels = [name for name in plan.operators if name in CUDA_OPERATORS and plan.launch.device == "cuda"]
-    if kernels and shutil.which("nvcc", path=f"{path}:/usr/local/cuda/bin") is None:
+    if kernels and shutil.which("nvcc", path=_cuda_path({**os.environ, **plan.launch.env})) is None:
         without = "optimizer.params.torch_adam=true" if kernels == ["fused_adam"] else "optimizer=adamw_torch"
         yield Problem(
             "nvcc",
             "not found",
             f"DeepSpeed builds {', '.join(kernels)} with CUDA's compiler",
+            "in CUDA_HOME/bin where CUDA_HOME is set, else in PATH or /usr/local/cuda/bin",
             fix=f"{without}, or install the CUDA toolkit that matches PyTorch",
         )
+
+
+def _cuda_path(environment: Mapping[str, str]) -> str:
+    """Where PyTorch looks for nvcc (torch/utils/cpp_extension.py, _find_cuda_home)."""
+    home = environment.get("CUDA_HOME") or environment.get("CUDA_PATH")
+    return f"{home}/bin" if home else f"{environment.get('PATH', '')}:/usr/local/cuda/bin"
 
 
 def _libaio(plan: Plan, say: Say) -> Iterator[Problem]:

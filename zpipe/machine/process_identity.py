@@ -30,6 +30,12 @@ def own_identity() -> str:
     return identity_of(os.getpid())
 
 
+def place() -> str:
+    """Where pids mean the same: this start of this machine, and its namespace of pids in a container."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"
+
+
 def _fields(pid: int) -> list[str]:
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")

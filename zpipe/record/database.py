@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
-
 from zpipe.problems import Problem, Refusal
 from zpipe.redact import redact, redact_uri
 
@@ -120,6 +118,8 @@ def _locked(connection: "Connection", uri: str) -> Iterator[None]:
     dialect = connection.dialect.name
     if dialect not in _LOCK:
         lock = Path(tempfile.gettempdir()) / f"zpipe-store-{os.getuid()}-{digest}.lock"
+        from filelock import FileLock  # planning takes no lock
+
         with FileLock(lock, timeout=CREATION_SECONDS):
             yield
         return

@@ -10,8 +10,6 @@ from zpipe.plans.plan import Plan
 from zpipe.redact import redact, redact_tags
 
 RUN_DIR_TAG = "zpipe.run_dir"
-PARENT_ENV = "ZPIPE_PARENT_RUN_ID"
-"""Set by a sweep for its runs: the id of their parent run in MLflow."""
 
 
 def run_name(plan: Plan) -> str:
@@ -88,9 +86,8 @@ def tags(plan: Plan, parent_run_id: str | None) -> dict[str, str]:
         "mlflow.user": _user(),
         "mlflow.note.content": _description(plan),
     }
-    parent = parent_run_id or os.environ.get(PARENT_ENV)
-    if parent:
-        own["mlflow.parentRunId"] = parent
+    if parent_run_id:
+        own["mlflow.parentRunId"] = parent_run_id
     safe = {key: redact(value, uri) for key, value in own.items()}
     return {**safe, **redact_tags(plan.experiment.tracking.tags)}
 

@@ -30,6 +30,8 @@ class RecordResult:
     run_id: str | None
     error: str | None = None
     """What prevents it, without passwords."""
+    note: str | None = None
+    """What this store cannot hold."""
 
 
 class Follower:
@@ -42,6 +44,11 @@ class Follower:
         self.progress = RunProgress.of(self._reader.read_new(until=state.now.offset))
         self._pending: list[Event] = []
         self._recorder: Recorder | None = None
+
+    @property
+    def note(self) -> str | None:
+        """What the store cannot hold, as far as it is known."""
+        return None if self._recorder is None else self._recorder.note
 
     def catch_up(self) -> None:
         """Records every event that is there; raises if MLflow cannot accept them now."""

@@ -13,6 +13,21 @@ if TYPE_CHECKING:
 _EXTERNAL_TAG = "mlflow.model.isExternal"
 _PATH_TAG = "zpipe.path"
 _REMOVED_TAG = "zpipe.removed"
+_UNSUPPORTED = ("ENDPOINT_NOT_FOUND", "NOT_IMPLEMENTED")
+NO_MODELS = "this MLflow server is older than 3.0: it has no models, so checkpoints are in events.jsonl alone"
+
+
+def has_models(client: "MlflowClient", experiment_id: str) -> bool:
+    """Whether the server knows models. A server of MLflow 2 answers 404."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.search_logged_models([experiment_id], max_results=1)
+    except MlflowException as error:
+        if error.error_code not in _UNSUPPORTED:
+            raise
+        return False
+    return True
 
 
 def record_model(

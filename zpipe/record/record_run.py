@@ -35,8 +35,8 @@ def record_run(run_dir: Path, base: Path | None = None, uri: str | None = None) 
     state = StateFile(folder, redact_uri(uri))
     try:
         with claimed(folder):
-            _record_claimed(plan, uri, base, state)
-            return RecordResult(True, state.now.run_id)
+            note = _record_claimed(plan, uri, base, state)
+            return RecordResult(True, state.now.run_id, note=note)
     except Exception as error:
         return RecordResult(False, state.now.run_id, shown(error, uri))
 
@@ -54,24 +54,26 @@ def is_being_recorded(folder: RunFolder) -> bool:
         return not is_ours
 
 
-def _record_claimed(plan: Plan, uri: str, base: Path, state: StateFile) -> None:
-    """Retries for a while where a sqlite file is locked, and not at all where a server is down."""
+def _record_claimed(plan: Plan, uri: str, base: Path, state: StateFile) -> str | None:
+    """Returns what the store cannot hold.
+
+    Retries for a while where a sqlite file is locked, and not at all where a server is down.
+    """
     deadline = time.monotonic() + (_FILE_SECONDS if sqlite_file(uri) is not None else 0)
     while True:
         try:
-            _record_once(plan, uri, base, state)
-            return
+            return _record_once(plan, uri, base, state)
         except Exception as error:
             if not is_transient(error) or time.monotonic() > deadline:
                 raise
             time.sleep(random.uniform(0.2, 1.5))  # noqa: S311 - spreads the retries of several processes
 
 
-def _record_once(plan: Plan, uri: str, base: Path, state: StateFile) -> None:
+def _record_once(plan: Plan, uri: str, base: Path, state: StateFile) -> str | None:
     state.read_again()
     folder = folder_of(plan)
     if state.now.closed and not any(EventReader(folder.attempt.events, state.now.offset).read_new()):
-        return
+        return None
     follower = Follower(plan, uri, base, state, state.now.parent_run_id)
     follower.catch_up()
     outcome, last = read_outcome(folder), follower.progress.last_time
@@ -81,6 +83,7 @@ def _record_once(plan: Plan, uri: str, base: Path, state: StateFile) -> None:
         files=(folder.attempt.postmortem,),
         tags=outcome.tags if outcome else {},
     )
+    return follower.note
 
 
 def _uri_of(plan: Plan, folder: RunFolder, base: Path) -> str:

@@ -3,6 +3,8 @@
 import json
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +12,7 @@ import yaml
 
 from zpipe.plans.plan import Plan, without_secrets
 from zpipe.record import facts
-from zpipe.record.artifacts import log_redacted
+from zpipe.record.artifacts import log_redacted, require_stored
 from zpipe.record.limits import (
     METRIC_NAMES,
     PARAM_LENGTH,
@@ -30,7 +32,7 @@ from zpipe.record.metrics import (
     precision_rows,
     renamed_metrics,
 )
-from zpipe.record.models import mark_removed, record_model
+from zpipe.record.models import NO_MODELS, has_models, mark_removed, record_model
 from zpipe.record.state import StateFile, Status
 from zpipe.redact import redact
 from zpipe.runfolder.events import CheckpointSaved, Difference, Event, Failed, ModelSaved
@@ -62,15 +64,31 @@ class Recorder:
         self._state = state
         self._parent_run_id = parent_run_id
         self._opened = False
+        self.note: str | None = None
+        """What the store cannot hold, for people."""
 
     @property
     def run_id(self) -> str | None:
         return self._state.now.run_id
 
+    @cached_property
+    def _has_models(self) -> bool:
+        """Asked once, when there is a model to record."""
+        known = has_models(self._client, self._experiment_id)
+        if not known:
+            self.note = NO_MODELS
+        return known
+
     def record(self, events: list[Event], offset: int) -> None:
         """Records the events that end at this byte offset, then stores the offset."""
-        self._send(self._open(events), events)
+        is_first = not self._opened
+        run_id = self._open(events)
+        self._send(run_id, events)
         self._state.update(offset=offset)
+        if is_first:
+            # `close` tries again and raises: a store without artifacts must not keep the metrics back.
+            with suppress(Exception):
+                self._describe(run_id)
 
     def close(
         self,
@@ -89,15 +107,17 @@ class Recorder:
         """
         run_id = self._open(events)
         self._send(run_id, events)
+        self._tag(run_id, tags or {})
+        # Artifacts come last: where they cannot be stored, the run has its metrics and its ending.
+        self._client.set_terminated(run_id, status, end_time=end_time)
+        self._state.update(offset=offset, status=status)
+        self._describe(run_id)
         self._log_precision_table(run_id, progress)
         self._log_names(run_id, progress)
-        self._tag(run_id, tags or {})
-        mark_removed(self._client, self._experiment_id, run_id)
-        for file in (self._folder.attempt.events, *files):
-            if is_regular(file):
-                log_redacted(self._client, run_id, file)
-        self._client.set_terminated(run_id, status, end_time=end_time)
-        self._state.update(offset=offset, status=status, closed=True)
+        self._log_files(run_id, [self._folder.attempt.events, *files])
+        if progress.checkpoints and self._has_models:
+            mark_removed(self._client, self._experiment_id, run_id)
+        self._state.update(closed=True)
         return run_id
 
     def _open(self, events: list[Event]) -> str:
@@ -105,8 +125,6 @@ class Recorder:
         run_id = self.run_id or self._find_unstored() or self._create(events)
         if not self._opened:
             self._state.update(run_id=run_id, experiment_id=self._experiment_id, opening=False)
-            if not self._state.now.described:
-                self._describe(run_id)
             if self._state.now.closed:
                 self._client.update_run(run_id, status="RUNNING")
                 self._state.update(closed=False)
@@ -131,6 +149,9 @@ class Recorder:
         return str(run.info.run_id)
 
     def _describe(self, run_id: str) -> None:
+        """Parameters and configuration, once."""
+        if self._state.now.described:
+            return
         from mlflow.entities import Param
 
         whole = facts.params(self._plan)
@@ -149,6 +170,7 @@ class Recorder:
             texts[WHOLE_VALUES] = json.dumps(cut, indent=2, ensure_ascii=False)
         for name, text in texts.items():
             self._client.log_text(run_id, redact(text, self._plan.experiment.tracking.uri), name)
+        require_stored(self._client, run_id, texts)
         self._state.update(described=True)
 
     def _send(self, run_id: str, events: list[Event]) -> None:
@@ -157,7 +179,7 @@ class Recorder:
             self._client.log_batch(run_id, metrics=batch, synchronous=True)
         for event in events:
             match event:
-                case CheckpointSaved() | ModelSaved():
+                case CheckpointSaved() | ModelSaved() if self._has_models:
                     record_model(self._client, self._experiment_id, run_id, self._folder.path, event)
                 case Difference():
                     text = f"planned {event.planned}, runs {event.real}"
@@ -166,6 +188,13 @@ class Recorder:
                     self._tag(run_id, {"zpipe.error": f"{event.type}: {event.message}"})
                 case _:
                     pass
+
+    def _log_files(self, run_id: str, files: Iterable[Path]) -> None:
+        """Those that exist."""
+        there = [file for file in files if is_regular(file)]
+        for file in there:
+            log_redacted(self._client, run_id, file)
+        require_stored(self._client, run_id, (file.name for file in there))
 
     def _log_names(self, run_id: str, progress: RunProgress) -> None:
         names = renamed_metrics(progress)

@@ -3,7 +3,7 @@
 import contextlib
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from zpipe.plans.plan import Plan
@@ -16,7 +16,8 @@ from zpipe.runfolder.plan_file import folder_of
 
 _LONGEST_WAIT = 30.0
 _LAST_CHANCE = 15.0
-"""Seconds that the end of a run waits for a store that was unreachable before."""
+"""Seconds that the end of a run waits for a store that was unreachable before, or after a signal."""
+_POLL_SECONDS = 0.1
 
 
 class RecorderThread:
@@ -73,11 +74,13 @@ class RecorderThread:
         timeout: float = 60.0,
         files: Iterable[Path] = (),
         tags: Mapping[str, str] | None = None,
+        signals: Callable[[], int] = lambda: 0,
     ) -> RecordResult:
         """Records the rest and closes the run. Returns after `timeout` seconds in any case.
 
         Call it once the worker has ended, with None if it refused its input. `files` are further artifacts;
-        `tags` are set on the run.
+        `tags` are set on the run. `signals` counts the signals since the worker has ended: the first shortens
+        the wait, the second ends it.
         """
         status = status or "FAILED"
         if not self._enabled:
@@ -91,10 +94,23 @@ class RecorderThread:
             self._state.update(status=status)
         self._deadline = time.monotonic() + timeout
         self._ending.set()
-        self._thread.join(timeout)
+        self._wait(signals)
         if self._done:
-            return RecordResult(True, self.run_id)
-        return RecordResult(False, self.run_id, self._error or f"MLflow did not answer within {timeout:g} s")
+            return RecordResult(True, self.run_id, note=self._follower.note)
+        late = (
+            "a signal ended the wait for MLflow"
+            if signals()
+            else f"MLflow did not answer within {timeout:g} s"
+        )
+        return RecordResult(False, self.run_id, self._error or late)
+
+    def _wait(self, signals: Callable[[], int]) -> None:
+        is_shortened = False
+        while self._thread.is_alive() and time.monotonic() < self._deadline and signals() < 2:
+            if signals() and not is_shortened:
+                self._deadline = min(self._deadline, time.monotonic() + _LAST_CHANCE)
+                is_shortened = True
+            self._thread.join(_POLL_SECONDS)
 
     def _run(self) -> None:
         try:

@@ -33,7 +33,10 @@ class Schema:
 @cache
 def installed_schema() -> Schema:
     """Reads the revisions of the installed MLflow from its migration scripts. Raises LookupError."""
-    spec = importlib.util.find_spec("mlflow")
+    try:
+        spec = importlib.util.find_spec("mlflow")
+    except ValueError:  # its import is blocked
+        spec = None
     if spec is None or spec.origin is None:
         raise LookupError("MLflow is not installed")
     scripts = Path(spec.origin).parent / "store" / "db_migrations" / "versions"

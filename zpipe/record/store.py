@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
-from filelock import FileLock
-
 from zpipe.problems import Problem, Refusal, refuse_if_any
 from zpipe.record.database import KEY, is_database, outdated, prepare_database
 from zpipe.record.revisions import NotAStoreError, installed_schema, store_revision
 from zpipe.redact import redact_uri
+from zpipe.schema.tracking import Tracking
 from zpipe.variables import TRACKING_URI
 
 if TYPE_CHECKING:
@@ -69,6 +68,11 @@ def artifact_root(uri: str, base: Path) -> str | None:
     if file is not None:
         return str(file.parent / "mlartifacts")
     return None if _kind(uri) == "server" else str(base.absolute() / "outputs" / "mlartifacts")
+
+
+def tracking_problems(tracking: Tracking) -> list[Problem]:
+    """Reasons to refuse the store of a run; none for a run that is not tracked."""
+    return check_store(tracking_uri(tracking.uri)) if tracking.enabled else []
 
 
 def check_store(uri: str) -> list[Problem]:
@@ -144,8 +148,13 @@ def _check_sqlite(uri: str, file: Path) -> list[Problem]:
         return [Problem(KEY, uri, f"{file} is not an MLflow store: {error}", fix=_OTHER)]
     except OSError as error:
         return [Problem(KEY, uri, f"{file} cannot be opened: {error.strerror}", fix=_OTHER)]
-    schema = installed_schema()
-    if found is None or found == schema.head:
+    if found is None:
+        return []
+    try:
+        schema = installed_schema()
+    except LookupError:  # a machine that only plans
+        return []
+    if found == schema.head:
         return []
     if found in schema.known:
         return [outdated(uri, f"schema {found}, this MLflow needs {schema.head}")]
@@ -154,6 +163,8 @@ def _check_sqlite(uri: str, file: Path) -> list[Problem]:
 
 
 def _prepare_sqlite(uri: str, file: Path) -> None:
+    from filelock import FileLock  # planning takes no lock
+
     if store_revision(file) is not None:
         return
     try:

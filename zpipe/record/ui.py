@@ -15,7 +15,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -24,6 +24,7 @@ from typing import IO
 import psutil
 
 from zpipe.exits import Exit
+from zpipe.machine.guard import guarded
 from zpipe.problems import Problem, Refusal
 from zpipe.record.client import reporting_failures
 from zpipe.record.store import artifact_root, default_uri, prepare_store
@@ -35,26 +36,32 @@ _STOP_SECONDS = 10.0
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def serve(uri: str, host: str = "127.0.0.1", port: int | None = None) -> int:
-    """Serves until Ctrl-C and returns the exit code.
+def serve(
+    uri: str, host: str = "127.0.0.1", port: int | None = None, say: Callable[[str], None] = print
+) -> int:
+    """Serves until Ctrl-C and returns the exit code. `say` prints a line, which may contain a path.
 
     Raises Refusal if the store, the host or the port cannot be used, StoreUnreachable if a database fails.
     """
     if uri.startswith(("http://", "https://")):
-        print(f"This store is a server with its own web page: {redact_uri(uri)}")
+        say(f"This store is a server with its own web page: {redact_uri(uri)}")
         return Exit.FINISHED
     chosen = _choose_port(host, port)
     with reporting_failures(uri):
         prepare_store(uri)
     url = f"http://{_shown_host(host)}:{chosen}"
-    print(f"Starting MLflow for {redact_uri(uri)} ...", flush=True)
-    with tempfile.TemporaryFile() as log, _server(_argv(host, chosen), _environment(uri), log) as process:
+    say(f"Starting MLflow for {redact_uri(uri)} ...")
+    with (
+        tempfile.TemporaryFile() as log,
+        guarded("ZPIPE_UI_ID") as mark,
+        _server(_argv(host, chosen), {**_environment(uri), **mark}, log) as process,
+    ):
         if not _answers(process, host, chosen):
             # Printed only on failure, because a healthy server also logs a page of advice and warnings.
             log.seek(0)
-            print(redact(log.read().decode(errors="replace"), uri), file=sys.stderr)
+            say(redact(log.read().decode(errors="replace"), uri))
             return Exit.FINISHED if process.returncode == 0 else Exit.ENVIRONMENT
-        print(f"MLflow: {url}   (press Ctrl-C to stop)", flush=True)
+        say(f"MLflow: {url}   (press Ctrl-C to stop)")
         process.wait()
     return Exit.FINISHED
 

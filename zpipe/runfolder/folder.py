@@ -72,7 +72,8 @@ class Attempt:
 
     def leftovers(self) -> list[Path]:
         """Files of a launch that nothing needs once its processes have ended."""
-        return [self.rendezvous, *self.path.glob(".process-group-*"), *self.path.glob(".data-*.json")]
+        launch = [self.rendezvous] if is_regular(self.rendezvous) else []
+        return [*launch, *self.path.glob(".process-group-*"), *self.path.glob(".data-*.json")]
 
     def data_marker(self, launch_id: str) -> Path:
         """Written by rank 0 when the packed data is ready for the other ranks."""

@@ -70,6 +70,8 @@ class Outcome(Group):
     mlflow_run_id: str | None = None
     record_error: str | None = None
     """Why the record in MLflow is incomplete."""
+    record_note: str | None = None
+    """What the store of this run cannot hold."""
 
     @property
     def exit_code(self) -> Exit:

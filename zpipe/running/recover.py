@@ -16,17 +16,21 @@ from zpipe.running.runner import clean_up, conclude
 def conclude_if_abandoned(run_dir: Path) -> None:
     """Writes the result.json and the post-mortem that are missing because zpipe was killed.
 
-    Does nothing for a run that has a result, was never started, or is still supervised.
+    Does nothing for a run that was never started or is still supervised. Of a run with a result, it removes
+    what zpipe could not remove anymore.
     """
     folder = RunFolder(run_dir)
     attempt = folder.attempt
-    if read_outcome(folder) is not None or not attempt.events.exists():
+    is_concluded = read_outcome(folder) is not None
+    if (is_concluded and not attempt.leftovers()) or not attempt.events.exists():
         return
     with folder.supervision() as is_ours:
         if not is_ours:
             return
         disk_reserve.release(attempt)
         plan = read_plan_here(folder)
-        clean_up(plan)
+        if is_concluded:
+            clean_up(plan)
+            return
         progress = RunProgress.of(EventReader(attempt.events).read_new())
         conclude(plan, from_folder(folder, progress, tuple(read_samples(attempt)[-KEPT:])))

@@ -1,7 +1,8 @@
 """One run from its plan to its outcome: check the machine, train, record, explain."""
 
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,12 +15,13 @@ from zpipe.machine.probes import missing_requirements, unwritable
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal
 from zpipe.record.recorder_thread import RecorderThread
-from zpipe.record.store import check_store, tracking_uri
+from zpipe.record.store import tracking_problems, tracking_uri
 from zpipe.runfolder import disk_reserve
 from zpipe.runfolder.outcome import Outcome, write_outcome
 from zpipe.runfolder.plan_file import folder_of, write_plan
 from zpipe.runfolder.progress import RunProgress
 from zpipe.runfolder.swap_folder import remove_swap_folder
+from zpipe.supervise.stops import Caught, in_batch_job, signals_noted
 from zpipe.supervise.supervisor import make_ready, supervise
 from zpipe.terminal.console import print_problems, say, tolerant
 from zpipe.terminal.live import LiveDisplay
@@ -35,26 +37,33 @@ def start_problems(plan: Plan) -> list[Problem]:
     Raises Refusal if the run folder already holds a run.
     """
     folder_of(plan).claim()
-    problems = unwritable(Path(plan.run_dir))
-    tracking = plan.experiment.tracking
-    if tracking.enabled:
-        problems += check_store(tracking_uri(tracking.uri))
-    return problems
+    return [*unwritable(Path(plan.run_dir)), *tracking_problems(plan.experiment.tracking)]
 
 
 def run_plan(plan: Plan, hardware: Hardware, parent_run_id: str | None = None) -> Outcome:
-    """Runs a checked plan and reports how it ended: on the terminal, in result.json and in MLflow."""
-    try:
-        _write_first_files(plan)
-    except Refusal as refusal:
-        return refuse(Path(plan.run_dir), refusal.problems)
+    """Runs a checked plan and reports how it ended: on the terminal, in result.json and in MLflow.
+
+    A signal ends the preparation at once and the workers in order; what follows them it only hurries.
+    """
+    with signals_noted() as caught:
+        try:
+            with signals_noted(interrupt_at=1):
+                _write_first_files(plan)
+                _print_warnings(plan)
+                missing = missing_requirements(plan, say)
+        except Refusal as refusal:
+            return refuse(Path(plan.run_dir), refusal.problems)
+        except KeyboardInterrupt:
+            return _stopped_early(plan, hardware, caught)
+        if missing:
+            return _lacking(plan, missing, hardware)
+        return _train_and_record(plan, hardware, parent_run_id, caught)
+
+
+def _print_warnings(plan: Plan) -> None:
     for notice in plan.notices:
         if notice.level == "warning":
             say(f"warning: {notice.key}: {notice.text}")
-    missing = missing_requirements(plan, say)
-    if missing:
-        return _lacking(plan, missing, hardware)
-    return _train_and_record(plan, hardware, parent_run_id)
 
 
 def refuse(run_dir: Path, problems: Sequence[Problem]) -> Outcome:
@@ -78,7 +87,7 @@ def clean_up(plan: Plan) -> None:
 def conclude(
     plan: Plan, evidence: Evidence, hardware: Hardware | None = None
 ) -> tuple[Outcome, PostMortem | None]:
-    """From the evidence to result.json and, for a run that did not finish, postmortem.md."""
+    """From the evidence to result.json, written first, and for a run that did not finish postmortem.md."""
     verdict = classify(evidence)
     outcome = Outcome(
         ending=verdict.ending,
@@ -88,21 +97,32 @@ def conclude(
         summary=evidence.progress.summary,
     )
     _write(outcome)
+    clean_up(plan)
     return outcome, write_postmortem(plan, outcome, evidence, hardware or detect())
 
 
-def _train_and_record(plan: Plan, hardware: Hardware, parent_run_id: str | None) -> Outcome:
+def _stopped_early(plan: Plan, hardware: Hardware, caught: Caught) -> Outcome:
+    """A signal came before the workers were started."""
+    number = caught.number or signal.SIGINT
+    evidence = Evidence(returncode=1, stopped_by=number, in_batch_job=in_batch_job())
+    disk_reserve.release(folder_of(plan).attempt)
+    outcome, _ = conclude(plan, evidence, hardware)
+    say(f"{outcome.ending}: {outcome.reason}")
+    return outcome
+
+
+def _train_and_record(plan: Plan, hardware: Hardware, parent_run_id: str | None, caught: Caught) -> Outcome:
     tracking, recorder = plan.experiment.tracking, None
     if tracking.enabled:
         recorder = RecorderThread(plan, tracking_uri(tracking.uri), parent_run_id)
         recorder.start()
     progress = RunProgress()
     with LiveDisplay(plan, progress) as display:
-        evidence = supervise(plan, progress, display)
-    clean_up(plan)
+        evidence = supervise(plan, progress, display, caught)
+    before = caught.count
     outcome, postmortem = conclude(plan, evidence, hardware)
     if recorder is not None:
-        outcome = _finish_record(plan, recorder, outcome)
+        outcome = _finish_record(plan, recorder, outcome, lambda: caught.count - before)
     if progress.refused is not None and outcome.ending == "refused":
         print_problems(progress.refused.listed())
         return outcome
@@ -113,13 +133,16 @@ def _train_and_record(plan: Plan, hardware: Hardware, parent_run_id: str | None)
     return outcome
 
 
-def _finish_record(plan: Plan, recorder: RecorderThread, outcome: Outcome) -> Outcome:
+def _finish_record(
+    plan: Plan, recorder: RecorderThread, outcome: Outcome, signals: Callable[[], int]
+) -> Outcome:
     """Closes the run in MLflow and adds to the outcome what became of it."""
     status = None if outcome.ending == "refused" else outcome.mlflow_status
     files = (folder_of(plan).attempt.postmortem,)
-    record = recorder.finish(status, RECORD_PATIENCE_SECONDS, files=files, tags=outcome.tags)
+    record = recorder.finish(status, RECORD_PATIENCE_SECONDS, files, outcome.tags, signals)
     error = None if record.ok else record.error
-    outcome = outcome.model_copy(update={"mlflow_run_id": record.run_id, "record_error": error})
+    update = {"mlflow_run_id": record.run_id, "record_error": error, "record_note": record.note}
+    outcome = outcome.model_copy(update=update)
     _write(outcome)
     return outcome
 
@@ -129,6 +152,7 @@ def _lacking(plan: Plan, problems: Sequence[Problem], hardware: Hardware) -> Out
     outcome = Outcome(ending="environment", reason=_reasons(problems), run_dir=plan.run_dir)
     _write(outcome)
     disk_reserve.release(folder_of(plan).attempt)
+    clean_up(plan)
     write_postmortem(plan, outcome, Evidence(), hardware, problems)
     return outcome
 

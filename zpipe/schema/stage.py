@@ -80,8 +80,8 @@ class Stage(Group):
     """Distribute the copying of gradients to host memory across ranks (stages 1 and 2)."""
     parameter_alignment: bool | None = None
     """Align each parameter in the flat buffers to 16 bytes (stages 1 and 2)."""
-    zero_hpz_partition_size: Annotated[Count, Field(ge=1)] | None = None
-    """ZeRO++: ranks of a secondary partition group, normally the GPUs of one node (stage 3)."""
+    zero_hpz_partition_size: Auto | Annotated[Count, Field(ge=1)] | None = None
+    """ZeRO++: ranks of a secondary partition group; auto is the GPUs of one node (stage 3)."""
     zero_quantized_weights: bool | None = None
     """ZeRO++: quantize weights for the all-gather (stage 3)."""
     zero_quantized_nontrainable_weights: bool | None = None

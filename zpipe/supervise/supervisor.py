@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,8 +11,9 @@ import psutil
 
 from zpipe.diagnose.evidence import Evidence, Silence, from_folder
 from zpipe.launchers import launcher_of
+from zpipe.machine.guard import guarded
 from zpipe.machine.memlock import preloaded
-from zpipe.machine.process_identity import own_identity
+from zpipe.machine.process_identity import own_identity, place
 from zpipe.machine.samples import Sampler
 from zpipe.plans.plan import Plan
 from zpipe.runfolder import disk_reserve
@@ -22,7 +23,7 @@ from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.plan_file import folder_of
 from zpipe.runfolder.progress import RunProgress
 from zpipe.supervise.silence import SilenceWatch
-from zpipe.supervise.stops import in_batch_job, signals_noted
+from zpipe.supervise.stops import Caught, in_batch_job, signals_noted
 from zpipe.supervise.tree import ProcessTree
 
 POLL_SECONDS = 0.1
@@ -51,17 +52,17 @@ def make_ready(plan: Plan) -> None:
     disk_reserve.take(attempt)
 
 
-def supervise(plan: Plan, progress: RunProgress, display: Display) -> Evidence:
+def supervise(plan: Plan, progress: RunProgress, display: Display, caught: Caught) -> Evidence:
     """Runs the workers to their end. Blocks; every event updates `progress` and the display, in order.
 
-    The run folder must be ready (`make_ready`).
+    The run folder must be ready (`make_ready`). A signal in `caught` ends the workers.
     """
     folder = folder_of(plan)
     silence = SilenceWatch(plan.experiment.launcher.hang_timeout_s)
     follower = _Follower(folder, progress, silence, display)
     with folder.supervision():
         try:
-            watch = _Watch(plan, follower, silence)
+            watch = _Watch(plan, follower, silence, caught)
             end = watch.spawned() if launcher_of(plan.launch.launcher).spawns else watch.here()
             watch.sampler.sample()
         finally:
@@ -74,6 +75,7 @@ def supervise(plan: Plan, progress: RunProgress, display: Display) -> Evidence:
         stopped_by=end.stopped_by,
         in_batch_job=in_batch_job(),
         silence=end.silence,
+        folder_is_gone=not folder.path.is_dir(),
     )
 
 
@@ -95,33 +97,39 @@ class _Follower:
 class _Watch:
     """One launch, from its start to its end."""
 
-    def __init__(self, plan: Plan, follower: _Follower, silence: SilenceWatch) -> None:
+    def __init__(self, plan: Plan, follower: _Follower, silence: SilenceWatch, caught: Caught) -> None:
         self._plan = plan
+        self._folder = folder_of(plan)
+        self._caught = caught
         self._launcher = launcher_of(plan.launch.launcher)
         self._follower = follower
         self._silence = silence
         self._tree: ProcessTree | None = None
-        attempt = folder_of(plan).attempt
-        self.sampler = Sampler(attempt, self._resident_bytes, with_gpus=plan.launch.device == "cuda")
+        self.sampler = Sampler(
+            self._folder.attempt, self._resident_bytes, with_gpus=plan.launch.device == "cuda"
+        )
 
     def spawned(self) -> _End:
         """The workers in processes of their own."""
-        with signals_noted() as caught:
-            process = self._launcher.start(self._plan, _launch_environment(self._plan))
-            tree = self._tree = ProcessTree(process.pid)
-            silence = None
-            try:
-                while process.poll() is None:
-                    self._look(tree)
-                    if caught.number is not None:
-                        tree.end(patience=lambda: caught.count < 2)
-                    elif self._silence.is_too_long:
-                        silence = self._end_hung(tree)
-                    time.sleep(POLL_SECONDS)
-            finally:
-                tree.end(patience=lambda: False)
-            self._follower.catch_up()
-            return _End(process.wait(), caught.number, silence)
+        with guarded("ZPIPE_LAUNCH_ID") as mark:
+            return self._to_the_end({**mark, **_launch_environment(self._plan)})
+
+    def _to_the_end(self, environment: Mapping[str, str]) -> _End:
+        process = self._launcher.start(self._plan, environment)
+        tree = self._tree = ProcessTree(process.pid)
+        silence = None
+        try:
+            while process.poll() is None:
+                self._look(tree)
+                if self._caught.number is not None or not self._folder.path.is_dir():
+                    tree.end(patience=lambda: self._caught.count < 2)
+                elif self._silence.is_too_long:
+                    silence = self._end_hung(tree)
+                time.sleep(POLL_SECONDS)
+        finally:
+            tree.end(patience=lambda: False)
+        self._follower.catch_up()
+        return _End(process.wait(), self._caught.number, silence)
 
     def here(self) -> _End:
         """The worker in this process; a thread follows its events."""
@@ -134,7 +142,7 @@ class _Watch:
 
         thread = threading.Thread(target=follow, name="zpipe-follow", daemon=True)
         thread.start()
-        with signals_noted(interrupt=True) as caught:
+        with signals_noted(interrupt_at=1):
             try:
                 returncode = self._launcher.run_here(self._plan)
             except KeyboardInterrupt:
@@ -143,7 +151,7 @@ class _Watch:
                 over.set()
                 thread.join()
                 self._follower.catch_up()
-        return _End(returncode, caught.number)
+        return _End(returncode, self._caught.number)
 
     def _look(self, tree: ProcessTree) -> None:
         self._follower.catch_up()
@@ -164,11 +172,11 @@ class _Watch:
 
 
 def _launch_environment(plan: Plan) -> dict[str, str]:
-    """Variables that identify this launch and the parent process that the workers depend on.
+    """The variables that identify the parent process, on which the workers depend.
 
     Where locked memory is limited, also the library with which NVMe offload runs nevertheless.
     """
-    identity = {"ZPIPE_LAUNCH_ID": uuid.uuid4().hex, "ZPIPE_PARENT": own_identity()}
+    identity = {"ZPIPE_PARENT": own_identity(), "ZPIPE_PARENT_PLACE": place()}
     if "async_io" not in plan.operators:
         return identity
     return {**identity, **preloaded({**os.environ, **plan.launch.env})}

@@ -1,5 +1,6 @@
 """The definition of a sweep: `sweep.json`, written before the first point and read by every point."""
 
+import os
 from pathlib import Path
 
 from zpipe.redact import redact_override
@@ -38,10 +39,16 @@ class Definition(Group):
         )
 
 
+def holds_sweep(folder: Path) -> bool:
+    """Whether there is a sweep.json, also one that cannot be read, such as a link to nothing."""
+    return os.path.lexists(folder / FILE_NAME)
+
+
 def read_definition(folder: Path) -> Definition | None:
     """The sweep in this folder, or None. Raises Refusal for a damaged file or one of another version."""
-    file = folder / FILE_NAME
-    return read_model(Definition, file, "sweep", "the folder of a sweep") if file.is_file() else None
+    if not holds_sweep(folder):
+        return None
+    return read_model(Definition, folder / FILE_NAME, "sweep", "a sweep.json that zpipe wrote")
 
 
 def write_definition(folder: Path, definition: Definition) -> None:

@@ -107,8 +107,8 @@ def attempts(sweep_dir: Path) -> list[Attempt]:
         lines = read_bytes(sweep_dir / FILE_NAME).splitlines()
     except OSError:
         lines = []
-    found = {attempt.folder: attempt for line in lines if (attempt := _decode(line)) is not None}
-    return sorted(found.values(), key=_order)
+    found = {attempt.folder: attempt for line in lines if (attempt := decode(line)) is not None}
+    return sorted(found.values(), key=order)
 
 
 def points(sweep_dir: Path) -> list[Attempt]:
@@ -117,7 +117,7 @@ def points(sweep_dir: Path) -> list[Attempt]:
     for attempt in attempts(sweep_dir):
         groups.setdefault(attempt.point, []).append(attempt)
     counting = [attempt for group in groups.values() for attempt in _counting(group)]
-    return sorted(counting, key=_order)
+    return sorted(counting, key=order)
 
 
 def superseded(sweep_dir: Path) -> list[tuple[Attempt, Attempt]]:
@@ -130,15 +130,6 @@ def superseded(sweep_dir: Path) -> list[tuple[Attempt, Attempt]]:
         for attempt in attempts(sweep_dir)
         if attempt.folder not in folders
     ]
-
-
-def settled_before(sweep_dir: Path, overrides: Iterable[str], session: int) -> Attempt | None:
-    """A settled attempt at this point from an earlier session, or None."""
-    wanted = identity(overrides)
-    for attempt in attempts(sweep_dir):
-        if attempt.session < session and attempt.is_settled and attempt.point == wanted:
-            return attempt
-    return None
 
 
 def objective_of(attempt: Attempt, worst: float) -> float:
@@ -157,12 +148,14 @@ def _counting(group: list[Attempt]) -> list[Attempt]:
     return settled or [attempt for attempt in group if attempt.session == latest]
 
 
-def _order(attempt: Attempt) -> tuple[int, str]:
+def order(attempt: Attempt) -> tuple[int, str]:
+    """The order of the folders' numbers."""
     number = attempt.folder.partition("-")[0]
     return (int(number) if number.isdigit() else 1 << 30, attempt.folder)
 
 
-def _decode(line: bytes) -> Attempt | None:
+def decode(line: bytes) -> Attempt | None:
+    """The attempt in a line of the ledger; None for a damaged line."""
     try:
         attempt = Attempt.model_validate_json(line)
     except (ValidationError, RecursionError):

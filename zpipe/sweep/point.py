@@ -7,9 +7,11 @@ from pathlib import Path
 
 from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.outcome import Outcome
+from zpipe.supervise.stops import Stopped, signals_noted
 from zpipe.sweep import ledger
 from zpipe.sweep.definition import Definition, read_definition
 from zpipe.sweep.session import PointStopped, current
+from zpipe.sweep.settled import settled_before
 
 STOPPED = frozenset({"interrupted", "terminated", "preempted"})
 
@@ -23,18 +25,21 @@ def run_point(sweep_dir: Path, run_dir: Path, overrides: list[str], worst: float
     """
     definition = read_definition(sweep_dir)
     assert definition is not None, f"{sweep_dir} has no sweep.json"
-    known = ledger.settled_before(sweep_dir, overrides, definition.session)
+    known = settled_before(sweep_dir, overrides, definition.session)
     if known is not None:
         return ledger.objective_of(known, worst)
     folder = _unused(run_dir)
     relative = os.path.relpath(folder, sweep_dir)  # hydra.sweep.subdir may have several levels
     attempt = ledger.new_attempt(relative, overrides, definition.session)
-    ledger.append(sweep_dir, attempt)
-    outcome = run(folder, definition)
-    attempt = attempt.with_outcome(outcome)
-    ledger.append(sweep_dir, attempt)
-    if outcome.ending in STOPPED and current().leads:
+    with signals_noted() as caught:
+        ledger.append(sweep_dir, attempt)
+        outcome = run(folder, definition)
+        attempt = attempt.with_outcome(outcome)
+        ledger.append(sweep_dir, attempt)
+    if current().leads and outcome.ending in STOPPED:
         raise PointStopped(outcome.exit_code)
+    if current().leads and caught.number is not None:  # it came after the workers had ended
+        raise PointStopped(Stopped(caught.number).exit_code)
     return ledger.objective_of(attempt, worst)
 
 

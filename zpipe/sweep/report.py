@@ -76,6 +76,7 @@ def render(folder: Path, results: SweepResults, plots: Iterable[Path]) -> str:
         command=" ".join(["zpipe", *_arguments(folder)]),
         keys=[*results.categorical, *results.numeric],
         memory_of=results.memory_of,
+        loss_heading=results.loss_heading,
         rows=list(_rows(results)),
         counts=_counts(results),
         resumable=any(point.ending not in SETTLED for point in results.points),

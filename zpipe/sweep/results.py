@@ -5,12 +5,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from zpipe.runfolder.figures import COMPARED_LOSSES, GPU_PEAK, HOST_PEAK, SPEED, compared_loss
 from zpipe.sweep.ledger import Attempt
 from zpipe.terminal.units import as_written
-
-GPU_MEMORY = "memory/peak_reserved_gib"
-HOST_MEMORY = ("memory/host_peak_all_ranks_gib", "memory/host_peak_gib")
-SPEED = "tokens_per_sec"
 
 
 @dataclass(frozen=True)
@@ -49,6 +46,7 @@ class SweepResults:
     """The other swept keys, config groups such as `stage` among them: the colors."""
     memory_of: str
     """`GPU` or `host`."""
+    loss_heading: str = COMPARED_LOSSES["train_loss"]
 
     def label(self, point: PointResult, without: str = "") -> str:
         """The settings of all swept keys except `without`, for display; equal for the points of one line."""
@@ -75,13 +73,15 @@ def collect_results(attempts: Iterable[Attempt]) -> SweepResults:
     numeric = [
         key for key in keys if "." in key and all(_is_number(each.settings.get(key)) for each in listed)
     ]
-    on_gpu = any(GPU_MEMORY in each.summary for each in listed)
-    memory = (GPU_MEMORY,) if on_gpu else HOST_MEMORY
+    on_gpu = any(GPU_PEAK[0] in each.summary for each in listed)
+    memory = GPU_PEAK if on_gpu else HOST_PEAK
+    loss = compared_loss(each.summary for each in listed)
     return SweepResults(
-        points=[_result(each, keys, memory) for each in listed],
+        points=[_result(each, keys, loss, memory) for each in listed],
         numeric=numeric,
         categorical=[key for key in keys if key not in numeric],
         memory_of="GPU" if on_gpu else "host",
+        loss_heading=COMPARED_LOSSES[loss],
     )
 
 
@@ -94,14 +94,14 @@ def _keys(attempts: list[Attempt]) -> list[str]:
     return list(dict.fromkeys(key for attempt in attempts for key in attempt.settings))
 
 
-def _result(attempt: Attempt, keys: list[str], memory: Iterable[str]) -> PointResult:
+def _result(attempt: Attempt, keys: list[str], loss: str, memory: Iterable[str]) -> PointResult:
     return PointResult(
         name=Path(attempt.folder).name,
         settings={key: as_written(attempt.settings.get(key, "")) for key in keys},
         ending=attempt.ending,
         reason=attempt.reason,
-        loss=_first_finite(attempt, ("eval_loss", "train_loss")),
-        speed=_first_finite(attempt, (SPEED,)),
+        loss=_first_finite(attempt, (loss,)),
+        speed=_first_finite(attempt, SPEED),
         memory=_first_finite(attempt, memory),
     )
 

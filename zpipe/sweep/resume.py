@@ -50,9 +50,9 @@ def _definition(folder: Path) -> Definition:
 
 
 def _arguments(definition: Definition, more: list[str]) -> list[str]:
-    replaced = tuple(f"{text.partition('=')[0]}=" for text in more)
-    kept = [text for text in definition.arguments if not (replaced and text.startswith(replaced))]
-    hidden = [text.partition("=")[0] for text in kept if HIDDEN in text]
+    replaced = {_key(text) for text in more if "=" in text}
+    kept = [text for text in definition.arguments if "=" not in text or _key(text) not in replaced]
+    hidden = [_key(text) for text in kept if HIDDEN in text]
     refuse_if_any(
         Problem(
             key,
@@ -64,6 +64,11 @@ def _arguments(definition: Definition, more: list[str]) -> list[str]:
     )
     refuse_if_any(trusted_arguments.problems(text for text in kept if text not in more))
     return [*kept, *more]
+
+
+def _key(argument: str) -> str:
+    """`+launcher.env.A=x` and `launcher.env.A=x` set the same key."""
+    return argument.partition("=")[0].lstrip("+")
 
 
 def _still_running(folder: Path) -> list[Problem]:

@@ -144,7 +144,8 @@ class LiveDisplay:
 
     def _show_phase(self, event: PhaseStarted) -> None:
         text = f"{event.name} ({event.detail})" if event.detail else event.name
-        self._wait = None if event.name == "train" else _Wait(text, self._clock())
+        has_steps = event.name == "train" and not event.detail
+        self._wait = None if has_steps else _Wait(text, self._clock())
         self._last_step_at = self._clock()
         if not self._is_live:
             self._print(text)
@@ -166,6 +167,8 @@ class LiveDisplay:
         # The first step is slow (kernels are selected, buffers allocated) and would distort the estimate.
         if self._first_step is None and step >= 1:
             self._first_step = (step, now)
+        if step >= 1 and self._progress.phase == "train":
+            self._wait = None  # what the first step waited for is over
         if step > self._last_step:
             self._last_step, self._last_step_at = step, now
 

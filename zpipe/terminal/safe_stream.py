@@ -1,5 +1,6 @@
 """Standard error without secrets: errors of any library may repeat a URL or an override."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,17 @@ class _WithoutSecrets:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+
+def open_closed_streams() -> None:
+    """Opens standard streams that the caller closed (`>&-`), so that no file of a run takes their place."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
+            if getattr(sys, name) is None:
+                setattr(sys, name, os.fdopen(opened, "r" if number == 0 else "w", encoding="utf-8"))
 
 
 @contextmanager

@@ -47,7 +47,10 @@ def print_summary(
     out.print(summary_table(plan, outcome.summary, progress, outcome.mlflow_run_id))
     if outcome.record_error is not None:
         print_text(out, f"\nMLflow is incomplete: {outcome.record_error}")
-        print_text(out, f"bring it up to date:  {shlex.join(['zpipe', 'record', plan.run_dir])}")
+        if Path(plan.run_dir).is_dir():
+            print_text(out, f"bring it up to date:  {shlex.join(['zpipe', 'record', plan.run_dir])}")
+    if outcome.record_note is not None:
+        print_text(out, f"\n{outcome.record_note}")
     if outcome.mlflow_run_id is not None:
         print_text(out, f"\nopen it in MLflow:  {ui_command(tracking_uri(plan.experiment.tracking.uri))}")
 

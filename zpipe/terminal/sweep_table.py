@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from zpipe.runfolder.figures import COMPARED_LOSSES, GPU_PEAK, HOST_PEAK, SPEED, compared_loss
 from zpipe.terminal.console import clean, console, print_text
 from zpipe.terminal.units import as_written
 
@@ -15,12 +16,14 @@ def print_sweep(points: Sequence[Mapping[str, Any]], stream: TextIO | None = Non
     from rich.text import Text
 
     keys = _keys_that_differ(points)
-    figures = ("ended", "loss", "tokens/s", "GPU GiB", "host GiB")
+    name = compared_loss(point["summary"] for point in points)
+    figures = ("ended", COMPARED_LOSSES[name], "tokens/s", "GPU GiB", "host GiB")
     table = Table(*("point", *keys, *figures), box=None, padding=(0, 2))
-    best = min((_loss(point) for point in points if not math.isnan(_loss(point))), default=None)
-    for point in points:
+    losses = [float(point["summary"].get(name, math.nan)) for point in points]
+    best = min((loss for loss in losses if not math.isnan(loss)), default=None)
+    for point, loss in zip(points, losses, strict=True):
         settings = [as_written(str(point["settings"].get(key, ""))) for key in keys]
-        cells = [Path(point["folder"]).name, *settings, *_sweep_figures(point, best)]
+        cells = [Path(point["folder"]).name, *settings, *_sweep_figures(point, loss, best)]
         table.add_row(*(Text(clean(cell)) for cell in cells))
     out = console(stream)
     out.print()
@@ -35,22 +38,17 @@ def _keys_that_differ(points: Sequence[Mapping[str, Any]]) -> list[str]:
     return [key for key in keys if len({point["settings"].get(key) for point in points}) > 1]
 
 
-def _sweep_figures(point: Mapping[str, Any], best: float | None) -> list[str]:
-    loss, summary = _loss(point), point["summary"]
+def _sweep_figures(point: Mapping[str, Any], loss: float, best: float | None) -> list[str]:
+    summary = point["summary"]
     return [
         f"{point['ending']}: {point['reason']}" if point.get("reason") else str(point["ending"]),
         ("" if math.isnan(loss) else f"{loss:.4f}") + (" (best)" if loss == best else ""),
-        _figure(summary.get("tokens_per_sec"), ",.0f"),
-        _figure(summary.get("memory/peak_reserved_gib"), ".2f"),
-        _figure(summary.get("memory/host_peak_gib"), ".2f"),
+        _figure(summary, SPEED, ",.0f"),
+        _figure(summary, GPU_PEAK, ".2f"),
+        _figure(summary, HOST_PEAK, ".2f"),
     ]
 
 
-def _figure(value: Any, form: str) -> str:
-    return "" if value is None else format(float(value), form)
-
-
-def _loss(point: Mapping[str, Any]) -> float:
-    """The loss that points are compared by; NaN if there is none."""
-    summary = point["summary"]
-    return float(summary.get("eval_loss", summary.get("train_loss", math.nan)))
+def _figure(summary: Mapping[str, Any], names: Sequence[str], form: str) -> str:
+    """The first of these figures that the summary has."""
+    return next((format(float(summary[name]), form) for name in names if name in summary), "")

@@ -3,9 +3,12 @@
 import math
 import os
 import resource
+import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 GIB = 2**30
@@ -66,6 +69,15 @@ class Throughput:
             "throughput/samples_per_sec": watch.sequences / seconds,
             "throughput/step_time_s": seconds / watch.steps,
         }
+
+
+def reset_peaks() -> None:
+    """Starts the peaks anew: in one process, a run must not report the peaks of the runs before it."""
+    with suppress(OSError):  # a container may not allow it
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # proc_pid_clear_refs(5)
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
 
 
 def read_memory() -> dict[str, float]:

@@ -5,15 +5,18 @@ import signal
 import threading
 import time
 
-from zpipe.machine.process_identity import is_alive
+from zpipe.machine.process_identity import is_alive, place
 
 POLL_SECONDS = 1.0
 
 
 def exit_with_parent() -> None:
-    """Watches the process in ZPIPE_PARENT (zpipe.machine.process_identity) from a thread, if it is set."""
+    """Watches the process in ZPIPE_PARENT (zpipe.machine.process_identity) from a thread, if it runs here.
+
+    On another node, or in another container, its pid means nothing.
+    """
     parent = os.environ.get("ZPIPE_PARENT")
-    if parent:
+    if parent and os.environ.get("ZPIPE_PARENT_PLACE", place()) == place():
         threading.Thread(target=_watch, args=(parent,), name="zpipe-parent", daemon=True).start()
 
 

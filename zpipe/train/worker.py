@@ -15,6 +15,7 @@ from zpipe.runfolder.event_file import Reporter
 from zpipe.runfolder.events import Failed, Refused
 from zpipe.runfolder.folder import Attempt, RunFolder
 from zpipe.runfolder.plan_file import read_plan
+from zpipe.train.metrics import reset_peaks
 from zpipe.train.ranks import Rank
 from zpipe.train.tasks.train import train
 
@@ -27,6 +28,7 @@ def run(run_dir: Path) -> int:
     Rank 0 reports its progress in events.jsonl; OSError is raised only if that file cannot be opened. A rank
     that fails, or refuses what rank 0 accepts, leaves `rank<R>.error.json`.
     """
+    reset_peaks()
     rank, attempt = Rank.from_environment(), RunFolder(run_dir).attempt
     reporter = Reporter(attempt.events if rank.is_main else None)
     code = _exit_code(run_dir, attempt, rank, reporter)

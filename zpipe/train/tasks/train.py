@@ -38,7 +38,7 @@ def train(plan: Plan, rank: Rank, reporter: Reporter) -> None:
 
     training = CausalLMTraining(plan, tokenizer, sequences, rank, reporter)
 
-    reporter.phase("train")
+    reporter.phase("train", _awaited(plan))
     training.train()
     if rank.is_main:
         remove_marker(plan, rank)
@@ -50,6 +50,15 @@ def train(plan: Plan, rank: Rank, reporter: Reporter) -> None:
         training.save()
     training.summarize()
     reporter.phase("done")
+
+
+def _awaited(plan: Plan) -> str:
+    """What the first step waits for, if it is slow."""
+    if plan.experiment.compile.deepcompile:
+        return "DeepCompile compiles and profiles the model in the first steps, which can take minutes"
+    if plan.experiment.train.is_compiled:
+        return "torch.compile compiles the model in the first step, which can take minutes"
+    return ""
 
 
 def _select_device(plan: Plan, rank: Rank) -> None:

@@ -1,0 +1,20 @@
+"""The figures that tables show. A heading means one figure in all of them."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+LAST_LOSS = ("final_loss", "loss")
+"""The training loss that was logged last; the second name is that of a run in progress."""
+EVAL_LOSS = ("eval_loss",)
+SPEED = ("tokens_per_sec", "throughput/tokens_per_sec")
+GPU_PEAK = ("memory/peak_reserved_gib",)
+HOST_PEAK = ("memory/host_peak_all_ranks_gib", "memory/host_peak_gib")
+"""Of all processes of a run; a run with one process has the second alone."""
+
+COMPARED_LOSSES = {"eval_loss": "eval loss", "train_loss": "mean train loss"}
+"""What the points of a sweep are compared by, the first that they have, with its heading."""
+
+
+def compared_loss(summaries: Iterable[Mapping[str, Any]]) -> str:
+    """The loss that all these points are compared by."""
+    return "eval_loss" if any("eval_loss" in summary for summary in summaries) else "train_loss"
