@@ -136,6 +136,19 @@ def test_accelerate_configuration_may_name_a_json_in_its_folder(tmp_path: Path) 
     assert imported.options["stage"] == "2"
 
 
+def test_keys_for_other_kinds_of_training_are_notes(tmp_path: Path) -> None:
+    other = {"fsdp_config": {"fsdp_version": 2}, "tpu_name": "t", "parallelism_config": {"x_sp_size": 1}}
+    text = {"distributed_type": "DEEPSPEED", "deepspeed_config": {"zero_stage": 1}, **other}
+    imported = import_files([written(tmp_path, text, "a.json")])
+    assert imported.findings == ()
+    assert {"fsdp_config", "tpu_name"} <= named(imported)
+    text["parallelism_config"] = {"x_sp_size": 2}
+    (finding,) = import_files([written(tmp_path, text, "b.json")]).findings
+    assert finding.problem.key == "parallelism_config"
+    (finding,) = import_files([written(tmp_path, {**text, "distributed_type": "FSDP"}, "c.json")]).findings
+    assert finding.problem.key == "distributed_type"
+
+
 def test_missing_json_is_refused_with_what_to_add(tmp_path: Path) -> None:
     plugin = {"deepspeed_config_file": "configs/zero.json"}
     text = json.dumps({"distributed_type": "DEEPSPEED", "num_machines": 2, "deepspeed_config": plugin})

@@ -18,6 +18,7 @@ from zpipe.converters.own_defaults import DECAY_PEAK, NOT_COMPARED, TRAIN_KEYS, 
 from zpipe.converters.spellings import AUTO_FILLED, DTYPES, WARMUP_TYPES
 from zpipe.facts.implementation import UNTESTED
 from zpipe.schema.optimizer import SHARED_PARAMS
+from zpipe.schema.removed import KEYS as REMOVED
 from zpipe.schema.scheduler import PARAMS_OF
 from zpipe.trees import set_at, value_at
 
@@ -37,6 +38,8 @@ def json_with(key: str, value: Any) -> dict[str, Any]:
 
 STRICT_OR_NOT = sorted(
     {"no_such_key"}
+    | REMOVED.keys() - DEPRECATED
+    | {f"{block}.{name}" for block in ("aio", "fp16", "checkpoint") for name in REMOVED}
     | {f"{block}.no_such_key" for block in json_blocks() if not block.startswith(("optimizer", "scheduler"))}
 )
 

@@ -30,23 +30,17 @@ LEFT_OUT: dict[str, str] = {
     "debug": "set TORCH_DISTRIBUTED_DEBUG through launcher.env",
     "gpu_ids": "CUDA_VISIBLE_DEVICES decides which GPUs are used",
 }
-UNSUPPORTED: dict[str, str] = {
-    "fp8_config": "zpipe does not support fp8",
-    "fsdp_config": "zpipe runs DeepSpeed ZeRO",
-    "megatron_lm_config": "zpipe runs DeepSpeed ZeRO",
-    "mpirun_config": "zpipe starts its workers through torchrun",
-    "parallelism_config": "zpipe sets the parallel layout itself",
-    **dict.fromkeys(
-        ("tpu_name", "tpu_zone", "tpu_use_cluster", "tpu_use_sudo", "tpu_vm", "tpu_env", "downcast_bf16"),
-        "for TPUs",
-    ),
-    **dict.fromkeys(("command_file", "commands"), "for TPU pods"),
-}
+NOT_READ = frozenset(
+    {"fp8_config", "fsdp_config", "megatron_lm_config", "mpirun_config", "downcast_bf16", "command_file"}
+    | {"commands", "tpu_name", "tpu_zone", "tpu_use_cluster", "tpu_use_sudo", "tpu_vm", "tpu_env"}
+)
+"""Keys for other kinds of training, which `accelerate launch` does not pass on to DeepSpeed."""
+PARALLELISM = "parallelism_config"
 CONVERTED = (
     *("distributed_type", "deepspeed_config", "num_processes", "num_machines", "mixed_precision"),
     *("use_cpu", "dynamo_config", "dynamo_backend"),
 )
-KNOWN_KEYS = frozenset({*OF_THE_LAUNCHER, *LEFT_OUT, *UNSUPPORTED, *CONVERTED})
+KNOWN_KEYS = frozenset({*OF_THE_LAUNCHER, *LEFT_OUT, *NOT_READ, PARALLELISM, *CONVERTED})
 
 PLUGIN: dict[str, str] = {
     "gradient_accumulation_steps": "gradient_accumulation_steps",
@@ -77,13 +71,17 @@ def read_accelerate(config: Mapping[str, Any], draft: Draft) -> None:
     if kind != "DEEPSPEED":
         reason = "zpipe runs DeepSpeed, and this configuration does not"
         draft.refuse(Problem("distributed_type", kind, reason, "DEEPSPEED", "distributed_type: DEEPSPEED"))
+        return
     for name, value in config.items():
         if name in OF_THE_LAUNCHER and value not in (None, OF_THE_LAUNCHER[name]):
             draft.note(name, value, f"left out: {BY_LAUNCHER}")
         elif name in LEFT_OUT and value not in (None, False, "all"):
             draft.note(name, value, f"left out: {LEFT_OUT[name]}")
-        elif name in UNSUPPORTED and value not in (None, False, "no", {}, []):
-            draft.refuse(Problem(name, brief(value), UNSUPPORTED[name]), "left out")
+        elif name in NOT_READ and value not in (None, False, "no", "NO", {}, []):
+            draft.note(name, value, "left out: accelerate does not read it with distributed_type: DEEPSPEED")
+        elif name == PARALLELISM and _is_parallel(value):
+            reason = "zpipe has tensor parallelism only, as deepspeed.tensor_parallel"
+            draft.refuse(Problem(name, brief(value), reason), "left out")
         elif name not in KNOWN_KEYS:
             _unknown_key(name, value, KNOWN_KEYS, draft)
     _processes(config, draft)
@@ -95,6 +93,13 @@ def read_accelerate(config: Mapping[str, Any], draft: Draft) -> None:
         draft.pending[f"argument.{precision}"] = True
     elif precision not in ("no", "false"):
         draft.refuse(Problem("mixed_precision", precision, "zpipe has no such precision", "no, fp16, bf16"))
+
+
+def _is_parallel(block: Any) -> bool:
+    """Whether a parallelism_config has a group of more than one process, or is no block."""
+    if not isinstance(block, Mapping):
+        return bool(block)
+    return any(str(size) not in ("1", "None") for name, size in block.items() if name.endswith("_size"))
 
 
 def block_of(config: Mapping[str, Any], name: str, draft: Draft) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ from zpipe.converters.result import brief
 from zpipe.problems import Problem, nearest, one_edit_apart
 from zpipe.schema.json_names import experiment_keys
 from zpipe.schema.removed import KEYS as REMOVED
-from zpipe.schema.removed import removed_key
+from zpipe.schema.removed import REFUSED_AT_THE_TOP, removed_key
 from zpipe.trees import ancestors
 
 MAX_GRAD_NORM = "optimizer.params.max_grad_norm"
@@ -81,9 +81,11 @@ def _similar(key: str) -> list[str]:
 def is_ignored(key: str) -> bool:
     """Whether DeepSpeed does nothing about an unknown key: at the top level and in lenient blocks."""
     block, dot, name = key.rpartition(".")
-    if block in ("optimizer.params", "scheduler.params") or key == MAX_GRAD_NORM or name in REMOVED:
+    if block in ("optimizer.params", "scheduler.params"):
         return False
-    return not dot or block == "timers" or key.partition(".")[0] in LENIENT_BLOCKS
+    if not dot:
+        return name not in REFUSED_AT_THE_TOP
+    return block == "timers" or key.partition(".")[0] in LENIENT_BLOCKS
 
 
 def _effect(key: str) -> str:

@@ -128,7 +128,10 @@ def _precision(draft: Draft) -> None:
             del draft.values[f"precision.{dtype}.{name}"]
         if names:
             reason = f"left out, because they act under precision={dtype} only: {', '.join(names)}"
-            draft.note(dtype, {"": names}, reason, f"add precision={dtype} after the file names")
+            said = draft.options.get("precision") == "auto"  # and proposed there
+            draft.note(
+                dtype, {"": names}, reason, "" if said else f"add precision={dtype} after the file names"
+            )
 
 
 def _chosen_precision(draft: Draft) -> str | None:

@@ -57,6 +57,23 @@ KEYS: dict[str, Removed] = {
 }
 """By the name of a key or block."""
 
+REFUSED_AT_THE_TOP = frozenset(
+    {
+        "amp",
+        "nebula",
+        "compression_training",
+        "quantize_training",
+        "eigenvalue",
+        "sparse_gradients",
+        "sparse_attention",
+        "elasticity",
+        "graph_harvesting",
+        "curriculum_learning",
+        "progressive_layer_drop",
+    }
+)
+"""Those that DeepSpeed refuses at the top level; it ignores the others there."""
+
 OPTIMIZERS: dict[str, Removed] = {
     "onebitadam": Removed(f"{_GONE}: 1-bit optimizers", "optimizer=adamw stage=3 zeropp=quantized"),
     "onebitlamb": Removed(f"{_GONE}: 1-bit optimizers", "optimizer=lamb"),
