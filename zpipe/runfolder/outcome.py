@@ -1,5 +1,6 @@
 """How one run ended, as a value that is also a file: result.json in the run folder."""
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -102,6 +103,12 @@ class Outcome(Group):
             if name in self.summary:
                 return float(self.summary[name])
         return float("nan")
+
+
+def compared_loss(summaries: Iterable[Mapping[str, float]]) -> str:
+    """The loss by which runs are compared: the evaluation's if all of them have one, else the mean."""
+    with_loss = [each for each in summaries if "eval_loss" in each or "train_loss" in each]
+    return "eval_loss" if with_loss and all("eval_loss" in each for each in with_loss) else "train_loss"
 
 
 def write_outcome(outcome: Outcome) -> None:

@@ -23,7 +23,7 @@ from zpipe.runfolder.swap_folder import remove_swap_folder
 from zpipe.supervise.supervisor import make_ready, supervise
 from zpipe.terminal.console import print_problems, say, tolerant
 from zpipe.terminal.live import LiveDisplay
-from zpipe.terminal.summary import print_postmortem, print_summary
+from zpipe.terminal.summary import print_postmortem, print_summary, where_it_goes
 
 RECORD_PATIENCE_SECONDS = 60.0
 """How long the end of a run waits for a slow tracking server."""
@@ -93,6 +93,7 @@ def _train_and_record(plan: Plan, hardware: Hardware, parent_run_id: str | None)
     if tracking.enabled:
         recorder = RecorderThread(plan, tracking_uri(tracking.uri), parent_run_id)
         recorder.start()
+    say(where_it_goes(plan))
     progress = RunProgress()
     with LiveDisplay(plan, progress) as display:
         evidence = supervise(plan, progress, display)

@@ -15,6 +15,7 @@ from zpipe.sweep.definition import read_definition
 from zpipe.sweep.ledger import SETTLED, Attempt
 from zpipe.sweep.results import PointResult, SweepResults, collect_results, short
 from zpipe.terminal.console import show
+from zpipe.terminal.sweep_table import LOSS_NAMES
 
 FILE_NAME = "sweep_report.html"
 POINTS = "points.json"
@@ -76,6 +77,7 @@ def render(folder: Path, results: SweepResults, plots: Iterable[Path]) -> str:
         command=" ".join(["zpipe", *_arguments(folder)]),
         keys=[*results.categorical, *results.numeric],
         memory_of=results.memory_of,
+        loss_of=LOSS_NAMES[results.loss_of],
         rows=list(_rows(results)),
         counts=_counts(results),
         resumable=any(point.ending not in SETTLED for point in results.points),

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from zpipe.runfolder.outcome import compared_loss
 from zpipe.sweep.ledger import Attempt
 from zpipe.terminal.units import as_written
 
@@ -49,6 +50,8 @@ class SweepResults:
     """The other swept keys, config groups such as `stage` among them: the colors."""
     memory_of: str
     """`GPU` or `host`."""
+    loss_of: str = "train_loss"
+    """The metric that `loss` is, the same for all points."""
 
     def label(self, point: PointResult, without: str = "") -> str:
         """The settings of all swept keys except `without`, for display; equal for the points of one line."""
@@ -77,11 +80,13 @@ def collect_results(attempts: Iterable[Attempt]) -> SweepResults:
     ]
     on_gpu = any(GPU_MEMORY in each.summary for each in listed)
     memory = (GPU_MEMORY,) if on_gpu else HOST_MEMORY
+    loss = compared_loss(each.summary for each in listed)
     return SweepResults(
-        points=[_result(each, keys, memory) for each in listed],
+        points=[_result(each, keys, memory, loss) for each in listed],
         numeric=numeric,
         categorical=[key for key in keys if key not in numeric],
         memory_of="GPU" if on_gpu else "host",
+        loss_of=loss,
     )
 
 
@@ -94,13 +99,13 @@ def _keys(attempts: list[Attempt]) -> list[str]:
     return list(dict.fromkeys(key for attempt in attempts for key in attempt.settings))
 
 
-def _result(attempt: Attempt, keys: list[str], memory: Iterable[str]) -> PointResult:
+def _result(attempt: Attempt, keys: list[str], memory: Iterable[str], loss: str) -> PointResult:
     return PointResult(
         name=Path(attempt.folder).name,
         settings={key: as_written(attempt.settings.get(key, "")) for key in keys},
         ending=attempt.ending,
         reason=attempt.reason,
-        loss=_first_finite(attempt, ("eval_loss", "train_loss")),
+        loss=_first_finite(attempt, (loss,)),
         speed=_first_finite(attempt, (SPEED,)),
         memory=_first_finite(attempt, memory),
     )

@@ -5,8 +5,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from zpipe.runfolder.outcome import compared_loss
 from zpipe.terminal.console import clean, console, print_text
 from zpipe.terminal.units import as_written
+
+LOSS_NAMES = {"eval_loss": "eval loss", "train_loss": "mean loss"}
+"""Headings of the loss by which points are compared."""
 
 
 def print_sweep(points: Sequence[Mapping[str, Any]], stream: TextIO | None = None) -> None:
@@ -15,12 +19,14 @@ def print_sweep(points: Sequence[Mapping[str, Any]], stream: TextIO | None = Non
     from rich.text import Text
 
     keys = _keys_that_differ(points)
-    figures = ("ended", "loss", "tokens/s", "GPU GiB", "host GiB")
+    loss = compared_loss(point["summary"] for point in points)
+    figures = ("ended", LOSS_NAMES[loss], "tokens/s", "GPU GiB", "host GiB")
     table = Table(*("point", *keys, *figures), box=None, padding=(0, 2))
-    best = min((_loss(point) for point in points if not math.isnan(_loss(point))), default=None)
-    for point in points:
+    losses = [float(point["summary"].get(loss, math.nan)) for point in points]
+    best = min((each for each in losses if not math.isnan(each)), default=None)
+    for point, given in zip(points, losses, strict=True):
         settings = [as_written(str(point["settings"].get(key, ""))) for key in keys]
-        cells = [Path(point["folder"]).name, *settings, *_sweep_figures(point, best)]
+        cells = [Path(point["folder"]).name, *settings, *_sweep_figures(point, given, best)]
         table.add_row(*(Text(clean(cell)) for cell in cells))
     out = console(stream)
     out.print()
@@ -35,8 +41,8 @@ def _keys_that_differ(points: Sequence[Mapping[str, Any]]) -> list[str]:
     return [key for key in keys if len({point["settings"].get(key) for point in points}) > 1]
 
 
-def _sweep_figures(point: Mapping[str, Any], best: float | None) -> list[str]:
-    loss, summary = _loss(point), point["summary"]
+def _sweep_figures(point: Mapping[str, Any], loss: float, best: float | None) -> list[str]:
+    summary = point["summary"]
     return [
         f"{point['ending']}: {point['reason']}" if point.get("reason") else str(point["ending"]),
         ("" if math.isnan(loss) else f"{loss:.4f}") + (" (best)" if loss == best else ""),
@@ -48,9 +54,3 @@ def _sweep_figures(point: Mapping[str, Any], best: float | None) -> list[str]:
 
 def _figure(value: Any, form: str) -> str:
     return "" if value is None else format(float(value), form)
-
-
-def _loss(point: Mapping[str, Any]) -> float:
-    """The loss that points are compared by; NaN if there is none."""
-    summary = point["summary"]
-    return float(summary.get("eval_loss", summary.get("train_loss", math.nan)))
