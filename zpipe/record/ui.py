@@ -71,7 +71,7 @@ def _newest_runs(uri: str) -> str:
 
 def url_of_run(base_url: str, experiment_id: str, run_id: str) -> str:
     """The URL of a run's page on an MLflow server."""
-    return f"{base_url.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}{RUNS_AND_MODELS}"
+    return f"{base_url.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
 
 
 def ui_command(uri: str, base: Path | None = None) -> str:
