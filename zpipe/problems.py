@@ -67,7 +67,7 @@ def nearest(name: str, known: Iterable[str], most: int = 3) -> list[str]:
     from rapidfuzz import process  # only refusals need it
     from rapidfuzz.distance import OSA
 
-    names = list(known)
+    names = sorted(known, key=lambda each: (len(each), each))  # known may be a set, and ties stay in order
     one_error_away = [each for each in names if one_edit_apart(name, each)]
     if one_error_away:
         return one_error_away[:most]

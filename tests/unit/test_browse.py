@@ -69,8 +69,8 @@ def test_runs_are_listed_with_points_below_their_sweep(capsys: pytest.CaptureFix
     assert runs() == 0
     heading, *lines = capsys.readouterr().out.splitlines()
     assert heading.split() == [
-        *("run", "name", "status", "ending", "stage", "offload"),
-        *("train", "loss", "eval", "loss", "tokens/s", "GPU", "GiB", "host", "GiB", "age"),
+        *("run", "name", "status", "stage", "offload"),
+        *("train", "loss", "tokens/s", "host", "GiB", "age"),
     ]
     assert [line[10:].split("FINISHED")[0].split("RUNNING")[0].rstrip() for line in lines] == [
         "alone",

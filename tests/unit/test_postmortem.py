@@ -255,3 +255,20 @@ def test_a_post_mortem_that_cannot_be_written_is_still_returned() -> None:
     assert postmortem is not None
     assert postmortem.path is None
     assert "disk_full" in postmortem.text
+
+
+@pytest.mark.parametrize(("use", "saves_memory"), [(0.36, False), (0.9, True), (None, True)])
+def test_sigkill_advises_saving_memory_only_if_it_may_have_been_short(
+    use: float | None, saves_memory: bool
+) -> None:
+    name = next(iter(PLANS))
+    situation = Situation(plan_called(name), "train", 7, RankExit(0, -9, 0.0), memory_use=use)
+    assert bool(advise("rank_died", situation, PLANS[name][1])) == saves_memory
+
+
+def test_what_this_machine_lacks_is_not_advised(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = plan_of("stage=3", "offload=cpu")
+    monkeypatch.setattr("zpipe.machine.probes.find_libaio", lambda environ: None)
+    advised = advise("host_out_of_memory", Situation(plan, "train"), CPU)
+    assert advised
+    assert not any("offload=nvme" in suggestion.overrides for suggestion in advised)

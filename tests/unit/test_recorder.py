@@ -76,7 +76,7 @@ def test_the_run_and_its_tags(recorded: Plan, client: Any) -> None:
     assert tags["zpipe.launcher"] == "torchrun"
     assert tags["team"] == "blue"
     assert tags["zpipe.ending"] == "finished"
-    assert tags["mlflow.source.name"] == "zpipe stage=2 train.max_steps=4"
+    assert tags["zpipe.command"] == "zpipe stage=2 train.max_steps=4"
     assert "zpipe.version" in tags
     assert client.get_experiment(run.info.experiment_id).name == "exp"
 

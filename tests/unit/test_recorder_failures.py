@@ -113,7 +113,7 @@ def test_passwords_are_not_recorded(tmp_path: Path, client: Any, base: Path) -> 
     kept = [str(run.data.tags), str(run.data.params), (Path(plan.run_dir) / "record.json").read_text()]
     kept += [artifact(client, run, name) for name in ("plan.json", "config.yaml")]
     assert not any("s3cr3t" in text for text in kept)
-    assert "me:***@host" in run.data.tags["mlflow.source.name"]
+    assert "me:***@host" in run.data.tags["zpipe.command"]
 
 
 def test_dead_server_blocks_nothing(tmp_path: Path) -> None:

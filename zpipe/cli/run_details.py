@@ -5,6 +5,7 @@ from rich.text import Text
 
 from zpipe.cli.run_table import offload_of
 from zpipe.record.browse import RecordedRun
+from zpipe.record.facts import COMMAND_TAG
 from zpipe.record.state import read_state
 from zpipe.runfolder.event_file import EventReader
 from zpipe.runfolder.figures import EVAL_LOSS, GPU_PEAK, HOST_PEAK, LAST_LOSS, SPEED
@@ -42,7 +43,7 @@ def print_recorded(run: RecordedRun) -> None:
     out = console(None)
     ended = " ".join(filter(None, [run.status, run.ending.replace("_", " ")]))
     print_text(out, f"{run.name}: {ended}", style="bold" if run.status == "FINISHED" else "bold red")
-    print_text(out, f"{run.tags.get('mlflow.source.name', '')}\n", style="dim")
+    print_text(out, f"{run.tags.get(COMMAND_TAG, '')}\n", style="dim")
     rows = {
         "error": run.error,
         "settings": "\n".join(f"{name}  {value}" for name, value in sorted(run.params.items())),

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator
+from typing import Literal
 
 from rich.table import Table
 from rich.text import Text
@@ -14,21 +15,33 @@ from zpipe.terminal.units import duration
 _COLORS = {"FINISHED": "green", "FAILED": "red", "KILLED": "yellow", "RUNNING": "cyan"}
 
 
+COLUMNS = (
+    *("run", "name", "status", "ending", "stage", "offload"),
+    *("train loss", "eval loss", "tokens/s", "GPU GiB", "host GiB", "age"),
+)
+_FIRST_FIGURE = 6
+
+
 def print_runs(runs: list[RecordedRun]) -> None:
-    """Prints a line for each run."""
+    """Prints a line for each run; columns that are empty for all runs are left out."""
+    rows = [_cells(run, depth) for run, depth in _nested(runs)]
+    shown = [place for place, _ in enumerate(COLUMNS) if place < 3 or any(cells[place] for cells in rows)]
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for heading in ("run", "name", "status", "ending", "stage", "offload"):
-        table.add_column(heading, no_wrap=heading in ("run", "status"), overflow="fold")
-    for heading in ("train loss", "eval loss", "tokens/s", "GPU GiB", "host GiB", "age"):
-        table.add_column(heading, justify="right", no_wrap=heading == "age", overflow="fold")
-    for run, depth in _nested(runs):
-        cells = [run.run_id[:8], "  " * depth + run.name, run.status, *_details(run)]
-        styles = ["", "", _COLORS.get(run.status, ""), *[""] * 9]
-        table.add_row(*(Text(clean(cell), style) for cell, style in zip(cells, styles, strict=True)))
+    for place in shown:
+        justify: Literal["left", "right"] = "right" if place >= _FIRST_FIGURE else "left"
+        fixed = COLUMNS[place] in ("run", "status", "age")
+        table.add_column(COLUMNS[place], justify=justify, no_wrap=fixed, overflow="fold")
+    for cells in rows:
+        styles = {"status": _COLORS.get(cells[2], "")}
+        table.add_row(*(Text(clean(cells[place]), styles.get(COLUMNS[place], "")) for place in shown))
     out = console(None)
     out.print(table)
     if not runs:
         out.print("no runs yet")
+
+
+def _cells(run: RecordedRun, depth: int) -> list[str]:
+    return [run.run_id[:8], "  " * depth + run.name, run.status, *_details(run)]
 
 
 def offload_of(run: RecordedRun) -> str:

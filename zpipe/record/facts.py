@@ -10,6 +10,8 @@ from zpipe.plans.plan import Plan
 from zpipe.redact import redact, redact_tags
 
 RUN_DIR_TAG = "zpipe.run_dir"
+COMMAND_TAG = "zpipe.command"
+"""MLflow shows only the end of mlflow.source.name, as of a path."""
 
 
 def run_name(plan: Plan) -> str:
@@ -81,7 +83,8 @@ def tags(plan: Plan, parent_run_id: str | None) -> dict[str, str]:
         "zpipe.launcher": plan.launch.launcher,
         "zpipe.device": plan.launch.device,
         "zpipe.packages": " ".join(f"{name}={version}" for name, version in sorted(plan.versions.items())),
-        "mlflow.source.name": command_line(plan),
+        COMMAND_TAG: command_line(plan),
+        "mlflow.source.name": "zpipe",
         "mlflow.source.type": "LOCAL",
         "mlflow.user": _user(),
         "mlflow.note.content": _description(plan),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zpipe.record.client import open_client
+from zpipe.record.facts import COMMAND_TAG
 from zpipe.record.limits import tag_value
 from zpipe.record.state import Status
 from zpipe.record.store import ensure_experiment, prepare_store
@@ -74,8 +75,8 @@ class SweepRun:
         command = redact(shlex.join(["zpipe", *self.arguments]), self.uri)
         tags = {
             SWEEP_TAG: str(self.folder),
-            "zpipe.overrides": tag_value(command),
-            "mlflow.source.name": tag_value(command),
+            COMMAND_TAG: tag_value(command),
+            "mlflow.source.name": "zpipe",
             "mlflow.source.type": "LOCAL",
             "mlflow.note.content": tag_value(f"`{command}`\n\nSweep folder: `{self.folder}`"),
         }

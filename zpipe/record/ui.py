@@ -26,11 +26,12 @@ import psutil
 from zpipe.exits import Exit
 from zpipe.machine.guard import guarded
 from zpipe.problems import Problem, Refusal
-from zpipe.record.client import reporting_failures
+from zpipe.record.client import open_client, reporting_failures
 from zpipe.record.store import artifact_root, default_uri, prepare_store
 from zpipe.redact import redact, redact_uri
 
 FIRST_PORT = 5000
+RUNS_AND_MODELS = "?workflowType=machine_learning"
 _START_SECONDS = 120.0
 _STOP_SECONDS = 10.0
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -61,9 +62,18 @@ def serve(
             log.seek(0)
             say(redact(log.read().decode(errors="replace"), uri))
             return Exit.FINISHED if process.returncode == 0 else Exit.ENVIRONMENT
-        say(f"MLflow: {url}   (press Ctrl-C to stop)")
+        say(f"MLflow: {url}{_newest_runs(uri)}   (press Ctrl-C to stop)")
         process.wait()
     return Exit.FINISHED
+
+
+def _newest_runs(uri: str) -> str:
+    """The page of the experiment with the newest run; MLflow's own first page would show traces."""
+    with reporting_failures(uri):
+        client = open_client(uri)
+        ids = [each.experiment_id for each in client.search_experiments()]
+        newest = client.search_runs(ids, max_results=1, order_by=["attributes.start_time DESC"])
+    return f"/#/experiments/{newest[0].info.experiment_id}/runs{RUNS_AND_MODELS}" if newest else ""
 
 
 def url_of_run(base_url: str, experiment_id: str, run_id: str) -> str:

@@ -12,9 +12,10 @@ HOST_PEAK = ("memory/host_peak_all_ranks_gib", "memory/host_peak_gib")
 """Of all processes of a run; a run with one process has the second alone."""
 
 COMPARED_LOSSES = {"eval_loss": "eval loss", "train_loss": "mean train loss"}
-"""What the points of a sweep are compared by, the first that they have, with its heading."""
+"""Losses by which the points of a sweep are compared, with their headings."""
 
 
 def compared_loss(summaries: Iterable[Mapping[str, Any]]) -> str:
-    """The loss that all these points are compared by."""
-    return "eval_loss" if any("eval_loss" in summary for summary in summaries) else "train_loss"
+    """The loss by which points are compared: the evaluation's if all that have a loss have it."""
+    with_loss = [each for each in summaries if any(name in each for name in COMPARED_LOSSES)]
+    return "eval_loss" if with_loss and all("eval_loss" in each for each in with_loss) else "train_loss"

@@ -25,7 +25,7 @@ from zpipe.supervise.stops import Caught, in_batch_job, signals_noted
 from zpipe.supervise.supervisor import make_ready, supervise
 from zpipe.terminal.console import print_problems, say, tolerant
 from zpipe.terminal.live import LiveDisplay
-from zpipe.terminal.summary import print_postmortem, print_summary
+from zpipe.terminal.summary import print_postmortem, print_summary, where_it_goes
 
 RECORD_PATIENCE_SECONDS = 60.0
 """How long the end of a run waits for a slow tracking server."""
@@ -116,6 +116,7 @@ def _train_and_record(plan: Plan, hardware: Hardware, parent_run_id: str | None,
     if tracking.enabled:
         recorder = RecorderThread(plan, tracking_uri(tracking.uri), parent_run_id)
         recorder.start()
+    say(where_it_goes(plan))
     progress = RunProgress()
     with LiveDisplay(plan, progress) as display:
         evidence = supervise(plan, progress, display, caught)

@@ -55,6 +55,20 @@ def print_summary(
         print_text(out, f"\nopen it in MLflow:  {ui_command(tracking_uri(plan.experiment.tracking.uri))}")
 
 
+def where_it_goes(plan: "Plan") -> str:
+    """The folder of a run that starts, its name in MLflow, and how to watch it."""
+    from zpipe.record.facts import run_name
+    from zpipe.record.store import tracking_uri
+    from zpipe.record.ui import ui_command
+
+    tracking = plan.experiment.tracking
+    lines = [f"run folder  {plan.run_dir}"]
+    if tracking.enabled:
+        command = ui_command(tracking_uri(tracking.uri))
+        lines.append(f"MLflow      {tracking.experiment}: {run_name(plan)}; to watch it: {command}")
+    return "\n".join(lines)
+
+
 def print_postmortem(
     path: Path | None, suggestions: Sequence[Sequence[str]], stream: TextIO | None = None
 ) -> None:
