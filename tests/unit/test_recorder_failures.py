@@ -26,7 +26,7 @@ from zpipe.record.client import open_client
 from zpipe.record.record_run import record_run
 from zpipe.record.recorder_thread import RecorderThread
 from zpipe.record.store import default_uri
-from zpipe.record.sweeps import SweepRun
+from zpipe.record.sweeps import SweepFigures, SweepRun
 from zpipe.runfolder.plan_file import read_plan
 
 CHECKPOINT = ("checkpoint", {"step": 1, "path": "checkpoint-1", "bytes": 5})
@@ -184,7 +184,7 @@ def test_runs_of_a_sweep_have_their_parent(tmp_path: Path, client: Any, base: Pa
     plan = make_plan(tmp_path / "run")
     write_events(plan, phase("model"))
     assert RecorderThread(plan, None, parent, base).finish("FINISHED", SECONDS).ok
-    assert sweep.close({}, {"sweep/points": 1.0}, [report], "FINISHED") == parent
+    assert sweep.close({}, SweepFigures({"sweep/points": 1.0}, {}, {}), [report], "FINISHED") == parent
     assert run_of(client, plan).data.tags["mlflow.parentRunId"] == parent
     assert client.get_run(parent).info.status == "FINISHED"
     assert [each.path for each in client.list_artifacts(parent)] == ["report.json"]

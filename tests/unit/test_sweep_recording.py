@@ -83,6 +83,14 @@ def test_recording_a_killed_sweep_closes_all_runs(killed: Path, capsys: pytest.C
     assert f"zpipe sweep resume {killed}" in capsys.readouterr().out
 
 
+def test_the_sweeps_run_has_its_best_point_and_what_was_swept(killed: Path) -> None:
+    record_sweep(killed)
+    parent, _, _ = runs_of(killed)
+    assert parent.data.metrics["sweep/best_train_loss"] == 4.0
+    assert parent.data.tags["zpipe.best_settings"] == "stage=1"
+    assert parent.data.params == {"stage": "1, 2"}
+
+
 def test_sweep_killed_between_two_points_is_not_finished(killed: Path) -> None:
     (killed / ledger.FILE_NAME).write_bytes(
         b"".join(line for line in (killed / ledger.FILE_NAME).read_bytes().splitlines(True) if b'"1"' in line)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from zpipe.record.client import open_client
 from zpipe.record.facts import COMMAND_TAG
-from zpipe.record.limits import tag_value
+from zpipe.record.limits import PARAM_LENGTH, safe_name, tag_value
 from zpipe.record.state import Status
 from zpipe.record.store import ensure_experiment, prepare_store
 from zpipe.redact import redact
@@ -20,6 +20,15 @@ if TYPE_CHECKING:
 PARENT_TAG = "mlflow.parentRunId"
 SWEEP_TAG = "zpipe.sweep_dir"
 _SUPERSEDED_TAG = "zpipe.superseded"
+
+
+@dataclass(frozen=True)
+class SweepFigures:
+    """What the sweep's run has about its points."""
+
+    metrics: Mapping[str, float]
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -46,11 +55,11 @@ class SweepRun:
     def close(
         self,
         runs: Mapping[str, str | None],
-        metrics: Mapping[str, float],
+        figures: SweepFigures,
         files: Iterable[Path],
         status: Status,
     ) -> str:
-        """Ends the run with its metrics and artifacts, sets the parent of each run, and returns its id.
+        """Ends the run with its figures and artifacts, sets the parent of each run, and returns its id.
 
         `runs` maps the id of each run of the sweep to None, or to the id of the run that replaced it after
         the sweep was resumed. A run becomes a child of the sweep, or of its replacement.
@@ -59,12 +68,22 @@ class SweepRun:
         client, _ = self._connect()
         for child, successor in runs.items():
             _set_parent(client, child, successor or run_id, superseded=successor is not None)
-        for key, value in metrics.items():
-            client.log_metric(run_id, key, value, synchronous=True)
+        self._log(client, run_id, figures)
         for path in files:
             client.log_artifact(run_id, str(path))
         client.set_terminated(run_id, status)
         return run_id
+
+    def _log(self, client: "MlflowClient", run_id: str, figures: SweepFigures) -> None:
+        for key, value in figures.metrics.items():
+            client.log_metric(run_id, key, value, synchronous=True)
+        known = client.get_run(run_id).data.params
+        for key, text in figures.params.items():
+            if safe_name(key) not in known:  # MLflow refuses another value, which a resumed sweep may have.
+                shown = redact(text, self.uri)[:PARAM_LENGTH]
+                client.log_param(run_id, safe_name(key), shown, synchronous=True)
+        for key, text in figures.tags.items():
+            client.set_tag(run_id, key, tag_value(redact(text, self.uri)), synchronous=True)
 
     def _connect(self) -> "tuple[MlflowClient, str]":
         prepare_store(self.uri)

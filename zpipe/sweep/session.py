@@ -123,18 +123,16 @@ def _close_in_mlflow(
     folder: Path, uri: str, definition: Definition, status: Status, files: list[Path]
 ) -> bool:
     """Returns whether MLflow is up to date."""
+    from zpipe.sweep.figures import sweep_figures
+
     points = ledger.points(folder)
     runs: dict[str, str | None] = {point.mlflow_run_id: None for point in points if point.mlflow_run_id}
     for old, new in ledger.superseded(folder):
         if old.mlflow_run_id is not None:
             runs.setdefault(old.mlflow_run_id, new.mlflow_run_id)
-    metrics = {
-        "sweep/points": float(len(points)),
-        "sweep/settled": float(sum(point.is_settled for point in points)),
-        "sweep/finished": float(sum(point.ending == "finished" for point in points)),
-    }
+    figures = sweep_figures(points)
     try:
-        run_id = _sweep_run(folder, uri, definition).close(runs, metrics, files, status)
+        run_id = _sweep_run(folder, uri, definition).close(runs, figures, files, status)
         write_definition(folder, definition.model_copy(update={"mlflow_run_id": run_id}))
     except Exception as error:
         _print(f"MLflow is incomplete: {redact(str(error), uri)}")
