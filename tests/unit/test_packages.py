@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.planning import plan_of
+from zpipe.cli.plan_single import render
 from zpipe.facts.architecture import architecture
 from zpipe.machine.packages import OPTIMIZERS, missing_packages
 
@@ -70,3 +71,9 @@ def test_architectures_are_read_from_the_installed_transformers() -> None:
     assert llama is not None
     assert llama.declares("_supports_sdpa") and llama.declares("supports_gradient_checkpointing")
     assert {"hidden_size", "num_attention_heads", "pad_token_id"} <= set(llama.fields)
+
+
+@pytest.mark.usefixtures("bare")
+def test_the_plan_says_which_packages_this_machine_lacks() -> None:
+    text = render(plan_of("train.use_liger_kernel=true"))
+    assert "missing    liger-kernel is not installed here" in text

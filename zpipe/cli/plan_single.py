@@ -11,6 +11,7 @@ from zpipe.compose.compose import ComposedRun, compose_once
 from zpipe.compose.overrides import rewrite
 from zpipe.exits import Exit
 from zpipe.machine.hardware import detect
+from zpipe.machine.packages import missing_packages
 from zpipe.machine.probes import unwritable
 from zpipe.plans.plan import Plan, without_secrets
 from zpipe.problems import refuse_if_any
@@ -100,6 +101,8 @@ def _facts(compiled: Plan) -> Iterable[tuple[str, str]]:
         yield "swap", compiled.swap_dir
     for notice in compiled.notices:
         yield notice.level, f"{notice.key}: {notice.text}"
+    for package in missing_packages(compiled):
+        yield "missing", f"{package.key} is not installed here: {package.reason}; {package.fix}"
 
 
 def _count(number: int, one: str, several: str) -> str:
