@@ -124,9 +124,9 @@ def page(stage_2: Run) -> Iterator[str]:
         text=True,
     )
     assert process.stdout is not None
-    address = next(found[0] for line in process.stdout if (found := re.search(r"http://\S+", line)))
+    address = next(found[0] for line in process.stdout if (found := re.search(r"http://[^/\s]+", line)))
     run = Store(cwd).only_run()
-    yield f"{address.rstrip('/')}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+    yield f"{address}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
     process.send_signal(signal.SIGINT)
     process.wait(timeout=30)
 
