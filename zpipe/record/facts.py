@@ -2,20 +2,29 @@
 
 import getpass
 import os
+import re
 import shlex
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from zpipe import __version__
 from zpipe.plans.plan import Plan
 from zpipe.redact import redact, redact_tags
+from zpipe.redact.names import is_secret_name
 
 RUN_DIR_TAG = "zpipe.run_dir"
 COMMAND_TAG = "zpipe.command"
 """MLflow shows only the end of mlflow.source.name, as of a path."""
 
+NAMED_SETTINGS = 3
+UNNAMED = frozenset({"launcher", "tracking", "hydra"})
+"""Groups whose settings do not change the training."""
+_SHORT = re.compile(r"[\w.+-]{1,16}")
+
 
 def run_name(plan: Plan) -> str:
-    """The user's name for the run, or a name made of stage, offload and precision."""
+    """The user's name for the run, or one of stage, offload, precision and the first settings typed."""
     given = plan.experiment.tracking.run_name
     if given:
         return given
@@ -25,7 +34,17 @@ def run_name(plan: Plan) -> str:
         parts.append(f"opt-{offload.offload_optimizer.device}")
     if offload.offload_param.device != "none":
         parts.append(f"param-{offload.offload_param.device}")
-    return " ".join([*parts, plan.precision])
+    return " ".join([*parts, plan.precision, *islice(_typed(plan), NAMED_SETTINGS)])
+
+
+def _typed(plan: Plan) -> Iterator[str]:
+    """Settings of the command line that tell runs apart, each by the last part of its key."""
+    for override in plan.command:
+        key, _, value = override.lstrip("+").partition("=")
+        group, _, name = key.rpartition(".")
+        is_shown = group.partition(".")[0] not in UNNAMED and _SHORT.fullmatch(value) is not None
+        if group and is_shown and not is_secret_name(name):
+            yield f"{name}={value}"
 
 
 def command_line(plan: Plan) -> str:
