@@ -135,6 +135,8 @@ def _trade_off(results: SweepResults) -> "Figure":
         axes.plot(x, y, color=color, marker=marker, markersize=8, linestyle="", label=name or "points")
     _draw_front(axes, results)
     axes.margins(0.12)
+    # Both axes start at zero, so that a small difference looks small.
+    axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.set(
