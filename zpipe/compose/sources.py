@@ -22,6 +22,7 @@ from zpipe.variables import EXPERIMENT_NAME, TRACKING_URI
 RECIPE_FOLDERS = "ZPIPE_RECIPE_FOLDERS"
 """Variable with the folders of the user's recipes, for the processes that Hydra's launchers start."""
 
+SCHEMA = "schema.yaml"
 ENVIRONMENT = "environment"
 """Name of the layer in conf/config.yaml that holds MLflow's environment variables."""
 ENVIRONMENT_KEYS = {"uri": TRACKING_URI, "experiment": EXPERIMENT_NAME}
@@ -56,7 +57,8 @@ def register() -> None:
     plugins.register(RecipeSource)
     plugins.register(ZpipeSearchPath)
     store = ConfigStore.instance()
-    store.store(name="schema", node=OmegaConf.create(defaults()), provider="zpipe")
+    if SCHEMA not in store.repo:
+        store.store(name=SCHEMA, node=OmegaConf.create(defaults()), provider="zpipe")
     store.store(name=ENVIRONMENT, node=OmegaConf.create(_environment()), provider="zpipe")
 
 
