@@ -289,13 +289,11 @@ def test_tags_leave_out_what_is_unknown() -> None:
         "zpipe.reason": "why",
         "zpipe.failed_rank": "0",
     }
-    assert Outcome(ending="finished", run_dir="/r").tags == {
-        "zpipe.ending": "finished",
-        "zpipe.exit_code": "0",
-    }
+    finished = Outcome(ending="finished", run_dir="/r").tags
+    assert finished == {"zpipe.ending": "finished", "zpipe.exit_code": "0"}
 
 
 def test_what_ended_a_run_without_its_ranks_is_named() -> None:
-    killed_launcher = Evidence(progress(), returncode=-signal.SIGKILL)
-    assert "the launcher that watches the ranks was killed by SIGKILL" in classify(killed_launcher).reason
-    assert "the run folder was deleted" in classify(replace(killed_launcher, folder_is_gone=True)).reason
+    killed = Evidence(progress(), returncode=-signal.SIGKILL)
+    assert "the launcher that watches the ranks was killed by SIGKILL" in classify(killed).reason
+    assert "run folder was deleted" in classify(replace(killed, folder_is_gone=True)).reason
