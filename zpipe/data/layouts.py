@@ -70,6 +70,6 @@ def _hint(columns: Collection[str]) -> str:
     needed = [name for names in LAYOUTS.values() for name in names]
     for name in columns:
         near = nearest(name.strip().lower(), needed, most=1)
-        if near:
+        if near and near[0] != name:
             return f" (is {name} meant to be {near[0]}?)"
     return ""
