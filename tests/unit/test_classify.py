@@ -2,6 +2,7 @@
 
 import math
 import signal
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -79,7 +80,6 @@ BY_EVIDENCE: list[tuple[str, int | None, Evidence]] = [
     ("preempted", None, Evidence(progress(), returncode=-signal.SIGUSR2)),
     ("rank_died", None, Evidence(progress(), returncode=-signal.SIGKILL, samples=samples())),
     ("host_out_of_memory", None, Evidence(progress(), returncode=-signal.SIGKILL, samples=samples(kills=1))),
-    ("terminated", None, Evidence(progress(), returncode=-signal.SIGKILL, stopped_by=signal.SIGTERM)),
     ("failed", None, Evidence(progress(), returncode=1, samples=samples(disk_free=0), folder_is_gone=True)),
     ("preempted", None, Evidence(progress(), returncode=1, rank_exits=(killed(signal.SIGUSR1),))),
     ("terminated", None, Evidence(progress(), returncode=None)),
@@ -294,11 +294,7 @@ def test_tags_leave_out_what_is_unknown() -> None:
     }
 
 
-def test_a_killed_launcher_is_named() -> None:
-    reason = classify(Evidence(progress(), returncode=-signal.SIGKILL)).reason
-    assert reason.startswith("the launcher that watches the ranks was killed by SIGKILL in phase train")
-
-
-def test_a_deleted_run_folder_is_named() -> None:
-    reason = classify(Evidence(progress(), returncode=-signal.SIGKILL, folder_is_gone=True)).reason
-    assert reason.startswith("the run folder was deleted in phase train after step 7")
+def test_what_ended_a_run_without_its_ranks_is_named() -> None:
+    killed_launcher = Evidence(progress(), returncode=-signal.SIGKILL)
+    assert "the launcher that watches the ranks was killed by SIGKILL" in classify(killed_launcher).reason
+    assert "the run folder was deleted" in classify(replace(killed_launcher, folder_is_gone=True)).reason

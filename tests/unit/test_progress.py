@@ -188,18 +188,8 @@ def test_a_sweep_is_a_line_for_each_point() -> None:
     ]
     print_sweep(points, stream=out)
     _, header, first, second, _, count = out.getvalue().splitlines()
-    assert header.split() == [
-        "point",
-        "stage",
-        "ended",
-        "eval",
-        "loss",
-        "tokens/s",
-        "GPU",
-        "GiB",
-        "host",
-        "GiB",
-    ]
+    figures = ("eval loss", "tokens/s", "GPU GiB", "host GiB")
+    assert header.split() == " ".join(["point", "stage", "ended", *figures]).split()
     assert first.split() == ["0", "2", "finished", "2.0000", "(best)", "1,234", "0.25"]
     assert second.split() == ["1", "3", "failed:", "boom", "[/red]"]
     assert count == "1 of 2 points finished"
