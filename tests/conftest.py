@@ -15,7 +15,7 @@ from zpipe.machine.hardware import detect
 IN_CI = os.environ.get("CI") == "true"
 
 
-REAL_SECONDS = 900
+REAL_SECONDS = 1800
 """The limit for a test that trains: the first one on a machine builds DeepSpeed operators for minutes."""
 
 
