@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -166,22 +167,32 @@ class StoreCheck:
     _last = b""
 
 
+@contextmanager
+def checked_store(kind: str) -> Iterator[StoreCheck]:
+    """The checks of a server that runs until the block ends.
+
+    Its folder is not below pytest's: the server runs as another user, who could not reach it there.
+    """
+    with tempfile.TemporaryDirectory(prefix="zpipe-db-") as scratch:
+        Path(scratch).chmod(0o755)
+        folder = Path(scratch, "work")
+        folder.mkdir()
+        server = DatabaseServer(Path(scratch), kind)
+        server.start()
+        try:
+            yield StoreCheck(server, folder)
+        finally:
+            server.stop()
+
+
 def main(kinds: list[str]) -> int:
     os.environ["HF_HUB_OFFLINE"] = "1"
     wrong = 0
     for kind in kinds or ["postgresql", "mariadb"]:
-        with tempfile.TemporaryDirectory(prefix="zpipe-db-") as scratch:
-            Path(scratch).chmod(0o755)
-            folder = Path(scratch, "work")
-            folder.mkdir()
-            server = DatabaseServer(Path(scratch), kind)
-            server.start()
-            try:
-                for name, problem in StoreCheck(server, folder).all():
-                    print(f"{kind}: {name}: {problem or 'ok'}", flush=True)
-                    wrong += bool(problem)
-            finally:
-                server.stop()
+        with checked_store(kind) as store:
+            for name, problem in store.all():
+                print(f"{kind}: {name}: {problem or 'ok'}", flush=True)
+                wrong += bool(problem)
     return 1 if wrong else 0
 
 

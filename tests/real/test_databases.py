@@ -1,12 +1,10 @@
 """PostgreSQL and MariaDB as tracking stores: real servers, and a password with special characters."""
 
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from campaigns.stores import StoreCheck
+from campaigns.stores import StoreCheck, checked_store
 from tests.conftest import needs
 from tests.support.database import DatabaseServer
 
@@ -17,15 +15,8 @@ pytestmark = pytest.mark.real
 def store(request: pytest.FixtureRequest) -> Iterator[StoreCheck]:
     kind = request.param
     needs(kind, DatabaseServer.is_installed(kind))
-    # Not below pytest's folder: the server runs as another user, who could not reach it there.
-    with tempfile.TemporaryDirectory(prefix="zpipe-db-") as scratch:
-        Path(scratch).chmod(0o755)
-        work = Path(scratch, "work")
-        work.mkdir()
-        server = DatabaseServer(Path(scratch), kind)
-        server.start()
-        yield StoreCheck(server, work)
-        server.stop()
+    with checked_store(kind) as check:
+        yield check
 
 
 def test_several_first_users_create_one_store(store: StoreCheck) -> None:

@@ -1,13 +1,13 @@
 """The other files of a model folder: tokenizer, generation settings, an adapter beside the model."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from zpipe.facts.dense import is_size
 from zpipe.facts.facts import Facts
 from zpipe.facts.model import BYTES_TOKENIZER
-from zpipe.facts.weights import and_others, model_problem, read_json
+from zpipe.facts.weights import listed, model_problem, read_json
 from zpipe.plans.plan import Notice
 from zpipe.problems import Problem, Refusal, either
 from zpipe.schema.experiment import Experiment
@@ -27,26 +27,29 @@ LARGEST_BYTE_ID = 258
 TIKTOKEN = "*.tiktoken"
 
 
-def tokenizer_is_in_its_folder(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """AutoTokenizer finds nothing to load, or raises for files that are not JSON."""
+def tokenizer_fits_the_model(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """AutoTokenizer finds nothing to load, raises for a damaged file, or gives ids that are too large."""
     folder = _tokenizer_folder(facts)
     if folder is None:
+        largest = LARGEST_BYTE_ID if facts.model.tokenizer == BYTES_TOKENIZER else None
+        yield from _beyond_the_vocabulary(experiment, facts, largest)
         return
     if not any((folder / name).exists() for name in TOKENIZER_FILES) and not any(folder.glob(TIKTOKEN)):
         yield _tokenizer_problem(experiment, facts, "this folder has no tokenizer")
+    contents = []
     for name in ("tokenizer.json", "tokenizer_config.json"):
         try:
-            _content(folder / name)
+            contents.append(_content(folder / name))
         except Refusal as refusal:
             for problem in refusal.problems:
                 yield _tokenizer_problem(experiment, facts, problem.reason)
+    if len(contents) == 2:
+        yield from _beyond_the_vocabulary(experiment, facts, _largest_id(*contents))
 
 
-def tokenizer_fits_the_vocabulary(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+def _beyond_the_vocabulary(experiment: Experiment, facts: Facts, largest: int | None) -> Iterator[Problem]:
     """Ids beyond the embedding raise IndexError on a CPU and end CUDA with an illegal memory access."""
-    folder, rows = _tokenizer_folder(facts), facts.model.config.get("vocab_size")
-    by_bytes = LARGEST_BYTE_ID if facts.model.tokenizer == BYTES_TOKENIZER else None
-    largest = _largest_id(folder) if folder is not None else by_bytes
+    rows = facts.model.config.get("vocab_size")
     if largest is None or not is_size(rows) or largest < rows:
         return
     reason = f"the largest id of the tokenizer is {largest}, but the model has only {rows} ids"
@@ -78,8 +81,9 @@ def no_adapter_beside_the_model(experiment: Experiment, facts: Facts) -> Iterato
 def warn_about_unexpected_weights(experiment: Experiment, facts: Facts) -> Iterator[Notice]:
     names = facts.unexpected_weights
     if names:
-        listed = f"{', '.join(names[:3])}{and_others(len(names) - 3)}"
-        text = f"the model does not have these weights of the files, which transformers ignores: {listed}"
+        text = (
+            f"the model does not have these weights of the files, which transformers ignores: {listed(names)}"
+        )
         yield Notice(level="warning", key="model.name_or_path", text=text)
 
 
@@ -111,12 +115,8 @@ def _content(file: Path) -> dict[str, Any]:
     return read_json(file) if file.exists() or file.is_symlink() else {}
 
 
-def _largest_id(folder: Path) -> int | None:
+def _largest_id(rules: Mapping[str, Any], settings: Mapping[str, Any]) -> int | None:
     """The largest id in tokenizer.json and tokenizer_config.json; None if they list none."""
-    try:
-        rules, settings = _content(folder / "tokenizer.json"), _content(folder / "tokenizer_config.json")
-    except Refusal:
-        return None
     model = rules.get("model")
     vocabulary = model.get("vocab") if isinstance(model, dict) else None
     ids: list[object] = []
@@ -131,8 +131,7 @@ def _largest_id(folder: Path) -> int | None:
 
 
 ERRORS = (
-    tokenizer_is_in_its_folder,
-    tokenizer_fits_the_vocabulary,
+    tokenizer_fits_the_model,
     generation_config_is_readable,
     no_adapter_beside_the_model,
 )

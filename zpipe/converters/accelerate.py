@@ -96,7 +96,7 @@ def read_accelerate(config: Mapping[str, Any], draft: Draft) -> None:
 
 
 def _is_parallel(block: Any) -> bool:
-    """Whether a parallelism_config has a group of more than one process, or is no block."""
+    """Whether a parallelism_config has a group of more than one process, or is not a mapping."""
     if not isinstance(block, Mapping):
         return bool(block)
     return any(str(size) not in ("1", "None") for name, size in block.items() if name.endswith("_size"))

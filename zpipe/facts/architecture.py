@@ -34,7 +34,7 @@ class Architecture:
 
     @property
     def checks_heads(self) -> bool:
-        """Whether the configuration refuses a hidden size that is no multiple of the attention heads."""
+        """Whether the configuration refuses a hidden size that is not a multiple of the attention heads."""
         return "is not a multiple of the num" in self.configuration
 
     def shifts_labels(self, model_class: str) -> bool:

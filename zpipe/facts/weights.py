@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from zpipe.data.sniffing import is_lfs_pointer
@@ -79,6 +79,15 @@ def _missing(missing: list[str], wanted: Mapping[str, tuple[int, ...]], shapes: 
     return (
         f"none of the {len(wanted)} weights of the model is in the folder{hint or f'; the file has {first}'}"
     )
+
+
+NAMED = 3
+"""Weights to name in a message; more are only counted."""
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    return f"{', '.join(names[:NAMED])}{and_others(len(names) - NAMED)}"
 
 
 def and_others(count: int) -> str:

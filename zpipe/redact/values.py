@@ -44,12 +44,12 @@ def without_known_values(text: str, more: Iterable[str] = ()) -> str:
 
 
 def remember(values: Iterable[str]) -> None:
-    """Hides these values from now on, if they are no ordinary words."""
+    """Hides these values from now on, unless they are ordinary words."""
     _known.update(value for value in values if is_distinctive(value))
 
 
 def is_distinctive(value: str) -> bool:
-    """Whether the value can be replaced in any text without hiding what is no secret."""
+    """Whether the value can be replaced in any text without hiding anything but the secret."""
     if len(value) < _SHORTEST or value == HIDDEN or value.lower() in _COMMON:
         return False
     return not (value.isdigit() and len(value) < _SHORTEST_INSIDE_WORDS)

@@ -14,15 +14,13 @@ import torch
 from safetensors import SafetensorError
 
 from zpipe.data.machine_errors import reraise_machine_error
-from zpipe.facts.weights import and_others, shape_text
+from zpipe.facts.weights import and_others, listed, shape_text
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal
 from zpipe.train.refusals import hub_message, one_line
 from zpipe.train.tokens import expand_home
 
 Notice = Callable[[str], None]
-NAMED = 3
-"""Weights to name in a message; more are only counted."""
 
 
 def load_model(plan: Plan, tokenizer: Any, device: torch.device, notice: Notice) -> Any:
@@ -109,17 +107,11 @@ def _check_report(name: str, report: dict[str, Any], notice: Notice) -> None:
         shapes = f"{tensor} is {shape_text(in_file)} in the file, {shape_text(in_model)} by config.json"
         raise Refusal([_unloadable(name, f"{shapes}{and_others(len(mismatched) - 1)}")])
     if missing:
-        lacks = f"the weights lack {_listed(missing)}, which would start at random"
-        has = f"; the model does not have {_listed(unexpected)} of the files" if unexpected else ""
+        lacks = f"the weights lack {listed(missing)}, which would start at random"
+        has = f"; the model does not have {listed(unexpected)} of the files" if unexpected else ""
         raise Refusal([_unloadable(name, lacks + has)])
     if unexpected:
-        notice(
-            f"the model does not have these weights of the files, which are ignored: {_listed(unexpected)}"
-        )
-
-
-def _listed(names: list[str]) -> str:
-    return f"{', '.join(names[:NAMED])}{and_others(len(names) - NAMED)}"
+        notice(f"the model does not have these weights of the files, which are ignored: {listed(unexpected)}")
 
 
 def _random(plan: Plan, device: torch.device) -> Any:
