@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterable
 from typing import Any, Literal, get_args
 
+from zpipe.yaml_text import yaml_text
+
 Format = Literal["text", "json", "yaml", "table"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
@@ -11,9 +13,7 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 def print_data(value: Any, form: Format) -> None:
     """Prints plain values as JSON or YAML."""
     if form == "yaml":
-        import yaml
-
-        print(yaml.safe_dump(value, sort_keys=False, allow_unicode=True), end="")
+        print(yaml_text(value), end="")
     else:
         print(json.dumps(value, indent=2, ensure_ascii=False))
 

@@ -18,6 +18,7 @@ from hydra.core import utils
 from omegaconf import OmegaConf
 
 from zpipe.redact import redact, redact_tree, remember_overrides
+from zpipe.yaml_text import yaml_text
 
 
 class _Record(logging.LogRecord):
@@ -86,4 +87,4 @@ def _overrides(content: Any) -> list[str]:
 
 
 def _dump(content: Any, sort_keys: bool = False) -> str:
-    return str(yaml.safe_dump(content, sort_keys=sort_keys, allow_unicode=True))
+    return yaml_text(content, sort_keys)

@@ -5,10 +5,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from zpipe.compose.settings import is_plain, literal
 from zpipe.trees import leaves, unflatten
+from zpipe.yaml_text import yaml_text
 
 
 def overrides_of(options: Mapping[str, str], values: Mapping[str, Any]) -> list[str]:
@@ -42,7 +41,7 @@ def recipe_of(
     lines = [f"# python -m zpipe recipe={file}", f"# Imported from {', '.join(origin)}.", "defaults:"]
     lines += [f"  - override /{group}: {_option(option)}" for group, option in options.items()]
     tree = unflatten({key: _without_interpolation(value) for key, value in values.items()})
-    body = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True) if tree else ""
+    body = yaml_text(tree) if tree else ""
     return "\n".join(lines) + "\n" + (f"\n{body}" if body else "")
 
 

@@ -11,8 +11,6 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from filelock import FileLock
-
 from zpipe.machine.libaio import SHARED_OBJECT, fetched_folder
 
 Say = Callable[[str], None]
@@ -33,6 +31,8 @@ class FetchError(Exception):
 
 def fetch_libaio(say: Say) -> None:
     """Fills `fetched_folder()`; `say` receives one line per step. Raises FetchError."""
+    from filelock import FileLock  # planning takes no lock
+
     target = fetched_folder()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -8,8 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
 from zpipe.plans.plan import Plan, without_secrets
 from zpipe.record import facts
 from zpipe.record.artifacts import log_redacted, require_stored
@@ -41,6 +39,7 @@ from zpipe.runfolder.foreign_files import is_regular
 from zpipe.runfolder.json_lines import with_named_numbers
 from zpipe.runfolder.plan_file import folder_of
 from zpipe.runfolder.progress import RunProgress
+from zpipe.yaml_text import yaml_text
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -162,7 +161,7 @@ class Recorder:
         texts = {
             DS_CONFIG_NAME: json.dumps(plan.ds_config, indent=2),
             PLAN_NAME: json.dumps(plan.model_dump(mode="json"), indent=2, ensure_ascii=False),
-            CONFIG_NAME: yaml.safe_dump(experiment, sort_keys=False, allow_unicode=True),
+            CONFIG_NAME: yaml_text(experiment),
         }
         tags = facts.tags(self._plan, self._parent_run_id)
         cut = {**too_long(whole, PARAM_LENGTH), **too_long(tags, TAG_LENGTH)}

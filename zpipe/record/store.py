@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
@@ -21,6 +22,8 @@ _OTHER = "tracking.uri=sqlite:///outputs/other.db"
 _ELSEWHERE = "tracking.uri=sqlite:////path/to/mlflow.db"
 _CREATION_SECONDS = 300.0
 """Timeout for another process that creates the store, which takes seconds, or longer on a busy disk."""
+_CREATING = threading.Lock()
+"""Alembic, which MLflow's migrations run in, keeps its context in a module: one migration at a time."""
 _SQLITE = re.compile(r"^sqlite(?:\+\w+)?://(?:/(?P<path>[^?]*))?(?:\?.*)?$")
 
 _PERMANENT = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST)
@@ -170,8 +173,9 @@ def _prepare_sqlite(uri: str, file: Path) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(file.with_name(f"{file.name}.lock"), timeout=_CREATION_SECONDS):
-            if store_revision(file) is None:
-                _create_sqlite(file)
+            with _CREATING:
+                if store_revision(file) is None:
+                    _create_sqlite(file)
     except OSError as error:
         if error.errno not in _PERMANENT:
             raise

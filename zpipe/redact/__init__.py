@@ -59,7 +59,9 @@ def remember_secrets(variables: Mapping[str, str], uri: str | None = None) -> No
 def remember_overrides(overrides: Iterable[str]) -> None:
     """Registers the secrets that overrides set, so that no message that repeats a value shows them."""
     for override in overrides:
-        key, _, given = override.partition("=")
+        key, equals, given = override.partition("=")
+        if not equals and "://" not in key:
+            continue
         if "://" in key:  # an argument of --uri
             key, given = "", override
         name = key.lstrip("+~").rpartition(".")[2]

@@ -14,20 +14,18 @@ _WORDS = (
     r"password|passwd|passphrase|passcode|pwd|secret|credential|creds|api_?key|access_?key|private_?key"
     r"|account_?key|connection_?string|webhook|jwt|cookie|authorization"
 )
-_SECRET_NAME = re.compile(
+_SECRET_NAME = (
     rf"{_WORDS}|(?:^|[_.-])(?:pass|pat|pin|signing|bearer)\d*$"
     r"|(?:^|[_.-])(?:auth|sas|netrc)(?:$|[_.-])"
     r"|[_-]key\d*$"
-    rf"|(?<![a-z])(?<!tok)tokens?\d*(?:$|_write|_read|_admin)",
-    re.IGNORECASE,
+    rf"|(?<![a-z])(?<!tok)tokens?\d*(?:$|_write|_read|_admin)"
 )
-_NO_SECRET = re.compile(
+_NO_SECRET = (
     rf"(?:^|[_.-])(?:(?:{_PUBLIC_TOKENS})_tokens?(?:_id|_ids|_type)?|pwd|oldpwd|tokens?_per_\w+|num_\w*tokens?)$"
-    r"|^(?:old)?pwd$|^SSH_AUTH_SOCK$|^tokens$|public_?key|key_?(?:file|path)$",
-    re.IGNORECASE,
+    r"|^(?:old)?pwd$|^SSH_AUTH_SOCK$|^tokens$|public_?key|key_?(?:file|path)$"
 )
 
-_SETTING = re.compile(
+_SETTING = (
     r"(?:NCCL|GLOO|OMP|MKL|KMP|OPENBLAS|NUMEXPR|CUDA|CUDNN|CUBLAS|NVIDIA|TORCH\w*|PYTORCH|TRITON|DS|TOKENIZERS"
     r"|TRANSFORMERS|HF_HUB|HF_DATASETS|MLFLOW|PYTHON\w*|LC|LD|XDG|UCX|IB|RDMAV|SLURM|RAY|ACCELERATE|DEEPSPEED|MALLOC"
     r"|HYDRA|ZPIPE)_\w+|PYTHON\w+|PATH|HOME|HF_HOME|TMPDIR|LANG|LANGUAGE|TERM|COLUMNS|NO_COLOR|CC|CXX|CFLAGS"
@@ -35,16 +33,19 @@ _SETTING = re.compile(
 )
 """Variables that configure a program; their values help to understand a run."""
 
-_HARMLESS = re.compile(r"|[0-9.]{1,3}|true|false|yes|no|on|off|null|none|info|debug|warning", re.IGNORECASE)
+_HARMLESS = r"|[0-9.]{1,3}|true|false|yes|no|on|off|null|none|info|debug|warning"
 
 
 def is_secret_name(name: str) -> bool:
     """Whether a variable, key or tag of this name holds a secret."""
-    return _SECRET_NAME.search(name) is not None and _NO_SECRET.search(name) is None
+    # re compiles a pattern when it is first used, and keeps it.
+    return bool(re.search(_SECRET_NAME, name, re.IGNORECASE)) and not re.search(
+        _NO_SECRET, name, re.IGNORECASE
+    )
 
 
 def is_shown(name: str, value: str) -> bool:
     """Whether the value of an environment variable may be shown: a known setting, or a switch."""
     if is_secret_name(name):
         return False
-    return _SETTING.fullmatch(name) is not None or _HARMLESS.fullmatch(value) is not None
+    return bool(re.fullmatch(_SETTING, name) or re.fullmatch(_HARMLESS, value, re.IGNORECASE))

@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-import yaml
-
 from zpipe.plans.plan import Plan, without_secrets
 from zpipe.redact import remember_secrets
 from zpipe.runfolder.atomic import read_model, write_json, write_text
 from zpipe.runfolder.folder import PLAN_NAME, RunFolder
+from zpipe.yaml_text import yaml_text
 
 
 def folder_of(plan: Plan) -> RunFolder:
@@ -26,7 +25,7 @@ def write_plan(plan: Plan) -> Path:
     folder.path.mkdir(parents=True, exist_ok=True)
     plan = without_secrets(plan)
     write_json(folder.ds_config, plan.ds_config)
-    write_text(folder.config, yaml.safe_dump(plan.experiment.model_dump(), sort_keys=False))
+    write_text(folder.config, yaml_text(plan.experiment.model_dump()))
     return write_json(folder.plan, plan.model_dump(mode="json"))
 
 
