@@ -149,7 +149,7 @@ def moments() -> random.Random:
     return random.Random(20261124)
 
 
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", range(2))
 def test_a_run_that_is_killed_whole_at_a_random_moment(
     number: int, moments: random.Random, text_file: Path, tmp_path: Path
 ) -> None:
@@ -174,7 +174,7 @@ def wait_for(folder: Path, words: str, seconds: float = 120) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("number", range(3))
 def test_a_recorder_and_a_writer_that_are_killed_at_a_random_moment(
     number: int, moments: random.Random, twin: Run, tmp_path: Path
 ) -> None:

@@ -1,102 +1,58 @@
-"""Every valid pair of stage and offload trains for real, in bf16 on one rank and in fp32 on two."""
+"""Every valid pair of stage and offload trains for real, in bf16 and in fp32, on one rank and on two."""
 
+import json
 import math
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from tests.support.limits import small_lock_limit
-from tests.support.process import SMALL, Run, start, zpipe
+from tests.support.process import REPOSITORY, SMALL, Run, environment, start, zpipe
+from tests.support.stage_matrix import ONE_RANK, SHARE_OF_TWO_RANKS, Case
 
 pytestmark = pytest.mark.real
 
-OFFLOADS = {
-    0: ["none"],
-    1: ["none", "cpu_optimizer"],
-    2: ["none", "cpu_optimizer"],
-    3: ["none", "cpu", "cpu_optimizer", "nvme", "nvme_optimizer"],
-}
-PAIRS = [(stage, offload) for stage, offloads in OFFLOADS.items() for offload in offloads]
-CASES = [
-    *((stage, offload, "bf16", 1) for stage, offload in PAIRS),
-    *((stage, offload, "fp32", 2) for stage, offload in PAIRS),
-    *((stage, offload, "bf16", 2) for stage, offload in ((2, "none"), (3, "none"), (3, "cpu"), (3, "nvme"))),
-    *((stage, offload, "fp32", 1) for stage, offload in ((0, "none"), (3, "nvme"))),
-]
 
-CHOICES = {
-    (0, "none"): (
-        "optimizer=adafactor scheduler=cosine activation_checkpointing=transformers",
-        "optimizer=adagrad scheduler=warmup_decay",
-    ),
-    (1, "none"): (
-        "optimizer=sgd scheduler=one_cycle activation_checkpointing=deepspeed",
-        "optimizer=adam scheduler=warmup precision.data_types.grad_accum_dtype=fp32",
-    ),
-    (2, "none"): (
-        "optimizer=muon scheduler=warmup_cosine activation_checkpointing=transformers",
-        "optimizer=adamw_torch scheduler=warmup_decay activation_checkpointing=deepspeed",
-    ),
-    (3, "none"): (
-        "optimizer=nadam scheduler=lr_range_test activation_checkpointing=deepspeed",
-        "optimizer=rmsprop scheduler=cosine_with_min_lr stage.reduce_bucket_size=5e7",
-    ),
-    (1, "cpu_optimizer"): (
-        "optimizer=lion scheduler=warmup",
-        "optimizer=adam scheduler=inverse_sqrt stage.round_robin_gradients=true",
-    ),
-    (2, "cpu_optimizer"): (
-        "optimizer=lion scheduler=constant activation_checkpointing=deepspeed",
-        "scheduler=warmup_stable_decay scheduler.lr_scheduler_kwargs.num_decay_steps=2 "
-        "activation_checkpointing=transformers offload.pin_memory=false",
-    ),
-    (3, "cpu"): (
-        "optimizer=adam scheduler=one_cycle activation_checkpointing=deepspeed",
-        "scheduler=cosine_with_restarts stage.overlap_comm=false precision.communication_data_type=fp32",
-    ),
-    (3, "cpu_optimizer"): ("scheduler=warmup_decay profiler=wall_clock", "optimizer=lion scheduler=cosine"),
-}
-"""For some, an optimizer, a scheduler and other settings: for bf16 on one rank, and for fp32 on two."""
-
-
-def choices(stage: int, offload: str, precision: str, ranks: int) -> list[str]:
-    on_one, on_two = CHOICES.get((stage, offload), ("", ""))
-    return {("bf16", 1): on_one, ("fp32", 2): on_two}.get((precision, ranks), "").split()
-
-
-@pytest.mark.parametrize(("stage", "offload", "precision", "ranks"), CASES)
-def test_trains_as_planned_and_saves_a_model_that_loads(
-    stage: int,
-    offload: str,
-    precision: str,
-    ranks: int,
-    text_file: Path,
-    tmp_path: Path,
-    request: pytest.FixtureRequest,
-) -> None:
-    if "nvme" in offload:
-        request.getfixturevalue("libaio")
-    chosen = choices(stage, offload, precision, ranks)
-    run = zpipe(
-        tmp_path,
-        *SMALL,
-        f"stage={stage}",
-        f"offload={offload}",
-        f"precision={precision}",
-        f"launcher.nproc_per_node={ranks}",
-        f"data.path={text_file}",
-        "train.learning_rate=1e-2",
-        "tracking=none",
-        "strict=true",
-        *chosen,
+@pytest.fixture(scope="module")
+def in_turn(libaio: None, text_file: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    """All cases of one rank, trained one after the other in one process; by name."""
+    cwd = tmp_path_factory.mktemp("in-turn")
+    file = cwd / "runs.json"
+    runs = [[*case.overrides(text_file), f"hydra.run.dir={cwd / case.name}"] for case in ONE_RANK]
+    file.write_text(json.dumps(runs))
+    argv = [sys.executable, "-m", "tests.support.in_turn", str(file)]
+    process = subprocess.run(
+        argv, cwd=REPOSITORY, env=environment(), capture_output=True, text=True, check=False
     )
+    ends = [json.loads(line) for line in process.stdout.splitlines() if line.startswith('{"exit_code"')]
+    assert len(ends) == len(runs), process.stdout[-3000:] + process.stderr[-3000:]
+    return {
+        case.name: Run(end["exit_code"], process.stdout, end["reason"] or "", cwd / case.name)
+        for case, end in zip(ONE_RANK, ends, strict=True)
+    }
+
+
+@pytest.mark.parametrize("case", ONE_RANK, ids=lambda case: case.name)
+def test_one_rank_trains_as_planned(case: Case, in_turn: dict[str, Run]) -> None:
+    assert_trained(case, in_turn[case.name])
+
+
+@pytest.mark.parametrize("case", SHARE_OF_TWO_RANKS, ids=lambda case: case.name)
+def test_two_ranks_train_as_planned(case: Case, libaio: None, text_file: Path, tmp_path: Path) -> None:
+    assert_trained(case, zpipe(tmp_path, *case.overrides(text_file)))
+
+
+def assert_trained(case: Case, run: Run) -> None:
+    """No difference from the plan, four finite losses, and a model that loads."""
     assert run.exit_code == 0, run.explain()
     assert [event for event in run.events if event["event"] == "difference"] == []
     losses = [value for _, value in run.series("loss")]
     assert len(losses) == 4
     assert all(map(math.isfinite, losses))
-    assert chosen or losses[-1] < losses[0]
+    assert case.chosen or losses[-1] < losses[0]
     assert_model_loads(run)
 
 

@@ -45,6 +45,8 @@ def with_trainer(plan: dict[str, Any], config: str) -> tuple[Any, list[float]]:
 
 
 def main(folder: Path, how: str) -> None:
+    # Otherwise DeepSpeed builds its collectives in shared memory, even for one rank.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     plan = json.loads((folder / "plan.json").read_text())
     config = str(folder / "ds_config.json")
     engine, losses = {"initialize": with_initialize, "trainer": with_trainer}[how](plan, config)

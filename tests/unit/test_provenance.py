@@ -71,7 +71,7 @@ def composed(overrides: list[str]) -> tuple[dict[str, object], Provenance]:
 
 
 @given(OVERRIDES)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_last_source_of_every_key_has_the_composed_value(overrides: list[str]) -> None:
     values, provenance = composed(overrides)
     default = dict(leaves(defaults()))

@@ -66,7 +66,7 @@ def composed_separately(point: Point) -> str:
 
 
 @given(st.lists(st.sampled_from(SWEPT), min_size=1, max_size=2, unique=True))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=4, deadline=None)
 def test_every_point_equals_its_separate_composition(overrides: list[str]) -> None:
     for point, result in results_of_sweep(overrides):
         assert result == composed_separately(point), point

@@ -172,10 +172,9 @@ def _prepare_sqlite(uri: str, file: Path) -> None:
         return
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(file.with_name(f"{file.name}.lock"), timeout=_CREATION_SECONDS):
-            with _CREATING:
-                if store_revision(file) is None:
-                    _create_sqlite(file)
+        with FileLock(file.with_name(f"{file.name}.lock"), timeout=_CREATION_SECONDS), _CREATING:
+            if store_revision(file) is None:
+                _create_sqlite(file)
     except OSError as error:
         if error.errno not in _PERMANENT:
             raise

@@ -14,6 +14,8 @@ if __name__ == "__main__":
     # The supervisor requests the stack trace of a hanging rank with this signal.
     faulthandler.register(signal.SIGUSR2, all_threads=False)
     exit_with_parent()
+    # DeepSpeed's autotuner imports MLflow where it can, which takes two seconds. The parent records the run.
+    sys.modules["mlflow"] = None  # type: ignore[assignment]
     code = run(Path(sys.argv[1]))
     if code == Exit.FINISHED:
         leave_group()

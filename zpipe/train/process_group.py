@@ -19,6 +19,8 @@ def join_group(plan: Plan, rank: Rank, timeout: timedelta) -> None:
     from deepspeed.accelerator import get_accelerator
     from torch._C._distributed_c10d import FileStore
 
+    if dist.is_initialized():  # by the run before this one, under launcher=inprocess
+        return
     file = folder_of(plan).attempt.process_group(rank.launch_id)
     dist.init_process_group(
         get_accelerator().communication_backend_name(),
