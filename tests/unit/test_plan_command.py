@@ -211,6 +211,39 @@ def test_help_lists_explain(capsys: Captured) -> None:
     assert "--explain [KEY]" in printed(capsys, "--help")
 
 
+def test_another_machine_is_planned_and_nothing_is_written(tmp_path: Path, capsys: Captured) -> None:
+    machine = ("--gpus", "8xH100", "--host-memory", "1024", "--cores", "96")
+    text = printed(capsys, "plan", "stage=3", "precision=bf16", *machine)
+    assert "8 x NVIDIA H100 80GB HBM3, 96 cores, 1.0 TiB of host memory" in text
+    assert "cuda, 8 processes" in text
+    plan = json.loads(printed(capsys, "plan", "launcher.device=cuda", "--gpus", "2xT4", "--format", "json"))
+    assert plan["launch"]["nproc_per_node"] == 2
+    points = json.loads(printed(capsys, "plan", "-m", "stage=1,2", "--gpus", "4xl4", "--format", "json"))
+    assert [point["plan"]["launch"]["nproc_per_node"] for point in points] == [4, 4]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_machine_has_its_own_rules(capsys: Captured) -> None:
+    assert main(["plan", "precision=bf16", "--gpus", "4xV100-32GB"]) == 2
+    assert "precision=fp16" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--gpus", "8xH1000"], ["--gpus=8xH1000", "H100", "--gpus 8xH100"]),
+        (["--gpus", "H100"], ["--gpus=H100", "COUNTxNAME"]),
+        (["--gpus", "0xH100"], ["--gpus=0xH100"]),
+        (["--gpus", "1xH100", "--host-memory", "-1", "--cores", "0"], ["--host-memory", "--cores"]),
+        (["--cores", "3"], ["--cores", "--gpus 8xH100"]),
+    ],
+)
+def test_an_unknown_machine_is_refused(arguments: list[str], words: list[str], capsys: Captured) -> None:
+    assert main(["plan", *arguments]) == 2
+    message = capsys.readouterr().err
+    assert all(word in message for word in words), message
+
+
 def test_closed_pipe_is_not_an_error() -> None:
     shell = 'set -o pipefail; "$0" -m zpipe plan --format json | true'
     done = subprocess.run(

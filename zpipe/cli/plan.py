@@ -8,9 +8,12 @@ from zpipe.problems import Problem, Refusal
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
+    from zpipe.machine.hardware import Hardware
+
 OVERVIEW = {
     "plan [OVERRIDES]": "everything except training: print and write the plan",
     "  --explain [KEY]": "instead: the file, override or rule that each value comes from",
+    "  --gpus COUNTxNAME": "instead: the plan for another machine, such as 8xH100; nothing is written",
     "  --format FORMAT": "text, json, yaml or table",
     "  -m": "instead: check every point of a sweep; nothing is written",
 }
@@ -24,6 +27,12 @@ def add_arguments(parser: "ArgumentParser") -> None:
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help=overrides)
     parser.add_argument("--explain", nargs="?", const="", metavar="KEY", help=explain)
     parser.add_argument("--format", choices=FORMATS, default="text", help="output format (default: text)")
+    parser.add_argument("--gpus", metavar="COUNTxNAME", help="plan for a machine with these GPUs: 8xH100")
+    memory = "with --gpus: its host memory in GiB (default: this machine's)"
+    parser.add_argument("--host-memory", type=float, metavar="GIB", help=memory)
+    parser.add_argument(
+        "--cores", type=int, metavar="N", help="with --gpus: its cores (default: this machine's)"
+    )
     parser.add_argument("--config-dir", "-cd", metavar="FOLDER", help="your own options: GROUP/OPTION.yaml")
     parser.add_argument("-m", "--multirun", action="store_true", help="check every point of a sweep")
 
@@ -33,6 +42,9 @@ def run(options: "Namespace") -> int:
     if options.multirun and options.explain is not None:
         reason = "cannot be combined with -m, because each point of a sweep has its own sources"
         raise Refusal([Problem("--explain", "", reason, "--explain or -m", "leave -m out")])
+    if options.gpus is None and (options.host_memory is not None or options.cores is not None):
+        given = "--host-memory" if options.host_memory is not None else "--cores"
+        raise Refusal([Problem(given, "", "describes the machine of --gpus", "--gpus too", "--gpus 8xH100")])
     if options.multirun:  # its points leave too much garbage
         return _plan(options)
     with without_garbage_collection():
@@ -43,12 +55,26 @@ def _plan(options: "Namespace") -> int:
     from zpipe.compose.option_folders import use_config_dir
 
     use_config_dir(options.config_dir)
+    hardware = _hardware(options)
     if options.multirun:
         from zpipe.cli.plan_points import plan_points
 
-        return plan_points(options.overrides, options.format)
-    from zpipe.cli.plan_single import explain_plan, plan_run
+        return plan_points(options.overrides, options.format, hardware)
+    from zpipe.cli.plan_single import explain_plan, plan_elsewhere, plan_run
 
     if options.explain is not None:
-        return explain_plan(options.overrides, options.explain, options.format)
-    return plan_run(options.overrides, options.format)
+        return explain_plan(options.overrides, options.explain, options.format, hardware)
+    if options.gpus is not None:
+        return plan_elsewhere(options.overrides, options.format, hardware)
+    return plan_run(options.overrides, options.format, hardware)
+
+
+def _hardware(options: "Namespace") -> "Hardware":
+    from zpipe.machine.hardware import detect
+
+    here = detect()
+    if options.gpus is None:
+        return here
+    from zpipe.machine.known_gpus import other_machine
+
+    return other_machine(options.gpus, options.host_memory, options.cores, here)

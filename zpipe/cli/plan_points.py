@@ -7,6 +7,7 @@ from zpipe.cli.output import Format, is_data, print_list
 from zpipe.compose.overrides import rewrite
 from zpipe.compose.points import PlannedPoint, plan_sweep
 from zpipe.exits import Exit
+from zpipe.machine.hardware import Hardware
 from zpipe.plans.plan import Plan, without_secrets
 from zpipe.problems import Problem
 from zpipe.redact import redact_override
@@ -16,10 +17,10 @@ _MAX_LISTED = 8
 """Points to list for each problem; further points are only counted."""
 
 
-def plan_points(overrides: list[str], form: Format) -> int:
+def plan_points(overrides: list[str], form: Format, hardware: Hardware) -> int:
     """Prints a line for each point and the reasons of refusals. Raises Refusal for an invalid sweep."""
     refused = RefusedPoints()
-    planned = refused.noted(plan_sweep(rewrite(overrides)))
+    planned = refused.noted(plan_sweep(rewrite(overrides), hardware))
     if is_data(form):
         print_list(map(_as_data, planned), form)
     else:

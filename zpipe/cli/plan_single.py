@@ -10,7 +10,7 @@ from zpipe.compile.compiler import compile_plan
 from zpipe.compose.compose import ComposedRun, compose_once
 from zpipe.compose.overrides import rewrite
 from zpipe.exits import Exit
-from zpipe.machine.hardware import detect
+from zpipe.machine.hardware import Hardware
 from zpipe.machine.packages import missing_packages
 from zpipe.machine.probes import unwritable
 from zpipe.plans.plan import Plan, without_secrets
@@ -18,16 +18,17 @@ from zpipe.problems import refuse_if_any
 from zpipe.record.store import tracking_problems
 from zpipe.runfolder.plan_file import folder_of, write_plan
 from zpipe.terminal.console import show
+from zpipe.terminal.units import size
 
 
-def plan_run(overrides: list[str], form: Format) -> int:
+def plan_run(overrides: list[str], form: Format, hardware: Hardware) -> int:
     """Writes the plan to the run folder and prints it. Raises Refusal."""
     composed = compose_once(rewrite(overrides))
     if composed.is_multirun:
         from zpipe.cli.plan_points import plan_points
 
-        return plan_points(overrides, form)
-    compiled = _compile(composed, overrides)
+        return plan_points(overrides, form, hardware)
+    compiled = _compile(composed, overrides, hardware)
     folder = folder_of(compiled)
     folder.claim()
     refuse_if_any(unwritable(folder.path))
@@ -36,14 +37,35 @@ def plan_run(overrides: list[str], form: Format) -> int:
     return Exit.FINISHED
 
 
-def explain_plan(overrides: list[str], key: str, form: Format) -> int:
-    """Prints the sources of the key, or of all keys if it is empty; writes nothing. Raises Refusal."""
-    print_explanations(without_secrets(_compile(compose_once(rewrite(overrides)), overrides)), key, form)
+def plan_elsewhere(overrides: list[str], form: Format, hardware: Hardware) -> int:
+    """Prints the plan for another machine; writes nothing. Raises Refusal."""
+    composed = compose_once(rewrite(overrides))
+    if composed.is_multirun:
+        from zpipe.cli.plan_points import plan_points
+
+        return plan_points(overrides, form, hardware)
+    compiled = without_secrets(_compile(composed, overrides, hardware))
+    if form == "text":
+        gpus = f"{len(hardware.gpus)} x {hardware.gpus[0].name}"
+        show(
+            f"{'machine':<10} {gpus}, {hardware.cores} cores, {size(hardware.memory)} of host memory\n",
+            end="",
+        )
+        show(render(compiled, is_written=False), end="")
+    else:
+        print_plan(compiled, form)
     return Exit.FINISHED
 
 
-def _compile(composed: ComposedRun, overrides: list[str]) -> Plan:
-    plan = compile_plan(composed.experiment, composed.run_dir, overrides, detect(), composed.provenance)
+def explain_plan(overrides: list[str], key: str, form: Format, hardware: Hardware) -> int:
+    """Prints the sources of the key, or of all keys if it is empty; writes nothing. Raises Refusal."""
+    compiled = _compile(compose_once(rewrite(overrides)), overrides, hardware)
+    print_explanations(without_secrets(compiled), key, form)
+    return Exit.FINISHED
+
+
+def _compile(composed: ComposedRun, overrides: list[str], hardware: Hardware) -> Plan:
+    plan = compile_plan(composed.experiment, composed.run_dir, overrides, hardware, composed.provenance)
     refuse_if_any(tracking_problems(plan.experiment.tracking))
     return plan
 
@@ -75,14 +97,15 @@ def print_plan(compiled: Plan, form: Format) -> None:
         show(render(compiled), end="")
 
 
-def render(compiled: Plan) -> str:
+def render(compiled: Plan, is_written: bool = True) -> str:
     """The plan as text, the summary first."""
     folder = folder_of(compiled)
     lines = [f"{title:<10} {text}" for title, text in _facts(compiled)]
     lines += [f"{'auto':<10} {key}: {reason}" for key, reason in compiled.unresolved.items()]
     lines += ["", "ds_config.json", json.dumps(compiled.ds_config, indent=2), "", "command"]
     lines += [f"  {shlex.join(compiled.launch.argv)}" if compiled.launch.argv else "  (in this process)", ""]
-    lines += ["written", f"  {folder.plan}", f"  {folder.ds_config}"]
+    if is_written:
+        lines += ["written", f"  {folder.plan}", f"  {folder.ds_config}"]
     return "\n".join(lines) + "\n"
 
 

@@ -20,12 +20,12 @@ class PlannedPoint:
     problems: tuple[Problem, ...] = ()
 
 
-def plan_sweep(overrides: list[str]) -> Iterator[PlannedPoint]:
+def plan_sweep(overrides: list[str], hardware: Hardware | None = None) -> Iterator[PlannedPoint]:
     """Every point of rewritten overrides, in Hydra's order, one at a time: a plan takes 100 kilobytes.
 
     Raises Refusal if they cannot be listed.
     """
-    hardware = detect()
+    hardware = hardware or detect()
     with sweep_of(overrides) as sweep:
         for point in sweep.points:
             yield _planned(sweep, point, hardware)
