@@ -7,14 +7,17 @@ from typing import Any
 import pytest
 
 from tests.support.process import REPOSITORY, SMALL, Run, environment, zpipe
+from tests.support.store import put_store
 
 pytestmark = pytest.mark.real
 
 
 @pytest.fixture(scope="module")
-def counted(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> tuple[Run, list[tuple[str, Any]]]:
+def counted(
+    tmp_path_factory: pytest.TempPathFactory, text_file: Path, empty_store: Path
+) -> tuple[Run, list[tuple[str, Any]]]:
     """A finished run, and what its process counted (tests/support/counting)."""
-    folder = tmp_path_factory.mktemp("counted")
+    folder = put_store(empty_store, tmp_path_factory.mktemp("counted"))
     counts = folder / "counts.jsonl"
     path = f"{REPOSITORY / 'tests' / 'support' / 'counting'}:{environment()['PYTHONPATH']}"
     run = zpipe(

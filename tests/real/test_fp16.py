@@ -16,7 +16,7 @@ import pytest
 
 from tests.support.browser import picture, text_of
 from tests.support.process import SMALL, Run, environment, fp16_on_cpu, zpipe
-from tests.support.store import Store
+from tests.support.store import Store, put_store
 
 pytestmark = pytest.mark.real
 
@@ -42,15 +42,16 @@ def train(cwd: Path, text_file: Path, *more: str) -> Run:
 
 
 @pytest.fixture(scope="module")
-def stage_2(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> Run:
+def stage_2(tmp_path_factory: pytest.TempPathFactory, text_file: Path, empty_store: Path) -> Run:
     checkpoints = ("checkpoint=default", "checkpoint.save_steps=12")
     name = "tracking.run_name=page"
-    return train(tmp_path_factory.mktemp("stage-2"), text_file, "stage=2", name, *checkpoints)
+    cwd = put_store(empty_store, tmp_path_factory.mktemp("stage-2"))
+    return train(cwd, text_file, "stage=2", name, *checkpoints)
 
 
 @pytest.fixture(scope="module")
-def stage_3(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> Run:
-    return train(tmp_path_factory.mktemp("stage-3"), text_file, "stage=3")
+def stage_3(tmp_path_factory: pytest.TempPathFactory, text_file: Path, empty_store: Path) -> Run:
+    return train(put_store(empty_store, tmp_path_factory.mktemp("stage-3")), text_file, "stage=3")
 
 
 @pytest.fixture(scope="module", params=["stage_2", "stage_3"])
@@ -153,9 +154,11 @@ def test_page_lists_the_artifacts(browser: Any, page: str) -> None:
     text_of(browser, f"{page}/artifacts", "ds_config.json", "plan.json", "config.yaml", "events.jsonl")
 
 
-def test_a_training_without_a_single_step_saves_no_model(tmp_path: Path, text_file: Path) -> None:
+def test_a_training_without_a_single_step_saves_no_model(
+    tmp_path: Path, text_file: Path, empty_store: Path
+) -> None:
     run = zpipe(
-        tmp_path,
+        put_store(empty_store, tmp_path),
         *SMALL,
         "precision=fp16",
         "precision.fp16.loss_scale=1e38",

@@ -4,7 +4,6 @@ import json
 import socket
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,32 +40,38 @@ PLANS: dict[str, tuple[list[str], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize(
-    ("name", "how"), [*((name, "initialize") for name in PLANS), ("zero2_bf16", "trainer")]
-)
-def test_json_trains_without_zpipe(name: str, how: str, tmp_path: Path) -> None:
-    overrides, expected = PLANS[name]
+WAYS = [*(("initialize", name) for name in PLANS), ("trainer", "zero2_bf16")]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], dict[str, Any]]:
+    """What each way of training said of itself: losses, and settings of the engine."""
+    cwd = tmp_path_factory.mktemp("alone")
     steps = ["train.max_steps=8", "train.learning_rate=1e-2"]
-    planned = zpipe(tmp_path, "plan", *SMALL, *overrides, *steps)
-    assert planned.exit_code == 0, planned.explain()
-    said = run_alone(planned.folder, how)
-    assert said.items() >= expected.items()
-    assert said["losses"][-1] < said["losses"][0] - 0.1
-
-
-def run_alone(folder: Path, how: str) -> dict[str, Any]:
+    for name, (overrides, _) in PLANS.items():
+        planned = zpipe(cwd, "plan", *SMALL, *overrides, *steps, folder=name)
+        assert planned.exit_code == 0, planned.explain()
     script = REPOSITORY / "tests" / "support" / "json_alone.py"
     done = subprocess.run(
-        [sys.executable, str(script), str(folder), how],
+        [sys.executable, str(script), *(f"{how}={cwd / name}" for how, name in WAYS)],
         env=environment({"MASTER_PORT": str(free_port()), "CUDA_VISIBLE_DEVICES": ""}),
-        cwd=folder,
+        cwd=cwd,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    last: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return last
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"losses"')]
+    return dict(zip(WAYS, lines, strict=True))
+
+
+@pytest.mark.parametrize(("how", "name"), WAYS)
+def test_json_trains_without_zpipe(
+    how: str, name: str, trained: dict[tuple[str, str], dict[str, Any]]
+) -> None:
+    said = trained[how, name]
+    assert said.items() >= PLANS[name][1].items()
+    assert said["losses"][-1] < said["losses"][0] - 0.1
 
 
 def free_port() -> int:

@@ -17,7 +17,7 @@ from tests.support.plans import make_plan
 from tests.support.process import REPOSITORY, SMALL, Run, finish, processes_mentioning, start, verb, zpipe
 from tests.support.series import recorded, run_id_of, written
 from tests.support.server import Server
-from tests.support.store import Store
+from tests.support.store import Store, put_store
 
 pytestmark = pytest.mark.real
 
@@ -151,8 +151,9 @@ def moments() -> random.Random:
 
 @pytest.mark.parametrize("number", range(2))
 def test_a_run_that_is_killed_whole_at_a_random_moment(
-    number: int, moments: random.Random, text_file: Path, tmp_path: Path
+    number: int, moments: random.Random, text_file: Path, tmp_path: Path, empty_store: Path
 ) -> None:
+    put_store(empty_store, tmp_path)
     folder = tmp_path / "run"
     overrides = (*SMALL, "train.max_steps=100000", f"data.path={text_file}", f"hydra.run.dir={folder}")
     process = start(tmp_path, *overrides, "launcher.nproc_per_node=2")
@@ -176,8 +177,9 @@ def wait_for(folder: Path, words: str, seconds: float = 120) -> None:
 
 @pytest.mark.parametrize("number", range(3))
 def test_a_recorder_and_a_writer_that_are_killed_at_a_random_moment(
-    number: int, moments: random.Random, twin: Run, tmp_path: Path
+    number: int, moments: random.Random, twin: Run, tmp_path: Path, empty_store: Path
 ) -> None:
+    put_store(empty_store, tmp_path)
     folder = Path(make_plan(tmp_path / "run").run_dir)
     argv = [sys.executable, "-m", "tests.support.replay", str(folder), str(twin.folder / "events.jsonl"), "4"]
     process = subprocess.Popen(

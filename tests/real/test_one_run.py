@@ -1,12 +1,14 @@
 """One real run: what a user finds in the terminal, in the run folder and in MLflow."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from tests.support.in_turn import train_in_turn
 from tests.support.process import SMALL, Run, zpipe
-from tests.support.store import Store
+from tests.support.store import Store, put_store
 
 pytestmark = pytest.mark.real
 
@@ -95,8 +97,7 @@ def test_no_shard_is_uploaded(store: Store) -> None:
 
 def test_the_same_seed_gives_the_same_losses(text_file: Path, tmp_path: Path) -> None:
     overrides = (*SMALL, f"data.path={text_file}", "tracking=none", "train.seed=7")
-    first = zpipe(tmp_path, *overrides, folder="first")
-    second = zpipe(tmp_path, *overrides, folder="second")
+    first, second = train_in_turn(tmp_path, {"first": overrides, "second": overrides}).values()
     assert first.exit_code == second.exit_code == 0, first.explain()
     assert first.series("loss") == second.series("loss")
     assert len(first.series("loss")) == 4
@@ -110,8 +111,50 @@ def test_a_run_folder_is_never_used_twice(small_run: Run) -> None:
     assert (small_run.folder / "events.jsonl").read_bytes() == before
 
 
-def test_inprocess_launcher_trains_without_a_worker_process(text_file: Path, tmp_path: Path) -> None:
+def test_inprocess_launcher_trains_without_a_worker_process(
+    text_file: Path, tmp_path: Path, empty_store: Path
+) -> None:
+    put_store(empty_store, tmp_path)
     run = zpipe(tmp_path, *SMALL, f"data.path={text_file}", "launcher=inprocess")
     assert run.exit_code == 0, run.explain()
     assert Store(tmp_path).only_run().info.status == "FINISHED"
     assert not (run.folder / "logs").exists()
+
+
+@pytest.fixture(scope="module")
+def continued(tmp_path_factory: pytest.TempPathFactory, small_run: Run) -> Run:
+    cwd = tmp_path_factory.mktemp("pretrained")
+    shutil.copytree(small_run.folder / "model", cwd / "model")
+    unsavable = {"do_sample": False, "temperature": 0.6}
+    (cwd / "model/generation_config.json").write_text(json.dumps(unsavable))
+    with (cwd / "chat.jsonl").open("w") as file:
+        for number in range(40):
+            question = {"role": "user", "content": f"What follows {number}?"}
+            reply = {"role": "assistant", "content": f"{number + 1} " * (number % 5 + 1)}
+            file.write(json.dumps({"messages": [question, reply]}) + "\n")
+    return zpipe(
+        cwd,
+        "model.name_or_path=model",
+        "data.path=chat.jsonl",
+        "data.packing=none",
+        "data.max_length=256",
+        "train.max_steps=4",
+        "train.logging_steps=1",
+    )
+
+
+def test_training_goes_on_from_the_saved_model(continued: Run) -> None:
+    assert continued.exit_code == 0, continued.explain()
+    assert len(continued.series("loss")) == 4
+
+
+def test_generation_settings_that_cannot_be_saved_are_changed_and_said(continued: Run) -> None:
+    assert "generation_config.json: do_sample is set to true" in continued.stdout
+    assert json.loads((continued.folder / "model/generation_config.json").read_text())["do_sample"] is True
+
+
+def test_the_new_model_starts_from_the_old_weights(continued: Run, small_run: Run) -> None:
+    from safetensors.numpy import load_file
+
+    new, old = (load_file(each.folder / "model/model.safetensors") for each in (continued, small_run))
+    assert all(abs(new[name] - old[name]).max() < 0.1 for name in old)

@@ -2,13 +2,15 @@
 
 import os
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
-from tests.support.process import SMALL, zpipe
+from tests.support.process import SMALL, environment, zpipe
 
 pytestmark = pytest.mark.real
 
@@ -18,6 +20,8 @@ def own_extensions(tmp_path: Path) -> Path:
     """A folder of torch's extensions that no other run uses, with what is built of cpu_adam in it."""
     from zpipe.train.operators import build_folder
 
+    build = "from zpipe.train.operators import *; ensure_operators(['cpu_adam'], Reporter(None))"
+    subprocess.run([sys.executable, "-c", build], env=environment({"DS_ACCELERATOR": "cpu"}), check=True)
     shared = build_folder("cpu_adam")
     folder = tmp_path / "extensions"
     with FileLock(shared / ".zpipe-lock"):

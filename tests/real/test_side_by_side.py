@@ -5,13 +5,16 @@ from pathlib import Path
 import pytest
 
 from tests.support.process import SMALL, finish, start
-from tests.support.store import Store
+from tests.support.store import Store, put_store
 
 pytestmark = pytest.mark.real
 
 
-def test_two_runs_side_by_side_do_not_meet(libaio: None, text_file: Path, tmp_path: Path) -> None:
+def test_two_runs_side_by_side_do_not_meet(
+    libaio: None, text_file: Path, tmp_path: Path, empty_store: Path
+) -> None:
     """One machine, one swap path, one store, two ranks each."""
+    put_store(empty_store, tmp_path)
     common = (
         *SMALL,
         "stage=3",

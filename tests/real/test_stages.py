@@ -1,16 +1,14 @@
 """Every valid pair of stage and offload trains for real, in bf16 and in fp32, on one rank and on two."""
 
-import json
 import math
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.support.in_turn import train_in_turn
 from tests.support.limits import small_lock_limit
-from tests.support.process import REPOSITORY, SMALL, Run, environment, start, zpipe
+from tests.support.process import SMALL, Run, start, zpipe
 from tests.support.stage_matrix import ONE_RANK, SHARE_OF_TWO_RANKS, Case
 
 pytestmark = pytest.mark.real
@@ -20,19 +18,7 @@ pytestmark = pytest.mark.real
 def in_turn(libaio: None, text_file: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     """All cases of one rank, trained one after the other in one process; by name."""
     cwd = tmp_path_factory.mktemp("in-turn")
-    file = cwd / "runs.json"
-    runs = [[*case.overrides(text_file), f"hydra.run.dir={cwd / case.name}"] for case in ONE_RANK]
-    file.write_text(json.dumps(runs))
-    argv = [sys.executable, "-m", "tests.support.in_turn", str(file)]
-    process = subprocess.run(
-        argv, cwd=REPOSITORY, env=environment(), capture_output=True, text=True, check=False
-    )
-    ends = [json.loads(line) for line in process.stdout.splitlines() if line.startswith('{"exit_code"')]
-    assert len(ends) == len(runs), process.stdout[-3000:] + process.stderr[-3000:]
-    return {
-        case.name: Run(end["exit_code"], process.stdout, end["reason"] or "", cwd / case.name)
-        for case, end in zip(ONE_RANK, ends, strict=True)
-    }
+    return train_in_turn(cwd, {case.name: case.overrides(text_file) for case in ONE_RANK})
 
 
 @pytest.mark.parametrize("case", ONE_RANK, ids=lambda case: case.name)

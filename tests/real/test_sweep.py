@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.browser import picture, text_of
 from tests.support.process import SMALL, Run, finish, processes_mentioning, start, sweep, verb
-from tests.support.store import Store
+from tests.support.store import Store, put_store
 
 pytestmark = pytest.mark.real
 
@@ -76,9 +76,9 @@ def wait_for(process: subprocess.Popen[str], file: Path, words: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def resumed(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> Resumed:
+def resumed(tmp_path_factory: pytest.TempPathFactory, text_file: Path, empty_store: Path) -> Resumed:
     """Six points; the process is killed within the fourth; resumed from another folder."""
-    cwd = tmp_path_factory.mktemp("sweep")
+    cwd = put_store(empty_store, tmp_path_factory.mktemp("sweep"))
     folder = cwd / "sweep"
     process = start(
         cwd,
@@ -193,8 +193,11 @@ def test_a_new_sweep_into_its_folder_is_refused(resumed: Resumed) -> None:
     assert "zpipe sweep resume" in again.stderr
 
 
-def test_a_failing_point_does_not_take_the_others_along(text_file: Path, tmp_path: Path) -> None:
+def test_a_failing_point_does_not_take_the_others_along(
+    text_file: Path, tmp_path: Path, empty_store: Path
+) -> None:
     """offload=cpu is refused at stage 2 and trains at stage 3; resuming tries the refused one if asked."""
+    put_store(empty_store, tmp_path)
     run = sweep(tmp_path, *SMALL, "stage=2,3", "offload=cpu", "train.max_steps=2", f"data.path={text_file}")
     assert run.exit_code == 0, run.explain()
     points = json.loads((run.folder / "points.json").read_text())
@@ -216,8 +219,8 @@ def test_a_sweep_without_a_point_that_can_run_is_not_started(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_ctrl_c_ends_the_whole_sweep(text_file: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "sweep"
+def test_ctrl_c_ends_the_whole_sweep(text_file: Path, tmp_path: Path, empty_store: Path) -> None:
+    folder = put_store(empty_store, tmp_path) / "sweep"
     overrides = (*SMALL, "stage=1,2", "train.max_steps=100000", f"data.path={text_file}")
     process = start(tmp_path, "-m", *overrides, f"hydra.sweep.dir={folder}")
     wait_for(process, folder / "0" / "events.jsonl", '"event": "metrics"')
@@ -235,16 +238,23 @@ def test_ctrl_c_ends_the_whole_sweep(text_file: Path, tmp_path: Path) -> None:
         (["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"], "stage=choice(1,2)"),
         (["hydra/launcher=submitit_local"], "stage=choice(1,2)"),
         (
-            ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=1"],
+            [
+                "hydra/sweeper=optuna",
+                "hydra.sweeper.n_trials=2",
+                "hydra.sweeper.n_jobs=1",
+                "launcher=inprocess",
+            ],
             "train.learning_rate=interval(1e-5,1e-2)",
         ),
     ],
     ids=["joblib", "submitit", "optuna"],
 )
 def test_hydras_launchers_and_sweepers_work_and_resume(
-    launcher: list[str], lead: str, text_file: Path, tmp_path: Path
+    launcher: list[str], lead: str, text_file: Path, tmp_path: Path, empty_store: Path
 ) -> None:
-    run = sweep(tmp_path, *SMALL, *launcher, lead, "train.max_steps=2", f"data.path={text_file}")
+    put_store(empty_store, tmp_path)
+    overrides = (*SMALL, *launcher, lead, "launcher=inprocess", "train.max_steps=2", f"data.path={text_file}")
+    run = sweep(tmp_path, *overrides)
     assert run.exit_code == 0, run.explain()
     points = json.loads((run.folder / "points.json").read_text())
     assert [point["ending"] for point in points] == ["finished", "finished"]

@@ -1,6 +1,6 @@
-"""python json_alone.py RUN_FOLDER initialize|trainer: trains with ds_config.json, without zpipe.
+"""python json_alone.py HOW=RUN_FOLDER …: trains with each ds_config.json, without zpipe.
 
-Prints one JSON object: losses, and what the engine says of itself.
+HOW is initialize or trainer. Prints one JSON object for each: losses, and what the engine says of itself.
 """
 
 import json
@@ -64,4 +64,6 @@ def main(folder: Path, how: str) -> None:
 
 if __name__ == "__main__":
     os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", DS_ACCELERATOR="cpu")
-    main(Path(sys.argv[1]), sys.argv[2])
+    for argument in sys.argv[1:]:
+        how, _, folder = argument.partition("=")
+        main(Path(folder), how)

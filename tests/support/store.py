@@ -8,7 +8,7 @@ from typing import Any
 
 def put_store(file: Path, cwd: Path) -> Path:
     """Gives a folder a copy of this store as its default one, and returns the folder."""
-    (cwd / "outputs").mkdir()
+    (cwd / "outputs").mkdir(parents=True)
     shutil.copy(file, cwd / "outputs" / "mlflow.db")
     return cwd
 

@@ -18,9 +18,10 @@ from typing import Any
 from zpipe.machine.libaio import use_libaio
 from zpipe.runfolder.event_file import Reporter
 from zpipe.runfolder.events import OperatorBuild
+from zpipe.train.operator_sources import restore_build, shorten_build
 
 EXPECTED_SECONDS = {
-    "async_io": 200,
+    "async_io": 70,
     "cpu_adam": 60,
     "cpu_adagrad": 60,
     "cpu_lion": 60,
@@ -99,28 +100,22 @@ def _ensure(name: str, builder: Any, reporter: Reporter) -> None:
     with FileLock(folder / ".zpipe-lock"):
         clear_stale_lock(name, folder, reporter)
         wait = REBUILD_SECONDS if (folder / f"{name}.so").exists() else 0.0
-        leave_out_debug_symbols(builder, folder)
         with _reported(name, wait, reporter):
             try:
-                builder.load(verbose=False)
+                _load(builder, folder, reporter)
             except Exception as error:
                 raise OperatorBuildError(f"{name} could not be built: {_last_lines(error)}") from error
 
 
-NO_DEBUG_SYMBOLS = "-g0"
-
-
-def leave_out_debug_symbols(builder: Any, folder: Path) -> None:
-    """Saves a third of the build time and most of the disk space.
-
-    An operator that DeepSpeed itself built keeps DeepSpeed's flags: ninja builds again when flags change.
-    """
-    script = folder / "build.ninja"
-    is_built = (folder / f"{builder.name}.so").exists() and script.exists()
-    if is_built and NO_DEBUG_SYMBOLS not in script.read_text(encoding="utf-8"):
-        return
-    flags = builder.cxx_args
-    builder.cxx_args = lambda: [*flags(), NO_DEBUG_SYMBOLS]
+def _load(builder: Any, folder: Path, reporter: Reporter) -> None:
+    if shorten_build(builder, folder):
+        try:
+            builder.load(verbose=False)
+            return
+        except Exception as error:
+            reporter.notice(f"{builder.name} is built as DeepSpeed does it, because: {_last_lines(error)}")
+            restore_build(builder)
+    builder.load(verbose=False)
 
 
 @contextmanager
