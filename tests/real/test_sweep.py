@@ -238,12 +238,7 @@ def test_ctrl_c_ends_the_whole_sweep(text_file: Path, tmp_path: Path, empty_stor
         (["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"], "stage=choice(1,2)"),
         (["hydra/launcher=submitit_local"], "stage=choice(1,2)"),
         (
-            [
-                "hydra/sweeper=optuna",
-                "hydra.sweeper.n_trials=2",
-                "hydra.sweeper.n_jobs=1",
-                "launcher=inprocess",
-            ],
+            ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=1"],
             "train.learning_rate=interval(1e-5,1e-2)",
         ),
     ],

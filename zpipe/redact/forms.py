@@ -4,7 +4,6 @@ import re
 from base64 import b64decode
 from binascii import Error as Undecodable
 from collections.abc import Callable
-from functools import cache
 
 from zpipe.redact.names import HIDDEN, is_secret_name, is_shown
 
@@ -36,62 +35,52 @@ def _basic(match: re.Match[str]) -> str:
     return f"{match[1]}{HIDDEN}" if is_login else match[0]
 
 
-@cache
-def _patterns() -> tuple[tuple[re.Pattern[str], _Replacement], ...]:
-    """Compiled when a text first needs them."""
-    return (
-        (re.compile(r"(?<=://)([^\s/:@\"']*):[^\s\"']*@"), rf"\1:{HIDDEN}@"),
-        (re.compile(r"(https?://)[^\s/:@\"']+@", re.IGNORECASE), rf"\1{HIDDEN}@"),
-        (re.compile(r"([?&;](?:sig|x-amz-[\w-]+|x-goog-[\w-]+)=)[^&\s\"']*", re.IGNORECASE), rf"\1{HIDDEN}"),
-        (
-            re.compile(
-                r"\b(?:hf_\w{16,}|api_org_\w{16,}|gh[pousr]_\w{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|sk-[\w-]{20,}"
-                r"|[sr]k_(?:live|test)_\w{10,}|xox[abprs]-[\w-]{10,}|A(?:KIA|SIA)[0-9A-Z]{16}|dapi[0-9a-f]{32}"
-                r"|AIza[\w-]{30,}|ya29\.[\w-]{10,}|npm_\w{30,}|pypi-[\w-]{16,}|eyJ[\w-]{5,}\.[\w-]+\.[\w-]*)"
-            ),
-            HIDDEN,
+_PATTERNS: tuple[tuple[re.Pattern[str], _Replacement], ...] = (
+    (re.compile(r"(?<=://)([^\s/:@\"']*):[^\s\"']*@"), rf"\1:{HIDDEN}@"),
+    (re.compile(r"(https?://)[^\s/:@\"']+@", re.IGNORECASE), rf"\1{HIDDEN}@"),
+    (re.compile(r"([?&;](?:sig|x-amz-[\w-]+|x-goog-[\w-]+)=)[^&\s\"']*", re.IGNORECASE), rf"\1{HIDDEN}"),
+    (
+        re.compile(
+            r"\b(?:hf_\w{16,}|api_org_\w{16,}|gh[pousr]_\w{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|sk-[\w-]{20,}"
+            r"|[sr]k_(?:live|test)_\w{10,}|xox[abprs]-[\w-]{10,}|A(?:KIA|SIA)[0-9A-Z]{16}|dapi[0-9a-f]{32}"
+            r"|AIza[\w-]{30,}|ya29\.[\w-]{10,}|npm_\w{30,}|pypi-[\w-]{16,}|eyJ[\w-]{5,}\.[\w-]+\.[\w-]*)"
         ),
-        (re.compile(r"(hooks\.slack\.com/services/)\S+"), rf"\1{HIDDEN}"),
-        (
-            re.compile(
-                r"((?:account|sharedaccess|endpoint)\w{0,20}(?:key|signature)=)[^;\s\"']+", re.IGNORECASE
-            ),
-            rf"\1{HIDDEN}",
+        HIDDEN,
+    ),
+    (re.compile(r"(hooks\.slack\.com/services/)\S+"), rf"\1{HIDDEN}"),
+    (
+        re.compile(r"((?:account|sharedaccess|endpoint)\w{0,20}(?:key|signature)=)[^;\s\"']+", re.IGNORECASE),
+        rf"\1{HIDDEN}",
+    ),
+    (
+        re.compile(r"(-----BEGIN [A-Z ]*PRIVATE KEY-----).*?(-----END [A-Z ]*-----|$)", re.DOTALL),
+        rf"\1{HIDDEN}\2",
+    ),
+    (
+        re.compile(r"\b(bearer\s+|authorization[\"']?\s*[:=]\s*[\"']?\w+\s+)[\w.~+/=-]{8,}", re.IGNORECASE),
+        rf"\1{HIDDEN}",
+    ),
+    (re.compile(r"\b(basic\s+)([\w+/]{8,}={0,2})", re.IGNORECASE), _basic),
+    (re.compile(r"(\s(?:-u|--user)[ =])([^\s:]+):\S+"), rf"\1\2:{HIDDEN}"),
+    (re.compile(r"(\slogin\s+\S+\s+password\s+)\S+"), rf"\1{HIDDEN}"),
+    (
+        re.compile(
+            r"((?:^|\s)--?[\w-]*(?:password|passwd|token|secret|api-key)[ =])(?![=\s])\S+", re.IGNORECASE
         ),
-        (
-            re.compile(r"(-----BEGIN [A-Z ]*PRIVATE KEY-----).*?(-----END [A-Z ]*-----|$)", re.DOTALL),
-            rf"\1{HIDDEN}\2",
-        ),
-        (
-            re.compile(
-                r"\b(bearer\s+|authorization[\"']?\s*[:=]\s*[\"']?\w+\s+)[\w.~+/=-]{8,}", re.IGNORECASE
-            ),
-            rf"\1{HIDDEN}",
-        ),
-        (re.compile(r"\b(basic\s+)([\w+/]{8,}={0,2})", re.IGNORECASE), _basic),
-        (re.compile(r"(\s(?:-u|--user)[ =])([^\s:]+):\S+"), rf"\1\2:{HIDDEN}"),
-        (re.compile(r"(\slogin\s+\S+\s+password\s+)\S+"), rf"\1{HIDDEN}"),
-        (
-            re.compile(
-                r"((?:^|\s)--?[\w-]*(?:password|passwd|token|secret|api-key)[ =])(?![=\s])\S+", re.IGNORECASE
-            ),
-            rf"\1{HIDDEN}",
-        ),
-        (re.compile(r"\b(password for [\w@.-]+: +)\S+", re.IGNORECASE), rf"\1{HIDDEN}"),
-        (re.compile(r"\b(passwords? +[\"'])[^\"'\s]+(?=[\"'])", re.IGNORECASE), rf"\1{HIDDEN}"),
-        (
-            re.compile(rf"(?P<before>\blauncher\.env\.(?P<name>\w+)=)(?P<value>{_VALUE})"),
-            _of_variable,
-        ),
-        (re.compile(r"(\blauncher\.env=)\{[^}]*\}?"), rf"\1{HIDDEN}"),
-        (
-            re.compile(
-                rf"(?<![\w.-])(?P<name>[\w.-]+)(?P<between>[\"']?\s*[=:]\s*(?!//))(?P<value>{_VALUE})"
-            ),
-            _after_name,
-        ),
-    )
-
+        rf"\1{HIDDEN}",
+    ),
+    (re.compile(r"\b(password for [\w@.-]+: +)\S+", re.IGNORECASE), rf"\1{HIDDEN}"),
+    (re.compile(r"\b(passwords? +[\"'])[^\"'\s]+(?=[\"'])", re.IGNORECASE), rf"\1{HIDDEN}"),
+    (
+        re.compile(rf"(?P<before>\blauncher\.env\.(?P<name>\w+)=)(?P<value>{_VALUE})"),
+        _of_variable,
+    ),
+    (re.compile(r"(\blauncher\.env=)\{[^}]*\}?"), rf"\1{HIDDEN}"),
+    (
+        re.compile(rf"(?<![\w.-])(?P<name>[\w.-]+)(?P<between>[\"']?\s*[=:]\s*(?!//))(?P<value>{_VALUE})"),
+        _after_name,
+    ),
+)
 
 _STEMS = (
     *(
@@ -160,6 +149,6 @@ def without_secret_forms(text: str) -> str:
     lowered = text.lower()
     if not any(stem in lowered for stem in _STEMS):
         return text
-    for pattern, replacement in _patterns():
+    for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
     return text

@@ -39,9 +39,9 @@ _HARMLESS = r"|[0-9.]{1,3}|true|false|yes|no|on|off|null|none|info|debug|warning
 def is_secret_name(name: str) -> bool:
     """Whether a variable, key or tag of this name holds a secret."""
     # re compiles a pattern when it is first used, and keeps it.
-    return bool(re.search(_SECRET_NAME, name, re.IGNORECASE)) and not re.search(
-        _NO_SECRET, name, re.IGNORECASE
-    )
+    if re.search(_NO_SECRET, name, re.IGNORECASE):
+        return False
+    return re.search(_SECRET_NAME, name, re.IGNORECASE) is not None
 
 
 def is_shown(name: str, value: str) -> bool:

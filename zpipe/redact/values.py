@@ -62,7 +62,7 @@ def secrets_among(variables: Mapping[str, str]) -> set[str]:
 
 
 def unexplained(variables: Mapping[str, str]) -> set[str]:
-    """Random-looking values of variables that are no known settings."""
+    """Random-looking values of variables that are not known settings."""
     return {
         value
         for name, value in variables.items()

@@ -102,7 +102,7 @@ def _resident_bytes() -> int:
 def _peak_bytes() -> int:
     """Most resident bytes of this process so far.
 
-    ru_maxrss is no substitute: it starts with the memory of the process that forked this one (getrusage(2)).
+    ru_maxrss cannot be used: it starts with the memory of the process that forked this one (getrusage(2)).
     """
     status = os.pread(_status_descriptor(), 4096, 0)
     _, _, value = status.partition(b"VmHWM:")
