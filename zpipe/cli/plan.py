@@ -60,13 +60,11 @@ def _plan(options: "Namespace") -> int:
         from zpipe.cli.plan_points import plan_points
 
         return plan_points(options.overrides, options.format, hardware)
-    from zpipe.cli.plan_single import explain_plan, plan_elsewhere, plan_run
+    from zpipe.cli.plan_single import explain_plan, plan_run
 
     if options.explain is not None:
         return explain_plan(options.overrides, options.explain, options.format, hardware)
-    if options.gpus is not None:
-        return plan_elsewhere(options.overrides, options.format, hardware)
-    return plan_run(options.overrides, options.format, hardware)
+    return plan_run(options.overrides, options.format, hardware, is_here=options.gpus is None)
 
 
 def _hardware(options: "Namespace") -> "Hardware":

@@ -21,39 +21,22 @@ from zpipe.terminal.console import show
 from zpipe.terminal.units import size
 
 
-def plan_run(overrides: list[str], form: Format, hardware: Hardware) -> int:
-    """Writes the plan to the run folder and prints it. Raises Refusal."""
+def plan_run(overrides: list[str], form: Format, hardware: Hardware, is_here: bool = True) -> int:
+    """Prints the plan, and writes it to the run folder unless it is for another machine. Raises Refusal."""
     composed = compose_once(rewrite(overrides))
     if composed.is_multirun:
         from zpipe.cli.plan_points import plan_points
 
         return plan_points(overrides, form, hardware)
     compiled = _compile(composed, overrides, hardware)
+    if not is_here:
+        _print_plan_elsewhere(without_secrets(compiled), form, hardware)
+        return Exit.FINISHED
     folder = folder_of(compiled)
     folder.claim()
     refuse_if_any(unwritable(folder.path))
     write_plan(compiled)
     print_plan(without_secrets(compiled), form)
-    return Exit.FINISHED
-
-
-def plan_elsewhere(overrides: list[str], form: Format, hardware: Hardware) -> int:
-    """Prints the plan for another machine; writes nothing. Raises Refusal."""
-    composed = compose_once(rewrite(overrides))
-    if composed.is_multirun:
-        from zpipe.cli.plan_points import plan_points
-
-        return plan_points(overrides, form, hardware)
-    compiled = without_secrets(_compile(composed, overrides, hardware))
-    if form == "text":
-        gpus = f"{len(hardware.gpus)} x {hardware.gpus[0].name}"
-        show(
-            f"{'machine':<10} {gpus}, {hardware.cores} cores, {size(hardware.memory)} of host memory\n",
-            end="",
-        )
-        show(render(compiled, is_written=False), end="")
-    else:
-        print_plan(compiled, form)
     return Exit.FINISHED
 
 
@@ -95,6 +78,15 @@ def print_plan(compiled: Plan, form: Format) -> None:
         print_explanations(compiled, "", form)
     else:
         show(render(compiled), end="")
+
+
+def _print_plan_elsewhere(compiled: Plan, form: Format, hardware: Hardware) -> None:
+    if form != "text":
+        print_plan(compiled, form)
+        return
+    machine = f"{len(hardware.gpus)} x {hardware.gpus[0].name}, {hardware.cores} cores"
+    show(f"{'machine':<10} {machine}, {size(hardware.memory)} of host memory\n", end="")
+    show(render(compiled, is_written=False), end="")
 
 
 def render(compiled: Plan, is_written: bool = True) -> str:
