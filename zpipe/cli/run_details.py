@@ -7,13 +7,13 @@ from zpipe.cli.run_table import offload_of
 from zpipe.record.browse import RecordedRun
 from zpipe.record.facts import COMMAND_TAG
 from zpipe.record.state import read_state
-from zpipe.runfolder.event_file import EventReader
 from zpipe.runfolder.figures import EVAL_LOSS, GPU_PEAK, HOST_PEAK, LAST_LOSS, SPEED
 from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.foreign_files import is_regular, read_end
 from zpipe.runfolder.outcome import Outcome, read_outcome
 from zpipe.runfolder.plan_file import read_plan_here
 from zpipe.runfolder.progress import RunProgress
+from zpipe.runfolder.run_events import RunEvents
 from zpipe.terminal.console import clean, console, print_text
 from zpipe.terminal.summary import summary_table
 from zpipe.terminal.units import duration, number
@@ -25,7 +25,7 @@ _MOST_SHOWN = 1 << 18
 def print_folder(folder: RunFolder) -> None:
     """Prints the run in this folder; it need not be in MLflow. Raises Refusal for an invalid plan."""
     plan, outcome, state = read_plan_here(folder), read_outcome(folder), read_state(folder)
-    progress = RunProgress.of(EventReader(folder.attempt.events).read_new())
+    progress = RunProgress.of(RunEvents(folder).read_new())
     out = console(None)
     text, style = _headline(outcome)
     print_text(out, text, style=style)

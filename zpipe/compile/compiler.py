@@ -23,6 +23,7 @@ from zpipe.runfolder.folder import (
     EVENTS_NAME,
     MODEL_NAME,
     PLAN_NAME,
+    attempt_name,
     checkpoint_name,
 )
 from zpipe.runfolder.swap_folder import swap_folder_of
@@ -85,7 +86,7 @@ def _model_notices(facts: Facts) -> list[Notice]:
 
 
 def _expected_files(experiment: Experiment, facts: Facts) -> list[str]:
-    files = [PLAN_NAME, DS_CONFIG_NAME, CONFIG_NAME, EVENTS_NAME]
+    files = [PLAN_NAME, DS_CONFIG_NAME, CONFIG_NAME, f"{attempt_name(1)}/{EVENTS_NAME}"]
     files += [checkpoint_name(step) for step in _kept_checkpoints(experiment, facts)]
     if experiment.checkpoint.save_final_model:
         files += [f"{MODEL_NAME}/config.json", f"{MODEL_NAME}/*.safetensors"]

@@ -8,6 +8,7 @@ import zpipe
 from zpipe.facts.facts import Facts
 from zpipe.launchers import launcher_of
 from zpipe.plans.plan import Launch
+from zpipe.runfolder.folder import RunFolder
 from zpipe.schema.experiment import Experiment
 
 
@@ -19,7 +20,7 @@ def launch_of(experiment: Experiment, facts: Facts, run_dir: Path) -> Launch:
         device=facts.device,
         nproc_per_node=facts.nproc_per_node,
         world_size=facts.world_size,
-        argv=launcher.render(run_dir, facts.nproc_per_node),
+        argv=launcher.render(run_dir, RunFolder(run_dir).numbered(1), facts.nproc_per_node),
         env={**_environment(facts), **launcher.environment, **experiment.launcher.env},
     )
 

@@ -24,10 +24,13 @@ from zpipe.plans.provenance import Origin, Provenance
 from zpipe.problems import Refusal, refuse_if_any
 from zpipe.resources import CONF
 from zpipe.runfolder.outcome import Outcome
-from zpipe.running.runner import refuse, run_plan, start_problems
+from zpipe.running.conclusion import refuse
+from zpipe.running.runner import run_plan, start_problems
+from zpipe.running.start import start_of
 from zpipe.schema.experiment import Experiment
 from zpipe.sweep.definition import Definition
 from zpipe.sweep.point import run_point
+from zpipe.terminal.console import say
 
 hide_secrets_in_hydra()
 
@@ -41,6 +44,10 @@ def run_composed(composed: ComposedRun) -> Outcome:
     command = [as_typed(text) for text in given_overrides(composed.config.hydra)[1]]
     plan = compile_plan(composed.experiment, composed.run_dir, command, hardware, composed.provenance)
     refuse_if_any(start_problems(plan))
+    finished = start_of(plan).finished
+    if finished is not None:
+        say(f"this run has finished: {plan.run_dir}")
+        return finished
     return run_as_job(composed, lambda: run_plan(plan, hardware))
 
 
@@ -106,6 +113,7 @@ def _run(config: DictConfig, run_dir: Path, command: list[str], definition: Defi
         experiment, provenance = _named(to_experiment(config), provenance, definition.label(command))
         plan: Plan = compile_plan(experiment, run_dir, command, hardware, provenance)
         refuse_if_any(start_problems(plan))
+        start_of(plan)
     except Refusal as refusal:
         return refuse(run_dir, refusal.problems)
     return run_plan(plan, hardware, definition.mlflow_run_id)

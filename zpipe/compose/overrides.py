@@ -81,6 +81,8 @@ def _implied_options(typed: list[str]) -> list[str]:
 def _rewrite_one(text: str) -> _Rewritten:
     if text.startswith(f"{RECIPE}=") and _looks_like_path(text.partition("=")[2]):
         return _user_recipes(text.partition("=")[2].split(","))
+    if text.startswith("resume="):
+        text = f"resume.checkpoint={text.partition('=')[2]}"
     if "=" not in text and not text.startswith("~"):
         return _Rewritten(text, (_bare_word(text),))
     try:

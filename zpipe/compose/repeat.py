@@ -16,6 +16,8 @@ from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, refuse_if_any
 from zpipe.redact import HIDDEN
 from zpipe.resources import config_groups
+from zpipe.runfolder.folder import RunFolder
+from zpipe.runfolder.plan_file import read_plan
 from zpipe.trees import flatten, unflatten
 
 
@@ -33,6 +35,13 @@ def repeating(plan: Plan, more: list[str]) -> list[str]:
     removed = [f"~{key}" for key in base if key not in wanted and not _is_replaced(key, wanted)]
     kept = [f"{group}={option}" for group, option in options.items() if group not in typed]
     return [*kept, *removed, *(override(key, value) for key, value in changed.items()), *more]
+
+
+def continuing(folder: RunFolder, more: list[str]) -> list[str]:
+    """Overrides with which the run of this folder goes on, changed by `more`. Raises Refusal."""
+    plan = read_plan(folder.path)
+    given = [text for text in repeating(plan, more) if not text.startswith("resume.checkpoint=")]
+    return [*given, override("hydra.run.dir", str(folder.path))]
 
 
 def _options(plan: Plan) -> Iterator[tuple[str, str]]:

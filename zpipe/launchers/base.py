@@ -27,7 +27,7 @@ class Launcher(ABC):
     """Variables that every worker of this launcher gets."""
 
     @abstractmethod
-    def render(self, run_dir: Path, nproc_per_node: int) -> list[str]:
+    def render(self, run_dir: Path, attempt: Attempt, nproc_per_node: int) -> list[str]:
         """The command line that starts every worker; empty for a launcher that does not spawn."""
 
     def start(self, plan: Plan, environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":

@@ -8,14 +8,15 @@ from typing import ClassVar
 
 from zpipe.launchers.base import Launcher
 from zpipe.plans.plan import Plan
+from zpipe.runfolder.folder import Attempt
 
 
 class InProcess(Launcher):
     spawns: ClassVar[bool] = False
     environment: ClassVar[dict[str, str]] = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
 
-    def render(self, run_dir: Path, nproc_per_node: int) -> list[str]:
-        del run_dir, nproc_per_node
+    def render(self, run_dir: Path, attempt: Attempt, nproc_per_node: int) -> list[str]:
+        del run_dir, attempt, nproc_per_node
         return []
 
     def run_here(self, plan: Plan) -> int:

@@ -24,7 +24,7 @@ class Torchrun(Launcher):
         "PYTHONSAFEPATH": "1",
     }
 
-    def render(self, run_dir: Path, nproc_per_node: int) -> list[str]:
+    def render(self, run_dir: Path, attempt: Attempt, nproc_per_node: int) -> list[str]:
         return [
             sys.executable,
             "-m",
@@ -33,9 +33,9 @@ class Torchrun(Launcher):
             f"--nproc-per-node={nproc_per_node}",
             "--rdzv-backend=c10d",
             "--rdzv-conf=store_type=file",
-            f"--rdzv-endpoint={Attempt(run_dir).rendezvous}",
+            f"--rdzv-endpoint={attempt.rendezvous}",
             "--max-restarts=0",
-            f"--log-dir={Attempt(run_dir).logs}",
+            f"--log-dir={attempt.logs}",
             "--redirects=3",
             "-m",
             "zpipe.train",

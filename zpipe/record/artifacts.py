@@ -20,24 +20,26 @@ _NUMBERS_ONLY = '"event": "metrics"'
 """Marks lines that need no redaction: nearly all lines of an event file."""
 
 
-def log_redacted(client: "MlflowClient", run_id: str, path: Path) -> None:
-    """Uploads a text file, or a redacted copy if the file contains secrets."""
+def log_redacted(client: "MlflowClient", run_id: str, path: Path, folder_name: str = "") -> None:
+    """Uploads a text file into a folder of the artifacts, or a redacted copy if it contains secrets."""
     if all(map(eq, _lines(path), _clean_lines(path))):
-        client.log_artifact(run_id, str(path))
+        client.log_artifact(run_id, str(path), folder_name or None)
         return
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / path.name
         with copy.open("w", encoding="utf-8", errors="surrogateescape") as file:
             file.writelines(_clean_lines(path))
-        client.log_artifact(run_id, str(copy))
+        client.log_artifact(run_id, str(copy), folder_name or None)
 
 
 def require_stored(client: "MlflowClient", run_id: str, names: Iterable[str]) -> None:
     """Raises OSError if an artifact is missing: a proxy may answer an upload with a page and status 200."""
     if not (client.get_run(run_id).info.artifact_uri or "").startswith(_THROUGH_A_SERVER):
         return
-    stored = {each.path for each in client.list_artifacts(run_id)}
-    missing = sorted(set(names) - stored)
+    wanted = set(names)
+    folders = {name.rpartition("/")[0] for name in wanted}
+    stored = {each.path for folder in folders for each in client.list_artifacts(run_id, folder or None)}
+    missing = sorted(wanted - stored)
     if missing:
         listed = ", ".join(missing)
         raise OSError(f"the server accepted these artifacts and did not store them: {listed}")

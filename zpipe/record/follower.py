@@ -13,11 +13,11 @@ from zpipe.record.recorder import Recorder
 from zpipe.record.state import StateFile, Status
 from zpipe.record.store import ensure_experiment, prepare_store
 from zpipe.redact import redact
-from zpipe.runfolder.event_file import EventReader
 from zpipe.runfolder.events import Event
 from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.plan_file import folder_of
 from zpipe.runfolder.progress import RunProgress
+from zpipe.runfolder.run_events import RunEvents
 
 _EVENTS_A_BATCH = 500
 
@@ -40,8 +40,8 @@ class Follower:
     def __init__(self, plan: Plan, uri: str, base: Path, state: StateFile, parent_run_id: str | None) -> None:
         self._plan, self._uri, self._base = plan, uri, base
         self._state, self._parent_run_id = state, parent_run_id
-        self._reader = EventReader(folder_of(plan).attempt.events)
-        self.progress = RunProgress.of(self._reader.read_new(until=state.now.offset))
+        self._events = RunEvents(folder_of(plan))
+        self.progress = RunProgress.of(self._events.read_new(until=state.now.position))
         self._pending: list[Event] = []
         self._recorder: Recorder | None = None
 
@@ -49,6 +49,11 @@ class Follower:
     def note(self) -> str | None:
         """What the store cannot hold, as far as it is known."""
         return None if self._recorder is None else self._recorder.note
+
+    def has_new(self) -> bool:
+        """Whether there are events that MLflow does not have."""
+        self._read(_EVENTS_A_BATCH)
+        return bool(self._pending)
 
     def catch_up(self) -> None:
         """Records every event that is there; raises if MLflow cannot accept them now."""
@@ -58,7 +63,7 @@ class Follower:
             self._read(max(0, _EVENTS_A_BATCH - unsent))
             if not self._pending or not self._is_accepted():
                 return
-            self._connect().record(self._pending, self._reader.offset)
+            self._connect().record(self._pending, self._events.position)
             self._pending = []
 
     def close(
@@ -71,11 +76,11 @@ class Follower:
         self.catch_up()
         status = status or ended_as(self.progress)
         if not self._is_accepted() and self.progress.refused is not None:
-            self._state.update(offset=self._reader.offset, status=status, closed=True)
+            self._state.update_position(self._events.position, status=status, closed=True)
             return
         end_time = end_time or int(time.time() * 1000)
         recorder = self._connect()
-        recorder.close(self.progress, self._pending, self._reader.offset, status, end_time, files, tags)
+        recorder.close(self.progress, self._pending, self._events.position, status, end_time, files, tags)
         self._pending = []
 
     def end_run(self, status: Status) -> None:
@@ -85,7 +90,7 @@ class Follower:
             open_client(self._uri).set_terminated(run_id, status)
 
     def _read(self, most: int) -> None:
-        for event in islice(self._reader.read_new(), most):
+        for event in islice(self._events.read_new(), most):
             self.progress.update(event)
             self._pending.append(event)
 

@@ -12,11 +12,11 @@ from zpipe.record.metrics import milliseconds
 from zpipe.record.state import StateFile, read_state
 from zpipe.record.store import resolve_uri, sqlite_file
 from zpipe.redact import HIDDEN, redact_uri
-from zpipe.runfolder.event_file import EventReader
 from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.outcome import read_outcome
 from zpipe.runfolder.plan_file import folder_of, read_plan_here
 from zpipe.runfolder.progress import RunProgress
+from zpipe.runfolder.run_events import RunEvents
 from zpipe.variables import would_get_credentials
 
 _FILE_SECONDS = 90.0
@@ -45,7 +45,7 @@ def has_begun(folder: RunFolder) -> bool:
     """Whether there is something to record: the worker accepted its inputs, or MLflow has a run of it."""
     state = read_state(folder)
     is_known = state is not None and (state.run_id is not None or state.opening)
-    return is_known or RunProgress.of(EventReader(folder.attempt.events).read_new()).accepted
+    return is_known or RunProgress.of(RunEvents(folder).read_new()).accepted
 
 
 def is_being_recorded(folder: RunFolder) -> bool:
@@ -72,9 +72,9 @@ def _record_claimed(plan: Plan, uri: str, base: Path, state: StateFile) -> str |
 def _record_once(plan: Plan, uri: str, base: Path, state: StateFile) -> str | None:
     state.read_again()
     folder = folder_of(plan)
-    if state.now.closed and not any(EventReader(folder.attempt.events, state.now.offset).read_new()):
-        return None
     follower = Follower(plan, uri, base, state, state.now.parent_run_id)
+    if state.now.closed and not follower.has_new():
+        return None
     follower.catch_up()
     outcome, last = read_outcome(folder), follower.progress.last_time
     follower.close(

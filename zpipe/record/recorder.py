@@ -33,12 +33,13 @@ from zpipe.record.metrics import (
 from zpipe.record.models import NO_MODELS, has_models, mark_removed, record_model
 from zpipe.record.state import StateFile, Status
 from zpipe.redact import redact
-from zpipe.runfolder.events import CheckpointSaved, Difference, Event, Failed, ModelSaved
-from zpipe.runfolder.folder import CONFIG_NAME, DS_CONFIG_NAME, PLAN_NAME
+from zpipe.runfolder.events import AttemptBegan, CheckpointSaved, Difference, Event, Failed, ModelSaved
+from zpipe.runfolder.folder import CONFIG_NAME, DS_CONFIG_NAME, PLAN_NAME, attempt_name, attempt_number
 from zpipe.runfolder.foreign_files import is_regular
 from zpipe.runfolder.json_lines import with_named_numbers
 from zpipe.runfolder.plan_file import folder_of
 from zpipe.runfolder.progress import RunProgress
+from zpipe.runfolder.run_events import Position
 from zpipe.yaml_text import yaml_text
 
 if TYPE_CHECKING:
@@ -78,12 +79,12 @@ class Recorder:
             self.note = NO_MODELS
         return known
 
-    def record(self, events: list[Event], offset: int) -> None:
-        """Records the events that end at this byte offset, then stores the offset."""
+    def record(self, events: list[Event], position: Position) -> None:
+        """Records the events that end at this position, then stores it."""
         is_first = not self._opened
         run_id = self._open(events)
         self._send(run_id, events)
-        self._state.update(offset=offset)
+        self._state.update_position(position)
         if is_first:
             # `close` tries again and raises: a store without artifacts must not keep the metrics back.
             with suppress(Exception):
@@ -93,7 +94,7 @@ class Recorder:
         self,
         progress: RunProgress,
         events: list[Event],
-        offset: int,
+        position: Position,
         status: Status,
         end_time: int,
         files: Iterable[Path] = (),
@@ -109,11 +110,11 @@ class Recorder:
         self._tag(run_id, tags or {})
         # Artifacts come last: where they cannot be stored, the run has its metrics and its ending.
         self._client.set_terminated(run_id, status, end_time=end_time)
-        self._state.update(offset=offset, status=status)
+        self._state.update_position(position, status=status)
         self._describe(run_id)
         self._log_precision_table(run_id, progress)
         self._log_names(run_id, progress)
-        self._log_files(run_id, [self._folder.attempt.events, *files])
+        self._log_files(run_id, [*(attempt.events for attempt in self._folder.attempts), *files])
         if progress.checkpoints and self._has_models:
             mark_removed(self._client, self._experiment_id, run_id)
         self._state.update(closed=True)
@@ -180,6 +181,8 @@ class Recorder:
             match event:
                 case CheckpointSaved() | ModelSaved() if self._has_models:
                     record_model(self._client, self._experiment_id, run_id, self._folder.path, event)
+                case AttemptBegan():
+                    self._tag(run_id, {"zpipe.attempts": str(event.number)})
                 case Difference():
                     text = f"planned {event.planned}, runs {event.real}"
                     self._tag(run_id, {f"zpipe.differs.{event.key}": text})
@@ -192,8 +195,9 @@ class Recorder:
         """Those that exist."""
         there = [file for file in files if is_regular(file)]
         for file in there:
-            log_redacted(self._client, run_id, file)
-        require_stored(self._client, run_id, (file.name for file in there))
+            log_redacted(self._client, run_id, file, _artifact_folder(file))
+        names = [f"{_artifact_folder(file)}/{file.name}".removeprefix("/") for file in there]
+        require_stored(self._client, run_id, names)
 
     def _log_names(self, run_id: str, progress: RunProgress) -> None:
         names = renamed_metrics(progress)
@@ -213,3 +217,9 @@ class Recorder:
             self._client.log_text(run_id, table, PRECISION_TABLE)
             tables = [{"path": PRECISION_TABLE, "type": "table"}]
             self._client.set_tag(run_id, "mlflow.loggedArtifacts", json.dumps(tables), synchronous=True)
+
+
+def _artifact_folder(file: Path) -> str:
+    """The files of the first attempt have no folder among the artifacts: most runs have no other."""
+    number = attempt_number(file.parent)
+    return attempt_name(number) if number is not None and number > 1 else ""

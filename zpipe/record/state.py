@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from zpipe.runfolder.atomic import write_json
 from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.foreign_files import read_bytes
+from zpipe.runfolder.run_events import Position
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -23,8 +24,10 @@ class RecordState:
     experiment_id: str | None = None
     parent_run_id: str | None = None
     """The run of the sweep that it belongs to."""
+    attempt: int = 1
+    """The attempt whose events are recorded next."""
     offset: int = 0
-    """Bytes of events.jsonl that MLflow has accepted."""
+    """Bytes of its events.jsonl that MLflow has accepted."""
     opening: bool = False
     """A run may have been created whose id was not stored."""
     described: bool = False
@@ -32,6 +35,11 @@ class RecordState:
     status: Status | None = None
     """How the training ended, as far as its supervisor reported it."""
     closed: bool = False
+
+    @property
+    def position(self) -> Position:
+        """The end of what MLflow has accepted."""
+        return Position(self.attempt, self.offset)
 
 
 class StateFile:
@@ -52,6 +60,10 @@ class StateFile:
         with self._lock:
             self.now = replace(self.now, **changes)
             write_json(self._folder.record_state, asdict(self.now))
+
+    def update_position(self, position: Position, **changes: Any) -> None:
+        """The same, with the end of what MLflow has accepted."""
+        self.update(attempt=position.attempt, offset=position.offset, **changes)
 
 
 def read_state(folder: RunFolder) -> RecordState | None:

@@ -34,6 +34,15 @@ class _Event(BaseModel):
     version: int = VERSION
 
 
+class AttemptBegan(_Event):
+    """The workers were started again, from a checkpoint or from the beginning."""
+
+    event: Literal["attempt"] = "attempt"
+    number: int
+    step: Step
+    """The step that this attempt goes on from; 0 is the beginning."""
+
+
 class PhaseStarted(_Event):
     """What the run is doing from now on."""
 
@@ -158,7 +167,8 @@ class Summary(_Event):
 
 
 Event: TypeAlias = (
-    PhaseStarted
+    AttemptBegan
+    | PhaseStarted
     | Notice
     | OperatorBuild
     | StepReached

@@ -1,9 +1,9 @@
 """RunFolder: owns every path of a run. Other modules ask it for paths, and for the names below."""
 
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from zpipe.problems import Problem, Refusal
@@ -19,15 +19,38 @@ MODEL_NAME = "model"
 HYDRA_NAME = ".hydra"
 
 
+_ATTEMPT = re.compile(r"attempt-([1-9]\d{0,5})")
+
+
 def checkpoint_name(step: int) -> str:
     return f"checkpoint-{step}"
 
 
+def attempt_name(number: int) -> str:
+    return f"attempt-{number}"
+
+
+def attempt_number(path: Path) -> int | None:
+    """The number in the name of an attempt's folder; None for any other name."""
+    match = _ATTEMPT.fullmatch(path.name)
+    return int(match[1]) if match else None
+
+
 @dataclass(frozen=True)
 class Attempt:
-    """The files of one start of the workers. Today a run has a single attempt, in the run folder itself."""
+    """The files of one start of the workers."""
 
     path: Path
+
+    @property
+    def number(self) -> int:
+        """Counted from 1."""
+        return attempt_number(self.path) or 1
+
+    @property
+    def start(self) -> Path:
+        """How this attempt began: from which checkpoint, with which changes."""
+        return self.path / "attempt.json"
 
     @property
     def events(self) -> Path:
@@ -91,14 +114,24 @@ class Attempt:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder of one run: what belongs to the run here, what belongs to an attempt in `attempt`."""
+    """The folder of one run: what belongs to the run here, what belongs to an attempt in `attempt-N`."""
 
     path: Path
 
-    @cached_property
+    @property
+    def attempts(self) -> list[Attempt]:
+        """Every attempt that was begun, in order; links are not followed."""
+        found = [path for path in self.path.glob("attempt-*") if attempt_number(path) and _is_folder(path)]
+        return sorted(map(Attempt, found), key=lambda attempt: attempt.number)
+
+    @property
     def attempt(self) -> Attempt:
-        """The attempt that is written to, or the last one."""
-        return Attempt(self.path)
+        """The last attempt, or the first one if none was begun yet."""
+        attempts = self.attempts
+        return attempts[-1] if attempts else self.numbered(1)
+
+    def numbered(self, number: int) -> Attempt:
+        return Attempt(self.path / attempt_name(number))
 
     @property
     def plan(self) -> Path:
@@ -153,21 +186,17 @@ class RunFolder:
         """Names in the folder that a run would write, of an earlier run or of the user."""
         return sorted(path.name for path in self._written() if path.exists() or path.is_symlink())
 
-    def take(self) -> None:
-        """Creates the folder and claims it. Raises FileExistsError if another process has claimed it."""
+    def begin(self, number: int) -> Attempt:
+        """Creates the folder of an attempt. Raises FileExistsError if another process has begun it."""
+        attempt = self.numbered(number)
         self.path.mkdir(parents=True, exist_ok=True)
-        self._claim_file.touch(exist_ok=False)
-
-    @property
-    def _claim_file(self) -> Path:
-        return self.path / ".claim"
+        attempt.path.mkdir()
+        return attempt
 
     def _written(self) -> list[Path]:
         """What a run writes, without Hydra's record, which is there before a point of a sweep starts."""
-        attempt = self.attempt
-        texts = (self.plan, self.ds_config, self.config, self.record_state, self._claim_file)
-        of_attempt = (attempt.events, attempt.samples, attempt.result, attempt.postmortem, attempt.logs)
-        return [*texts, *of_attempt, self.model, *self.path.glob("checkpoint-*")]
+        texts = (self.plan, self.ds_config, self.config, self.record_state)
+        return [*texts, self.model, *self.path.glob("attempt-*"), *self.path.glob("checkpoint-*")]
 
     def supervision(self) -> AbstractContextManager[bool]:
         """Claims the supervision of the run; yields False if another process has it.
@@ -182,13 +211,11 @@ class RunFolder:
 
     def texts(self) -> Iterator[Path]:
         """The text files that describe the run and its end, without logs and events."""
-        attempt = self.attempt
-        names = (
-            self.plan,
-            self.ds_config,
-            self.config,
-            attempt.result,
-            self.record_state,
-            attempt.postmortem,
-        )
-        yield from (*names, self.hydra / "overrides.yaml", self.hydra / "hydra.yaml", self.path / "zpipe.log")
+        yield from (self.plan, self.ds_config, self.config, self.record_state)
+        for attempt in self.attempts:
+            yield from (attempt.start, attempt.result, attempt.postmortem)
+        yield from (self.hydra / "overrides.yaml", self.hydra / "hydra.yaml", self.path / "zpipe.log")
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()

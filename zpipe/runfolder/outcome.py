@@ -65,6 +65,8 @@ class Outcome(Group):
     failed_rank: int | None = None
     """The rank that failed first, where one did."""
     run_dir: str
+    attempts: int = 1
+    """How often the run was started."""
     summary: dict[str, float] = {}
     """The last figures of the run, in MLflow's metric names."""
     mlflow_run_id: str | None = None

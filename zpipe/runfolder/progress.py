@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from zpipe.runfolder.events import (
+    AttemptBegan,
     CheckpointSaved,
     Event,
     Failed,
@@ -27,6 +28,8 @@ INPUTS_ACCEPTED = frozenset({"step", "metrics", "overflow", "nonfinite", "checkp
 class RunProgress:
     """The state of a run after the events so far."""
 
+    attempts: int = 1
+    """How often the workers were started."""
     phase: str = ""
     step: int = 0
     steps: int | None = None
@@ -71,6 +74,8 @@ class RunProgress:
         self.step = max(self.step, getattr(event, "step", 0))
         self.accepted = self.accepted or event.event in INPUTS_ACCEPTED
         match event:
+            case AttemptBegan():
+                self._begin_attempt(event)
             case PhaseStarted():
                 self.phase = event.name
                 self.accepted = self.accepted or event.name == "model"
@@ -86,6 +91,11 @@ class RunProgress:
                 self.precision_events.append(event)
             case _:
                 self._keep(event)
+
+    def _begin_attempt(self, event: AttemptBegan) -> None:
+        """What the run learned stays; how an earlier attempt ended does not."""
+        self.attempts, self.step, self.phase = event.number, event.step, ""
+        self.refused, self.failed, self.summary = None, None, {}
 
     def _keep(self, event: Event) -> None:
         match event:

@@ -5,12 +5,12 @@ from pathlib import Path
 from zpipe.diagnose.evidence import from_folder
 from zpipe.machine.samples import KEPT, read_samples
 from zpipe.runfolder import disk_reserve
-from zpipe.runfolder.event_file import EventReader
 from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.outcome import read_outcome
 from zpipe.runfolder.plan_file import read_plan_here
 from zpipe.runfolder.progress import RunProgress
-from zpipe.running.runner import clean_up, conclude
+from zpipe.runfolder.run_events import RunEvents
+from zpipe.running.conclusion import clean_up, conclude
 
 
 def conclude_if_abandoned(run_dir: Path) -> None:
@@ -32,5 +32,5 @@ def conclude_if_abandoned(run_dir: Path) -> None:
         if is_concluded:
             clean_up(plan)
             return
-        progress = RunProgress.of(EventReader(attempt.events).read_new())
+        progress = RunProgress.of(RunEvents(folder).read_new())
         conclude(plan, from_folder(folder, progress, tuple(read_samples(attempt)[-KEPT:])))

@@ -3,24 +3,26 @@
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 
-from zpipe.diagnose.classify import classify
 from zpipe.diagnose.evidence import Evidence
-from zpipe.diagnose.postmortem import PostMortem, write_postmortem
-from zpipe.launchers.logs import hide_secrets
-from zpipe.machine.hardware import Hardware, detect
+from zpipe.diagnose.postmortem import write_postmortem
+from zpipe.launchers import launcher_of
+from zpipe.machine.hardware import Hardware
 from zpipe.machine.probes import missing_requirements, unwritable
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal
 from zpipe.record.recorder_thread import RecorderThread
 from zpipe.record.store import tracking_problems, tracking_uri
 from zpipe.runfolder import disk_reserve
-from zpipe.runfolder.outcome import Outcome, write_outcome
+from zpipe.runfolder.folder import Attempt
+from zpipe.runfolder.outcome import Outcome
 from zpipe.runfolder.plan_file import folder_of, write_plan
 from zpipe.runfolder.progress import RunProgress
-from zpipe.runfolder.swap_folder import remove_swap_folder
+from zpipe.running.choose import choose, given_problems
+from zpipe.running.conclusion import clean_up, conclude, reasons, refuse, save_outcome
+from zpipe.running.recover import conclude_if_abandoned
+from zpipe.running.start import start_of, wait_for_workers
 from zpipe.supervise.stops import Caught, in_batch_job, signals_noted
 from zpipe.supervise.supervisor import make_ready, supervise
 from zpipe.terminal.console import print_problems, say, tolerant
@@ -32,12 +34,12 @@ RECORD_PATIENCE_SECONDS = 60.0
 
 
 def start_problems(plan: Plan) -> list[Problem]:
-    """Reasons why this plan cannot be started here, found without writing anything.
-
-    Raises Refusal if the run folder already holds a run.
-    """
-    folder_of(plan).claim()
-    return [*unwritable(Path(plan.run_dir)), *tracking_problems(plan.experiment.tracking)]
+    """Reasons why this plan cannot be started here, found without writing anything."""
+    return [
+        *given_problems(plan),
+        *unwritable(Path(plan.run_dir)),
+        *tracking_problems(plan.experiment.tracking),
+    ]
 
 
 def run_plan(plan: Plan, hardware: Hardware, parent_run_id: str | None = None) -> Outcome:
@@ -48,7 +50,7 @@ def run_plan(plan: Plan, hardware: Hardware, parent_run_id: str | None = None) -
     with signals_noted() as caught:
         try:
             with signals_noted(interrupt_at=1):
-                _write_first_files(plan)
+                plan = _begin(plan)
                 _print_warnings(plan)
                 missing = missing_requirements(plan, say)
         except Refusal as refusal:
@@ -64,41 +66,6 @@ def _print_warnings(plan: Plan) -> None:
     for notice in plan.notices:
         if notice.level == "warning":
             say(f"warning: {notice.key}: {notice.text}")
-
-
-def refuse(run_dir: Path, problems: Sequence[Problem]) -> Outcome:
-    """Prints the problems of a run that does not start, and writes them into its folder if there is one."""
-    print_problems(problems)
-    outcome = Outcome(ending="refused", reason=_reasons(problems), run_dir=str(run_dir))
-    _write(outcome)
-    return outcome
-
-
-def clean_up(plan: Plan) -> None:
-    """Removes the secrets in the logs of a run that has ended, its launch files and its swap files."""
-    attempt = folder_of(plan).attempt
-    hide_secrets(attempt)
-    for file in attempt.leftovers():
-        with suppress(OSError):
-            file.unlink(missing_ok=True)
-    remove_swap_folder(plan)
-
-
-def conclude(
-    plan: Plan, evidence: Evidence, hardware: Hardware | None = None
-) -> tuple[Outcome, PostMortem | None]:
-    """From the evidence to result.json, written first, and for a run that did not finish postmortem.md."""
-    verdict = classify(evidence)
-    outcome = Outcome(
-        ending=verdict.ending,
-        reason=verdict.reason,
-        failed_rank=verdict.rank,
-        run_dir=plan.run_dir,
-        summary=evidence.progress.summary,
-    )
-    _write(outcome)
-    clean_up(plan)
-    return outcome, write_postmortem(plan, outcome, evidence, hardware or detect())
 
 
 def _stopped_early(plan: Plan, hardware: Hardware, caught: Caught) -> Outcome:
@@ -144,30 +111,33 @@ def _finish_record(
     error = None if record.ok else record.error
     update = {"mlflow_run_id": record.run_id, "record_error": error, "record_note": record.note}
     outcome = outcome.model_copy(update=update)
-    _write(outcome)
+    save_outcome(outcome)
     return outcome
 
 
 def _lacking(plan: Plan, problems: Sequence[Problem], hardware: Hardware) -> Outcome:
     print_problems(problems, title="This machine lacks what the plan needs")
-    outcome = Outcome(ending="environment", reason=_reasons(problems), run_dir=plan.run_dir)
-    _write(outcome)
+    outcome = Outcome(ending="environment", reason=reasons(problems), run_dir=plan.run_dir)
+    save_outcome(outcome)
     disk_reserve.release(folder_of(plan).attempt)
     clean_up(plan)
     write_postmortem(plan, outcome, Evidence(), hardware, problems)
     return outcome
 
 
-def _reasons(problems: Sequence[Problem]) -> str:
-    return "; ".join(f"{problem.key}: {problem.reason}" for problem in problems)
-
-
-def _write_first_files(plan: Plan) -> None:
-    """Raises Refusal if they cannot be written to the run folder."""
+def _begin(plan: Plan) -> Plan:
+    """Begins an attempt and returns the plan with its command. Raises Refusal if it cannot be begun."""
     try:
-        folder_of(plan).take()
+        start = start_of(plan)
+        if start.attempt > 1:
+            wait_for_workers(Path(plan.run_dir), say)
+            conclude_if_abandoned(Path(plan.run_dir))
+        attempt = folder_of(plan).begin(start.attempt)
+        plan = _for_attempt(plan, attempt)
         write_plan(plan)
         make_ready(plan)
+        choose(plan, start, attempt, say)
+        return plan
     except FileExistsError:
         reason = "another run has started in this folder"
         raise Refusal([Problem("hydra.run.dir", plan.run_dir, reason, "a new folder")]) from None
@@ -177,7 +147,7 @@ def _write_first_files(plan: Plan) -> None:
         raise Refusal([problem]) from error
 
 
-def _write(outcome: Outcome) -> None:
-    """The exit code and the terminal report the same if the disk has no room for result.json."""
-    with suppress(OSError):
-        write_outcome(outcome)
+def _for_attempt(plan: Plan, attempt: Attempt) -> Plan:
+    launch = plan.launch
+    argv = launcher_of(launch.launcher).render(Path(plan.run_dir), attempt, launch.nproc_per_node)
+    return plan.model_copy(update={"launch": launch.model_copy(update={"argv": argv})})

@@ -15,6 +15,7 @@ from zpipe.schema.model import Model
 from zpipe.schema.offload import Offload
 from zpipe.schema.optimizer import Optimizer
 from zpipe.schema.precision import Precision
+from zpipe.schema.resume import Resume
 from zpipe.schema.scheduler import Scheduler
 from zpipe.schema.stage import Stage
 from zpipe.schema.tracking import Tracking
@@ -39,6 +40,7 @@ class Experiment(Group):
     data: Data = Field(default_factory=Data)
     launcher: Launcher = Field(default_factory=Launcher)
     checkpoint: Checkpoint = Field(default_factory=Checkpoint)
+    resume: Resume = Field(default_factory=Resume)
     tracking: Tracking = Field(default_factory=Tracking)
     strict: bool | None = None
     """Which differences between the plan and DeepSpeed's actual settings end the run.

@@ -17,11 +17,11 @@ from zpipe.machine.process_identity import own_identity, place
 from zpipe.machine.samples import Sampler
 from zpipe.plans.plan import Plan
 from zpipe.runfolder import disk_reserve
-from zpipe.runfolder.event_file import EventReader
 from zpipe.runfolder.events import Event
 from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.plan_file import folder_of
 from zpipe.runfolder.progress import RunProgress
+from zpipe.runfolder.run_events import RunEvents
 from zpipe.supervise.silence import SilenceWatch
 from zpipe.supervise.stops import Caught, in_batch_job, signals_noted
 from zpipe.supervise.tree import ProcessTree
@@ -85,11 +85,13 @@ class _Follower:
     def __init__(
         self, folder: RunFolder, progress: RunProgress, silence: SilenceWatch, display: Display
     ) -> None:
-        self._reader = EventReader(folder.attempt.events)
+        self._events, earlier = RunEvents.after_attempt(folder, folder.attempt.number - 1)
+        for event in earlier:
+            progress.update(event)
         self._updated = (progress, silence, display)
 
     def catch_up(self) -> None:
-        for event in self._reader.read_new():
+        for event in self._events.read_new():
             for each in self._updated:
                 each.update(event)
 

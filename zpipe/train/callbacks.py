@@ -39,9 +39,12 @@ class EventCallback(TrainerCallback):
         self._last_step_event = 0.0
         self._learning_rate: float | None = None
         self._reported_step = 0
+        self._steps = 0
+        """Of this attempt."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         check_engine(self.trainer, self._plan, self._reporter)
+        self.trainer.restore_running_loss()
         disable_min_scale_error(self.trainer.model_wrapped)
         self._report_step(state.global_step, state.max_steps)
         self._window.restart()
@@ -62,7 +65,8 @@ class EventCallback(TrainerCallback):
         )
         for watch in (self._window, self.steady):
             watch.add_step(self._sequences * micro_batches)
-        if step == WARM_UP_STEPS and state.max_steps > WARM_UP_STEPS:
+        self._steps += 1
+        if self._steps == WARM_UP_STEPS and step < state.max_steps:
             freeze_gc()
             self.steady.restart()
         skip = self._loss_scale.end(self.trainer.model_wrapped)

@@ -4,13 +4,17 @@ from pathlib import Path
 
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal
+from zpipe.runfolder.attempt_start import AttemptStart, read_start
 from zpipe.runfolder.event_file import Reporter
+from zpipe.runfolder.events import AttemptBegan
+from zpipe.runfolder.plan_file import folder_of
 from zpipe.train.ranks import Rank
 
 
 def train(plan: Plan, rank: Rank, reporter: Reporter) -> None:
     """Trains, evaluates and saves as one rank. Raises Refusal for input that cannot be used."""
     # Each module is imported when its phase begins: refused data should not wait for DeepSpeed.
+    start = _begin(plan, reporter)
     reporter.phase("start", f"{rank.world_size} x {plan.launch.device}")
     _check_model_folder(plan)
     _select_device(plan, rank)
@@ -36,9 +40,9 @@ def train(plan: Plan, rank: Rank, reporter: Reporter) -> None:
     reporter.phase("model", plan.model.name)
     from zpipe.train.trainers.causal_lm import CausalLMTraining
 
-    training = CausalLMTraining(plan, tokenizer, sequences, rank, reporter)
+    training = CausalLMTraining(plan, tokenizer, sequences, rank, reporter, start)
 
-    reporter.phase("train", _awaited(plan))
+    reporter.phase("train", _awaited(plan, start))
     training.train()
     if rank.is_main:
         remove_marker(plan, rank)
@@ -52,8 +56,18 @@ def train(plan: Plan, rank: Rank, reporter: Reporter) -> None:
     reporter.phase("done")
 
 
-def _awaited(plan: Plan) -> str:
+def _begin(plan: Plan, reporter: Reporter) -> AttemptStart:
+    attempt = folder_of(plan).attempt
+    start = read_start(attempt)
+    if attempt.number > 1:
+        reporter.report(AttemptBegan(number=attempt.number, step=start.step))
+    return start
+
+
+def _awaited(plan: Plan, start: AttemptStart) -> str:
     """What the first step waits for, if it is slow."""
+    if start.checkpoint is not None:
+        return f"loading the checkpoint of step {start.step}"
     if plan.experiment.compile.deepcompile:
         return "DeepCompile compiles and profiles the model in the first steps, which can take minutes"
     if plan.experiment.train.is_compiled:

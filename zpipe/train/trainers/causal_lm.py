@@ -5,13 +5,15 @@ import dataclasses
 from datetime import timedelta
 from typing import Any
 
-from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArguments
+from transformers import PrinterCallback, ProgressCallback, TrainingArguments
 from transformers.utils import logging as transformers_logging
 
 from zpipe.plans.plan import Plan
+from zpipe.runfolder.attempt_start import AttemptStart
 from zpipe.runfolder.event_file import Reporter
 from zpipe.runfolder.events import ModelSaved, Summary
 from zpipe.runfolder.plan_file import folder_of
+from zpipe.train.checkpoint_writer import CheckpointWriter
 from zpipe.train.callbacks import EventCallback, bytes_in
 from zpipe.train.collate import collator_of
 from zpipe.train.data import Sequences
@@ -19,6 +21,8 @@ from zpipe.train.metrics import peaks_over_ranks
 from zpipe.train.model import load_model
 from zpipe.train.process_group import join_group
 from zpipe.train.ranks import Rank
+from zpipe.train.safe_loading import restrict_unpickling
+from zpipe.train.trainers.resumable import ResumableTrainer
 from zpipe.train.verify_weights import check_saved_model
 
 
@@ -26,9 +30,16 @@ class CausalLMTraining:
     """One training run. Every rank must call the same methods in the same order."""
 
     def __init__(
-        self, plan: Plan, tokenizer: Any, sequences: Sequences, rank: Rank, reporter: Reporter
+        self,
+        plan: Plan,
+        tokenizer: Any,
+        sequences: Sequences,
+        rank: Rank,
+        reporter: Reporter,
+        start: AttemptStart,
     ) -> None:
         self._plan = plan
+        self._start = start
         self._reporter = reporter
         self._rank = rank
         transformers_logging.disable_progress_bar()
@@ -43,7 +54,8 @@ class CausalLMTraining:
         if plan.model.random_init:
             reporter.notice("the model starts from random weights, not from a pretrained model")
         self._callback = EventCallback(plan, reporter, sequences.mean_tokens)
-        self._trainer = Trainer(
+        self._trainer = ResumableTrainer(
+            writer=CheckpointWriter(plan, rank, start),
             model=model,
             args=arguments,
             train_dataset=sequences.train,
@@ -59,7 +71,8 @@ class CausalLMTraining:
 
     def train(self) -> None:
         """Trains for the planned steps or epochs. Raises NothingLearnedError if no step changed the model."""
-        result = self._trainer.train()
+        restrict_unpickling()
+        result = self._trainer.train(self._start.checkpoint)
         self._callback.check_training(int(result.global_step))
         self._values |= {
             "train_loss": float(result.training_loss),

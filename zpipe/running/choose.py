@@ -1,0 +1,105 @@
+"""Chooses the checkpoint that an attempt goes on from, and writes the decision down for the workers."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from zpipe.checkpoints.choice import newest_good
+from zpipe.checkpoints.manifest import Manifest, read_manifest
+from zpipe.checkpoints.rotation import tidy
+from zpipe.checkpoints.state import CheckpointState, inspect
+from zpipe.plans.plan import Plan
+from zpipe.problems import Problem, Refusal, refuse_if_any
+from zpipe.runfolder.attempt_start import AttemptStart, read_start, write_start
+from zpipe.runfolder.folder import Attempt, RunFolder
+from zpipe.runfolder.plan_file import folder_of
+from zpipe.running.start import Start
+from zpipe.schema.resume import AUTO, NEVER
+
+Say = Callable[[str], None]
+
+
+def choose(plan: Plan, start: Start, attempt: Attempt, say: Say) -> AttemptStart:
+    """Writes attempt.json. Raises Refusal for a checkpoint that cannot be used."""
+    folder, given = folder_of(plan), given_checkpoint(plan)
+    first = _first_start(folder)
+    run_id = {"run_id": first.run_id} if first is not None else {}
+    state = _given(given, say) if given is not None and start.attempt == 1 else None
+    if start.attempt > 1:
+        tidy(folder.path)
+        state = _newest(folder, first, say)
+        said = f"step {state.step}, {state.path.name}" if state else "the beginning: there is no checkpoint"
+        say(f"attempt {start.attempt} goes on from {said}")
+    chosen = AttemptStart(
+        **run_id,
+        checkpoint=str(state.path) if state else None,
+        step=state.step if state else 0,
+        changes=list(start.changes),
+        command=plan.command,
+    )
+    write_start(attempt, chosen)
+    return chosen
+
+
+def given_checkpoint(plan: Plan) -> Path | None:
+    """The folder in resume.checkpoint, if it names one."""
+    text = plan.experiment.resume.checkpoint
+    return None if text in (AUTO, NEVER) else Path(text).expanduser().absolute()
+
+
+def given_problems(plan: Plan) -> list[Problem]:
+    """What is wrong with the folder in resume.checkpoint, as far as its manifest tells. Reads one file."""
+    folder = given_checkpoint(plan)
+    if folder is None:
+        return []
+    try:
+        manifest = read_manifest(folder)
+    except Refusal as refusal:
+        reason = refusal.problems[0].reason
+        allowed = "the folder of a checkpoint that zpipe wrote, auto, or never"
+        return [Problem("resume", str(folder), f"not a checkpoint: {reason}", allowed)]
+    problems = list(_differences(plan, manifest, folder))
+    if not plan.experiment.resume.trust:
+        reason = "a checkpoint of another run may come from somebody else"
+        allowed = "a checkpoint that you trust"
+        problems.append(Problem("resume", str(folder), reason, allowed, "resume.trust=true"))
+    return problems
+
+
+def _differences(plan: Plan, manifest: Manifest, folder: Path) -> list[Problem]:
+    pairs = (
+        ("stage", int(plan.ds_config["zero_optimization"]["stage"]), manifest.stage, "stage"),
+        ("launcher.nproc_per_node", plan.launch.world_size, manifest.world_size, "number of processes"),
+        ("precision", plan.engine.dtype, manifest.dtype, "dtype"),
+    )
+    return [
+        Problem(key, given, f"{folder} has another {what}", str(saved), f"{key}={saved}")
+        for key, given, saved, what in pairs
+        if given != saved
+    ]
+
+
+def _first_start(folder: RunFolder) -> AttemptStart | None:
+    """The start of the first attempt that wrote it; one that was killed before has no checkpoints."""
+    for attempt in folder.attempts:
+        if attempt.start.exists():
+            return read_start(attempt)
+    return None
+
+
+def _newest(folder: RunFolder, first: AttemptStart | None, say: Say) -> CheckpointState | None:
+    if first is None:
+        return None
+
+    def skipped(state: CheckpointState) -> None:
+        say(f"warning: {state.path.name} is {state.state} and is passed over: {'; '.join(state.damage[:3])}")
+
+    return newest_good(folder.path, first.run_id, skipped)
+
+
+def _given(folder: Path, say: Say) -> CheckpointState:
+    say(f"checking {folder}")
+    state = inspect(folder, None)
+    if state.state != "good":
+        reason = f"this checkpoint is {state.state}: {'; '.join(state.damage[:3])}"
+        refuse_if_any([Problem("resume", str(folder), reason, "an intact checkpoint")])
+    return state

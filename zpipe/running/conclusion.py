@@ -1,0 +1,63 @@
+"""What is left behind when an attempt ends: result.json, the post-mortem, and a tidy folder."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from zpipe.diagnose.classify import classify
+from zpipe.diagnose.evidence import Evidence
+from zpipe.diagnose.postmortem import PostMortem, write_postmortem
+from zpipe.launchers.logs import hide_secrets
+from zpipe.machine.hardware import Hardware, detect
+from zpipe.plans.plan import Plan
+from zpipe.problems import Problem
+from zpipe.runfolder.outcome import Outcome, write_outcome
+from zpipe.runfolder.plan_file import folder_of
+from zpipe.runfolder.swap_folder import remove_swap_folder
+from zpipe.terminal.console import print_problems
+
+
+def conclude(
+    plan: Plan, evidence: Evidence, hardware: Hardware | None = None
+) -> tuple[Outcome, PostMortem | None]:
+    """From the evidence to result.json, written first, and for a run that did not finish postmortem.md."""
+    verdict = classify(evidence)
+    outcome = Outcome(
+        ending=verdict.ending,
+        reason=verdict.reason,
+        failed_rank=verdict.rank,
+        run_dir=plan.run_dir,
+        attempts=evidence.progress.attempts,
+        summary=evidence.progress.summary,
+    )
+    save_outcome(outcome)
+    clean_up(plan)
+    return outcome, write_postmortem(plan, outcome, evidence, hardware or detect())
+
+
+def refuse(run_dir: Path, problems: Sequence[Problem]) -> Outcome:
+    """Prints the problems of a run that does not start, and writes them into its folder if there is one."""
+    print_problems(problems)
+    outcome = Outcome(ending="refused", reason=reasons(problems), run_dir=str(run_dir))
+    save_outcome(outcome)
+    return outcome
+
+
+def clean_up(plan: Plan) -> None:
+    """Removes the secrets in the logs of a run that has ended, its launch files and its swap files."""
+    attempt = folder_of(plan).attempt
+    hide_secrets(attempt)
+    for file in attempt.leftovers():
+        with suppress(OSError):
+            file.unlink(missing_ok=True)
+    remove_swap_folder(plan)
+
+
+def reasons(problems: Sequence[Problem]) -> str:
+    return "; ".join(f"{problem.key}: {problem.reason}" for problem in problems)
+
+
+def save_outcome(outcome: Outcome) -> None:
+    """The exit code and the terminal report the same if the disk has no room for result.json."""
+    with suppress(OSError):
+        write_outcome(outcome)

@@ -1,0 +1,97 @@
+"""Whether a run starts here, goes on here, or cannot: decided from its folder, before anything is written."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from zpipe.plans.changes import is_longer, other_changes, result_changes
+from zpipe.plans.plan import Plan
+from zpipe.problems import Problem, Refusal, either, refuse_if_any
+from zpipe.runfolder.outcome import Outcome, read_outcome
+from zpipe.runfolder.plan_file import folder_of, read_plan
+from zpipe.schema.resume import NEVER
+
+WAIT_FOR_WORKERS_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Start:
+    """The attempt to begin. `changes` are the settings that differ from the attempt before."""
+
+    attempt: int = 1
+    changes: tuple[str, ...] = ()
+    finished: Outcome | None = None
+    """The outcome of a run that has nothing left to do."""
+
+
+def start_of(plan: Plan) -> Start:
+    """Raises Refusal if the folder holds something else, or a run that must not go on like this."""
+    folder = folder_of(plan)
+    attempts = folder.attempts
+    if not attempts or not folder.holds_run:
+        folder.claim()
+        return Start()
+    if plan.experiment.resume.checkpoint == NEVER:
+        refuse_if_any([_occupied(plan)])
+    before = read_plan(folder.path)
+    trusts = plan.experiment.resume.trust
+    refuse_if_any(
+        [*result_changes(before, plan), *([] if trusts else _moved(before, plan)), *_still_supervised(plan)]
+    )
+    outcome = read_outcome(folder)
+    is_over = outcome is not None and outcome.ending == "finished" and not is_longer(before, plan)
+    return Start(
+        attempt=attempts[-1].number + 1,
+        changes=tuple(other_changes(before, plan)),
+        finished=outcome if is_over else None,
+    )
+
+
+def wait_for_workers(run_dir: Path, say: Callable[[str], None]) -> None:
+    """Waits for workers of an attempt whose zpipe was killed. Raises Refusal if they do not end."""
+    deadline, has_said = time.monotonic() + WAIT_FOR_WORKERS_SECONDS, False
+    while pids := _workers_of(run_dir):
+        if not has_said:
+            say(f"waiting for workers of the attempt before to end: {', '.join(map(str, pids))}")
+            has_said = True
+        if time.monotonic() > deadline:
+            reason = f"workers of an earlier attempt are still running: {', '.join(map(str, pids))}"
+            raise Refusal([Problem("hydra.run.dir", str(run_dir), reason, fix="end these processes")])
+        time.sleep(0.2)
+
+
+def _workers_of(run_dir: Path) -> list[int]:
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        arguments = process.info["cmdline"] or []
+        is_worker = "zpipe.train" in arguments and str(run_dir) in arguments
+        if is_worker and process.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append(int(process.pid))
+    return found
+
+
+def _occupied(plan: Plan) -> Problem:
+    reason = "this folder already holds a run"
+    fix = either("resume=auto", "leave hydra.run.dir out")
+    return Problem("resume", NEVER, reason, "a new folder, or resume=auto", fix)
+
+
+def _moved(before: Plan, plan: Plan) -> list[Problem]:
+    """Checkpoints can execute code when they are loaded: those of a copied folder need the user's word."""
+    if Path(before.run_dir) == Path(plan.run_dir):
+        return []
+    reason = f"this run was started as {before.run_dir}; its checkpoints may come from somebody else"
+    return [
+        Problem("hydra.run.dir", plan.run_dir, reason, "a run that was started here", "resume.trust=true")
+    ]
+
+
+def _still_supervised(plan: Plan) -> list[Problem]:
+    with folder_of(plan).supervision() as is_ours:
+        if is_ours:
+            return []
+    reason = "another zpipe is running this run"
+    return [Problem("hydra.run.dir", plan.run_dir, reason, "a run that has ended", "leave hydra.run.dir out")]

@@ -1,0 +1,32 @@
+"""Loads DeepSpeed's checkpoints without executing what is in them.
+
+DeepSpeed unpickles anything (deepspeed/runtime/checkpoint_engine/torch_checkpoint_engine.py). PyTorch's
+restricted unpickler accepts tensors, plain values and the classes listed here.
+"""
+
+from typing import Any
+
+
+def restrict_unpickling() -> None:
+    """Makes DeepSpeed's checkpoint engine refuse every other class."""
+    from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
+
+    TorchCheckpointEngine.load = _load
+
+
+def _load(engine: Any, path: str, map_location: Any = None) -> Any:
+    """Raises pickle.UnpicklingError for a file that needs another class."""
+    del engine
+    import torch
+
+    with torch.serialization.safe_globals(_classes()):
+        return torch.load(path, map_location=map_location, weights_only=True)
+
+
+def _classes() -> list[Any]:
+    """What DeepSpeed 0.19 saves beside tensors: its version of a partition, loss scalers, ZeRO's stage."""
+    from deepspeed.runtime.fp16 import loss_scaler
+    from deepspeed.runtime.zero.config import ZeroStageEnum
+    from deepspeed.utils.tensor_fragment import fragment_address
+
+    return [loss_scaler.DynamicLossScaler, loss_scaler.LossScaler, ZeroStageEnum, fragment_address]

@@ -1,0 +1,102 @@
+"""transformers' Trainer with checkpoints that are complete or absent, and from which a run goes on exactly."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Trainer
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_callback import ExportableState
+
+from zpipe.train.checkpoint_writer import CheckpointWriter
+
+
+class ResumableTrainer(Trainer):
+    """`writer` writes the checkpoints; transformers' own rotation is not used."""
+
+    def __init__(self, *args: Any, writer: CheckpointWriter, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._writer = writer
+        self._resumed_from: Path | None = None
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
+        """The same as transformers', from a checkpoint that was verified, or from the beginning."""
+        self._resumed_from = Path(resume_from_checkpoint) if resume_from_checkpoint else None
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+
+    def restore_running_loss(self) -> None:
+        """Restores what transformers does not: the losses since the last log entry, and their sum.
+
+        Call it when training begins, after transformers has reset them (trainer.py, _inner_training_loop).
+        """
+        file = self._resumed_from and self._resumed_from / _loss_file(self.args.process_index)
+        if not file or not file.is_file():
+            return
+        saved = json.loads(file.read_text(encoding="utf-8"))
+        self._tr_loss = torch.tensor(float.fromhex(saved["window"]), device=self.args.device)
+        self._total_loss_scalar = float.fromhex(saved["total"])
+        self._globalstep_last_logged = int(saved["last_logged"])
+        # transformers 5.23 divides the total by the steps of this attempt, 5.17 by all steps.
+        self._initial_global_step = 0
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Replaces transformers' method, which writes under the final name (trainer.py, _save_checkpoint)."""
+        del model, trial
+        self.store_flos()
+        best = self._best_checkpoint()
+        self.state.best_model_checkpoint = str(best) if best else None
+        keep = [best] if best else []
+        with self._writer.writing(self.state.global_step, float(self.state.epoch or 0), keep) as folder:
+            self._write(folder)
+
+    def _write(self, folder: Path) -> None:
+        self.save_model(str(folder), _internal_call=True)
+        if not self.args.save_only_model:
+            self._save_optimizer_and_scheduler(str(folder))
+            self._save_scaler(str(folder))
+            self._save_rng_state(str(folder))
+            self._save_running_loss(folder)
+        if self.args.should_save:
+            self._collect_callback_states()
+            self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
+            # A pickle of TrainingArguments: unsafe to share, and the plan has the same settings.
+            (folder / "training_args.bin").unlink(missing_ok=True)
+
+    def _save_running_loss(self, folder: Path) -> None:
+        values = {
+            "window": float(self._tr_loss.item()).hex(),
+            "total": float(self._total_loss_scalar).hex(),
+            "last_logged": self._globalstep_last_logged,
+        }
+        (folder / _loss_file(self.args.process_index)).write_text(json.dumps(values), encoding="utf-8")
+
+    def _best_checkpoint(self) -> Path | None:
+        """The checkpoint of the best evaluation so far: an earlier one, or the one that is being written."""
+        best, step = self.state.best_global_step, self.state.global_step
+        if not best:
+            return None
+        folder = Path(self.args.output_dir) / f"checkpoint-{best}"
+        if best == step or folder.is_dir():
+            return folder
+        return Path(self.state.best_model_checkpoint) if self.state.best_model_checkpoint else None
+
+    def _collect_callback_states(self) -> None:
+        for callback in [*self.callback_handler.callbacks, self.control]:
+            if isinstance(callback, ExportableState):
+                name = type(callback).__name__
+                kept, state = self.state.stateful_callbacks.get(name), callback.state()
+                if isinstance(kept, list):
+                    kept.append(state)
+                else:
+                    self.state.stateful_callbacks[name] = state
+
+    def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
+        """Begins no epoch if every step is done: transformers would train one step beyond the last."""
+        epochs, batches = super()._init_training_state(*args, **kwargs)
+        max_steps, num_train_epochs = args[0], args[2]
+        return (num_train_epochs, 0) if self.state.global_step >= max_steps else (epochs, batches)
+
+
+def _loss_file(rank: int) -> str:
+    return f"running_loss_{rank}.json"
