@@ -1,0 +1,1 @@
+"""Checkpoint folders: what belongs in them, which can be trusted, which may go. Never imports torch."""

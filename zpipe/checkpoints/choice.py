@@ -1,0 +1,45 @@
+"""Which checkpoint a run continues from: the newest one that is undamaged."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from zpipe.checkpoints.digests import OnBytes
+from zpipe.checkpoints.names import step_of
+from zpipe.checkpoints.state import CheckpointState, inspect
+from zpipe.problems import Problem, Refusal
+
+
+def checkpoints_in(run_dir: Path) -> list[Path]:
+    """The checkpoint folders of a run, highest step first; links are none. Raises OSError."""
+    if not run_dir.is_dir():
+        return []
+    found = [(step, path) for path in run_dir.iterdir() if (step := step_of(path)) is not None]
+    real = [(step, path) for step, path in found if path.is_dir() and not path.is_symlink()]
+    return [path for _, path in sorted(real, reverse=True)]
+
+
+def newest_good(
+    run_dir: Path,
+    run_id: str | None,
+    on_skipped: Callable[[CheckpointState], None],
+    on_bytes: OnBytes | None = None,
+) -> CheckpointState | None:
+    """The newest undamaged checkpoint, None without one. Raises Refusal for a checkpoint of another run."""
+    for folder in checkpoints_in(run_dir):
+        found = inspect(folder, run_id, on_bytes)
+        if found.state == "good":
+            return found
+        if found.state == "other run":
+            raise Refusal([_belongs_elsewhere(found)])
+        on_skipped(found)
+    return None
+
+
+def _belongs_elsewhere(found: CheckpointState) -> Problem:
+    return Problem(
+        "resume",
+        str(found.path),
+        f"this checkpoint in the folder of the run was {found.damage[0]}",
+        "checkpoints of this run",
+        f"move {found.path.name} out of the run folder, or resume=never",
+    )

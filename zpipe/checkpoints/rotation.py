@@ -1,0 +1,65 @@
+"""Removes checkpoints that are no longer needed, and what a killed run left half written or half removed."""
+
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+
+from zpipe.checkpoints.choice import checkpoints_in
+from zpipe.checkpoints.digests import sync_folder
+from zpipe.checkpoints.manifest import read_manifest
+from zpipe.problems import Refusal
+
+STAGING_PREFIX = ".saving-"
+"""Of a folder in which a checkpoint is being written."""
+REMOVING_PREFIX = ".removing-"
+"""Of a folder that is being deleted."""
+
+
+def remove_old(
+    run_dir: Path, limit: int | None, keep: Collection[Path] = (), run_id: str | None = None
+) -> list[Path]:
+    """Removes all checkpoints but the newest ones and those to keep; returns what was removed.
+
+    The newest one always stays. A folder without a readable manifest is neither counted nor removed, and with
+    a `run_id` no folder of another run is. Raises OSError.
+    """
+    if limit is None:
+        return []
+    kept = {path.resolve() for path in keep}
+    known = [folder for folder in checkpoints_in(run_dir) if _is_known(folder, run_id)]
+    surplus = [folder for folder in known[max(1, limit) :] if folder.resolve() not in kept]
+    for folder in surplus:
+        _remove(folder)
+    return surplus
+
+
+def tidy(run_dir: Path) -> list[Path]:
+    """Deletes what a killed run left; returns what is gone. Links are left. Raises OSError."""
+    if not run_dir.is_dir():
+        return []
+    found = [each for each in run_dir.iterdir() if each.name.startswith((STAGING_PREFIX, REMOVING_PREFIX))]
+    leftovers = sorted(each for each in found if each.is_dir() and not each.is_symlink())
+    for folder in leftovers:
+        shutil.rmtree(folder, ignore_errors=True)
+    return [folder for folder in leftovers if not folder.exists()]
+
+
+def _is_known(folder: Path, run_id: str | None) -> bool:
+    try:
+        manifest = read_manifest(folder)
+    except Refusal:
+        return False
+    return run_id is None or manifest.run_id == run_id
+
+
+def _remove(folder: Path) -> None:
+    """A kill or a power cut never leaves half a checkpoint under its name.
+
+    What cannot be deleted, like an open file on NFS, stays under the other name for `tidy`.
+    """
+    doomed = folder.with_name(f"{REMOVING_PREFIX}{folder.name}")
+    if doomed.is_dir() and not doomed.is_symlink():
+        shutil.rmtree(doomed)
+    folder.rename(doomed)
+    sync_folder(folder.parent)
+    shutil.rmtree(doomed, ignore_errors=True)
