@@ -62,6 +62,8 @@ class Manifest(Group):
     """Of the packages that wrote the checkpoint."""
     time: float
     """Seconds since the epoch."""
+    resumable: bool = True
+    """Whether it has the states of optimizer, scheduler and random generators, not the model alone."""
     files: Annotated[list[FileEntry], Field(min_length=1), AfterValidator(_listed_once)]
 
 

@@ -13,7 +13,7 @@ from zpipe.checkpoints.names import step_of
 from zpipe.problems import Refusal
 from zpipe.runfolder.foreign_files import is_below
 
-State = Literal["good", "damaged", "incomplete", "other run"]
+State = Literal["good", "model only", "damaged", "incomplete", "other run"]
 
 NO_STEP = -1
 PICKLE_SUFFIXES = frozenset({".pt", ".pth", ".bin", ".pkl"})
@@ -51,6 +51,8 @@ def inspect(folder: Path, run_id: str | None, on_bytes: OnBytes | None = None) -
         return found("other run", (f"written by the run {manifest.run_id}, not by {run_id}",), manifest)
     damage = _readable(_outer_damage, folder, manifest)
     damage = damage or _readable(partial(_inner_damage, on_bytes=on_bytes), folder, manifest)
+    if not damage and not manifest.resumable:
+        return found("model only", ("it has no state of the optimizer",), manifest)
     return found("damaged" if damage else "good", damage, manifest)
 
 

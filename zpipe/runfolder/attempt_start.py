@@ -1,7 +1,6 @@
 """How an attempt began, as a value that is also a file: attempt.json in the attempt's folder."""
 
 import time
-import uuid
 
 from pydantic import Field
 
@@ -13,7 +12,7 @@ from zpipe.schema.base import Group
 class AttemptStart(Group):
     """What is decided anew for each attempt; everything else is in the plan of the run."""
 
-    run_id: str = Field(default_factory=lambda: uuid.uuid4().hex)
+    run_id: str
     """Identity of the run, the same for all its attempts and in all its checkpoints."""
     checkpoint: str | None = None
     """Folder of the checkpoint that the attempt goes on from; null begins at step 0."""

@@ -1,5 +1,6 @@
 """Chooses the checkpoint that an attempt goes on from, and writes the decision down for the workers."""
 
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,7 +23,6 @@ def choose(plan: Plan, start: Start, attempt: Attempt, say: Say) -> AttemptStart
     """Writes attempt.json. Raises Refusal for a checkpoint that cannot be used."""
     folder, given = folder_of(plan), given_checkpoint(plan)
     first = _first_start(folder)
-    run_id = {"run_id": first.run_id} if first is not None else {}
     state = _given(given, say) if given is not None and start.attempt == 1 else None
     if start.attempt > 1:
         tidy(folder.path)
@@ -30,7 +30,7 @@ def choose(plan: Plan, start: Start, attempt: Attempt, say: Say) -> AttemptStart
         said = f"step {state.step}, {state.path.name}" if state else "the beginning: there is no checkpoint"
         say(f"attempt {start.attempt} goes on from {said}")
     chosen = AttemptStart(
-        **run_id,
+        run_id=first.run_id if first is not None else uuid.uuid4().hex,
         checkpoint=str(state.path) if state else None,
         step=state.step if state else 0,
         changes=list(start.changes),

@@ -13,4 +13,4 @@ class Resume(Group):
     """auto: the newest intact checkpoint of the run folder; never: refuse a run folder that holds a run;
     otherwise the folder of a checkpoint."""
     trust: bool = False
-    """Load a checkpoint that this run did not write in this place. Its files may have been changed by others."""
+    """Load a checkpoint of another run, or of a run folder that was moved: others may have changed it."""

@@ -108,6 +108,7 @@ def _rows(
     return {
         "loss": figures.pop("loss"),
         "steps": f"{progress.step}" + (f" of {steps}" if steps else ""),
+        "attempts": str(progress.attempts) if progress.attempts > 1 else "",
         **figures,
         "skipped steps": str(progress.overflows) if progress.overflows else "",
         "checkpoints": "\n".join(str(path) for path in checkpoints if path.exists()),

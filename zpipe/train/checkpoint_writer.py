@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from zpipe.checkpoints.digests import digests_of, sync_tree
+from zpipe.checkpoints.digests import digests_of, files_below, sync_folder, sync_tree
 from zpipe.checkpoints.manifest import FileEntry, Manifest, write_manifest
 from zpipe.checkpoints.rotation import STAGING_PREFIX, remove_old
 from zpipe.checkpoints.space import room_for
@@ -48,7 +48,7 @@ class CheckpointWriter:
         entries = _gathered(self._own_entries(staging))
         if self._rank.is_main:
             self._publish(staging, step, epoch, entries)
-            remove_old(self._folder.path, self._plan.experiment.checkpoint.save_total_limit, keep)
+            self._rotate(self._plan.experiment.checkpoint.save_total_limit, keep)
         self._last_bytes = sum(entry.bytes for entry in entries)
         _barrier()
 
@@ -56,14 +56,17 @@ class CheckpointWriter:
         """Removes all but the newest checkpoint if the next one would not fit beside them."""
         lacking = room_for(self._folder.path, self._last_bytes)
         if lacking and self._plan.experiment.checkpoint.save_total_limit is not None:
-            remove_old(self._folder.path, 1, keep)
+            self._rotate(1, keep)
             lacking = room_for(self._folder.path, self._last_bytes)
         if lacking:
             raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {lacking}", str(self._folder.path))
 
+    def _rotate(self, limit: int | None, keep: Collection[Path]) -> None:
+        remove_old(self._folder.path, limit, keep, self._start.run_id)
+
     def _own_entries(self, staging: Path) -> list[FileEntry]:
         """Every rank reads a share of the files back."""
-        files = sorted(file for file in staging.rglob("*") if file.is_file())
+        files = sorted(files_below(staging))
         own = files[self._rank.index :: self._rank.world_size]
         digests = digests_of(own)
         return [
@@ -99,15 +102,6 @@ class CheckpointWriter:
             resumable=not plan.experiment.checkpoint.save_only_model,
             files=sorted(entries, key=lambda entry: entry.path),
         )
-
-
-def sync_folder(folder: Path) -> None:
-    """Waits until the names in the folder are on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _barrier() -> None:

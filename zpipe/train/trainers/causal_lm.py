@@ -13,8 +13,8 @@ from zpipe.runfolder.attempt_start import AttemptStart
 from zpipe.runfolder.event_file import Reporter
 from zpipe.runfolder.events import ModelSaved, Summary
 from zpipe.runfolder.plan_file import folder_of
-from zpipe.train.checkpoint_writer import CheckpointWriter
 from zpipe.train.callbacks import EventCallback, bytes_in
+from zpipe.train.checkpoint_writer import CheckpointWriter
 from zpipe.train.collate import collator_of
 from zpipe.train.data import Sequences
 from zpipe.train.metrics import peaks_over_ranks
@@ -72,7 +72,7 @@ class CausalLMTraining:
     def train(self) -> None:
         """Trains for the planned steps or epochs. Raises NothingLearnedError if no step changed the model."""
         restrict_unpickling()
-        result = self._trainer.train(self._start.checkpoint)
+        result = self._trainer.train_from(self._start.checkpoint)
         self._callback.check_training(int(result.global_step))
         self._values |= {
             "train_loss": float(result.training_loss),

@@ -1,4 +1,4 @@
-"""transformers' Trainer with checkpoints that are complete or absent, and from which a run goes on exactly."""
+"""transformers' Trainer with checkpoints that are complete or absent, and from which a run goes on."""
 
 import json
 from pathlib import Path
@@ -20,10 +20,10 @@ class ResumableTrainer(Trainer):
         self._writer = writer
         self._resumed_from: Path | None = None
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
-        """The same as transformers', from a checkpoint that was verified, or from the beginning."""
-        self._resumed_from = Path(resume_from_checkpoint) if resume_from_checkpoint else None
-        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+    def train_from(self, checkpoint: str | None) -> Any:
+        """transformers' `train` from a checkpoint that was verified, or from the beginning."""
+        self._resumed_from = Path(checkpoint) if checkpoint else None
+        return self.train(resume_from_checkpoint=checkpoint)
 
     def restore_running_loss(self) -> None:
         """Restores what transformers does not: the losses since the last log entry, and their sum.
