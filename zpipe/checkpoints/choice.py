@@ -23,10 +23,15 @@ def newest_good(
     run_id: str | None,
     on_skipped: Callable[[CheckpointState], None],
     on_bytes: OnBytes | None = None,
+    *,
+    quick: bool = False,
 ) -> CheckpointState | None:
-    """The newest undamaged checkpoint, None without one. Raises Refusal for a checkpoint of another run."""
+    """The newest undamaged checkpoint, None without one. Raises Refusal for a checkpoint of another run.
+
+    A quick choice compares names and sizes only.
+    """
     for folder in checkpoints_in(run_dir):
-        found = inspect(folder, run_id, on_bytes)
+        found = inspect(folder, run_id, on_bytes, quick=quick)
         if found.state == "good":
             return found
         if found.state == "other run":
