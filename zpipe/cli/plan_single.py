@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 
 from zpipe.cli.output import Format, is_data, print_data
+from zpipe.cli.plan_resume import Rows, resume_problems, resume_rows
 from zpipe.compile.compiler import compile_plan
 from zpipe.compose.compose import ComposedRun, compose_once
 from zpipe.compose.overrides import rewrite
@@ -17,12 +18,16 @@ from zpipe.plans.plan import Plan, without_secrets
 from zpipe.problems import refuse_if_any
 from zpipe.record.store import tracking_problems
 from zpipe.runfolder.plan_file import folder_of, write_plan
-from zpipe.terminal.console import show
+from zpipe.running.start import for_attempt, start_of
+from zpipe.terminal.console import say, show
 from zpipe.terminal.units import size
 
 
 def plan_run(overrides: list[str], form: Format, hardware: Hardware, is_here: bool = True) -> int:
-    """Prints the plan, and writes it to the run folder unless it is for another machine. Raises Refusal."""
+    """Prints the plan, and writes it to a new run folder unless it is for another machine. Raises Refusal.
+
+    Of a folder that holds a run it prints how the run would go on, and refuses what the run would refuse.
+    """
     composed = compose_once(rewrite(overrides))
     if composed.is_multirun:
         from zpipe.cli.plan_points import plan_points
@@ -33,10 +38,14 @@ def plan_run(overrides: list[str], form: Format, hardware: Hardware, is_here: bo
         _print_plan_elsewhere(without_secrets(compiled), form, hardware)
         return Exit.FINISHED
     folder = folder_of(compiled)
-    folder.claim()
-    refuse_if_any(unwritable(folder.path))
-    write_plan(compiled)
-    print_plan(without_secrets(compiled), form)
+    refuse_if_any([*resume_problems(compiled), *unwritable(folder.path)])
+    start = start_of(compiled)
+    rows = resume_rows(compiled, start)
+    if start.attempt > 1:
+        compiled = for_attempt(compiled, folder.numbered(start.attempt))
+    else:
+        write_plan(compiled)
+    print_plan(without_secrets(compiled), form, rows, is_written=start.attempt == 1)
     return Exit.FINISHED
 
 
@@ -67,17 +76,19 @@ def print_explanations(compiled: Plan, key: str, form: Format) -> None:
         print_table(COLUMNS, rows(explanations))
 
 
-def print_plan(compiled: Plan, form: Format) -> None:
-    """Prints the plan in one of the formats."""
+def print_plan(compiled: Plan, form: Format, rows: Rows = (), is_written: bool = True) -> None:
+    """Prints the plan in one of the formats, after further rows. Data is the plan alone."""
     if is_data(form):
+        for title, text in rows:
+            say(f"{title}: {text}")
         print_data(compiled.model_dump(mode="json"), form)
     elif form == "table":
         from zpipe.terminal.console import print_table
 
-        print_table(("", "plan"), _facts(compiled))
+        print_table(("", "plan"), [*rows, *_facts(compiled)])
         print_explanations(compiled, "", form)
     else:
-        show(render(compiled), end="")
+        show(render(compiled, rows, is_written), end="")
 
 
 def _print_plan_elsewhere(compiled: Plan, form: Format, hardware: Hardware) -> None:
@@ -85,14 +96,14 @@ def _print_plan_elsewhere(compiled: Plan, form: Format, hardware: Hardware) -> N
         print_plan(compiled, form)
         return
     machine = f"{len(hardware.gpus)} x {hardware.gpus[0].name}, {hardware.cores} cores"
-    show(f"{'machine':<10} {machine}, {size(hardware.memory)} of host memory\n", end="")
-    show(render(compiled, is_written=False), end="")
+    rows = [("machine", f"{machine}, {size(hardware.memory)} of host memory")]
+    show(render(compiled, rows, is_written=False), end="")
 
 
-def render(compiled: Plan, is_written: bool = True) -> str:
+def render(compiled: Plan, rows: Rows = (), is_written: bool = True) -> str:
     """The plan as text, the summary first."""
     folder = folder_of(compiled)
-    lines = [f"{title:<10} {text}" for title, text in _facts(compiled)]
+    lines = [f"{title:<10} {text}" for title, text in (*rows, *_facts(compiled))]
     lines += [f"{'auto':<10} {key}: {reason}" for key, reason in compiled.unresolved.items()]
     lines += ["", "ds_config.json", json.dumps(compiled.ds_config, indent=2), "", "command"]
     lines += [f"  {shlex.join(compiled.launch.argv)}" if compiled.launch.argv else "  (in this process)", ""]

@@ -27,7 +27,12 @@ Model = TypeVar("Model", bound=Group)
 
 def write_json(path: Path, value: Any) -> Path:
     """Writes JSON atomically: a reader sees the old file or the new one."""
-    return write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    return write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """JSON as zpipe writes it into files."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 def write_text(path: Path, text: str) -> Path:

@@ -5,7 +5,7 @@ import time
 from pydantic import Field
 
 from zpipe.runfolder.atomic import read_model, write_json
-from zpipe.runfolder.folder import Attempt
+from zpipe.runfolder.folder import Attempt, RunFolder
 from zpipe.schema.base import Group
 
 
@@ -33,3 +33,14 @@ def write_start(attempt: Attempt, start: AttemptStart) -> None:
 def read_start(attempt: Attempt) -> AttemptStart:
     """Raises Refusal if the file is missing or damaged."""
     return read_model(AttemptStart, attempt.start, "attempt", "an attempt.json that zpipe wrote")
+
+
+def first_start(folder: RunFolder) -> AttemptStart | None:
+    """The start of the first attempt that wrote it; one that was killed before has no checkpoints.
+
+    Raises Refusal if the file is damaged.
+    """
+    for attempt in folder.attempts:
+        if attempt.start.exists():
+            return read_start(attempt)
+    return None

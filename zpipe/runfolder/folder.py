@@ -175,7 +175,7 @@ class RunFolder:
         if not found:
             return
         if PLAN_NAME in found:
-            reason = "this folder already holds a run, which would be overwritten"
+            reason = "this folder already holds a run, or a plan that was edited or is of another version"
         else:
             reason = f"a run would overwrite files in this folder: {', '.join(found)}"
         raise Refusal(
@@ -203,7 +203,19 @@ class RunFolder:
 
         The kernel releases the lock when its process dies.
         """
-        return held(self.path / ".supervised.lock")
+        return held(self._supervision_lock)
+
+    @property
+    def is_supervised(self) -> bool:
+        """Whether a process supervises the run now. Writes nothing."""
+        if not is_regular(self._supervision_lock):
+            return False
+        with self.supervision() as is_ours:
+            return not is_ours
+
+    @property
+    def _supervision_lock(self) -> Path:
+        return self.path / ".supervised.lock"
 
     def recording(self) -> AbstractContextManager[bool]:
         """Claims the recording of the run; yields False if another process has it."""

@@ -1,11 +1,14 @@
 """plan.json, ds_config.json and config.yaml in the run folder."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from zpipe.plans.plan import Plan, without_secrets
+from zpipe.problems import Refusal
 from zpipe.redact import remember_secrets
-from zpipe.runfolder.atomic import read_model, write_json, write_text
-from zpipe.runfolder.folder import PLAN_NAME, RunFolder
+from zpipe.runfolder.atomic import json_text, read_model, write_text
+from zpipe.runfolder.folder import CONFIG_NAME, DS_CONFIG_NAME, PLAN_NAME, RunFolder
+from zpipe.runfolder.foreign_files import read_text
 from zpipe.yaml_text import yaml_text
 
 
@@ -23,10 +26,26 @@ def write_plan(plan: Plan) -> Path:
     remember_secrets({**plan.experiment.launcher.env, **tracking.tags}, tracking.uri)
     folder = folder_of(plan)
     folder.path.mkdir(parents=True, exist_ok=True)
-    plan = without_secrets(plan)
-    write_json(folder.ds_config, plan.ds_config)
-    write_text(folder.config, yaml_text(plan.experiment.model_dump()))
-    return write_json(folder.plan, plan.model_dump(mode="json"))
+    for name, text in _texts(without_secrets(plan)).items():
+        write_text(folder.path / name, text)
+    return folder.plan
+
+
+def is_only_planned(folder: RunFolder) -> bool:
+    """Whether the folder holds a plan for itself, as `zpipe plan` wrote it, and nothing of a run.
+
+    A file that was edited since belongs to the user.
+    """
+    found = folder.occupied_by()
+    if PLAN_NAME not in found or not set(found) <= {PLAN_NAME, DS_CONFIG_NAME, CONFIG_NAME}:
+        return False
+    try:
+        plan = read_plan(folder.path)
+        expected = _texts(plan)
+        is_unchanged = all(read_text(folder.path / name) == expected[name] for name in found)
+    except (Refusal, OSError, UnicodeDecodeError):
+        return False
+    return is_unchanged and Path(plan.run_dir) == folder.path
 
 
 def read_plan(path: Path) -> Plan:
@@ -38,3 +57,12 @@ def read_plan(path: Path) -> Plan:
 def read_plan_here(folder: RunFolder) -> Plan:
     """The plan of a run folder that may have been moved: its paths are those of the folder now."""
     return read_plan(folder.path).model_copy(update={"run_dir": str(folder.path)})
+
+
+def _texts(plan: Plan) -> Mapping[str, str]:
+    """The files of a plan by their names, plan.json last."""
+    return {
+        DS_CONFIG_NAME: json_text(plan.ds_config),
+        CONFIG_NAME: yaml_text(plan.experiment.model_dump()),
+        PLAN_NAME: json_text(plan.model_dump(mode="json")),
+    }

@@ -10,7 +10,7 @@ from zpipe.checkpoints.rotation import tidy
 from zpipe.checkpoints.state import CheckpointState, inspect
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal, refuse_if_any
-from zpipe.runfolder.attempt_start import AttemptStart, read_start, write_start
+from zpipe.runfolder.attempt_start import AttemptStart, first_start, write_start
 from zpipe.runfolder.folder import Attempt, RunFolder
 from zpipe.runfolder.plan_file import folder_of
 from zpipe.running.start import Start
@@ -21,12 +21,12 @@ Say = Callable[[str], None]
 
 def choose(plan: Plan, start: Start, attempt: Attempt, say: Say) -> AttemptStart:
     """Writes attempt.json. Raises Refusal for a checkpoint that cannot be used."""
-    folder, given = folder_of(plan), given_checkpoint(plan)
-    first = _first_start(folder)
-    state = _given(given, say) if given is not None and start.attempt == 1 else None
+    folder = folder_of(plan)
+    first = first_start(folder)
     if start.attempt > 1:
         tidy(folder.path)
-        state = _newest(folder, first, say)
+    state = checkpoint_for(plan, start, say)
+    if start.attempt > 1:
         said = f"step {state.step}, {state.path.name}" if state else "the beginning: there is no checkpoint"
         say(f"attempt {start.attempt} goes on from {said}")
     chosen = AttemptStart(
@@ -38,6 +38,17 @@ def choose(plan: Plan, start: Start, attempt: Attempt, say: Say) -> AttemptStart
     )
     write_start(attempt, chosen)
     return chosen
+
+
+def checkpoint_for(plan: Plan, start: Start, say: Say, *, quick: bool = False) -> CheckpointState | None:
+    """What the attempt goes on from; None is the beginning. Raises Refusal if a checkpoint cannot be used.
+
+    Writes nothing. A quick choice compares names and sizes only.
+    """
+    folder, given = folder_of(plan), given_checkpoint(plan)
+    if start.attempt > 1:
+        return _newest(folder, first_start(folder), say, quick)
+    return _given(given, say, quick) if given is not None else None
 
 
 def given_checkpoint(plan: Plan) -> Path | None:
@@ -78,27 +89,20 @@ def _differences(plan: Plan, manifest: Manifest, folder: Path) -> list[Problem]:
     ]
 
 
-def _first_start(folder: RunFolder) -> AttemptStart | None:
-    """The start of the first attempt that wrote it; one that was killed before has no checkpoints."""
-    for attempt in folder.attempts:
-        if attempt.start.exists():
-            return read_start(attempt)
-    return None
-
-
-def _newest(folder: RunFolder, first: AttemptStart | None, say: Say) -> CheckpointState | None:
+def _newest(folder: RunFolder, first: AttemptStart | None, say: Say, quick: bool) -> CheckpointState | None:
     if first is None:
         return None
 
     def skipped(state: CheckpointState) -> None:
         say(f"warning: {state.path.name} is {state.state} and is passed over: {'; '.join(state.damage[:3])}")
 
-    return newest_good(folder.path, first.run_id, skipped)
+    return newest_good(folder.path, first.run_id, skipped, quick=quick)
 
 
-def _given(folder: Path, say: Say) -> CheckpointState:
-    say(f"checking {folder}")
-    state = inspect(folder, None)
+def _given(folder: Path, say: Say, quick: bool) -> CheckpointState:
+    if not quick:
+        say(f"checking {folder}")
+    state = inspect(folder, None, quick=quick)
     if state.state != "good":
         reason = f"this checkpoint is {state.state}: {'; '.join(state.damage[:3])}"
         refuse_if_any([Problem("resume", str(folder), reason, "an intact checkpoint")])

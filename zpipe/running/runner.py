@@ -7,7 +7,6 @@ from pathlib import Path
 
 from zpipe.diagnose.evidence import Evidence
 from zpipe.diagnose.postmortem import write_postmortem
-from zpipe.launchers import launcher_of
 from zpipe.machine.hardware import Hardware
 from zpipe.machine.probes import missing_requirements, unwritable
 from zpipe.plans.plan import Plan
@@ -15,14 +14,13 @@ from zpipe.problems import Problem, Refusal
 from zpipe.record.recorder_thread import RecorderThread
 from zpipe.record.store import tracking_problems, tracking_uri
 from zpipe.runfolder import disk_reserve
-from zpipe.runfolder.folder import Attempt
 from zpipe.runfolder.outcome import Outcome
 from zpipe.runfolder.plan_file import folder_of, write_plan
 from zpipe.runfolder.progress import RunProgress
 from zpipe.running.choose import choose, given_problems
 from zpipe.running.conclusion import clean_up, conclude, reasons, refuse, save_outcome
 from zpipe.running.recover import conclude_if_abandoned
-from zpipe.running.start import start_of, wait_for_workers
+from zpipe.running.start import for_attempt, start_of, wait_for_workers
 from zpipe.supervise.stops import Caught, in_batch_job, signals_noted
 from zpipe.supervise.supervisor import make_ready, supervise
 from zpipe.terminal.console import print_problems, say, tolerant
@@ -133,7 +131,7 @@ def _begin(plan: Plan) -> Plan:
             wait_for_workers(Path(plan.run_dir), say)
             conclude_if_abandoned(Path(plan.run_dir))
         attempt = folder_of(plan).begin(start.attempt)
-        plan = _for_attempt(plan, attempt)
+        plan = for_attempt(plan, attempt)
         write_plan(plan)
         make_ready(plan)
         choose(plan, start, attempt, say)
@@ -145,9 +143,3 @@ def _begin(plan: Plan) -> Plan:
         reason = f"the run folder cannot be written: {error.strerror}"
         problem = Problem("hydra.run.dir", plan.run_dir, reason, "a folder on a disk with room")
         raise Refusal([problem]) from error
-
-
-def _for_attempt(plan: Plan, attempt: Attempt) -> Plan:
-    launch = plan.launch
-    argv = launcher_of(launch.launcher).render(Path(plan.run_dir), attempt, launch.nproc_per_node)
-    return plan.model_copy(update={"launch": launch.model_copy(update={"argv": argv})})

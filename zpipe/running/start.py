@@ -5,13 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
+from zpipe.launchers import launcher_of
 from zpipe.plans.changes import is_longer, other_changes, result_changes
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal, either, refuse_if_any
+from zpipe.runfolder.folder import Attempt
 from zpipe.runfolder.outcome import Outcome, read_outcome
-from zpipe.runfolder.plan_file import folder_of, read_plan
+from zpipe.runfolder.plan_file import folder_of, is_only_planned, read_plan
 from zpipe.schema.resume import NEVER
 
 WAIT_FOR_WORKERS_SECONDS = 60.0
@@ -32,7 +32,8 @@ def start_of(plan: Plan) -> Start:
     folder = folder_of(plan)
     attempts = folder.attempts
     if not attempts or not folder.holds_run:
-        folder.claim()
+        if not is_only_planned(folder):
+            folder.claim()
         return Start()
     if plan.experiment.resume.checkpoint == NEVER:
         refuse_if_any([_occupied(plan)])
@@ -50,6 +51,13 @@ def start_of(plan: Plan) -> Start:
     )
 
 
+def for_attempt(plan: Plan, attempt: Attempt) -> Plan:
+    """The plan with the command that starts the workers of this attempt."""
+    launch = plan.launch
+    argv = launcher_of(launch.launcher).render(Path(plan.run_dir), attempt, launch.nproc_per_node)
+    return plan.model_copy(update={"launch": launch.model_copy(update={"argv": argv})})
+
+
 def wait_for_workers(run_dir: Path, say: Callable[[str], None]) -> None:
     """Waits for workers of an attempt whose zpipe was killed. Raises Refusal if they do not end."""
     deadline, has_said = time.monotonic() + WAIT_FOR_WORKERS_SECONDS, False
@@ -64,6 +72,8 @@ def wait_for_workers(run_dir: Path, say: Callable[[str], None]) -> None:
 
 
 def _workers_of(run_dir: Path) -> list[int]:
+    import psutil  # planning looks for no processes
+
     found = []
     for process in psutil.process_iter(["cmdline", "status"]):
         arguments = process.info["cmdline"] or []
@@ -90,8 +100,7 @@ def _moved(before: Plan, plan: Plan) -> list[Problem]:
 
 
 def _still_supervised(plan: Plan) -> list[Problem]:
-    with folder_of(plan).supervision() as is_ours:
-        if is_ours:
-            return []
+    if not folder_of(plan).is_supervised:
+        return []
     reason = "another zpipe is running this run"
     return [Problem("hydra.run.dir", plan.run_dir, reason, "a run that has ended", "leave hydra.run.dir out")]

@@ -1,0 +1,49 @@
+"""What `zpipe plan` says of a run that would go on: from which checkpoint, and what has changed."""
+
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias
+
+from zpipe.plans.plan import Plan
+from zpipe.problems import Problem
+from zpipe.running.start import Start
+from zpipe.schema.resume import AUTO, NEVER
+from zpipe.terminal.console import say
+
+Rows: TypeAlias = Sequence[tuple[str, str]]
+"""Titles and texts."""
+
+
+def resume_problems(plan: Plan) -> list[Problem]:
+    """Why the checkpoint that `resume` names cannot be used, as far as its manifest tells."""
+    if not _names_checkpoint(plan):
+        return []
+    from zpipe.running.choose import given_problems
+
+    return given_problems(plan)
+
+
+def resume_rows(plan: Plan, start: Start) -> Rows:
+    """How the run would go on; empty for one that begins. No content is compared. Raises Refusal."""
+    if start.finished is not None:
+        return [("resume", "this run has finished: nothing would be started")]
+    if start.attempt == 1 and not _names_checkpoint(plan):
+        return []
+    return list(_rows(plan, start))
+
+
+def _rows(plan: Plan, start: Start) -> Iterator[tuple[str, str]]:
+    from zpipe.running.choose import checkpoint_for
+
+    found = checkpoint_for(plan, start, say, quick=True)
+    if found is None:
+        yield "resume", f"attempt {start.attempt} would begin at step 0: there is no checkpoint"
+    else:
+        origin = found.path.name if start.attempt > 1 else found.path
+        text = f"attempt {start.attempt} would go on from step {found.step}, {origin}"
+        yield "resume", f"{text} (names and sizes were compared, its content is when the run starts)"
+    for change in start.changes:
+        yield "change", change
+
+
+def _names_checkpoint(plan: Plan) -> bool:
+    return plan.experiment.resume.checkpoint not in (AUTO, NEVER)
