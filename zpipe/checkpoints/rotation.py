@@ -33,12 +33,17 @@ def remove_old(
     return surplus
 
 
-def tidy(run_dir: Path) -> list[Path]:
-    """Deletes what a killed run left; returns what is gone. Links are left. Raises OSError."""
+def leftovers_in(run_dir: Path) -> list[Path]:
+    """Folders in which a checkpoint is, or was, being written or deleted; links are none. Raises OSError."""
     if not run_dir.is_dir():
         return []
     found = [each for each in run_dir.iterdir() if each.name.startswith((STAGING_PREFIX, REMOVING_PREFIX))]
-    leftovers = sorted(each for each in found if each.is_dir() and not each.is_symlink())
+    return sorted(each for each in found if each.is_dir() and not each.is_symlink())
+
+
+def tidy(run_dir: Path) -> list[Path]:
+    """Deletes what a killed run left; returns what is gone. Links are left. Raises OSError."""
+    leftovers = leftovers_in(run_dir)
     for folder in leftovers:
         shutil.rmtree(folder, ignore_errors=True)
     return [folder for folder in leftovers if not folder.exists()]

@@ -13,10 +13,13 @@ from zpipe.exits import Exit
 from zpipe.supervise.stops import Stopped, signals_noted
 
 if TYPE_CHECKING:
-    from zpipe.cli import diff, import_, plan, record, report, rerun, runs, show, sweep, ui
+    from zpipe.cli import checkpoints, diff, import_, plan, record, report, rerun, runs, show, sweep, ui
     from zpipe.cli.verb import Verb
 
-    _CHECKED: tuple[Verb, ...] = (plan, rerun, diff, import_, runs, show, ui, record, sweep, report)
+    _CHECKED: tuple[Verb, ...] = (
+        *(plan, rerun, diff, import_, runs, show),
+        *(checkpoints, ui, record, sweep, report),
+    )
 
 VERBS = {
     "plan": "zpipe.cli.plan",
@@ -25,6 +28,7 @@ VERBS = {
     "import": "zpipe.cli.import_",
     "runs": "zpipe.cli.runs",
     "show": "zpipe.cli.show",
+    "checkpoints": "zpipe.cli.checkpoints",
     "ui": "zpipe.cli.ui",
     "record": "zpipe.cli.record",
     "sweep": "zpipe.cli.sweep",

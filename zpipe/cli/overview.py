@@ -15,6 +15,7 @@ Overrides
   GROUP=OPTION               choose an option, e.g. stage=3 offload=nvme precision=bf16
   GROUP.KEY=VALUE            set a value, e.g. stage.reduce_bucket_size=5e8 train.max_steps=100
   recipe=NAME|FILE.yaml      an experiment in its own file
+  resume=RUN_FOLDER          go on with a run from its newest intact checkpoint
 
 Groups and options
 {groups}
