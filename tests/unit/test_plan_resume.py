@@ -1,4 +1,4 @@
-"""`zpipe plan` of a folder that holds a run, or another plan: what the run would do, and nothing is written."""
+"""`zpipe plan` of a folder that holds a run says what the run would do; of one that holds a plan, nothing."""
 
 import json
 from pathlib import Path
@@ -48,6 +48,13 @@ def test_plan_says_from_where_the_run_would_go_on(run: Path, capsys: Captured) -
     assert "attempt-2/logs" in out
     assert "written" not in out
     assert contents(run) == before
+
+
+def test_run_may_be_named_by_its_folder(run: Path, capsys: Captured) -> None:
+    assert main(["plan", f"resume={run}", "train.max_steps=80"]) == 0
+    out = capsys.readouterr().out
+    assert "attempt 2 would go on from step 40" in rows(out, "resume")[0]
+    assert rows(out, "change") == ["train.max_steps: 60 -> 80"]
 
 
 def test_plan_lists_what_has_changed(run: Path, capsys: Captured) -> None:

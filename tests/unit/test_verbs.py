@@ -78,6 +78,8 @@ def test_unknown_option_is_refused(verb: str, capsys: Captured) -> None:
         (["doctor"], "doctor: no such command"),
         (["plna", "stage=3"], "try:     zpipe plan stage=3"),
         (["train", "--help"], "try:     zpipe run --help"),
+        (["resume", "runs/a"], "try:     zpipe resume=runs/a or zpipe sweep resume FOLDER"),
+        (["ckpts", "runs/a"], "try:     zpipe checkpoints runs/a"),
         (["stage=3", "plan"], "try:     zpipe plan stage=3"),
         (["plan", "doctor"], "doctor: not an override, because it has no ="),
         (["plan", "train.max_steps"], "try:     train.max_steps=-1"),

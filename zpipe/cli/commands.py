@@ -10,14 +10,16 @@ OTHER_NAMES = {
     **dict.fromkeys(("check", "validate", "dry-run", "compile", "preview", "estimate"), "plan"),
     **dict.fromkeys(("ls", "list", "ps", "history"), "runs"),
     **dict.fromkeys(("status", "info", "logs", "describe", "inspect"), "show"),
+    **dict.fromkeys(("checkpoint", "ckpt", "ckpts", "verify"), "checkpoints"),
     **dict.fromkeys(("compare",), "diff"),
     **dict.fromkeys(("convert", "migrate"), "import"),
-    **dict.fromkeys(("resume",), "sweep resume"),
     **dict.fromkeys(("repeat", "retry"), "rerun"),
     **dict.fromkeys(("mlflow", "dashboard", "server"), "ui"),
     **dict.fromkeys(("version",), "--version"),
 }
 """Commands of other tools, with zpipe's."""
+
+_GO_ON = ("resume", "continue")
 
 
 def is_bare_word(text: str) -> bool:
@@ -29,10 +31,18 @@ def no_such_command(name: str, rest: list[str]) -> Problem:
     """The problem with an unknown command, with the similar ones and the arguments that followed it."""
     from zpipe.cli.main import VERBS
 
+    allowed = ", ".join(["run", *VERBS])
+    if name in _GO_ON:
+        return Problem(name, "", "no such command", allowed, _going_on(rest))
     near = [OTHER_NAMES[name]] if name in OTHER_NAMES else nearest(name, ["run", *VERBS])
     fix = " or ".join(shlex.join(["zpipe", *command.split(), *rest]) for command in near)
-    allowed = ", ".join(["run", *VERBS])
     return Problem(name, "", "no such command", allowed, fix or "zpipe --help")
+
+
+def _going_on(rest: list[str]) -> str:
+    """How a run goes on, which is an override, or a sweep."""
+    run, *more = rest or ["RUN_FOLDER"]
+    return f"{shlex.join(['zpipe', f'resume={run}', *more])} or zpipe sweep resume FOLDER"
 
 
 def misplaced_command(arguments: list[str]) -> Problem | None:

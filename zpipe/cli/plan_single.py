@@ -10,6 +10,7 @@ from zpipe.cli.plan_resume import Rows, resume_problems, resume_rows
 from zpipe.compile.compiler import compile_plan
 from zpipe.compose.compose import ComposedRun, compose_once
 from zpipe.compose.overrides import rewrite
+from zpipe.compose.repeat import continued
 from zpipe.exits import Exit
 from zpipe.machine.hardware import Hardware
 from zpipe.machine.packages import missing_packages
@@ -28,6 +29,7 @@ def plan_run(overrides: list[str], form: Format, hardware: Hardware, is_here: bo
 
     Of a folder that holds a run it prints how the run would go on, and refuses what the run would refuse.
     """
+    overrides = continued(overrides)
     composed = compose_once(rewrite(overrides))
     if composed.is_multirun:
         from zpipe.cli.plan_points import plan_points
@@ -51,6 +53,7 @@ def plan_run(overrides: list[str], form: Format, hardware: Hardware, is_here: bo
 
 def explain_plan(overrides: list[str], key: str, form: Format, hardware: Hardware) -> int:
     """Prints the sources of the key, or of all keys if it is empty; writes nothing. Raises Refusal."""
+    overrides = continued(overrides)
     compiled = _compile(compose_once(rewrite(overrides)), overrides, hardware)
     print_explanations(without_secrets(compiled), key, form)
     return Exit.FINISHED

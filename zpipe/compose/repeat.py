@@ -5,6 +5,7 @@ server that would get credentials.
 """
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from zpipe.compose.compose import compose_once
@@ -37,11 +38,23 @@ def repeating(plan: Plan, more: list[str]) -> list[str]:
     return [*kept, *removed, *(override(key, value) for key, value in changed.items()), *more]
 
 
-def continuing(folder: RunFolder, more: list[str]) -> list[str]:
-    """Overrides with which the run of this folder goes on, changed by `more`. Raises Refusal."""
-    plan = read_plan(folder.path)
-    given = [text for text in repeating(plan, more) if not text.startswith("resume.checkpoint=")]
+def continued(overrides: list[str]) -> list[str]:
+    """The overrides; with resume=RUN_FOLDER, those with which that run goes on. Raises Refusal."""
+    named = [text for text in overrides if text.startswith("resume=")]
+    folder = _run_folder(named[-1].partition("=")[2]) if named else None
+    if folder is None:
+        return overrides
+    more = [text for text in overrides if text not in named]
+    given = [
+        text for text in repeating(read_plan(folder.path), more) if not text.startswith("resume.checkpoint=")
+    ]
     return [*given, override("hydra.run.dir", str(folder.path))]
+
+
+def _run_folder(text: str) -> RunFolder | None:
+    """The run folder that the text names; None for auto, never and the folder of a checkpoint."""
+    folder = RunFolder(Path(text).expanduser().absolute())
+    return folder if folder.holds_run else None
 
 
 def _options(plan: Plan) -> Iterator[tuple[str, str]]:
