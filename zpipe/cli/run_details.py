@@ -3,6 +3,7 @@
 from rich.table import Table
 from rich.text import Text
 
+from zpipe.cli.attempt_table import print_attempts
 from zpipe.cli.run_table import offload_of
 from zpipe.record.browse import RecordedRun
 from zpipe.record.facts import COMMAND_TAG
@@ -26,13 +27,15 @@ def print_folder(folder: RunFolder) -> None:
     """Prints the run in this folder; it need not be in MLflow. Raises Refusal for an invalid plan."""
     plan, outcome, state = read_plan_here(folder), read_outcome(folder), read_state(folder)
     progress = RunProgress.of(RunEvents(folder).read_new())
+    progress.attempts = max(progress.attempts, len(folder.attempts))  # some may have reported no event
     out = console(None)
-    text, style = _headline(outcome)
+    text, style = _headline(folder, outcome)
     print_text(out, text, style=style)
     print_text(out, f"zpipe {' '.join(plan.command)}\n", style="dim")
     summary = outcome.summary if outcome else {}
     run_id = outcome.mlflow_run_id if outcome else state.run_id if state else None
     out.print(summary_table(plan, summary, progress, run_id))
+    print_attempts(folder)
     postmortem = folder.attempt.postmortem
     if is_regular(postmortem):
         print_text(out, f"\n{read_end(postmortem, _MOST_SHOWN)}")
@@ -48,6 +51,7 @@ def print_recorded(run: RecordedRun) -> None:
         "error": run.error,
         "settings": "\n".join(f"{name}  {value}" for name, value in sorted(run.params.items())),
         "offload": offload_of(run),
+        "attempts": str(run.attempts) if run.attempts > 1 else "",
         "train loss": number(run.metric(*LAST_LOSS)),
         "eval loss": number(run.metric(*EVAL_LOSS)),
         "tokens/s": number(run.metric(*SPEED)),
@@ -67,8 +71,10 @@ def print_recorded(run: RecordedRun) -> None:
     out.print(table)
 
 
-def _headline(outcome: Outcome | None) -> tuple[str, str]:
+def _headline(folder: RunFolder, outcome: Outcome | None) -> tuple[str, str]:
     """The ending of the run and the style to print it in."""
+    if not folder.attempts:
+        return "a plan that was not started", "bold"
     if outcome is None:
         return "no result: the run is in progress, or was killed", "bold yellow"
     reason = f": {outcome.reason}" if outcome.reason else ""

@@ -17,7 +17,7 @@ _COLORS = {"FINISHED": "green", "FAILED": "red", "KILLED": "yellow", "RUNNING": 
 
 COLUMNS = (
     *("run", "name", "status", "ending", "stage", "offload"),
-    *("train loss", "eval loss", "tokens/s", "GPU GiB", "host GiB", "age"),
+    *("attempts", "train loss", "eval loss", "tokens/s", "GPU GiB", "host GiB", "age"),
 )
 _FIRST_FIGURE = 6
 
@@ -58,6 +58,7 @@ def _details(run: RecordedRun) -> Iterator[str]:
     yield run.ending.replace("_", " ")
     yield run.params.get("stage", "")
     yield offload_of(run)
+    yield str(run.attempts) if run.attempts > 1 else ""
     yield _shown(run.metric(*LAST_LOSS), ".4f")
     yield _shown(run.metric(*EVAL_LOSS), ".4f")
     yield _shown(run.metric(*SPEED), ",.0f")

@@ -24,7 +24,10 @@ _BYTES = 2_000_000
 
 
 def write_archive(folder: RunFolder, path: Path, say: Callable[[str], None]) -> list[str]:
-    """Writes the .tar.gz and returns the names in it. `say` is called before slow steps."""
+    """Writes the .tar.gz and returns the names in it, for files of the run those in its folder.
+
+    `say` is called before slow steps.
+    """
     plan = read_plan(folder.path)
     root = path.name.removesuffix(".gz").removesuffix(".tar")
     names = []
@@ -37,11 +40,13 @@ def write_archive(folder: RunFolder, path: Path, say: Callable[[str], None]) -> 
 
 
 def _texts(folder: RunFolder, plan: Plan, say: Callable[[str], None]) -> Iterator[tuple[str, str]]:
-    attempt = folder.attempt
-    own = partial(_is_own, folder.path)
-    for file in filter(own, (*folder.texts(), *attempt.rank_errors())):
-        yield file.name, _tail(file, None)
-    for file in filter(own, (attempt.events, attempt.samples, *log_files(attempt))):
+    whole = [*folder.texts(), *(file for attempt in folder.attempts for file in attempt.rank_errors())]
+    for file in filter(partial(_is_own, folder.path), whole):
+        yield str(file.relative_to(folder.path)), _tail(file, None)
+    long = (
+        file for attempt in folder.attempts for file in (attempt.events, attempt.samples, *log_files(attempt))
+    )
+    for file in filter(partial(_is_own, folder.path), long):
         yield str(file.relative_to(folder.path)), _tail(file, LINES)
     yield "versions.txt", machine.versions()
     yield "hardware.txt", machine.hardware(folder.path)

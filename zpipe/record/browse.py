@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from zpipe.problems import Problem, Refusal, nearest, refuse_if_any
 from zpipe.record.client import open_client, reporting_failures
 from zpipe.record.database import require_answer
-from zpipe.record.facts import RUN_DIR_TAG
+from zpipe.record.facts import ATTEMPTS_TAG, RUN_DIR_TAG
 from zpipe.record.store import check_store, sqlite_file
 from zpipe.record.sweeps import PARENT_TAG, SWEEP_TAG
 from zpipe.redact import redact_uri
@@ -51,6 +51,12 @@ class RecordedRun:
     def ending(self) -> str:
         """zpipe's ending, or "" if zpipe did not record one."""
         return self.tags.get("zpipe.ending", "")
+
+    @property
+    def attempts(self) -> int:
+        """How often the run was started."""
+        given = self.tags.get(ATTEMPTS_TAG, "")
+        return int(given) if given.isdecimal() and len(given) < 7 else 1
 
     @property
     def error(self) -> str:

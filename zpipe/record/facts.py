@@ -14,6 +14,8 @@ from zpipe.redact import redact, redact_tags
 from zpipe.redact.names import is_secret_name
 
 RUN_DIR_TAG = "zpipe.run_dir"
+ATTEMPTS_TAG = "zpipe.attempts"
+"""Set when a run is started again."""
 COMMAND_TAG = "zpipe.command"
 """MLflow shows only the end of mlflow.source.name, as of a path."""
 

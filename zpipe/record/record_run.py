@@ -80,7 +80,7 @@ def _record_once(plan: Plan, uri: str, base: Path, state: StateFile) -> str | No
     follower.close(
         status=outcome.mlflow_status if outcome else state.now.status,
         end_time=None if last is None else milliseconds(last),
-        files=(folder.attempt.postmortem,),
+        files=[attempt.postmortem for attempt in folder.attempts],
         tags=outcome.tags if outcome else {},
     )
     return follower.note

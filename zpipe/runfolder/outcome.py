@@ -1,4 +1,4 @@
-"""How one run ended, as a value that is also a file: result.json in the run folder."""
+"""How a run ended, as a value that is also a file: result.json in the folder of each attempt."""
 
 from pathlib import Path
 from typing import Literal
@@ -7,7 +7,7 @@ from pydantic import ConfigDict
 
 from zpipe.exits import Exit
 from zpipe.runfolder.atomic import read_model, write_json
-from zpipe.runfolder.folder import RunFolder
+from zpipe.runfolder.folder import Attempt, RunFolder
 from zpipe.schema.base import Group
 
 Ending = Literal[
@@ -109,15 +109,20 @@ class Outcome(Group):
 
 
 def write_outcome(outcome: Outcome) -> None:
-    """Writes result.json into the run folder, if the folder exists."""
+    """Writes the result.json of the last attempt, if the run folder exists."""
     folder = RunFolder(Path(outcome.run_dir))
     if folder.path.is_dir():
         write_json(folder.attempt.result, outcome.model_dump(mode="json"))
 
 
 def read_outcome(folder: RunFolder) -> Outcome | None:
-    """The outcome of a run; None while there is none. Raises Refusal for a damaged file."""
-    file = folder.attempt.result
+    """The outcome of the last attempt; None while there is none. Raises Refusal for a damaged file."""
+    return outcome_of(folder.attempt)
+
+
+def outcome_of(attempt: Attempt) -> Outcome | None:
+    """The same of any attempt."""
+    file = attempt.result
     if not file.exists() and not file.is_symlink():
         return None
     return read_model(

@@ -104,7 +104,7 @@ def _finish_record(
 ) -> Outcome:
     """Closes the run in MLflow and adds to the outcome what became of it."""
     status = None if outcome.ending == "refused" else outcome.mlflow_status
-    files = (folder_of(plan).attempt.postmortem,)
+    files = [attempt.postmortem for attempt in folder_of(plan).attempts]
     record = recorder.finish(status, RECORD_PATIENCE_SECONDS, files, outcome.tags, signals)
     error = None if record.ok else record.error
     update = {"mlflow_run_id": record.run_id, "record_error": error, "record_note": record.note}
