@@ -1,6 +1,7 @@
 """Removes checkpoints that are no longer needed, and what a killed run left half written or half removed."""
 
 import shutil
+import time
 from collections.abc import Collection
 from pathlib import Path
 
@@ -16,21 +17,39 @@ REMOVING_PREFIX = ".removing-"
 
 
 def remove_old(
-    run_dir: Path, limit: int | None, keep: Collection[Path] = (), run_id: str | None = None
+    run_dir: Path,
+    limit: int | None,
+    keep: Collection[Path] = (),
+    run_id: str | None = None,
+    step: int | None = None,
 ) -> list[Path]:
     """Removes all checkpoints but the newest ones and those to keep; returns what was removed.
 
     The newest one always stays. A folder without a readable manifest is neither counted nor removed, and with
-    a `run_id` no folder of another run is. Raises OSError.
+    a `run_id` no folder of another run is. `step` is where the run is: later checkpoints were passed over, so
+    they are neither counted nor removed. Raises OSError.
     """
     if limit is None:
         return []
     kept = {path.resolve() for path in keep}
-    known = [folder for folder in checkpoints_in(run_dir) if _is_known(folder, run_id)]
+    known = [folder for folder in checkpoints_in(run_dir, step) if _is_known(folder, run_id)]
     surplus = [folder for folder in known[max(1, limit) :] if folder.resolve() not in kept]
     for folder in surplus:
         _remove(folder)
     return surplus
+
+
+def make_way(folder: Path, run_id: str) -> None:
+    """Frees the name of a checkpoint that was passed over and is written again. Raises OSError.
+
+    One of this run is removed; whatever else has the name gets another one.
+    """
+    if not folder.exists() and not folder.is_symlink():
+        return
+    if not folder.is_symlink() and _is_known(folder, run_id):
+        _remove(folder)
+    else:
+        folder.rename(folder.with_name(f"replaced-{folder.name}-{time.time_ns()}"))
 
 
 def leftovers_in(run_dir: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from zpipe.checkpoints.digests import digests_of, files_below, sync_folder, sync_tree
 from zpipe.checkpoints.manifest import FileEntry, Manifest, write_manifest
-from zpipe.checkpoints.rotation import STAGING_PREFIX, remove_old
+from zpipe.checkpoints.rotation import STAGING_PREFIX, make_way, remove_old
 from zpipe.checkpoints.space import room_for
 from zpipe.plans.changes import result_digest
 from zpipe.plans.plan import Plan
@@ -40,7 +40,7 @@ class CheckpointWriter:
         """
         staging = self._folder.path / f"{STAGING_PREFIX}{self._folder.attempt.number}-{step}"
         if self._rank.is_main:
-            self._make_room(keep)
+            self._make_room(step, keep)
             staging.mkdir()
         _barrier()
         yield staging
@@ -48,21 +48,21 @@ class CheckpointWriter:
         entries = _gathered(self._own_entries(staging))
         if self._rank.is_main:
             self._publish(staging, step, epoch, entries)
-            self._rotate(self._plan.experiment.checkpoint.save_total_limit, keep)
+            self._rotate(step, self._plan.experiment.checkpoint.save_total_limit, keep)
         self._last_bytes = sum(entry.bytes for entry in entries)
         _barrier()
 
-    def _make_room(self, keep: Collection[Path]) -> None:
+    def _make_room(self, step: int, keep: Collection[Path]) -> None:
         """Removes all but the newest checkpoint if the next one would not fit beside them."""
         lacking = room_for(self._folder.path, self._last_bytes)
         if lacking and self._plan.experiment.checkpoint.save_total_limit is not None:
-            self._rotate(1, keep)
+            self._rotate(step, 1, keep)
             lacking = room_for(self._folder.path, self._last_bytes)
         if lacking:
             raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {lacking}", str(self._folder.path))
 
-    def _rotate(self, limit: int | None, keep: Collection[Path]) -> None:
-        remove_old(self._folder.path, limit, keep, self._start.run_id)
+    def _rotate(self, step: int, limit: int | None, keep: Collection[Path]) -> None:
+        remove_old(self._folder.path, limit, keep, self._start.run_id, step)
 
     def _own_entries(self, staging: Path) -> list[FileEntry]:
         """Every rank reads a share of the files back."""
@@ -79,6 +79,7 @@ class CheckpointWriter:
     def _publish(self, staging: Path, step: int, epoch: float, entries: list[FileEntry]) -> None:
         sync_tree(staging)
         write_manifest(staging, self._manifest(step, epoch, entries))
+        make_way(self._folder.checkpoint(step), self._start.run_id)
         staging.rename(self._folder.checkpoint(step))
         sync_folder(self._folder.path)
 
