@@ -5,6 +5,7 @@ from typing import TypeAlias
 
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem
+from zpipe.runfolder.plan_file import folder_of
 from zpipe.running.start import Start
 from zpipe.schema.resume import AUTO, NEVER
 from zpipe.terminal.console import say
@@ -34,11 +35,12 @@ def resume_rows(plan: Plan, start: Start) -> Rows:
 def _rows(plan: Plan, start: Start) -> Iterator[tuple[str, str]]:
     from zpipe.running.choose import checkpoint_for
 
-    found = checkpoint_for(plan, start, say, quick=True)
+    found = checkpoint_for(plan, say, quick=True)
     if found is None:
         yield "resume", f"attempt {start.attempt} would begin at step 0: there is no checkpoint"
     else:
-        origin = found.path.name if start.attempt > 1 else found.path
+        is_own = found.path.parent == folder_of(plan).path
+        origin = found.path.name if is_own else found.path
         text = f"attempt {start.attempt} would go on from step {found.step}, {origin}"
         yield "resume", f"{text} (names and sizes were compared, its content is when the run starts)"
     for change in start.changes:

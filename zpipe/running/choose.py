@@ -25,7 +25,7 @@ def choose(plan: Plan, start: Start, attempt: Attempt, say: Say) -> AttemptStart
     first = first_start(folder)
     if start.attempt > 1:
         tidy(folder.path)
-    state = checkpoint_for(plan, start, say)
+    state = checkpoint_for(plan, say)
     if start.attempt > 1:
         said = f"step {state.step}, {state.path.name}" if state else "the beginning: there is no checkpoint"
         say(f"attempt {start.attempt} goes on from {said}")
@@ -40,15 +40,19 @@ def choose(plan: Plan, start: Start, attempt: Attempt, say: Say) -> AttemptStart
     return chosen
 
 
-def checkpoint_for(plan: Plan, start: Start, say: Say, *, quick: bool = False) -> CheckpointState | None:
-    """What the attempt goes on from; None is the beginning. Raises Refusal if a checkpoint cannot be used.
+def checkpoint_for(plan: Plan, say: Say, *, quick: bool = False) -> CheckpointState | None:
+    """What the next attempt goes on from; None is the beginning. Raises Refusal if that cannot be used.
 
-    Writes nothing. A quick choice compares names and sizes only.
+    Without a checkpoint of its own, a run goes on from the one that it began with. Writes nothing. A quick
+    choice compares names and sizes only.
     """
-    folder, given = folder_of(plan), given_checkpoint(plan)
-    if start.attempt > 1:
-        return _newest(folder, first_start(folder), say, quick)
-    return _given(given, say, quick) if given is not None else None
+    folder = folder_of(plan)
+    first = first_start(folder)
+    own = _newest(folder, first, say, quick)
+    if own is not None:
+        return own
+    begun = given_checkpoint(plan) if first is None else _path(first.checkpoint)
+    return _given(begun, say, quick) if begun is not None else None
 
 
 def given_checkpoint(plan: Plan) -> Path | None:
@@ -74,6 +78,10 @@ def given_problems(plan: Plan) -> list[Problem]:
         allowed = "a checkpoint that you trust"
         problems.append(Problem("resume", str(folder), reason, allowed, "resume.trust=true"))
     return problems
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)
 
 
 def _differences(plan: Plan, manifest: Manifest, folder: Path) -> list[Problem]:
