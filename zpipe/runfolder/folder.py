@@ -198,12 +198,13 @@ class RunFolder:
         texts = (self.plan, self.ds_config, self.config, self.record_state)
         return [*texts, self.model, *self.path.glob("attempt-*"), *self.path.glob("checkpoint-*")]
 
-    def supervision(self) -> AbstractContextManager[bool]:
+    def supervision(self, patience: float = 0.0) -> AbstractContextManager[bool]:
         """Claims the supervision of the run; yields False if another process has it.
 
-        The kernel releases the lock when its process dies.
+        The kernel releases the lock when its process dies. With patience, a process that only looks whether
+        there is a supervisor is waited for.
         """
-        return held(self._supervision_lock)
+        return held(self._supervision_lock, patience)
 
     @property
     def is_supervised(self) -> bool:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 
 @contextmanager
-def held(file: Path) -> Iterator[bool]:
-    """Holds the lock inside the block, or yields False if another process has it.
+def held(file: Path, patience: float = 0.0) -> Iterator[bool]:
+    """Holds the lock inside the block, or yields False if another process has it all these seconds.
 
     On a file system without locks it yields True: no other process is assumed.
     """
@@ -15,7 +15,7 @@ def held(file: Path) -> Iterator[bool]:
 
     lock = FileLock(file)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=patience)
     except Timeout:
         yield False
         return

@@ -27,6 +27,8 @@ from zpipe.supervise.stops import Caught, in_batch_job, signals_noted
 from zpipe.supervise.tree import ProcessTree
 
 POLL_SECONDS = 0.1
+LOOKING_SECONDS = 5.0
+"""Far more than a command needs to see whether a run has a supervisor."""
 
 
 class Display(Protocol):
@@ -60,7 +62,7 @@ def supervise(plan: Plan, progress: RunProgress, display: Display, caught: Caugh
     folder = folder_of(plan)
     silence = SilenceWatch(plan.experiment.launcher.hang_timeout_s)
     follower = _Follower(folder, progress, silence, display)
-    with folder.supervision():
+    with folder.supervision(patience=LOOKING_SECONDS):
         try:
             watch = _Watch(plan, follower, silence, caught)
             end = watch.spawned() if launcher_of(plan.launch.launcher).spawns else watch.here()
