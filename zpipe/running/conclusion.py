@@ -11,6 +11,7 @@ from zpipe.launchers.logs import hide_secrets
 from zpipe.machine.hardware import Hardware, detect
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem
+from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.outcome import Outcome, write_outcome
 from zpipe.runfolder.plan_file import folder_of
 from zpipe.runfolder.swap_folder import remove_swap_folder
@@ -27,7 +28,7 @@ def conclude(
         reason=verdict.reason,
         failed_rank=verdict.rank,
         run_dir=plan.run_dir,
-        attempts=evidence.progress.attempts,
+        attempts=folder_of(plan).attempt.number,
         summary=evidence.progress.summary,
     )
     save_outcome(outcome)
@@ -38,7 +39,8 @@ def conclude(
 def refuse(run_dir: Path, problems: Sequence[Problem]) -> Outcome:
     """Prints the problems of a run that does not start, and writes them into its folder if there is one."""
     print_problems(problems)
-    outcome = Outcome(ending="refused", reason=reasons(problems), run_dir=str(run_dir))
+    attempts = RunFolder(run_dir).attempt.number
+    outcome = Outcome(ending="refused", reason=reasons(problems), run_dir=str(run_dir), attempts=attempts)
     save_outcome(outcome)
     return outcome
 

@@ -2,9 +2,11 @@
 
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from zpipe.diagnose.classify import classify
 from zpipe.diagnose.evidence import Evidence
 from zpipe.diagnose.postmortem import write_postmortem
 from zpipe.machine.hardware import Hardware
@@ -14,13 +16,14 @@ from zpipe.problems import Problem, Refusal
 from zpipe.record.recorder_thread import RecorderThread
 from zpipe.record.store import tracking_problems, tracking_uri
 from zpipe.runfolder import disk_reserve
+from zpipe.runfolder.folder import Attempt
 from zpipe.runfolder.outcome import Outcome
 from zpipe.runfolder.plan_file import folder_of, write_plan
 from zpipe.runfolder.progress import RunProgress
 from zpipe.running.choose import choose, given_problems
 from zpipe.running.conclusion import clean_up, conclude, reasons, refuse, save_outcome
 from zpipe.running.recover import conclude_if_abandoned
-from zpipe.running.start import for_attempt, start_of, wait_for_workers
+from zpipe.running.start import Start, for_attempt, start_of, wait_for_workers
 from zpipe.supervise.stops import Caught, in_batch_job, signals_noted
 from zpipe.supervise.supervisor import make_ready, supervise
 from zpipe.terminal.console import print_problems, say, tolerant
@@ -48,7 +51,15 @@ def run_plan(plan: Plan, hardware: Hardware, parent_run_id: str | None = None) -
     with signals_noted() as caught:
         try:
             with signals_noted(interrupt_at=1):
-                plan = _begin(plan)
+                start, attempt = _take_turn(plan)
+        except Refusal as refusal:
+            print_problems(refusal.problems)
+            return Outcome(ending="refused", reason=reasons(refusal.problems), run_dir=plan.run_dir)
+        except KeyboardInterrupt:
+            return _stopped_before(plan, caught)
+        try:
+            with signals_noted(interrupt_at=1):
+                plan = _prepare(plan, start, attempt)
                 _print_warnings(plan)
                 missing = missing_requirements(plan, say)
         except Refusal as refusal:
@@ -66,12 +77,22 @@ def _print_warnings(plan: Plan) -> None:
             say(f"warning: {notice.key}: {notice.text}")
 
 
+def _stopped_before(plan: Plan, caught: Caught) -> Outcome:
+    """A signal came before the attempt began: what lies in the folder is of earlier ones, and stays."""
+    verdict = classify(_stop(caught))
+    say(f"{verdict.ending}: {verdict.reason}")
+    return Outcome(ending=verdict.ending, reason=verdict.reason, run_dir=plan.run_dir)
+
+
+def _stop(caught: Caught) -> Evidence:
+    number = caught.number or signal.SIGINT
+    return Evidence(returncode=1, stopped_by=number, in_batch_job=in_batch_job())
+
+
 def _stopped_early(plan: Plan, hardware: Hardware, caught: Caught) -> Outcome:
     """A signal came before the workers were started."""
-    number = caught.number or signal.SIGINT
-    evidence = Evidence(returncode=1, stopped_by=number, in_batch_job=in_batch_job())
     disk_reserve.release(folder_of(plan).attempt)
-    outcome, _ = conclude(plan, evidence, hardware)
+    outcome, _ = conclude(plan, _stop(caught), hardware)
     say(f"{outcome.ending}: {outcome.reason}")
     return outcome
 
@@ -115,27 +136,42 @@ def _finish_record(
 
 def _lacking(plan: Plan, problems: Sequence[Problem], hardware: Hardware) -> Outcome:
     print_problems(problems, title="This machine lacks what the plan needs")
-    outcome = Outcome(ending="environment", reason=reasons(problems), run_dir=plan.run_dir)
+    attempt = folder_of(plan).attempt
+    outcome = Outcome(
+        ending="environment", reason=reasons(problems), run_dir=plan.run_dir, attempts=attempt.number
+    )
     save_outcome(outcome)
-    disk_reserve.release(folder_of(plan).attempt)
+    disk_reserve.release(attempt)
     clean_up(plan)
     write_postmortem(plan, outcome, Evidence(), hardware, problems)
     return outcome
 
 
-def _begin(plan: Plan) -> Plan:
-    """Begins an attempt and returns the plan with its command. Raises Refusal if it cannot be begun."""
-    try:
+def _take_turn(plan: Plan) -> tuple[Start, Attempt]:
+    """Begins the next attempt, once those before have ended. Raises Refusal if it cannot be begun."""
+    with _writing_problems(plan):
         start = start_of(plan)
         if start.attempt > 1:
             wait_for_workers(Path(plan.run_dir), say)
             conclude_if_abandoned(Path(plan.run_dir))
-        attempt = folder_of(plan).begin(start.attempt)
+        return start, folder_of(plan).begin(start.attempt)
+
+
+def _prepare(plan: Plan, start: Start, attempt: Attempt) -> Plan:
+    """Writes what the workers read and returns the plan with their command. Raises Refusal."""
+    with _writing_problems(plan):
         plan = for_attempt(plan, attempt)
         write_plan(plan)
         make_ready(plan)
         choose(plan, start, attempt, say)
         return plan
+
+
+@contextmanager
+def _writing_problems(plan: Plan) -> Iterator[None]:
+    """Turns what the file system refuses into a Refusal."""
+    try:
+        yield
     except FileExistsError:
         reason = "another run has started in this folder"
         raise Refusal([Problem("hydra.run.dir", plan.run_dir, reason, "a new folder")]) from None

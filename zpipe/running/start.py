@@ -9,7 +9,7 @@ from zpipe.launchers import launcher_of
 from zpipe.plans.changes import is_longer, other_changes, result_changes
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal, either, refuse_if_any
-from zpipe.runfolder.folder import Attempt
+from zpipe.runfolder.folder import Attempt, RunFolder
 from zpipe.runfolder.outcome import Outcome, read_outcome
 from zpipe.runfolder.plan_file import folder_of, is_only_planned, read_plan
 from zpipe.schema.resume import NEVER
@@ -31,6 +31,8 @@ def start_of(plan: Plan) -> Start:
     """Raises Refusal if the folder holds something else, or a run that must not go on like this."""
     folder = folder_of(plan)
     attempts = folder.attempts
+    if not folder.holds_run and _only_begun(folder):
+        return Start(attempt=attempts[-1].number + 1)
     if not attempts or not folder.holds_run:
         if not is_only_planned(folder):
             folder.claim()
@@ -49,6 +51,13 @@ def start_of(plan: Plan) -> Start:
         changes=tuple(other_changes(before, plan)),
         finished=outcome if is_over else None,
     )
+
+
+def _only_begun(folder: RunFolder) -> bool:
+    """Whether a run took the folder, and was killed before it wrote anything."""
+    attempts = folder.attempts
+    is_empty = not any(any(attempt.path.iterdir()) for attempt in attempts)
+    return bool(attempts) and is_empty and len(folder.occupied_by()) == len(attempts)
 
 
 def for_attempt(plan: Plan, attempt: Attempt) -> Plan:
