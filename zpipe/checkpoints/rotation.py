@@ -33,6 +33,15 @@ def remove_old(
     return surplus
 
 
+def publish(staging: Path, checkpoint: Path) -> None:
+    """Gives a complete checkpoint its name; a damaged one of the same step makes room. Raises OSError."""
+    old = _set_aside(checkpoint) if checkpoint.exists() or checkpoint.is_symlink() else None
+    staging.rename(checkpoint)
+    sync_folder(checkpoint.parent)
+    if old is not None:
+        shutil.rmtree(old, ignore_errors=True)
+
+
 def tidy(run_dir: Path) -> list[Path]:
     """Deletes what a killed run left; returns what is gone. Links are left. Raises OSError."""
     if not run_dir.is_dir():
@@ -57,9 +66,15 @@ def _remove(folder: Path) -> None:
 
     What cannot be deleted, like an open file on NFS, stays under the other name for `tidy`.
     """
+    doomed = _set_aside(folder)
+    sync_folder(folder.parent)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _set_aside(folder: Path) -> Path:
+    """Renames a folder that is to be deleted, and returns its new name."""
     doomed = folder.with_name(f"{REMOVING_PREFIX}{folder.name}")
     if doomed.is_dir() and not doomed.is_symlink():
         shutil.rmtree(doomed)
     folder.rename(doomed)
-    sync_folder(folder.parent)
-    shutil.rmtree(doomed, ignore_errors=True)
+    return doomed

@@ -159,6 +159,16 @@ class Failed(_Event):
     message: str
 
 
+class Stopped(_Event):
+    """All ranks stopped after this step because somebody asked for it."""
+
+    event: Literal["stopped"] = "stopped"
+    step: Step
+    saved: bool
+    """Whether there is a checkpoint of this step."""
+    reason: str
+
+
 class Summary(_Event):
     """The last figures of the run."""
 
@@ -180,6 +190,7 @@ Event: TypeAlias = (
     | ModelSaved
     | Refused
     | Failed
+    | Stopped
     | Summary
 )
 

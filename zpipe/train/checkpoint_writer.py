@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from zpipe.checkpoints.digests import digests_of, files_below, sync_folder, sync_tree
+from zpipe.checkpoints.digests import digests_of, files_below, sync_tree
 from zpipe.checkpoints.manifest import FileEntry, Manifest, write_manifest
-from zpipe.checkpoints.rotation import STAGING_PREFIX, remove_old
+from zpipe.checkpoints.rotation import STAGING_PREFIX, publish, remove_old
 from zpipe.checkpoints.space import room_for
 from zpipe.plans.changes import result_digest
 from zpipe.plans.plan import Plan
@@ -79,8 +79,7 @@ class CheckpointWriter:
     def _publish(self, staging: Path, step: int, epoch: float, entries: list[FileEntry]) -> None:
         sync_tree(staging)
         write_manifest(staging, self._manifest(step, epoch, entries))
-        staging.rename(self._folder.checkpoint(step))
-        sync_folder(self._folder.path)
+        publish(staging, self._folder.checkpoint(step))
 
     def _manifest(self, step: int, epoch: float, entries: list[FileEntry]) -> Manifest:
         plan = self._plan
