@@ -126,6 +126,20 @@ class CheckpointSaved(_Event):
     step: Step
     path: str
     bytes: int
+    seconds: Values = {}
+    """How long the training waited, by part: write, verify, sync."""
+
+    @property
+    def values(self) -> Values:
+        """The cost as metrics."""
+        if not self.seconds:
+            return {}
+        parts = {f"checkpoint/{part}_s": value for part, value in self.seconds.items()}
+        return {
+            **parts,
+            "checkpoint/save_s": sum(self.seconds.values()),
+            "checkpoint/gib": self.bytes / 2**30,
+        }
 
 
 class ModelSaved(_Event):

@@ -29,8 +29,10 @@ class CheckpointWriter:
     def __init__(self, plan: Plan, rank: Rank, start: AttemptStart) -> None:
         self._plan, self._rank, self._start = plan, rank, start
         self._folder = folder_of(plan)
-        self._last_bytes = 0
+        self.last_bytes = 0
         """Size of the last checkpoint, which predicts that of the next one."""
+        self.last_seconds: dict[str, float] = {}
+        """How long the last checkpoint took to write, to be read back, and to reach the disk."""
 
     @contextmanager
     def writing(self, step: int, epoch: float, keep: Collection[Path]) -> Iterator[Path]:
@@ -43,21 +45,26 @@ class CheckpointWriter:
             self._make_room(keep)
             staging.mkdir()
         _barrier()
+        began = time.perf_counter()
         yield staging
         _barrier()
+        written = time.perf_counter()
         entries = _gathered(self._own_entries(staging))
+        verified = time.perf_counter()
         if self._rank.is_main:
             self._publish(staging, step, epoch, entries)
             self._rotate(self._plan.experiment.checkpoint.save_total_limit, keep)
-        self._last_bytes = sum(entry.bytes for entry in entries)
         _barrier()
+        self.last_bytes = sum(entry.bytes for entry in entries)
+        done = time.perf_counter()
+        self.last_seconds = {"write": written - began, "verify": verified - written, "sync": done - verified}
 
     def _make_room(self, keep: Collection[Path]) -> None:
         """Removes all but the newest checkpoint if the next one would not fit beside them."""
-        lacking = room_for(self._folder.path, self._last_bytes)
+        lacking = room_for(self._folder.path, self.last_bytes)
         if lacking and self._plan.experiment.checkpoint.save_total_limit is not None:
             self._rotate(1, keep)
-            lacking = room_for(self._folder.path, self._last_bytes)
+            lacking = room_for(self._folder.path, self.last_bytes)
         if lacking:
             raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {lacking}", str(self._folder.path))
 
