@@ -1,7 +1,6 @@
 """What rotation removes and what it never touches; whether a checkpoint fits on the disk."""
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 from tests.support.checkpoints import make_checkpoint, truncate
 from zpipe.checkpoints.choice import checkpoints_in, newest_good
 from zpipe.checkpoints.manifest import MANIFEST_NAME
-from zpipe.checkpoints.rotation import STAGING_PREFIX, make_way, remove_old, tidy
+from zpipe.checkpoints.rotation import STAGING_PREFIX, remove_old, tidy
 from zpipe.checkpoints.space import room_for
 
 
@@ -138,41 +137,3 @@ def test_room_is_told_in_a_sentence_only_where_it_is_missing(
     assert room_for(tmp_path, 2**30) is None
     expected = f"a checkpoint needs 1.5 GiB, and the file system of {tmp_path} has 1.0 GiB left"
     assert room_for(tmp_path, 3 * 2**29) == expected
-
-
-def test_passed_over_checkpoint_of_this_run_makes_way(tmp_path: Path) -> None:
-    truncate(make_checkpoint(tmp_path, 20) / "latest")
-    make_way(tmp_path / "checkpoint-20", "this-run")
-    assert list(tmp_path.iterdir()) == []
-
-
-def foreign(folder: Path) -> None:
-    make_checkpoint(folder.parent, 20, "that-run")
-
-
-def without_manifest(folder: Path) -> None:
-    (make_checkpoint(folder.parent, 20) / MANIFEST_NAME).unlink()
-
-
-def linked(folder: Path) -> None:
-    folder.symlink_to(make_checkpoint(folder.parent / "elsewhere", 20))
-
-
-def file(folder: Path) -> None:
-    folder.write_text("mine")
-
-
-@pytest.mark.parametrize("put", [foreign, without_manifest, linked, file])
-def test_what_is_not_of_this_run_is_kept_under_another_name(
-    put: Callable[[Path], None], tmp_path: Path
-) -> None:
-    folder = tmp_path / "checkpoint-20"
-    put(folder)
-    make_way(folder, "this-run")
-    assert not folder.exists()
-    assert len(list(tmp_path.glob("replaced-checkpoint-20-*"))) == 1
-
-
-def test_name_that_is_free_needs_no_way(tmp_path: Path) -> None:
-    make_way(tmp_path / "checkpoint-20", "this-run")
-    assert list(tmp_path.iterdir()) == []

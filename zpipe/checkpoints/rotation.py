@@ -1,7 +1,6 @@
 """Removes checkpoints that are no longer needed, and what a killed run left half written or half removed."""
 
 import shutil
-import time
 from collections.abc import Collection
 from pathlib import Path
 
@@ -39,17 +38,13 @@ def remove_old(
     return surplus
 
 
-def make_way(folder: Path, run_id: str) -> None:
-    """Frees the name of a checkpoint that was passed over and is written again. Raises OSError.
-
-    One of this run is removed; whatever else has the name gets another one.
-    """
-    if not folder.exists() and not folder.is_symlink():
-        return
-    if not folder.is_symlink() and _is_known(folder, run_id):
-        _remove(folder)
-    else:
-        folder.rename(folder.with_name(f"replaced-{folder.name}-{time.time_ns()}"))
+def publish(staging: Path, checkpoint: Path) -> None:
+    """Gives a complete checkpoint its name; a damaged one of the same step makes room. Raises OSError."""
+    old = _set_aside(checkpoint) if checkpoint.exists() or checkpoint.is_symlink() else None
+    staging.rename(checkpoint)
+    sync_folder(checkpoint.parent)
+    if old is not None:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def leftovers_in(run_dir: Path) -> list[Path]:
@@ -81,9 +76,15 @@ def _remove(folder: Path) -> None:
 
     What cannot be deleted, like an open file on NFS, stays under the other name for `tidy`.
     """
+    doomed = _set_aside(folder)
+    sync_folder(folder.parent)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _set_aside(folder: Path) -> Path:
+    """Renames a folder that is to be deleted, and returns its new name."""
     doomed = folder.with_name(f"{REMOVING_PREFIX}{folder.name}")
     if doomed.is_dir() and not doomed.is_symlink():
         shutil.rmtree(doomed)
     folder.rename(doomed)
-    sync_folder(folder.parent)
-    shutil.rmtree(doomed, ignore_errors=True)
+    return doomed

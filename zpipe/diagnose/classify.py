@@ -46,6 +46,15 @@ def _finished(evidence: Evidence) -> Verdict | None:
     return Verdict("finished") if evidence.progress.done and evidence.returncode in (0, None) else None
 
 
+def _saved_and_stopped(evidence: Evidence) -> Verdict | None:
+    stopped = evidence.progress.stopped
+    if stopped is None:
+        return None
+    saved = f"saved at step {stopped.step}" if stopped.saved else "without a checkpoint"
+    is_terminated = evidence.stopped_by in (signal.SIGTERM, signal.SIGHUP) and not evidence.in_batch_job
+    return Verdict("terminated" if is_terminated else "preempted", f"{stopped.reason}, {saved}")
+
+
 def _stopped(evidence: Evidence) -> Verdict | None:
     number = evidence.stopped_by
     if number == signal.SIGINT:
@@ -170,6 +179,7 @@ RULES: tuple[Rule, ...] = (
     _folder_gone,
     _refused,
     _finished,
+    _saved_and_stopped,
     _stopped,
     _hang,
     _operator_build,

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from zpipe.record.limits import safe_name
-from zpipe.runfolder.events import Event, Metrics, NonFiniteLoss, Overflow, Summary
+from zpipe.runfolder.events import CheckpointSaved, Event, Metrics, NonFiniteLoss, Overflow, Summary
 from zpipe.runfolder.progress import RunProgress
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _metrics(event: Event) -> "Iterator[Metric]":
 
 def _values(event: Event) -> Iterator[tuple[str, float]]:
     match event:
-        case Metrics() | Overflow():
+        case Metrics() | Overflow() | CheckpointSaved():
             yield from event.values.items()
         case Summary():
             yield from ((SUMMARY_PREFIX + name, value) for name, value in event.values.items())

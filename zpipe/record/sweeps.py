@@ -109,14 +109,6 @@ class SweepRun:
         return str(found[0].info.run_id) if found else None
 
 
-def detach_run(uri: str, run_id: str) -> None:
-    """Removes a run from its sweep, because its point will be run again."""
-    client = open_client(uri)
-    if PARENT_TAG in client.get_run(run_id).data.tags:
-        client.delete_tag(run_id, PARENT_TAG)
-    client.set_tag(run_id, _SUPERSEDED_TAG, "true", synchronous=True)
-
-
 def _set_parent(client: "MlflowClient", child: str, parent: str, superseded: bool) -> None:
     tags = client.get_run(child).data.tags
     if tags.get(PARENT_TAG) != parent:

@@ -126,6 +126,20 @@ class CheckpointSaved(_Event):
     step: Step
     path: str
     bytes: int
+    seconds: Values = {}
+    """How long the training waited, by part: write, verify, sync."""
+
+    @property
+    def values(self) -> Values:
+        """The cost as metrics."""
+        if not self.seconds:
+            return {}
+        parts = {f"checkpoint/{part}_s": value for part, value in self.seconds.items()}
+        return {
+            **parts,
+            "checkpoint/save_s": sum(self.seconds.values()),
+            "checkpoint/gib": self.bytes / 2**30,
+        }
 
 
 class ModelSaved(_Event):
@@ -159,6 +173,16 @@ class Failed(_Event):
     message: str
 
 
+class Stopped(_Event):
+    """All ranks stopped after this step because somebody asked for it."""
+
+    event: Literal["stopped"] = "stopped"
+    step: Step
+    saved: bool
+    """Whether there is a checkpoint of this step."""
+    reason: str
+
+
 class Summary(_Event):
     """The last figures of the run."""
 
@@ -180,6 +204,7 @@ Event: TypeAlias = (
     | ModelSaved
     | Refused
     | Failed
+    | Stopped
     | Summary
 )
 

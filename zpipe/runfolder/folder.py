@@ -95,12 +95,17 @@ class Attempt:
 
     def leftovers(self) -> list[Path]:
         """Files of a launch that nothing needs once its processes have ended."""
-        launch = [self.rendezvous] if is_regular(self.rendezvous) else []
+        launch = [file for file in (self.rendezvous, self.stop_request) if is_regular(file)]
         return [*launch, *self.path.glob(".process-group-*"), *self.path.glob(".data-*.json")]
 
     def data_marker(self, launch_id: str) -> Path:
         """Written by rank 0 when the packed data is ready for the other ranks."""
         return self.path / f".data-{launch_id}.json"
+
+    @property
+    def stop_request(self) -> Path:
+        """Asks the workers to save a checkpoint and to stop."""
+        return self.path / ".stop"
 
     @property
     def rendezvous(self) -> Path:

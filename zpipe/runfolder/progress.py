@@ -16,6 +16,7 @@ from zpipe.runfolder.events import (
     PhaseStarted,
     Refused,
     StepReached,
+    Stopped,
     Summary,
     Values,
 )
@@ -45,6 +46,7 @@ class RunProgress:
     overflows: int = 0
     refused: Refused | None = None
     failed: Failed | None = None
+    stopped: Stopped | None = None
     accepted: bool = False
     """Whether the worker accepted its inputs: it reached the model, or went beyond."""
     first_time: float | None = None
@@ -95,7 +97,7 @@ class RunProgress:
     def _begin_attempt(self, event: AttemptBegan) -> None:
         """What the run learned stays; how an earlier attempt ended does not."""
         self.attempts, self.step, self.phase = event.number, event.step, ""
-        self.refused, self.failed, self.summary = None, None, {}
+        self.refused, self.failed, self.stopped, self.summary = None, None, None, {}
 
     def _keep(self, event: Event) -> None:
         match event:
@@ -109,5 +111,7 @@ class RunProgress:
                 self.refused = event
             case Failed():
                 self.failed = event
+            case Stopped():
+                self.stopped = event
             case _:
                 pass

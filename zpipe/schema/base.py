@@ -1,5 +1,6 @@
 """The base class of the config groups, and types that several of them share."""
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
@@ -47,6 +48,18 @@ Count = Annotated[int, BeforeValidator(_number_from_text), AfterValidator(_of_64
 
 Number = Annotated[float, BeforeValidator(_number_from_text)]
 """A real number."""
+
+
+_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+
+
+def seconds_from_text(value: Any) -> Any:
+    """`3h50m` in seconds; other values are left as they are."""
+    match = _DURATION.fullmatch(value) if isinstance(value, str) and value else None
+    if match is None:
+        return value
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
 def _no_from_false(value: Any) -> Any:

@@ -3,11 +3,11 @@
 Upstream: transformers/training_args.py, deepspeed/runtime/config.py, deepspeed/runtime/model_checkpointing.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from zpipe.schema.base import Group, Interval
+from zpipe.schema.base import Group, Interval, Number, seconds_from_text
 from zpipe.schema.batch import Positive
 
 
@@ -43,6 +43,12 @@ class Checkpoint(Group):
     save_strategy: Interval = "steps"
     save_steps: Positive = 500
     """Steps between two checkpoints."""
+    every_minutes: Annotated[Number, Field(gt=0)] | None = None
+    """Minutes after which a checkpoint is saved, beside those of save_strategy."""
+    stop_after: Annotated[Number, BeforeValidator(seconds_from_text), Field(gt=0)] | None = None
+    """Time budget of an attempt, in seconds or as text such as 3h50m: it then saves and stops."""
+    stop_timeout_s: Annotated[Number, Field(gt=0)] = 300.0
+    """Seconds that a run which is asked to stop may take to save a checkpoint."""
     save_total_limit: Positive | None = None
     """Checkpoints to keep."""
     save_only_model: bool = False

@@ -1,5 +1,6 @@
 """Starts the workers of a plan, follows their events, and always ends their whole process tree."""
 
+import _thread
 import os
 import threading
 import time
@@ -22,6 +23,7 @@ from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.plan_file import folder_of
 from zpipe.runfolder.progress import RunProgress
 from zpipe.runfolder.run_events import RunEvents
+from zpipe.supervise.graceful import GracefulStop
 from zpipe.supervise.silence import SilenceWatch
 from zpipe.supervise.stops import Caught, in_batch_job, signals_noted
 from zpipe.supervise.tree import ProcessTree
@@ -64,7 +66,8 @@ def supervise(plan: Plan, progress: RunProgress, display: Display, caught: Caugh
     follower = _Follower(folder, progress, silence, display)
     with folder.supervision(patience=LOOKING_SECONDS):
         try:
-            watch = _Watch(plan, follower, silence, caught)
+            stop = GracefulStop(plan, progress, caught)
+            watch = _Watch(plan, follower, silence, stop, caught)
             end = watch.spawned() if launcher_of(plan.launch.launcher).spawns else watch.here()
             watch.sampler.sample()
         finally:
@@ -101,8 +104,11 @@ class _Follower:
 class _Watch:
     """One launch, from its start to its end."""
 
-    def __init__(self, plan: Plan, follower: _Follower, silence: SilenceWatch, caught: Caught) -> None:
+    def __init__(
+        self, plan: Plan, follower: _Follower, silence: SilenceWatch, stop: GracefulStop, caught: Caught
+    ) -> None:
         self._plan = plan
+        self._stop = stop
         self._folder = folder_of(plan)
         self._caught = caught
         self._launcher = launcher_of(plan.launch.launcher)
@@ -125,7 +131,7 @@ class _Watch:
         try:
             while process.poll() is None:
                 self._look(tree)
-                if self._caught.number is not None or not self._folder.path.is_dir():
+                if self._must_end():
                     tree.end(patience=lambda: self._caught.count < 2)
                 elif self._silence.is_too_long:
                     silence = self._end_hung(tree)
@@ -135,6 +141,11 @@ class _Watch:
         self._follower.catch_up()
         return _End(process.wait(), self._caught.number, silence)
 
+    def _must_end(self) -> bool:
+        if not self._folder.path.is_dir():
+            return True
+        return self._caught.number is not None and not self._stop.is_under_way()
+
     def here(self) -> _End:
         """The worker in this process; a thread follows its events."""
         over = threading.Event()
@@ -143,10 +154,12 @@ class _Watch:
             while not over.wait(POLL_SECONDS):
                 self._follower.catch_up()
                 self.sampler.tick()
+                if self._caught.count == 1 and self._must_end():
+                    _thread.interrupt_main()
 
         thread = threading.Thread(target=follow, name="zpipe-follow", daemon=True)
         thread.start()
-        with signals_noted(interrupt_at=1):
+        with signals_noted(interrupt_at=2):
             try:
                 returncode = self._launcher.run_here(self._plan)
             except KeyboardInterrupt:

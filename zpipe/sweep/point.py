@@ -28,7 +28,7 @@ def run_point(sweep_dir: Path, run_dir: Path, overrides: list[str], worst: float
     known = settled_before(sweep_dir, overrides, definition.session)
     if known is not None:
         return ledger.objective_of(known, worst)
-    folder = _unused(run_dir)
+    folder = _folder_of(sweep_dir, run_dir, overrides)
     relative = os.path.relpath(folder, sweep_dir)  # hydra.sweep.subdir may have several levels
     attempt = ledger.new_attempt(relative, overrides, definition.session)
     with signals_noted() as caught:
@@ -43,10 +43,15 @@ def run_point(sweep_dir: Path, run_dir: Path, overrides: list[str], worst: float
     return ledger.objective_of(attempt, worst)
 
 
-def _unused(run_dir: Path) -> Path:
-    """The folder itself; if an earlier attempt used it, a new folder next to it with a copy of `.hydra`."""
+def _folder_of(sweep_dir: Path, run_dir: Path, overrides: list[str]) -> Path:
+    """The folder itself, in which an unfinished run of this point goes on.
+
+    If it holds another point, a new folder next to it with a copy of `.hydra`.
+    """
+    point = ledger.identity(overrides)
+    own = {sweep_dir / each.folder for each in ledger.attempts(sweep_dir) if each.point == point}
     folder, number = run_dir, 1
-    while RunFolder(folder).occupied_by():
+    while RunFolder(folder).occupied_by() and folder not in own:
         number += 1
         folder = run_dir.with_name(f"{run_dir.name}-{number}")
     if folder != run_dir:

@@ -1,4 +1,4 @@
-"""Prepares a sweep for another session: closes and detaches the unfinished points of the last session."""
+"""Prepares a sweep for another session: closes the unfinished points, which then go on in their folders."""
 
 import os
 import shlex
@@ -29,7 +29,7 @@ def prepare(folder: Path, more: list[str], again: bool = False) -> list[str]:
     for attempt in ledger.points(folder):
         reopens = again and attempt.is_refused
         if reopens or not attempt.is_settled:
-            _detach(folder, attempt, definition, arguments, reopens)
+            _close(folder, attempt, definition, arguments)
         if reopens:
             ledger.reopen(folder, attempt)
     write_definition(
@@ -88,15 +88,12 @@ def _still_running(folder: Path) -> list[Problem]:
     return problems
 
 
-def _detach(
-    folder: Path, attempt: ledger.Attempt, definition: Definition, arguments: list[str], reopens: bool
-) -> None:
-    """Closes the attempt's run in MLflow with its real ending and detaches it from the sweep's run."""
+def _close(folder: Path, attempt: ledger.Attempt, definition: Definition, arguments: list[str]) -> None:
+    """Closes the run of a point in MLflow with its real ending."""
     run_dir = folder / attempt.folder
     if definition.uri is None or not RunFolder(run_dir).holds_run:
         return
     from zpipe.record.record_run import has_begun, record_run
-    from zpipe.record.sweeps import detach_run
     from zpipe.running.recover import conclude_if_abandoned
 
     if not has_begun(RunFolder(run_dir)):
@@ -110,8 +107,6 @@ def _detach(
             [Problem("sweep", str(run_dir), reason, fix="start the tracking server, then try again")]
         )
     attempt = ledger.with_result(run_dir, attempt).model_copy(update={"mlflow_run_id": result.run_id})
-    if reopens or not attempt.is_settled:
-        detach_run(uri, result.run_id)
     ledger.append(folder, attempt)
 
 

@@ -51,6 +51,10 @@ def print_summary(
             print_text(out, f"bring it up to date:  {shlex.join(['zpipe', 'record', plan.run_dir])}")
     if outcome.record_note is not None:
         print_text(out, f"\n{outcome.record_note}")
+    if outcome.ending != "finished" and any(
+        (Path(plan.run_dir) / each.path).is_dir() for each in progress.checkpoints
+    ):
+        print_text(out, f"\ngo on from there:  {shlex.join(['zpipe', f'resume={plan.run_dir}'])}")
     if outcome.mlflow_run_id is not None:
         print_text(out, f"\nopen it in MLflow:  {ui_command(tracking_uri(plan.experiment.tracking.uri))}")
 

@@ -101,7 +101,10 @@ class EventCallback(TrainerCallback):
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         step = state.global_step
         folder = self._folder.checkpoint(step)
-        self._reporter.report(CheckpointSaved(step=step, path=folder.name, bytes=bytes_in(folder)))
+        seconds = self.trainer.writer.last_seconds
+        self._reporter.report(
+            CheckpointSaved(step=step, path=folder.name, bytes=bytes_in(folder), seconds=seconds)
+        )
         self._leave_out()
 
     def check_training(self, steps: int) -> None:

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from zpipe.checkpoints.digests import digests_of, files_below, sync_folder, sync_tree
+from zpipe.checkpoints.digests import digests_of, files_below, sync_tree
 from zpipe.checkpoints.manifest import FileEntry, Manifest, write_manifest
-from zpipe.checkpoints.rotation import STAGING_PREFIX, make_way, remove_old
+from zpipe.checkpoints.rotation import STAGING_PREFIX, publish, remove_old
 from zpipe.checkpoints.space import room_for
 from zpipe.plans.changes import result_digest
 from zpipe.plans.plan import Plan
@@ -29,8 +29,10 @@ class CheckpointWriter:
     def __init__(self, plan: Plan, rank: Rank, start: AttemptStart) -> None:
         self._plan, self._rank, self._start = plan, rank, start
         self._folder = folder_of(plan)
-        self._last_bytes = 0
+        self.last_bytes = 0
         """Size of the last checkpoint, which predicts that of the next one."""
+        self.last_seconds: dict[str, float] = {}
+        """How long the last checkpoint took to write, to be read back, and to reach the disk."""
 
     @contextmanager
     def writing(self, step: int, epoch: float, keep: Collection[Path]) -> Iterator[Path]:
@@ -43,21 +45,26 @@ class CheckpointWriter:
             self._make_room(step, keep)
             staging.mkdir()
         _barrier()
+        began = time.perf_counter()
         yield staging
         _barrier()
+        written = time.perf_counter()
         entries = _gathered(self._own_entries(staging))
+        verified = time.perf_counter()
         if self._rank.is_main:
             self._publish(staging, step, epoch, entries)
             self._rotate(step, self._plan.experiment.checkpoint.save_total_limit, keep)
-        self._last_bytes = sum(entry.bytes for entry in entries)
         _barrier()
+        self.last_bytes = sum(entry.bytes for entry in entries)
+        done = time.perf_counter()
+        self.last_seconds = {"write": written - began, "verify": verified - written, "sync": done - verified}
 
     def _make_room(self, step: int, keep: Collection[Path]) -> None:
         """Removes all but the newest checkpoint if the next one would not fit beside them."""
-        lacking = room_for(self._folder.path, self._last_bytes)
+        lacking = room_for(self._folder.path, self.last_bytes)
         if lacking and self._plan.experiment.checkpoint.save_total_limit is not None:
             self._rotate(step, 1, keep)
-            lacking = room_for(self._folder.path, self._last_bytes)
+            lacking = room_for(self._folder.path, self.last_bytes)
         if lacking:
             raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {lacking}", str(self._folder.path))
 
@@ -79,9 +86,7 @@ class CheckpointWriter:
     def _publish(self, staging: Path, step: int, epoch: float, entries: list[FileEntry]) -> None:
         sync_tree(staging)
         write_manifest(staging, self._manifest(step, epoch, entries))
-        make_way(self._folder.checkpoint(step), self._start.run_id)
-        staging.rename(self._folder.checkpoint(step))
-        sync_folder(self._folder.path)
+        publish(staging, self._folder.checkpoint(step))
 
     def _manifest(self, step: int, epoch: float, entries: list[FileEntry]) -> Manifest:
         plan = self._plan

@@ -43,9 +43,11 @@ def train(plan: Plan, rank: Rank, reporter: Reporter) -> None:
     training = CausalLMTraining(plan, tokenizer, sequences, rank, reporter, start)
 
     reporter.phase("train", _awaited(plan, start))
-    training.train()
+    is_complete = training.train()
     if rank.is_main:
         remove_marker(plan, rank)
+    if not is_complete:
+        return
     if sequences.held_out is not None:
         reporter.phase("evaluate")
         training.evaluate()

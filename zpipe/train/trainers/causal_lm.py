@@ -11,7 +11,7 @@ from transformers.utils import logging as transformers_logging
 from zpipe.plans.plan import Plan
 from zpipe.runfolder.attempt_start import AttemptStart
 from zpipe.runfolder.event_file import Reporter
-from zpipe.runfolder.events import ModelSaved, Summary
+from zpipe.runfolder.events import ModelSaved, Stopped, Summary
 from zpipe.runfolder.plan_file import folder_of
 from zpipe.train.callbacks import EventCallback, bytes_in
 from zpipe.train.checkpoint_writer import CheckpointWriter
@@ -22,6 +22,7 @@ from zpipe.train.model import load_model
 from zpipe.train.process_group import join_group
 from zpipe.train.ranks import Rank
 from zpipe.train.safe_loading import restrict_unpickling
+from zpipe.train.stopping import StopCallback
 from zpipe.train.trainers.resumable import ResumableTrainer
 from zpipe.train.verify_weights import check_saved_model
 
@@ -54,6 +55,7 @@ class CausalLMTraining:
         if plan.model.random_init:
             reporter.notice("the model starts from random weights, not from a pretrained model")
         self._callback = EventCallback(plan, reporter, sequences.mean_tokens)
+        self._stop = StopCallback(plan, rank, start)
         self._trainer = ResumableTrainer(
             writer=CheckpointWriter(plan, rank, start),
             model=model,
@@ -62,23 +64,31 @@ class CausalLMTraining:
             eval_dataset=sequences.held_out,
             data_collator=collator_of(plan, tokenizer),
             processing_class=tokenizer,
-            callbacks=[self._callback],
+            callbacks=[self._callback, self._stop],
         )
         for printing in (PrinterCallback, ProgressCallback):
             self._trainer.remove_callback(printing)
         self._callback.trainer = self._trainer
         self._values: dict[str, float] = {}
 
-    def train(self) -> None:
-        """Trains for the planned steps or epochs. Raises NothingLearnedError if no step changed the model."""
+    def train(self) -> bool:
+        """Trains for the planned steps or epochs; returns False if it stopped before because it was asked to.
+
+        Raises NothingLearnedError if no step changed the model.
+        """
         restrict_unpickling()
         result = self._trainer.train_from(self._start.checkpoint)
+        if self._stop.reason is not None:
+            step, saves = int(result.global_step), self._stop.saves
+            self._reporter.report(Stopped(step=step, saved=saves, reason=self._stop.reason))
+            return False
         self._callback.check_training(int(result.global_step))
         self._values |= {
             "train_loss": float(result.training_loss),
             "steps": int(result.global_step),
             "train_runtime_s": float(result.metrics["train_runtime"]),
         }
+        return True
 
     def evaluate(self) -> None:
         """Computes the loss on the held-out sequences, unless training already evaluated the final model."""

@@ -17,7 +17,7 @@ class ResumableTrainer(Trainer):
 
     def __init__(self, *args: Any, writer: CheckpointWriter, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._writer = writer
+        self.writer = writer
         self._resumed_from: Path | None = None
 
     def train_from(self, checkpoint: str | None) -> Any:
@@ -47,7 +47,7 @@ class ResumableTrainer(Trainer):
         best = self._best_checkpoint()
         self.state.best_model_checkpoint = str(best) if best else None
         keep = [best] if best else []
-        with self._writer.writing(self.state.global_step, float(self.state.epoch or 0), keep) as folder:
+        with self.writer.writing(self.state.global_step, float(self.state.epoch or 0), keep) as folder:
             self._write(folder)
 
     def _write(self, folder: Path) -> None:

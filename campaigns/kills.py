@@ -1,0 +1,184 @@
+"""Kills runs at random moments, starts them again until they end, and compares each with an unbroken twin.
+
+    python -m campaigns.kills [--kills N] [--only TEXT] [--seed N] [--keep FOLDER]
+
+At least every other kill falls into the saving of a checkpoint. A run must end with the same checkpoint,
+byte by byte (weights, optimizer, scheduler, random states, losses), the same model and the same series in
+MLflow as its twin. Prints a line for each run, and ends with 0 if all are equal.
+"""
+
+import argparse
+import os
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from campaigns import preloaded
+from campaigns.twins import differences, save_seconds
+from tests.support.process import SMALL
+
+STEPS, SAVE_STEPS = 12, 3
+POLL_SECONDS = 0.001
+_MOST_STARTS = 60
+
+COMMON = (
+    *SMALL,
+    "checkpoint=default",
+    "checkpoint.save_total_limit=3",
+    f"checkpoint.save_steps={SAVE_STEPS}",
+    f"train.max_steps={STEPS}",
+    "train.logging_steps=2",
+    "scheduler=cosine",
+)
+CPU_ADAM, NVME = ("offload=cpu",), ("offload=nvme",)
+FP16 = ("precision=fp16", "precision.fp16.initial_scale_power=18", "precision.fp16.loss_scale_window=3")
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    overrides: tuple[str, ...]
+    ranks: int = 1
+
+    def arguments(self, folder: Path, text_file: Path, name: str) -> list[str]:
+        launcher = ("launcher=inprocess",) if self.ranks == 1 else (f"launcher.nproc_per_node={self.ranks}",)
+        fixed = (f"data.path={text_file}", f"hydra.run.dir={folder / name}", f"tracking.run_name={name}")
+        return [*COMMON, *self.overrides, *launcher, *fixed]
+
+
+def cases() -> Iterator[Case]:
+    for stage in (1, 2, 3):
+        yield Case(f"stage {stage}, fp32", (f"stage={stage}", "precision=fp32"))
+        yield Case(f"stage {stage}, bf16", (f"stage={stage}", "precision=bf16"))
+        yield Case(f"stage {stage}, fp16", (f"stage={stage}", *FP16))
+        yield Case(f"stage {stage}, fp32, 2 ranks", (f"stage={stage}", "precision=fp32"), ranks=2)
+    for stage in (2, 3):
+        yield Case(f"stage {stage}, CPU offload", (f"stage={stage}", "precision=bf16", *CPU_ADAM))
+    yield Case("stage 3, CPU offload, 2 ranks", ("stage=3", "precision=bf16", *CPU_ADAM), ranks=2)
+
+
+class Campaign:
+    """One case: its twin, and the run that is killed."""
+
+    def __init__(self, case: Case, folder: Path, text_file: Path, chance: random.Random) -> None:
+        self._case, self._folder, self._text_file, self._chance = case, folder, text_file, chance
+        self._twin = folder / "twin"
+        self.kills = 0
+        self.kills_while_saving = 0
+        self._save_seconds = 0.1
+        self._seconds = 5.0
+
+    def train_twin(self) -> str:
+        """The problem, or nothing."""
+        began = time.monotonic()
+        child = self._start("twin")
+        while child.poll() is None:
+            time.sleep(0.05)
+        self._seconds = time.monotonic() - began
+        self._save_seconds = save_seconds(self._twin) or self._save_seconds
+        return "" if child.code == 0 else f"the twin ended with {child.code}"
+
+    def run_with_kills(self, name: str, most: int) -> str:
+        """Starts the run again after each kill until it ends; returns what differs from the twin."""
+        for begun in range(_MOST_STARTS):
+            child = self._start(name)
+            if begun < most:
+                self._kill_at_random(child, self._folder / name)
+            while child.poll() is None:
+                time.sleep(0.05)
+            if child.code == 0:
+                return "; ".join(differences(self._twin, self._folder / name, self._folder))
+            if child.code != -9 and child.code is not None:
+                return f"ended with {child.code}"
+        return f"not finished after {_MOST_STARTS} starts"
+
+    def _kill_at_random(self, child: preloaded.Child, run: Path) -> None:
+        waits_for_save = self._chance.random() < 0.6
+        until = time.monotonic() + self._chance.uniform(0, 1.1 * self._seconds)
+        skipped = self._chance.randrange(3)
+        seen: set[str] = set()
+        while child.poll() is None:
+            saving = {path.name for path in run.glob(".saving-*")}
+            if waits_for_save and saving - seen:
+                seen |= saving
+                if len(seen) > skipped:
+                    time.sleep(self._chance.uniform(0, self._save_seconds))
+                    break
+            elif not waits_for_save and time.monotonic() >= until:
+                break
+            time.sleep(POLL_SECONDS)
+        if child.poll() is None:
+            child.kill()
+            self.kills += 1
+            self.kills_while_saving += any(run.glob(".saving-*"))
+
+    def _start(self, name: str) -> preloaded.Child:
+        arguments = self._case.arguments(self._folder, self._text_file, name)
+        log = self._folder / f"{name}.log"
+        return preloaded.start(arguments, self._folder, log)
+
+
+def main() -> int:
+    options = _options()
+    os.environ["DS_ACCELERATOR"] = "cpu"
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    console, chance = Console(), random.Random(options.seed)  # noqa: S311 - moments, no secrets
+    chosen = [case for case in cases() if options.only in case.name]
+    preloaded.preload()
+    _report_fp16_support()
+    with tempfile.TemporaryDirectory(prefix="zpipe-kills-") as scratch:
+        base = options.keep or Path(scratch)
+        base.mkdir(parents=True, exist_ok=True)
+        text_file = base / "train.txt"
+        text_file.write_text((Path(__file__).parents[1] / "LICENSE").read_text(encoding="utf-8") * 4)
+        share = -(-options.kills // len(chosen))
+        results = [_run(case, base, text_file, chance, share, console) for case in chosen]
+    kills, saving, failed = (sum(each) for each in zip(*results, strict=True))
+    console.print(f"{kills} kills, {saving} of them while a checkpoint was saved; {failed} runs differ")
+    return 1 if failed else 0
+
+
+def _report_fp16_support() -> None:
+    """DeepSpeed asks the processor; it trains in fp16 on every one."""
+    from deepspeed.accelerator.cpu_accelerator import CPU_Accelerator
+
+    CPU_Accelerator.is_fp16_supported = lambda self: True
+
+
+def _run(
+    case: Case, base: Path, text_file: Path, chance: random.Random, kills: int, console: Console
+) -> tuple[int, int, int]:
+    """Kills, those while saving, and runs that differ from the twin."""
+    folder = base / case.name.replace(", ", "-").replace(" ", "_")
+    folder.mkdir()
+    campaign, failed, number = Campaign(case, folder, text_file, chance), 0, 0
+    problem = campaign.train_twin()
+    while not problem and campaign.kills < kills:
+        number += 1
+        before, began = campaign.kills, time.monotonic()
+        problem = campaign.run_with_kills(f"run{number}", min(6, kills - campaign.kills))
+        taken = f"{campaign.kills - before} kills, {time.monotonic() - began:.0f} s"
+        console.print(f"{case.name:32} run {number}: {problem or 'equal'} ({taken})", markup=False)
+    if problem:
+        failed = 1
+        console.print(f"{case.name:32} {problem}", markup=False)
+    return campaign.kills, campaign.kills_while_saving, failed
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--only", default="", help="cases whose name contains this")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", type=Path, help="a new folder that stays, with every run and its log")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
