@@ -114,7 +114,7 @@ def write_logs(attempt: Attempt) -> None:
 def test_archive_has_the_files_of_every_attempt(
     folder: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archive.machine, "operators", lambda device: "")
+    monkeypatch.setattr("zpipe.machine.describe.operators", lambda device: "")
     for attempt in (folder.numbered(1), folder.numbered(3)):
         write_logs(attempt)
     names = archive.write_archive(folder, tmp_path / "bug.tar.gz", lambda text: None)
@@ -132,7 +132,7 @@ def test_archive_has_the_files_of_every_attempt(
 def test_archive_follows_no_link_to_an_attempt(
     folder: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archive.machine, "operators", lambda device: "")
+    monkeypatch.setattr("zpipe.machine.describe.operators", lambda device: "")
     elsewhere = begin_attempt(tmp_path / "elsewhere")
     (folder.path / "attempt-4").symlink_to(elsewhere.path)
     (folder.numbered(3).path / "postmortem.md").symlink_to(elsewhere.start)

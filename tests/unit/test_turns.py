@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.attempts import begin_attempt, contents, end_attempt
+from tests.support.checkpoints import make_checkpoint
 from tests.support.plans import make_plan
 from zpipe.machine.hardware import Hardware
 from zpipe.plans.plan import Plan
@@ -70,6 +71,13 @@ def test_result_counts_the_attempts(plan: Plan, monkeypatch: pytest.MonkeyPatch)
     assert runner.run_plan(plan, HARDWARE).attempts == 3
     endings = [outcome_of(attempt) for attempt in RunFolder(Path(plan.run_dir)).attempts]
     assert [each.ending for each in endings if each] == ["failed", "environment", "interrupted"]
+
+
+def test_attempt_that_is_refused_once_it_has_begun_says_so(plan: Plan, tmp_path: Path) -> None:
+    make_checkpoint(tmp_path / "run", 20, "that-run")
+    assert runner.run_plan(plan, HARDWARE).ending == "refused"
+    endings = [outcome_of(attempt) for attempt in RunFolder(tmp_path / "run").attempts]
+    assert [each.ending for each in endings if each] == ["failed", "refused"]
 
 
 def test_run_that_was_killed_before_it_wrote_anything_can_be_started_again(

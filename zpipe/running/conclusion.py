@@ -37,12 +37,10 @@ def conclude(
 
 
 def refuse(run_dir: Path, problems: Sequence[Problem]) -> Outcome:
-    """Prints the problems of a run that does not start, and writes them into its folder if there is one."""
+    """Prints the problems of a run that does not start. Writes nothing: no attempt may have begun."""
     print_problems(problems)
     attempts = RunFolder(run_dir).attempt.number
-    outcome = Outcome(ending="refused", reason=reasons(problems), run_dir=str(run_dir), attempts=attempts)
-    save_outcome(outcome)
-    return outcome
+    return Outcome(ending="refused", reason=reasons(problems), run_dir=str(run_dir), attempts=attempts)
 
 
 def clean_up(plan: Plan) -> None:

@@ -53,8 +53,7 @@ def run_plan(plan: Plan, hardware: Hardware, parent_run_id: str | None = None) -
             with signals_noted(interrupt_at=1):
                 start, attempt = _take_turn(plan)
         except Refusal as refusal:
-            print_problems(refusal.problems)
-            return Outcome(ending="refused", reason=reasons(refusal.problems), run_dir=plan.run_dir)
+            return refuse(Path(plan.run_dir), refusal.problems)
         except KeyboardInterrupt:
             return _stopped_before(plan, caught)
         try:
@@ -63,7 +62,9 @@ def run_plan(plan: Plan, hardware: Hardware, parent_run_id: str | None = None) -
                 _print_warnings(plan)
                 missing = missing_requirements(plan, say)
         except Refusal as refusal:
-            return refuse(Path(plan.run_dir), refusal.problems)
+            outcome = refuse(Path(plan.run_dir), refusal.problems)
+            save_outcome(outcome)
+            return outcome
         except KeyboardInterrupt:
             return _stopped_early(plan, hardware, caught)
         if missing:
