@@ -15,15 +15,15 @@ def checkpoint_writer_is_unusable(experiment: Experiment, facts: Facts) -> Itera
         yield Problem(key, value, reason, "null", either(f"{key}=null"))
 
 
-def load_universal_needs_a_resumed_run(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """load_universal is read when a checkpoint is loaded, which a new run does not do."""
+def universal_checkpoints_are_not_written(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """load_universal loads a converted checkpoint, with which the number of processes may change."""
     value = experiment.checkpoint.load_universal
     if value is not None:
         key = "checkpoint.load_universal"
         yield Problem(
             key,
             value,
-            "only used when a run is resumed, which zpipe cannot do yet",
+            "zpipe cannot convert checkpoints to universal ones yet, so there is none to load",
             "null",
             either(f"{key}=null"),
             ignored=True,
@@ -47,6 +47,6 @@ def parallel_write_needs_a_pipeline(experiment: Experiment, facts: Facts) -> Ite
 
 ERRORS = (
     checkpoint_writer_is_unusable,
-    load_universal_needs_a_resumed_run,
+    universal_checkpoints_are_not_written,
     parallel_write_needs_a_pipeline,
 )

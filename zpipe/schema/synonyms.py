@@ -170,6 +170,7 @@ _QUANTIZED = "zpipe trains all weights, and quantized weights cannot be trained 
 _ONE_MACHINE = "zpipe runs on one machine; launcher.nproc_per_node sets its processes"
 _DATA_PARALLEL = "zpipe offers data parallelism and deepspeed.tensor_parallel only"
 _OTHER_TRACKER = "zpipe records to MLflow"
+_GOES_ON = "a run that is started again in its folder goes on; elsewhere: resume=CHECKPOINT_FOLDER"
 
 UNSUPPORTED: dict[str, str] = {
     **_all("lora qlora dora peft adapter adapters use_peft use_lora peft_config lora_config", _ADAPTERS),
@@ -183,7 +184,7 @@ UNSUPPORTED: dict[str, str] = {
     **_all("context_parallel_size sequence_parallel_size sequence_parallel_degree", _DATA_PARALLEL),
     **_all("pipeline_parallel_size pp_size", _DATA_PARALLEL),
     **_all("wandb use_wandb tensorboard use_tensorboard comet wandb_entity swanlab", _OTHER_TRACKER),
-    **_all("resume resume_from_checkpoint auto_resume_from_checkpoints", "zpipe cannot resume runs yet"),
+    **_all("resume_from_checkpoint auto_resume_from_checkpoints resume_training", _GOES_ON),
     **_all("template chat_template", "zpipe uses the chat template of the tokenizer: model.tokenizer"),
     **_all("rl dpo_beta pref_beta reward_model kl_coef", "zpipe trains on next tokens only"),
     **_all("dataset_text_field text_column text_field", "zpipe reads the column text: rename yours"),
