@@ -27,6 +27,7 @@ DEFAULT_OPTIONS = {
     **{"tracking": "mlflow", "checkpoint": "default"},
 }
 VALUES = {
+    "resume.checkpoint": "runs/one/checkpoint-3",
     "batch.train_batch_size": "16",
     "checkpoint.save_total_limit": "3",
     "data.completion_only": "false",
@@ -62,7 +63,7 @@ ALREADY = {
     *("precision=auto", "offload=none", "activation_checkpointing=none", "compile=none", "zeropp=none"),
     *("data.packing=wrapped", "data.completion_only=true", "tracking=mlflow", "launcher=torchrun"),
     *("launcher.device=auto", "optimizer=adamw", "train.use_liger_kernel=false", "checkpoint=default"),
-    *("profiler=none", "stage=2"),
+    *("profiler=none", "stage=2", "resume.checkpoint=auto"),
 }
 """Suggestions that are the default; a user is told that nothing need be set."""
 

@@ -63,6 +63,7 @@ RENAMED: dict[str, str] = {
     **_all("run_name mlflow_run_name wandb_name wandb_run_name", "tracking.run_name={}"),
     **_all("save_interval save_every checkpoint_interval checkpointing_steps", "checkpoint.save_steps={}"),
     **_all("save_every_n_steps", "checkpoint.save_steps={}"),
+    **_all("resume_from_checkpoint resume_path ckpt_path", "resume.checkpoint={}"),
     **_all("save_top_k keep_last_n_checkpoints", "checkpoint.save_total_limit={}"),
     **_all("zero_stage zero deepspeed_stage ds_stage stage.stage zero_optimization.stage", "stage={}"),
     **_all("optimizer_name optimizer_type optimizer.name", "optimizer={}"),
@@ -131,6 +132,7 @@ SWITCHED: dict[str, dict[str, str]] = {
         "use_liger liger liger_kernel enable_liger_kernel",
         {"true": "train.use_liger_kernel=true", "false": "train.use_liger_kernel=false"},
     ),
+    "auto_resume_from_checkpoints": {"true": "resume.checkpoint=auto", "false": "resume.checkpoint=never"},
     **_all("torch_compile use_compile use_torch_compile", {"true": "compile=torch", "false": "compile=none"}),
 }
 """The overrides that a value of a name stands for."""
@@ -170,7 +172,6 @@ _QUANTIZED = "zpipe trains all weights, and quantized weights cannot be trained 
 _ONE_MACHINE = "zpipe runs on one machine; launcher.nproc_per_node sets its processes"
 _DATA_PARALLEL = "zpipe offers data parallelism and deepspeed.tensor_parallel only"
 _OTHER_TRACKER = "zpipe records to MLflow"
-_GOES_ON = "a run that is started again in its folder goes on; elsewhere: resume=CHECKPOINT_FOLDER"
 
 UNSUPPORTED: dict[str, str] = {
     **_all("lora qlora dora peft adapter adapters use_peft use_lora peft_config lora_config", _ADAPTERS),
@@ -184,7 +185,6 @@ UNSUPPORTED: dict[str, str] = {
     **_all("context_parallel_size sequence_parallel_size sequence_parallel_degree", _DATA_PARALLEL),
     **_all("pipeline_parallel_size pp_size", _DATA_PARALLEL),
     **_all("wandb use_wandb tensorboard use_tensorboard comet wandb_entity swanlab", _OTHER_TRACKER),
-    **_all("resume_from_checkpoint auto_resume_from_checkpoints resume_training", _GOES_ON),
     **_all("template chat_template", "zpipe uses the chat template of the tokenizer: model.tokenizer"),
     **_all("rl dpo_beta pref_beta reward_model kl_coef", "zpipe trains on next tokens only"),
     **_all("dataset_text_field text_column text_field", "zpipe reads the column text: rename yours"),
