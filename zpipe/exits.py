@@ -13,7 +13,10 @@ class Exit(IntEnum):
     INTERNAL = 1
     """A defect of zpipe itself: the only case that prints a traceback."""
     REFUSED = 2
-    """The input was refused before any work was done; nothing was recorded."""
+    """The input was refused before any work was done; nothing was recorded.
+
+    `zpipe checkpoints`: there are checkpoints, and none is good.
+    """
     ENVIRONMENT = 3
     """This machine lacks something that the plan needs: libaio, a compiler, a GPU or disk space."""
     FAILED = 4

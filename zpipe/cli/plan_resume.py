@@ -42,7 +42,7 @@ def _rows(plan: Plan, start: Start) -> Iterator[tuple[str, str]]:
         is_own = found.path.parent == folder_of(plan).path
         origin = found.path.name if is_own else found.path
         text = f"attempt {start.attempt} would go on from step {found.step}, {origin}"
-        yield "resume", f"{text} (names and sizes were compared, its content is when the run starts)"
+        yield "resume", f"{text} (names and sizes agree; the run compares contents too)"
     for change in start.changes:
         yield "change", change
 
