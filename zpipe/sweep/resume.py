@@ -69,9 +69,9 @@ def _arguments(definition: Definition, more: list[str]) -> list[str]:
 
 def _not_a_sweep(definition: Definition) -> list[Problem]:
     """A damaged command line without -m would start a run that has nothing to do with the sweep."""
-    from zpipe.compose.command_line import parse_arguments
-
-    if parse_arguments(definition.arguments).multirun:
+    if any(
+        text == "-m" or (len(text) > 3 and "--multirun".startswith(text)) for text in definition.arguments
+    ):
         return []
     given = shlex.join(definition.arguments)
     return [Problem("sweep", f"zpipe {given}", f"{FILE_NAME} holds the command of a single run", "-m")]
