@@ -7,6 +7,7 @@ from its last checkpoint for two further steps. Prints a Markdown table.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -67,7 +68,10 @@ def _row(name: str, folder: Path) -> str:
     written, synced = _torch_save(last.bytes)
     gib, total = last.bytes / 2**30, sum(last.seconds.values())
     parts = [gib, *last.seconds.values(), gib / total, written, synced, _load_seconds(folder)]
-    return f"| {name} | " + " | ".join(f"{part:.2f}" for part in parts) + " |"
+    shutil.rmtree(folder)
+    row = f"| {name} | " + " | ".join(f"{part:.2f}" for part in parts) + " |"
+    print(row, flush=True)
+    return row
 
 
 def _train(name: str, folder: Path, steps: int) -> None:

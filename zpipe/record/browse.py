@@ -93,6 +93,7 @@ def find(uri: str, prefix: str) -> RecordedRun:
     _check(uri)
     condition = f"attributes.run_id LIKE '{prefix.lower()}%'"
     with reporting_failures(uri):
+        require_answer(uri)
         client = open_client(uri)
         found = client.search_runs(_experiments(client, None), condition, max_results=_MAX_MATCHES)
     if len(found) == 1:

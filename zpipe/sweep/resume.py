@@ -62,8 +62,19 @@ def _arguments(definition: Definition, more: list[str]) -> list[str]:
         )
         for key in hidden
     )
+    refuse_if_any(_not_a_sweep(definition))
     refuse_if_any(trusted_arguments.problems(text for text in kept if text not in more))
     return [*kept, *more]
+
+
+def _not_a_sweep(definition: Definition) -> list[Problem]:
+    """A damaged command line without -m would start a run that has nothing to do with the sweep."""
+    if any(
+        text == "-m" or (len(text) > 3 and "--multirun".startswith(text)) for text in definition.arguments
+    ):
+        return []
+    given = shlex.join(definition.arguments)
+    return [Problem("sweep", f"zpipe {given}", f"{FILE_NAME} holds the command of a single run", "-m")]
 
 
 def _key(argument: str) -> str:

@@ -44,7 +44,7 @@ class EventCallback(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         check_engine(self.trainer, self._plan, self._reporter)
-        self.trainer.restore_running_loss()
+        self.trainer.finish_loading()
         disable_min_scale_error(self.trainer.model_wrapped)
         self._report_step(state.global_step, state.max_steps)
         self._window.restart()
@@ -82,6 +82,8 @@ class EventCallback(TrainerCallback):
         self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
     ) -> None:
         values = {name: value for name, value in (logs or {}).items() if isinstance(value, int | float)}
+        if "train_runtime" in values and state.global_step < state.max_steps:
+            return  # the means of a training that stopped early
         if "loss" in values:
             values |= self._training_figures(values["loss"])
             # transformers reads it before or after its scheduler steps, depending on the optimizer.

@@ -15,8 +15,12 @@ def restrict_unpickling() -> None:
 
 
 def _load(engine: Any, path: str, map_location: Any = None) -> Any:
-    """Raises pickle.UnpicklingError for a file that needs another class."""
     del engine
+    return load_restricted(path, map_location)
+
+
+def load_restricted(path: str, map_location: Any = None) -> Any:
+    """What torch.save wrote. Raises pickle.UnpicklingError for a file that needs another class."""
     import torch
 
     with torch.serialization.safe_globals(_classes()):

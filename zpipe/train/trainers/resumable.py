@@ -10,6 +10,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import ExportableState
 
 from zpipe.train.checkpoint_writer import CheckpointWriter
+from zpipe.train.nvme_state import restore_nvme_state
 
 
 class ResumableTrainer(Trainer):
@@ -25,15 +26,20 @@ class ResumableTrainer(Trainer):
         self._resumed_from = Path(checkpoint) if checkpoint else None
         return self.train(resume_from_checkpoint=checkpoint)
 
-    def restore_running_loss(self) -> None:
-        """Restores what transformers does not: the losses since the last log entry, and their sum.
+    def finish_loading(self) -> None:
+        """Restores what DeepSpeed and transformers do not. Call it when training begins.
 
-        Call it when training begins, after transformers has reset them (trainer.py, _inner_training_loop).
+        transformers has reset the losses since the last log entry, and their sum, just before (trainer.py,
+        _inner_training_loop).
         """
-        file = self._resumed_from and self._resumed_from / _loss_file(self.args.process_index)
-        if not file or not file.is_file():
+        if self._resumed_from is None:
             return
-        saved = json.loads(file.read_text(encoding="utf-8"))
+        restore_nvme_state(self.model_wrapped, self._resumed_from)
+        file = self._resumed_from / _loss_file(self.args.process_index)
+        if file.is_file():
+            self._restore_running_loss(json.loads(file.read_text(encoding="utf-8")))
+
+    def _restore_running_loss(self, saved: dict[str, Any]) -> None:
         self._tr_loss = torch.tensor(float.fromhex(saved["window"]), device=self.args.device)
         self._total_loss_scalar = float.fromhex(saved["total"])
         self._globalstep_last_logged = int(saved["last_logged"])
