@@ -104,7 +104,7 @@ def test_report_does_not_use_the_environment_of_the_plan(
 
 
 @pytest.mark.parametrize(
-    "name", ["ds_config.json", "config.yaml", "result.json", "model", "logs", "checkpoint-7"]
+    "name", ["ds_config.json", "config.yaml", "record.json", "model", "attempt-2", "checkpoint-7"]
 )
 def test_files_of_the_user_are_not_overwritten(name: str, tmp_path: Path) -> None:
     (tmp_path / name).mkdir() if "." not in name else (tmp_path / name).write_text("mine")
@@ -117,10 +117,10 @@ def test_other_files_may_be_in_a_run_folder(tmp_path: Path) -> None:
     RunFolder(tmp_path).claim()
 
 
-def test_two_processes_cannot_take_one_folder(tmp_path: Path) -> None:
-    RunFolder(tmp_path / "run").take()
+def test_two_processes_cannot_begin_one_attempt(tmp_path: Path) -> None:
+    RunFolder(tmp_path / "run").begin(1)
     with pytest.raises(FileExistsError):
-        RunFolder(tmp_path / "run").take()
+        RunFolder(tmp_path / "run").begin(1)
     with pytest.raises(Refusal):
         RunFolder(tmp_path / "run").claim()
 

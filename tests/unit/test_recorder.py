@@ -28,6 +28,7 @@ from zpipe.record.limits import safe_name
 from zpipe.record.record_run import record_run
 from zpipe.record.recorder_thread import RecorderThread
 from zpipe.record.state import StateFile
+from zpipe.runfolder.plan_file import folder_of
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +107,7 @@ def test_artifacts(recorded: Plan, client: Any) -> None:
     assert json.loads(artifact(client, run, "plan.json")) == recorded.model_dump(mode="json")
     assert json.loads(artifact(client, run, "ds_config.json")) == recorded.ds_config
     assert yaml.safe_load(artifact(client, run, "config.yaml"))["stage"]["stage"] == 2
-    assert artifact(client, run, "events.jsonl") == (Path(recorded.run_dir) / "events.jsonl").read_text()
+    assert artifact(client, run, "events.jsonl") == folder_of(recorded).attempt.events.read_text()
     assert artifact(client, run, "extra.txt") == "extra"
     table = json.loads(artifact(client, run, "precision_events.json"))
     rows = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]

@@ -71,7 +71,7 @@ def test_a_signal_before_the_workers_start_is_an_ending(
     assert (outcome.ending, outcome.exit_code) == (ending, code)
     assert read_outcome(RunFolder(tmp_path / "run")) == outcome
     assert not (tmp_path / "run" / "swap").exists()
-    assert not (tmp_path / "run" / ".spare").exists()
+    assert not RunFolder(tmp_path / "run").attempt.disk_reserve.exists()
 
 
 def test_what_a_kill_after_the_result_left_is_removed_later(tmp_path: Path) -> None:
