@@ -1,4 +1,4 @@
-"""The events of a run with several attempts: each step counts once, and a reader can go on where it stopped."""
+"""The events of a run with several attempts: each step counts once, and a reader goes on where it stopped."""
 
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ def steps(events: list[Event], kind: type[Event] = Metrics) -> list[int]:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """Killed at step 5; the second attempt went on from step 3, was killed at step 6, and the third from 5."""
+    """Killed at step 5; the second attempt went on from step 3 and was killed at 6, the third from 5."""
     write(tmp_path, 1, *(metrics(step) for step in (1, 2, 3, 4, 5)))
     write(tmp_path, 2, began(2, 3), *(metrics(step) for step in (4, 5, 6)))
     write(tmp_path, 3, began(3, 5), *(metrics(step) for step in (6, 7)))
