@@ -234,6 +234,15 @@ def test_plan_beside_files_of_a_run_is_refused(name: str, tmp_path: Path) -> Non
         start_of(planned)
 
 
+def test_plan_is_not_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_plan(plan_of(run_dir=tmp_path / "run"))
+    assert main(["record", str(tmp_path / "run")]) == 0
+    assert capsys.readouterr().out == "nothing to record: the plan was not started\n"
+    assert is_only_planned(RunFolder(tmp_path / "run"))
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
 def test_copied_plan_is_refused(tmp_path: Path) -> None:
     write_plan(plan_of(run_dir=tmp_path / "old"))
     (tmp_path / "old").rename(tmp_path / "new")

@@ -27,7 +27,6 @@ DEFAULT_OPTIONS = {
     **{"tracking": "mlflow", "checkpoint": "default"},
 }
 VALUES = {
-    "resume.checkpoint": "runs/one/checkpoint-3",
     "batch.train_batch_size": "16",
     "checkpoint.save_total_limit": "3",
     "data.completion_only": "false",
@@ -40,6 +39,7 @@ VALUES = {
     "model.tokenizer": "org/tokenizer",
     "offload.nvme_path": "swap",
     "optimizer": "Adam",
+    "resume.checkpoint": "outputs/run/checkpoint-40",
     "scheduler": "Cosine",
     "stage": "3",
     "tracking.experiment": "mine",
@@ -174,6 +174,8 @@ def test_option_that_zpipe_cannot_offer_says_why(group: str, option: str) -> Non
         ("optimizer=AdamW", "optimizer=adamw"),
         ("scheduler=WarmupDecayLR", "scheduler=warmup_decay"),
         ("lr_scheduler_type=cosine", "scheduler=cosine"),
+        ("resume_from_checkpoint=run/checkpoint-4", "resume.checkpoint=run/checkpoint-4"),
+        ("resume.chekpoint=never", "resume.checkpoint=never"),
         ("report_to=wandb", ""),
         ("lr=abc", ""),
         ("packing=false", "data.packing=none"),

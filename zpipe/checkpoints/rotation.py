@@ -72,7 +72,7 @@ def _is_known(folder: Path, run_id: str | None) -> bool:
 
 
 def _remove(folder: Path) -> None:
-    """A kill or a power cut never leaves half a checkpoint under its name.
+    """Removes a checkpoint. A kill or a power cut never leaves half of it under its name. Raises OSError.
 
     What cannot be deleted, like an open file on NFS, stays under the other name for `tidy`.
     """

@@ -28,7 +28,8 @@ def repeating(plan: Plan, more: list[str]) -> list[str]:
     options = dict(_options(plan))
     recorded = [f"{group}={option}" for group, option in options.items()]
     base = flatten(compose_once(rewrite(recorded)).experiment.model_dump(mode="json"))
-    wanted = flatten(plan.experiment.model_dump(mode="json"))
+    # Whom the user trusted then is no question of the plan.
+    wanted = {**flatten(plan.experiment.model_dump(mode="json")), "resume.trust": False}
     changed = {key: value for key, value in wanted.items() if key not in base or base[key] != value}
     changed = {key: value for key, value in changed.items() if key not in typed}
     file = f"the plan of {plan.run_dir}"
@@ -38,17 +39,20 @@ def repeating(plan: Plan, more: list[str]) -> list[str]:
     return [*kept, *removed, *(override(key, value) for key, value in changed.items()), *more]
 
 
+def continuing(folder: RunFolder, more: list[str]) -> list[str]:
+    """Overrides with which the run of this folder goes on, changed by `more`. Raises Refusal."""
+    plan = read_plan(folder.path)
+    given = [text for text in repeating(plan, more) if not text.startswith("resume.checkpoint=")]
+    return [*given, override("hydra.run.dir", str(folder.path))]
+
+
 def continued(overrides: list[str]) -> list[str]:
     """The overrides; with resume=RUN_FOLDER, those with which that run goes on. Raises Refusal."""
     named = [text for text in overrides if text.startswith("resume=")]
     folder = _run_folder(named[-1].partition("=")[2]) if named else None
     if folder is None:
         return overrides
-    more = [text for text in overrides if text not in named]
-    given = [
-        text for text in repeating(read_plan(folder.path), more) if not text.startswith("resume.checkpoint=")
-    ]
-    return [*given, override("hydra.run.dir", str(folder.path))]
+    return continuing(folder, [text for text in overrides if text not in named])
 
 
 def _run_folder(text: str) -> RunFolder | None:

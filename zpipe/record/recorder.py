@@ -45,9 +45,8 @@ from zpipe.yaml_text import yaml_text
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-_ENDING_TAGS = frozenset(
-    {"zpipe.ending", "zpipe.exit_code", "zpipe.reason", "zpipe.failed_rank", "zpipe.error"}
-)
+ERROR_TAG = "zpipe.error"
+ENDING_TAGS = ("zpipe.ending", "zpipe.exit_code", "zpipe.reason", "zpipe.failed_rank", ERROR_TAG)
 
 
 class Recorder:
@@ -186,21 +185,22 @@ class Recorder:
                 case CheckpointSaved() | ModelSaved() if self._has_models:
                     record_model(self._client, self._experiment_id, run_id, self._folder.path, event)
                 case AttemptBegan():
-                    self._begin_attempt(run_id, event.number)
+                    self._forget_ending(run_id)
+                    self._tag(run_id, {facts.ATTEMPTS_TAG: str(event.number)})
                 case Difference():
                     text = f"planned {event.planned}, runs {event.real}"
                     self._tag(run_id, {f"zpipe.differs.{event.key}": text})
                 case Failed():
-                    self._tag(run_id, {"zpipe.error": f"{event.type}: {event.message}"})
+                    self._tag(run_id, {ERROR_TAG: f"{event.type}: {event.message}"})
                 case _:
                     pass
 
-    def _begin_attempt(self, run_id: str, number: int) -> None:
-        """How an earlier attempt ended says nothing about the run anymore."""
-        known = self._client.get_run(run_id).data.tags
-        for name in _ENDING_TAGS & known.keys():
-            self._client.delete_tag(run_id, name)
-        self._tag(run_id, {facts.ATTEMPTS_TAG: str(number)})
+    def _forget_ending(self, run_id: str) -> None:
+        """Removes the tags that an earlier attempt ended with."""
+        tags = self._client.get_run(run_id).data.tags
+        for name in ENDING_TAGS:
+            if name in tags:
+                self._client.delete_tag(run_id, name)
 
     def _log_files(self, run_id: str, files: Iterable[Path]) -> None:
         """Those that exist."""

@@ -8,7 +8,7 @@ from zpipe.checkpoints.choice import newest_good
 from zpipe.checkpoints.manifest import Manifest, read_manifest
 from zpipe.checkpoints.rotation import tidy
 from zpipe.checkpoints.state import CheckpointState, inspect
-from zpipe.plans.plan import Plan
+from zpipe.plans.plan import Plan, without_secrets
 from zpipe.problems import Problem, Refusal, refuse_if_any
 from zpipe.runfolder.attempt_start import AttemptStart, first_start, write_start
 from zpipe.runfolder.folder import Attempt, RunFolder
@@ -34,7 +34,7 @@ def choose(plan: Plan, start: Start, attempt: Attempt, say: Say) -> AttemptStart
         checkpoint=str(state.path) if state else None,
         step=state.step if state else 0,
         changes=list(start.changes),
-        command=plan.command,
+        command=without_secrets(plan).command,
     )
     write_start(attempt, chosen)
     return chosen
@@ -51,7 +51,7 @@ def checkpoint_for(plan: Plan, say: Say, *, quick: bool = False) -> CheckpointSt
     own = _newest(folder, first, say, quick)
     if own is not None:
         return own
-    begun = given_checkpoint(plan) if first is None else _path(first.checkpoint)
+    begun = given_checkpoint(plan) or _path(first.checkpoint if first is not None else None)
     return _given(begun, say, quick) if begun is not None else None
 
 

@@ -37,7 +37,7 @@ def conclude(
 
 
 def refuse(run_dir: Path, problems: Sequence[Problem]) -> Outcome:
-    """Prints the problems of a run that does not start. Writes nothing: no attempt may have begun."""
+    """Prints the problems of a run that does not start. Writes nothing: the folder may be of another run."""
     print_problems(problems)
     attempts = RunFolder(run_dir).attempt.number
     return Outcome(ending="refused", reason=reasons(problems), run_dir=str(run_dir), attempts=attempts)

@@ -51,25 +51,32 @@ def run_plan(plan: Plan, hardware: Hardware, parent_run_id: str | None = None) -
     with signals_noted() as caught:
         try:
             with signals_noted(interrupt_at=1):
-                start, attempt = _take_turn(plan)
+                start, attempt = _begin(plan)
         except Refusal as refusal:
             return refuse(Path(plan.run_dir), refusal.problems)
         except KeyboardInterrupt:
-            return _stopped_before(plan, caught)
-        try:
-            with signals_noted(interrupt_at=1):
-                plan = _prepare(plan, start, attempt)
-                _print_warnings(plan)
-                missing = missing_requirements(plan, say)
-        except Refusal as refusal:
-            outcome = refuse(Path(plan.run_dir), refusal.problems)
-            save_outcome(outcome)
-            return outcome
-        except KeyboardInterrupt:
-            return _stopped_early(plan, hardware, caught)
-        if missing:
-            return _lacking(plan, missing, hardware)
-        return _train_and_record(plan, hardware, parent_run_id, caught)
+            return _stopped_before_it_began(plan, caught)
+        return _run_attempt(plan, start, attempt, hardware, parent_run_id, caught)
+
+
+def _run_attempt(
+    plan: Plan, start: Start, attempt: Attempt, hardware: Hardware, parent_run_id: str | None, caught: Caught
+) -> Outcome:
+    try:
+        with signals_noted(interrupt_at=1):
+            plan = _prepare(plan, start, attempt)
+            _print_warnings(plan)
+            missing = missing_requirements(plan, say)
+    except Refusal as refusal:
+        outcome = refuse(Path(plan.run_dir), refusal.problems)
+        disk_reserve.release(attempt)
+        save_outcome(outcome)
+        return outcome
+    except KeyboardInterrupt:
+        return _stopped_early(plan, hardware, caught)
+    if missing:
+        return _lacking(plan, missing, hardware)
+    return _train_and_record(plan, hardware, parent_run_id, caught)
 
 
 def _print_warnings(plan: Plan) -> None:
@@ -78,14 +85,14 @@ def _print_warnings(plan: Plan) -> None:
             say(f"warning: {notice.key}: {notice.text}")
 
 
-def _stopped_before(plan: Plan, caught: Caught) -> Outcome:
-    """A signal came before the attempt began: what lies in the folder is of earlier ones, and stays."""
-    verdict = classify(_stop(caught))
+def _stopped_before_it_began(plan: Plan, caught: Caught) -> Outcome:
+    """A signal came before the attempt had a folder: those of earlier attempts stay as they are."""
+    verdict = classify(_stopped_by(caught))
     say(f"{verdict.ending}: {verdict.reason}")
     return Outcome(ending=verdict.ending, reason=verdict.reason, run_dir=plan.run_dir)
 
 
-def _stop(caught: Caught) -> Evidence:
+def _stopped_by(caught: Caught) -> Evidence:
     number = caught.number or signal.SIGINT
     return Evidence(returncode=1, stopped_by=number, in_batch_job=in_batch_job())
 
@@ -93,7 +100,7 @@ def _stop(caught: Caught) -> Evidence:
 def _stopped_early(plan: Plan, hardware: Hardware, caught: Caught) -> Outcome:
     """A signal came before the workers were started."""
     disk_reserve.release(folder_of(plan).attempt)
-    outcome, _ = conclude(plan, _stop(caught), hardware)
+    outcome, _ = conclude(plan, _stopped_by(caught), hardware)
     say(f"{outcome.ending}: {outcome.reason}")
     return outcome
 
@@ -148,19 +155,23 @@ def _lacking(plan: Plan, problems: Sequence[Problem], hardware: Hardware) -> Out
     return outcome
 
 
-def _take_turn(plan: Plan) -> tuple[Start, Attempt]:
-    """Begins the next attempt, once those before have ended. Raises Refusal if it cannot be begun."""
-    with _writing_problems(plan):
-        start = start_of(plan)
-        if start.attempt > 1:
-            wait_for_workers(Path(plan.run_dir), say)
-            conclude_if_abandoned(Path(plan.run_dir))
-        return start, folder_of(plan).begin(start.attempt)
+def _begin(plan: Plan) -> tuple[Start, Attempt]:
+    """Begins an attempt: once it has its folder, no other zpipe begins it. Raises Refusal."""
+    start = start_of(plan)
+    if start.attempt > 1:
+        wait_for_workers(Path(plan.run_dir), say)
+        conclude_if_abandoned(Path(plan.run_dir))
+    with _refusing_what_cannot_be_written(plan):
+        try:
+            return start, folder_of(plan).begin(start.attempt)
+        except FileExistsError:
+            reason = "another run has started in this folder"
+            raise Refusal([Problem("hydra.run.dir", plan.run_dir, reason, "a new folder")]) from None
 
 
 def _prepare(plan: Plan, start: Start, attempt: Attempt) -> Plan:
-    """Writes what the workers read and returns the plan with their command. Raises Refusal."""
-    with _writing_problems(plan):
+    """Writes what the workers read, and returns the plan with their command. Raises Refusal."""
+    with _refusing_what_cannot_be_written(plan):
         plan = for_attempt(plan, attempt)
         write_plan(plan)
         make_ready(plan)
@@ -169,13 +180,9 @@ def _prepare(plan: Plan, start: Start, attempt: Attempt) -> Plan:
 
 
 @contextmanager
-def _writing_problems(plan: Plan) -> Iterator[None]:
-    """Turns what the file system refuses into a Refusal."""
+def _refusing_what_cannot_be_written(plan: Plan) -> Iterator[None]:
     try:
         yield
-    except FileExistsError:
-        reason = "another run has started in this folder"
-        raise Refusal([Problem("hydra.run.dir", plan.run_dir, reason, "a new folder")]) from None
     except OSError as error:
         reason = f"the run folder cannot be written: {error.strerror}"
         problem = Problem("hydra.run.dir", plan.run_dir, reason, "a folder on a disk with room")
