@@ -29,7 +29,7 @@ def remove_old(
     known = [folder for folder in checkpoints_in(run_dir) if _is_known(folder, run_id)]
     surplus = [folder for folder in known[max(1, limit) :] if folder.resolve() not in kept]
     for folder in surplus:
-        remove(folder)
+        _remove(folder)
     return surplus
 
 
@@ -52,8 +52,8 @@ def _is_known(folder: Path, run_id: str | None) -> bool:
     return run_id is None or manifest.run_id == run_id
 
 
-def remove(folder: Path) -> None:
-    """Removes a checkpoint. A kill or a power cut never leaves half of it under its name. Raises OSError.
+def _remove(folder: Path) -> None:
+    """A kill or a power cut never leaves half a checkpoint under its name.
 
     What cannot be deleted, like an open file on NFS, stays under the other name for `tidy`.
     """

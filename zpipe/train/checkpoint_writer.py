@@ -14,7 +14,7 @@ from typing import Any
 
 from zpipe.checkpoints.digests import digests_of, files_below, sync_folder, sync_tree
 from zpipe.checkpoints.manifest import FileEntry, Manifest, write_manifest
-from zpipe.checkpoints.rotation import STAGING_PREFIX, remove, remove_old
+from zpipe.checkpoints.rotation import STAGING_PREFIX, remove_old
 from zpipe.checkpoints.space import room_for
 from zpipe.plans.changes import result_digest
 from zpipe.plans.plan import Plan
@@ -79,10 +79,7 @@ class CheckpointWriter:
     def _publish(self, staging: Path, step: int, epoch: float, entries: list[FileEntry]) -> None:
         sync_tree(staging)
         write_manifest(staging, self._manifest(step, epoch, entries))
-        checkpoint = self._folder.checkpoint(step)
-        if checkpoint.is_dir():  # damaged, or this attempt would have gone on from it
-            remove(checkpoint)
-        staging.rename(checkpoint)
+        staging.rename(self._folder.checkpoint(step))
         sync_folder(self._folder.path)
 
     def _manifest(self, step: int, epoch: float, entries: list[FileEntry]) -> Manifest:
