@@ -13,6 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from zpipe.runfolder.folder import RunFolder
+
 OVERRIDES = (
     "model=llama3_8b",
     "stage=0",
@@ -32,7 +34,7 @@ def main() -> int:
         argv = [sys.executable, "-m", "zpipe", *OVERRIDES, f"hydra.run.dir={run_dir}", *sys.argv[1:]]
         run = subprocess.run(argv, cwd=cwd, capture_output=True, text=True, encoding="utf-8", check=False)
         print(run.stdout[-3000:], run.stderr[-3000:], sep="\n")
-        postmortem = run_dir / "postmortem.md"
+        postmortem = RunFolder(run_dir).attempt.postmortem
         text = postmortem.read_text(encoding="utf-8") if postmortem.is_file() else ""
         print(text)
         checks = {
@@ -49,7 +51,7 @@ def main() -> int:
 
 
 def _result(run_dir: Path) -> dict[str, object]:
-    file = run_dir / "result.json"
+    file = RunFolder(run_dir).attempt.result
     return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from zpipe.machine.hardware import detect
+from zpipe.runfolder.folder import RunFolder
 
 ROOT = Path("outputs") / "benchmarks" / "overhead"
 SIZES: dict[str, dict[str, Any]] = {
@@ -63,7 +64,7 @@ def run_zpipe(preset: str, model: Path, number: int, deterministic: bool) -> tup
         f"hydra.run.dir={folder}",
     ]
     subprocess.run([sys.executable, "-m", "zpipe", *overrides], check=True, stdout=subprocess.DEVNULL)
-    events = [json.loads(line) for line in (folder / "events.jsonl").open(encoding="utf-8")]
+    events = [json.loads(line) for line in RunFolder(folder).attempt.events.open(encoding="utf-8")]
     rows = [
         (event["step"], event["time"], event["values"]["loss"])
         for event in events

@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from zpipe.runfolder.folder import RunFolder
+
 COMMON = [
     "model=llama3_1b",
     "data.max_length=2048",
@@ -53,12 +55,11 @@ def run(name: str, overrides: list[str], root: Path) -> dict[str, object]:
     except subprocess.TimeoutExpired:
         process.terminate()
         code = process.wait()
-    result = folder / "result.json"
+    attempt = RunFolder(folder).attempt
     outcome: dict[str, Any] = {"ending": f"exit {code}", "summary": {}}
-    if result.is_file():
-        outcome = json.loads(result.read_text(encoding="utf-8"))
-    events = folder / "events.jsonl"
-    lines = events.read_text(encoding="utf-8").splitlines() if events.is_file() else []
+    if attempt.result.is_file():
+        outcome = json.loads(attempt.result.read_text(encoding="utf-8"))
+    lines = attempt.events.read_text(encoding="utf-8").splitlines() if attempt.events.is_file() else []
     overflows = [line for line in lines if '"event": "overflow"' in line]
     return {"ending": outcome["ending"], "overflows": len(overflows), **outcome["summary"]}
 

@@ -64,10 +64,10 @@ def timed(kind: type, times: Times, with_both: bool) -> type:
 
 def train(steps: int, logging_steps: int, folder: Path) -> dict[str, Times]:
     """Runs a training with both callbacks; returns the seconds of each of their calls."""
-    from transformers import Trainer
     from transformers.integrations import MLflowCallback
 
     import zpipe.train.trainers.causal_lm as trainer_module
+    from tests.support.plans import begin_attempt
     from zpipe.compile.compiler import compile_plan
     from zpipe.compose.compose import compose_once
     from zpipe.compose.overrides import rewrite
@@ -75,20 +75,22 @@ def train(steps: int, logging_steps: int, folder: Path) -> dict[str, Times]:
     from zpipe.machine.hardware import detect
     from zpipe.runfolder.plan_file import write_plan
     from zpipe.train.callbacks import EventCallback
+    from zpipe.train.trainers.resumable import ResumableTrainer
 
     times: dict[str, Times] = {"zpipe": defaultdict(list), "MLflowCallback": defaultdict(list)}
 
-    class Both(Trainer):
+    class Both(ResumableTrainer):
         def __init__(self, *arguments: Any, **options: Any) -> None:
             super().__init__(*arguments, **options)
             self.add_callback(timed(MLflowCallback, times["MLflowCallback"], with_both=True))
 
     ours = timed(EventCallback, times["zpipe"], with_both=False)
-    vars(trainer_module).update(EventCallback=ours, Trainer=Both)
+    vars(trainer_module).update(EventCallback=ours, ResumableTrainer=Both)
     overrides = [*OVERRIDES, f"train.max_steps={steps}", f"train.logging_steps={logging_steps}"]
     composed = compose_once(rewrite(overrides))
     plan = compile_plan(composed.experiment, folder, overrides, detect())
     write_plan(plan)
+    begin_attempt(folder)
     code = InProcess().run_here(plan)
     assert code == 0, f"the training ended with {code}"
     return times

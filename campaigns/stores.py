@@ -21,6 +21,7 @@ import psutil
 
 from campaigns.hostile_bases import SMALL
 from tests.support.database import PASSWORD, DatabaseServer
+from zpipe.runfolder.folder import RunFolder
 
 FIRST_USERS = 16
 FIRST_USER = """
@@ -144,7 +145,7 @@ class StoreCheck:
 
     def _wait_for_steps(self, run: str, process: subprocess.Popen[bytes]) -> None:
         """Returns once metrics are written; looks at the titles of the workers meanwhile."""
-        events = self.folder / run / "events.jsonl"
+        events = RunFolder(self.folder / run).numbered(1).events
         while process.poll() is None and not (events.exists() and '"metrics"' in events.read_text()):
             time.sleep(0.3)
         for child in psutil.Process(process.pid).children(recursive=True):

@@ -24,6 +24,7 @@ from tests.support.process import (
     worker_of,
 )
 from tests.support.store import Store
+from zpipe.runfolder.folder import RunFolder
 
 pytestmark = pytest.mark.real
 
@@ -83,9 +84,10 @@ def test_sigkill_of_zpipe_itself(desk: FaultRuns, name: str) -> None:
         "terminated",
         "143",
     )
-    result = json.loads((folder / "result.json").read_text())
+    attempt = RunFolder(folder).attempt
+    result = json.loads(attempt.result.read_text())
     assert result["reason"].startswith("zpipe itself was killed in phase train after step")
-    text = (folder / "postmortem.md").read_text()
+    text = attempt.postmortem.read_text()
     assert text.startswith("# Post-mortem: terminated\n")
     assert "postmortem.md" in Store(desk.cwd).artifacts(recorded.info.run_id)
 

@@ -18,6 +18,7 @@ from tests.support.process import REPOSITORY, SMALL, Run, finish, processes_ment
 from tests.support.series import recorded, run_id_of, written
 from tests.support.server import Server
 from tests.support.store import Store, put_store
+from zpipe.runfolder.folder import RunFolder
 
 pytestmark = pytest.mark.real
 
@@ -139,7 +140,7 @@ def assert_all_is_recorded(folder: Path, cwd: Path) -> None:
     assert done.exit_code == 0, done.explain()
     runs = [run for run in Store(cwd).runs() if run.data.tags["zpipe.run_dir"] == str(folder)]
     assert len(runs) == 1
-    is_done = '"name": "done"' in (folder / "events.jsonl").read_text()
+    is_done = '"name": "done"' in RunFolder(folder).attempt.events.read_text()
     assert runs[0].info.status == ("FINISHED" if is_done else "KILLED")
     assert recorded(Store(cwd).client, runs[0].info.run_id) == written(folder)
 
@@ -169,7 +170,7 @@ def test_a_run_that_is_killed_whole_at_a_random_moment(
 
 def wait_for(folder: Path, words: str, seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
-    events = folder / "events.jsonl"
+    events = RunFolder(folder).attempt.events
     while not events.exists() or words not in events.read_text():
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -181,7 +182,7 @@ def test_a_recorder_and_a_writer_that_are_killed_at_a_random_moment(
 ) -> None:
     put_store(empty_store, tmp_path)
     folder = Path(make_plan(tmp_path / "run").run_dir)
-    argv = [sys.executable, "-m", "tests.support.replay", str(folder), str(twin.folder / "events.jsonl"), "4"]
+    argv = [sys.executable, "-m", "tests.support.replay", str(folder), str(twin.attempt.events), "4"]
     process = subprocess.Popen(
         argv, cwd=REPOSITORY, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, text=True
     )

@@ -103,12 +103,30 @@ def test_the_same_seed_gives_the_same_losses(text_file: Path, tmp_path: Path) ->
     assert len(first.series("loss")) == 4
 
 
-def test_a_run_folder_is_never_used_twice(small_run: Run) -> None:
-    before = (small_run.folder / "events.jsonl").read_bytes()
+def test_another_experiment_does_not_go_on_in_the_folder_of_a_run(small_run: Run) -> None:
+    before = small_run.attempt.events.read_bytes()
     again = zpipe(small_run.folder.parent, *SMALL, folder=small_run.folder.name)
     assert again.exit_code == 2
+    assert "this run was started with" in again.stderr
+    assert "leave hydra.run.dir out" in again.stderr
+    assert small_run.attempt.number == 1
+    assert small_run.attempt.events.read_bytes() == before
+
+
+def test_a_finished_run_that_is_started_again_has_nothing_to_do(small_run: Run) -> None:
+    before = small_run.attempt.events.read_bytes()
+    again = zpipe(small_run.folder.parent, f"resume={small_run.folder}", folder=small_run.folder.name)
+    assert again.exit_code == 0, again.explain()
+    assert f"this run has finished: {small_run.folder}" in again.stderr
+    assert small_run.attempt.number == 1
+    assert small_run.attempt.events.read_bytes() == before
+
+
+def test_a_run_folder_is_not_used_again_if_resuming_is_forbidden(small_run: Run) -> None:
+    again = zpipe(small_run.folder.parent, *SMALL, "resume=never", folder=small_run.folder.name)
+    assert again.exit_code == 2
     assert "already holds a run" in again.stderr
-    assert (small_run.folder / "events.jsonl").read_bytes() == before
+    assert small_run.attempt.number == 1
 
 
 def test_inprocess_launcher_trains_without_a_worker_process(
@@ -118,7 +136,7 @@ def test_inprocess_launcher_trains_without_a_worker_process(
     run = zpipe(tmp_path, *SMALL, f"data.path={text_file}", "launcher=inprocess")
     assert run.exit_code == 0, run.explain()
     assert Store(tmp_path).only_run().info.status == "FINISHED"
-    assert not (run.folder / "logs").exists()
+    assert not run.attempt.logs.exists()
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.in_turn import train_in_turn
+from tests.support.plans import begin_attempt
 from tests.support.process import SMALL, Run, environment, zpipe
 from zpipe.plans.plan import Plan
 
@@ -26,6 +27,7 @@ def plant(folder: Path, **changes: object) -> Plan:
 
 def work(plan: Plan) -> Run:
     """Starts the workers of a plan without the parent."""
+    begin_attempt(Path(plan.run_dir))
     done = subprocess.run(
         plan.launch.argv, env=environment(plan.launch.env), capture_output=True, text=True, check=False
     )
@@ -44,7 +46,7 @@ def test_adafactor_taken_over_by_cpu_adam_is_caught(text_file: Path, tmp_path: P
     assert differences["optimizer class"]["planned"] == "Adafactor"
     assert differences["optimizer class"]["real"] == "DeepSpeedCPUAdam"
     assert differences["optimizer class"]["serious"] is True
-    message = json.loads((folder / "rank0.error.json").read_text())["message"]
+    message = json.loads(run.attempt.rank_error(0).read_text())["message"]
     assert "optimizer class: planned Adafactor, runs with DeepSpeedCPUAdam" in message
     assert "strict=false" in message
 

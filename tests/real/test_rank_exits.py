@@ -8,7 +8,7 @@ import pytest
 
 from zpipe.launchers.rank_exits import read_rank_exits
 from zpipe.launchers.torchrun import Torchrun
-from zpipe.runfolder.folder import Attempt
+from zpipe.runfolder.folder import RunFolder
 
 pytestmark = pytest.mark.real
 
@@ -30,13 +30,14 @@ def test_the_failed_rank_comes_before_the_ranks_that_torchrun_ended(
 ) -> None:
     script = tmp_path / "worker.py"
     script.write_text(WORKER.format(failure=failure))
-    (tmp_path / "logs").mkdir()
-    agent = Torchrun().render(tmp_path, 2)
+    attempt = RunFolder(tmp_path).begin(1)
+    attempt.logs.mkdir()
+    agent = Torchrun().render(tmp_path, attempt, 2)
     command = [*agent[: agent.index("-m", 2)], str(script)]  # everything but `-m zpipe.train RUN_DIR`
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with (tmp_path / "logs" / "launcher.log").open("wb") as log:
+    with attempt.launcher_log.open("wb") as log:
         done = subprocess.run(command, env=environment, stdout=log, stderr=log, timeout=60, check=False)
     assert done.returncode == 1
-    exits = read_rank_exits(Attempt(tmp_path))
+    exits = read_rank_exits(attempt)
     assert [(each.rank, each.exit_code) for each in exits] == [(1, code), (0, -15)]
     assert not list(tmp_path.rglob("error.json")), "torchrun's error files do not cover these failures"

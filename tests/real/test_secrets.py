@@ -73,7 +73,7 @@ def test_the_run_is_recorded_with_the_password_and_fails_for_its_own_reason(fail
 
 
 def test_the_worker_did_print_them(failed: Failed) -> None:
-    (log,) = failed.run.folder.glob("logs/*/attempt_0/0/stderr.log")
+    (log,) = failed.run.attempt.rank_logs("stderr", 0)
     assert log.read_text().count("connecting with") >= 3
     assert "connecting with *** now" in log.read_text()
 
@@ -102,8 +102,9 @@ def test_the_archive_has_what_a_bug_report_needs(failed: Failed) -> None:
     assert failed.report.exit_code == 0, failed.report.explain()
     with tarfile.open(failed.archive) as archive:
         names = [name.partition("/")[2] for name in archive.getnames()]
-    wanted = {"README.txt", "plan.json", "ds_config.json", "config.yaml", "result.json", "events.jsonl"}
-    wanted |= {"versions.txt", "hardware.txt", "environment.txt", "operators.txt", "rank0.error.json"}
+    wanted = {"README.txt", "plan.json", "ds_config.json", "config.yaml"}
+    wanted |= {"versions.txt", "hardware.txt", "environment.txt", "operators.txt"}
+    wanted |= {f"attempt-1/{name}" for name in ("result.json", "events.jsonl", "rank0.error.json")}
     assert wanted <= set(names)
     assert any(name.endswith("stderr.log") for name in names)
 
@@ -117,7 +118,7 @@ def test_the_archive_has_none_of_them(failed: Failed, tmp_path: Path) -> None:
     assert "deepspeed==" in (root / "versions.txt").read_text()
     assert "GiB" in (root / "hardware.txt").read_text()
     assert "async_io" in (root / "operators.txt").read_text()
-    assert "no connection as ***" in (root / "rank0.error.json").read_text()
+    assert "no connection as ***" in (root / "attempt-1" / "rank0.error.json").read_text()
 
 
 def test_an_archive_that_exists_is_not_overwritten(failed: Failed) -> None:

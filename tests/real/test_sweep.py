@@ -16,6 +16,7 @@ import pytest
 from tests.support.browser import picture, text_of
 from tests.support.process import SMALL, Run, finish, processes_mentioning, start, sweep, verb
 from tests.support.store import Store, put_store
+from zpipe.runfolder.folder import RunFolder
 
 pytestmark = pytest.mark.real
 
@@ -55,7 +56,7 @@ def ended(folder: Path) -> list[dict[str, Any]]:
 def kill_within_a_point(process: subprocess.Popen[str], folder: Path, done: int) -> None:
     """kill -9 to zpipe and its workers while the point after `done` others has begun, and is in MLflow."""
     point = folder / str(done)
-    wait_for(process, point / "events.jsonl", '"name": "model"')
+    wait_for(process, RunFolder(point).attempt.events, '"name": "model"')
     workers = processes_mentioning(str(point))
     for worker in workers:
         worker.suspend()  # four steps would be over before the kill
@@ -223,7 +224,7 @@ def test_ctrl_c_ends_the_whole_sweep(text_file: Path, tmp_path: Path, empty_stor
     folder = put_store(empty_store, tmp_path) / "sweep"
     overrides = (*SMALL, "stage=1,2", "train.max_steps=100000", f"data.path={text_file}")
     process = start(tmp_path, "-m", *overrides, f"hydra.sweep.dir={folder}")
-    wait_for(process, folder / "0" / "events.jsonl", '"event": "metrics"')
+    wait_for(process, RunFolder(folder / "0").attempt.events, '"event": "metrics"')
     process.send_signal(signal.SIGINT)
     run = finish(process, folder)
     assert run.exit_code == 130, run.explain()

@@ -5,7 +5,7 @@ from typing import Any
 
 from zpipe.runfolder.event_file import Reporter
 from zpipe.runfolder.events import Event, event_adapter
-from zpipe.runfolder.folder import Attempt
+from zpipe.runfolder.folder import RunFolder
 
 
 def event(kind: str, **fields: Any) -> Event:
@@ -14,10 +14,12 @@ def event(kind: str, **fields: Any) -> Event:
 
 
 class EventWriter:
-    """Appends events to the event file of a run folder."""
+    """Appends events to the event file of one attempt at a run; begins the attempt if it is new."""
 
-    def __init__(self, folder: Path) -> None:
-        self._reporter = Reporter(Attempt(folder).events)
+    def __init__(self, folder: Path, attempt: int = 1) -> None:
+        events = RunFolder(folder).numbered(attempt).events
+        events.parent.mkdir(parents=True, exist_ok=True)
+        self._reporter = Reporter(events)
 
     def write(self, kind: str, **fields: Any) -> None:
         self._reporter.report(event(kind, **fields))

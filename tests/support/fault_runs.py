@@ -80,11 +80,11 @@ def expect(
     assert tags["zpipe.reason"] == run.result["reason"]
     assert "postmortem.md" in Store(runs.cwd).artifacts(recorded.info.run_id)
 
-    text = (run.folder / "postmortem.md").read_text()
+    text = run.attempt.postmortem.read_text()
     assert text.startswith(f"# Post-mortem: {ending}\n")
     assert run.result["reason"].splitlines()[0] in text.replace("\\|", "|")
     assert "## Memory and disk" in text
-    assert str(run.folder / "postmortem.md") in run.stdout
+    assert str(run.attempt.postmortem) in run.stdout
     if suggests:
         assert f"`{suggests}" in text
         assert suggests in run.stdout

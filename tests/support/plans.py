@@ -1,9 +1,11 @@
-"""Valid plans of a tiny CPU run, created without the compiler."""
+"""Valid plans of a tiny CPU run, created without the compiler, and the attempts at it."""
 
 from pathlib import Path
 from typing import Any
 
 from zpipe.plans.plan import Engine, Launch, ModelFacts, Plan
+from zpipe.runfolder.attempt_start import AttemptStart, write_start
+from zpipe.runfolder.folder import Attempt, RunFolder
 from zpipe.runfolder.plan_file import write_plan
 from zpipe.schema.experiment import Experiment, defaults
 from zpipe.trees import set_at
@@ -44,11 +46,18 @@ def make_plan(run_dir: Path, **changes: Any) -> Plan:
         "swap_dir": None,
         "unresolved": {},
         "notices": [],
-        "expected_files": ["plan.json", "ds_config.json", "events.jsonl"],
+        "expected_files": ["plan.json", "ds_config.json", "attempt-1/events.jsonl"],
     }
     plan = Plan(**{**fields, **changes})
     write_plan(plan)
     return plan
+
+
+def begin_attempt(run_dir: Path, number: int = 1, run_id: str = "this-run") -> Attempt:
+    """Begins an attempt as zpipe does before it starts the workers."""
+    attempt = RunFolder(run_dir).begin(number)
+    write_start(attempt, AttemptStart(run_id=run_id))
+    return attempt
 
 
 def _experiment(changes: dict[str, Any]) -> Experiment:

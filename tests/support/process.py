@@ -14,6 +14,8 @@ from typing import Any
 
 import psutil
 
+from zpipe.runfolder.folder import Attempt, RunFolder
+
 NOTHING: Mapping[str, str] = MappingProxyType({})
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -43,9 +45,15 @@ class Run:
     folder: Path
     """The run folder; it does not exist when the input was refused."""
 
+    @property
+    def attempt(self) -> Attempt:
+        """The files of the last attempt."""
+        return RunFolder(self.folder).attempt
+
     @cached_property
     def events(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (self.folder / "events.jsonl").read_text().splitlines()]
+        """Those of the last attempt."""
+        return [json.loads(line) for line in self.attempt.events.read_text().splitlines()]
 
     def series(self, name: str) -> list[tuple[int, float]]:
         """Step and value of a metric, in the order in which they were written."""
@@ -57,7 +65,7 @@ class Run:
 
     @cached_property
     def result(self) -> dict[str, Any]:
-        return dict(json.loads((self.folder / "result.json").read_text()))
+        return dict(json.loads(self.attempt.result.read_text()))
 
     def explain(self) -> str:
         """For the message of a failed assertion."""
@@ -136,8 +144,8 @@ def verb(cwd: Path, *arguments: str, folder: Path, env: Mapping[str, str] = NOTH
 def wait_for_step(process: subprocess.Popen[str], folder: Path, seconds: float = 120) -> None:
     """Until the worker trains."""
     deadline = time.monotonic() + seconds
-    events = folder / "events.jsonl"
     while time.monotonic() < deadline and process.poll() is None:
+        events = RunFolder(folder).attempt.events
         if events.exists() and '"event": "metrics"' in events.read_text():
             return
         time.sleep(0.1)

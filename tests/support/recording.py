@@ -14,8 +14,8 @@ SECONDS = 60.0
 """A generous limit for what takes milliseconds on a quiet machine."""
 
 
-def write_events(plan: Plan, *events: tuple[str, dict[str, Any]]) -> None:
-    writer = EventWriter(Path(plan.run_dir))
+def write_events(plan: Plan, *events: tuple[str, dict[str, Any]], attempt: int = 1) -> None:
+    writer = EventWriter(Path(plan.run_dir), attempt)
     for kind, fields in events:
         writer.write(kind, **fields)
     writer.close()

@@ -9,13 +9,16 @@ import time
 from pathlib import Path
 
 from zpipe.record.recorder_thread import RecorderThread
+from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.plan_file import read_plan
 
 
 def write(run_dir: Path, prepared: Path, seconds: float) -> None:
     """Appends the lines over `seconds`, each in two writes, so that a kill can leave an incomplete line."""
     lines = prepared.read_bytes().splitlines(keepends=True)
-    with (run_dir / "events.jsonl").open("ab", buffering=0) as file:
+    events = RunFolder(run_dir).attempt.events
+    events.parent.mkdir(exist_ok=True)
+    with events.open("ab", buffering=0) as file:
         for line in lines:
             file.write(line[:20])
             time.sleep(seconds / len(lines))

@@ -1,4 +1,4 @@
-"""All series of a run: what its event file says, and what MLflow says.
+"""All series of a run: what its event files say, and what MLflow says.
 
 A point counts once however often it was said: MLflow keeps one of two that agree in step, value and time.
 """
@@ -8,8 +8,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from zpipe.runfolder.event_file import EventReader
 from zpipe.runfolder.events import Metrics, Overflow, Summary
+from zpipe.runfolder.folder import RunFolder
+from zpipe.runfolder.run_events import RunEvents
 
 Series = dict[str, list[tuple[int, float]]]
 LARGEST = 1.7976931348623157e308
@@ -17,9 +18,9 @@ LARGEST = 1.7976931348623157e308
 
 
 def written(run_dir: Path) -> Series:
-    """Every metric of the whole lines of the event file, as MLflow ought to have it."""
+    """Every metric of the whole lines of the event files, as MLflow ought to have it."""
     found: Series = {}
-    for event in EventReader(run_dir / "events.jsonl").read_new():
+    for event in RunEvents(RunFolder(run_dir)).read_new():
         if isinstance(event, Metrics | Overflow | Summary):
             prefix = "summary/" if isinstance(event, Summary) else ""
             for name, value in event.values.items():

@@ -14,6 +14,7 @@ from zpipe.problems import Refusal
 from zpipe.record.recorder_thread import RecorderThread
 from zpipe.record.store import default_uri
 from zpipe.record.sweeps import SweepRun
+from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.outcome import Outcome, write_outcome
 
 
@@ -116,7 +117,7 @@ def test_reading_does_not_create_a_store(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_run_is_shown_from_its_folder(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (base / "first" / "postmortem.md").write_text("# What happened\n")
+    RunFolder(base / "first").attempt.postmortem.write_text("# What happened\n")
     assert show("first") == 0
     shown = capsys.readouterr().out
     for words in ("finished", "zpipe stage=2 train.max_steps=4", "2.2500 last", "1,234", "What happened"):

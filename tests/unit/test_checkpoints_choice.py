@@ -80,7 +80,7 @@ def test_checkpoint_of_another_run_is_refused_with_a_way_out(tmp_path: Path) -> 
     (problem,) = refused.value.problems
     assert (problem.key, problem.value) == ("resume", str(folder))
     assert "that-run" in problem.reason
-    assert problem.fix == "move checkpoint-20 out of the run folder, or resume=never"
+    assert problem.fix == "move checkpoint-20 out of the run folder, or leave hydra.run.dir out"
 
 
 def test_damaged_checkpoint_of_another_run_is_refused_as_well(tmp_path: Path) -> None:

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.plans import make_plan
+from tests.support.plans import begin_attempt, make_plan
 from zpipe.cli.main import main
 from zpipe.machine.samples import read_samples
-from zpipe.runfolder.folder import Attempt
+from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.json_lines import append_line
 from zpipe.sweep.ledger import attempts
 
-FILES = ["plan.json", "result.json", "record.json", "events.jsonl", "samples.jsonl", "postmortem.md"]
+OF_THE_ATTEMPT = ["attempt.json", "result.json", "events.jsonl", "samples.jsonl", "postmortem.md"]
+FILES = ["plan.json", "record.json", "attempt-1", *(f"attempt-1/{name}" for name in OF_THE_ATTEMPT)]
 
 
 def text(content: str | bytes) -> Callable[[Path, Path], object]:
@@ -45,13 +46,16 @@ def test_show_survives(name: str, shape: str, tmp_path: Path, capsys: pytest.Cap
     run.mkdir()
     outside.write_text("SECRET OF THE READER\n")
     make_plan(run)
+    attempt = begin_attempt(run)
+    if name == attempt.path.name:
+        attempt.path.rename(tmp_path / "moved")
     (run / name).unlink(missing_ok=True)
     SHAPES[shape](run / name, outside)
     assert main(["show", str(run)]) in (0, 2)
     shown = capsys.readouterr()
     assert "Traceback" not in shown.err
     assert "SECRET OF" not in shown.out + shown.err
-    read_samples(Attempt(run))
+    read_samples(RunFolder(run).attempt)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -75,11 +79,10 @@ def test_appending_follows_no_link(tmp_path: Path) -> None:
     assert (tmp_path / "thesis.txt").read_text() == "years"
 
 
-def test_archive_follows_no_link(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run, outside = tmp_path / "run", tmp_path / "outside"
-    (run / "logs").mkdir(parents=True)
+def test_archive_follows_no_link(tmp_path: Path) -> None:
+    attempt, outside = RunFolder(tmp_path / "run").begin(1), tmp_path / "outside"
+    attempt.logs.mkdir()
     (outside / "attempt_0/0").mkdir(parents=True)
     (outside / "attempt_0/0/stderr.log").write_text("SECRET OF THE READER\n")
-    make_plan(run)
-    (run / "logs/x").symlink_to(outside)
-    assert Attempt(run).rank_logs("stderr") == []
+    (attempt.logs / "x").symlink_to(outside)
+    assert attempt.rank_logs("stderr") == []

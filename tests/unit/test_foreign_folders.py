@@ -1,17 +1,21 @@
 """A run folder that somebody else made is data: it chooses neither what is removed nor what is executed."""
 
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.planning import plan_of
+from tests.support.plans import begin_attempt
+from zpipe.diagnose import archive
 from zpipe.machine import describe
 from zpipe.plans.plan import Plan
 from zpipe.problems import Refusal
 from zpipe.record.record_run import record_run
 from zpipe.runfolder.folder import RunFolder
+from zpipe.runfolder.outcome import Outcome, write_outcome
 from zpipe.runfolder.plan_file import read_plan_here, write_plan
 from zpipe.runfolder.swap_folder import MARK, create_swap_folder, remove_swap_folder, swap_folder_of
 
@@ -87,8 +91,6 @@ def test_two_run_folders_have_two_swap_folders(one: str, other: str) -> None:
 def test_report_does_not_use_the_environment_of_the_plan(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from zpipe.diagnose import archive
-
     plan = plan_of("launcher.env.PYTHONPATH=/evil", run_dir=tmp_path / "run")
     write_plan(plan)
     seen: list[dict[str, str]] = []
@@ -103,8 +105,25 @@ def test_report_does_not_use_the_environment_of_the_plan(
     assert not any("/evil" in environment.get("PYTHONPATH", "") for environment in seen)
 
 
+def test_report_has_each_attempt_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, folder = plan_of(run_dir=tmp_path / "run"), RunFolder(tmp_path / "run")
+    write_plan(plan)
+    for number in (1, 2):
+        begin_attempt(folder.path, number)
+        write_outcome(Outcome(ending="failed", reason=f"end {number}", run_dir=plan.run_dir))
+    monkeypatch.setattr(describe, "_output_of", lambda *arguments, **options: "")
+    archive.write_archive(folder, tmp_path / "report.tar.gz", lambda text: None)
+    with tarfile.open(tmp_path / "report.tar.gz") as packed:
+        names = packed.getnames()
+        packed.extractall(tmp_path, filter="data")
+    assert len(names) == len(set(names))
+    for number in (1, 2):
+        result = (tmp_path / "report" / f"attempt-{number}" / "result.json").read_text()
+        assert f"end {number}" in result
+
+
 @pytest.mark.parametrize(
-    "name", ["ds_config.json", "config.yaml", "result.json", "model", "logs", "checkpoint-7"]
+    "name", ["ds_config.json", "config.yaml", "record.json", "model", "attempt-2", "checkpoint-7"]
 )
 def test_files_of_the_user_are_not_overwritten(name: str, tmp_path: Path) -> None:
     (tmp_path / name).mkdir() if "." not in name else (tmp_path / name).write_text("mine")
@@ -117,10 +136,10 @@ def test_other_files_may_be_in_a_run_folder(tmp_path: Path) -> None:
     RunFolder(tmp_path).claim()
 
 
-def test_two_processes_cannot_take_one_folder(tmp_path: Path) -> None:
-    RunFolder(tmp_path / "run").take()
+def test_two_processes_cannot_begin_one_attempt(tmp_path: Path) -> None:
+    RunFolder(tmp_path / "run").begin(1)
     with pytest.raises(FileExistsError):
-        RunFolder(tmp_path / "run").take()
+        RunFolder(tmp_path / "run").begin(1)
     with pytest.raises(Refusal):
         RunFolder(tmp_path / "run").claim()
 

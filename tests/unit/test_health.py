@@ -12,6 +12,7 @@ from tests.support.events import EventWriter, event
 from zpipe.record.metrics import PRECISION_COLUMNS, precision_rows
 from zpipe.runfolder.event_file import EventReader
 from zpipe.runfolder.events import Notice
+from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.json_lines import with_named_numbers
 from zpipe.runfolder.progress import RunProgress
 from zpipe.schema.precision import Precision
@@ -94,10 +95,10 @@ def test_the_table_has_both_kinds_of_events() -> None:
 
 
 def test_an_event_that_does_not_fit_is_the_only_one_lost(tmp_path: Path) -> None:
-    writer = EventWriter(tmp_path)
+    writer, file = EventWriter(tmp_path), RunFolder(tmp_path).attempt.events
     writer.write("notice", text="before")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "events.jsonl").stat().st_size + 10, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + 10, hard))
     try:
         with pytest.raises(OSError, match="No space left"):
             writer.write("notice", text="there is room for its first bytes")
@@ -106,5 +107,5 @@ def test_an_event_that_does_not_fit_is_the_only_one_lost(tmp_path: Path) -> None
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     writer.write("notice", text="after")
-    events = list(EventReader(tmp_path / "events.jsonl").read_new())
+    events = list(EventReader(file).read_new())
     assert [each.text for each in events if isinstance(each, Notice)] == ["before", "after"]

@@ -15,6 +15,7 @@ from zpipe.cli.main import main
 from zpipe.explain.explain import explain, shown
 from zpipe.plans.plan import Plan
 from zpipe.problems import Refusal
+from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.plan_file import write_plan
 from zpipe.trees import leaves
 
@@ -185,7 +186,7 @@ def test_unreadable_plan_is_refused(content: str | None, tmp_path: Path, capsys:
 @pytest.mark.parametrize("verb", ["show", "report", "record"])
 def test_run_folder_of_another_version_is_refused(verb: str, tmp_path: Path, capsys: Captured) -> None:
     (tmp_path / "plan.json").write_text("{}")
-    (tmp_path / "events.jsonl").touch()
+    RunFolder(tmp_path).begin(1).events.touch()
     assert main([verb, str(tmp_path)]) == 2
     assert "not a plan of this version" in capsys.readouterr().err
 

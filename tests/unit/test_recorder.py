@@ -28,6 +28,8 @@ from zpipe.record.limits import safe_name
 from zpipe.record.record_run import record_run
 from zpipe.record.recorder_thread import RecorderThread
 from zpipe.record.state import StateFile
+from zpipe.runfolder.outcome import Outcome, write_outcome
+from zpipe.runfolder.plan_file import folder_of
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +108,7 @@ def test_artifacts(recorded: Plan, client: Any) -> None:
     assert json.loads(artifact(client, run, "plan.json")) == recorded.model_dump(mode="json")
     assert json.loads(artifact(client, run, "ds_config.json")) == recorded.ds_config
     assert yaml.safe_load(artifact(client, run, "config.yaml"))["stage"]["stage"] == 2
-    assert artifact(client, run, "events.jsonl") == (Path(recorded.run_dir) / "events.jsonl").read_text()
+    assert artifact(client, run, "events.jsonl") == folder_of(recorded).attempt.events.read_text()
     assert artifact(client, run, "extra.txt") == "extra"
     table = json.loads(artifact(client, run, "precision_events.json"))
     rows = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
@@ -165,6 +167,45 @@ def test_run_with_an_unstored_id_is_found_again(
     run = run_of(client, plan)
     assert record_run(Path(plan.run_dir), base).run_id == run.info.run_id
     assert run_of(client, plan).info.status == "KILLED"
+
+
+def test_a_later_attempt_goes_on_in_the_same_run(tmp_path: Path, client: Any, base: Path) -> None:
+    plan = make_plan(tmp_path / "run")
+    write_events(plan, phase("model"), *(metrics(step, loss=float(step)) for step in (1, 2, 3)))
+    first = record_run(Path(plan.run_dir), base)
+    assert run_of(client, plan).info.status == "KILLED"
+    again = [metrics(step, loss=float(-step)) for step in (2, 3, 4)]
+    began = ("attempt", {"number": 2, "step": 1})
+    write_events(plan, began, phase("train"), *again, phase("done"), attempt=2)
+    rewind(plan, status=None)
+    second = record_run(Path(plan.run_dir), base)
+    run = run_of(client, plan)
+    assert (second.ok, second.run_id) == (True, first.run_id)
+    assert (run.info.status, run.data.tags["zpipe.attempts"]) == ("FINISHED", "2")
+    assert history(client, run, "loss") == [(1, 1.0), (2, 2.0), (3, 3.0), (4, -4.0)]
+    for number, name in ((1, "events.jsonl"), (2, "attempt-2/events.jsonl")):
+        written = folder_of(plan).numbered(number).events.read_text()
+        assert artifact(client, run, name) == written
+
+
+def test_a_later_attempt_leaves_no_trace_of_an_earlier_ending(
+    tmp_path: Path, client: Any, base: Path
+) -> None:
+    plan = make_plan(tmp_path / "run")
+    write_events(plan, phase("model"), ("failed", {"type": "OSError", "message": "no route"}))
+    failed = Outcome(ending="failed", reason="rank 0: no route", failed_rank=0, run_dir=plan.run_dir)
+    write_outcome(failed)
+    assert record_run(Path(plan.run_dir), base).ok
+    endings = {"zpipe.ending", "zpipe.exit_code", "zpipe.reason", "zpipe.failed_rank", "zpipe.error"}
+    assert endings <= run_of(client, plan).data.tags.keys()
+    write_events(plan, ("attempt", {"number": 2, "step": 0}), phase("done"), attempt=2)
+    write_outcome(Outcome(ending="finished", run_dir=plan.run_dir))
+    assert record_run(Path(plan.run_dir), base).ok
+    tags = run_of(client, plan).data.tags
+    assert {name: tags[name] for name in endings if name in tags} == {
+        "zpipe.ending": "finished",
+        "zpipe.exit_code": "0",
+    }
 
 
 def test_every_call_to_mlflow_is_synchronous(

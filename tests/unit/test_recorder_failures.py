@@ -27,7 +27,7 @@ from zpipe.record.record_run import record_run
 from zpipe.record.recorder_thread import RecorderThread
 from zpipe.record.store import default_uri
 from zpipe.record.sweeps import SweepFigures, SweepRun
-from zpipe.runfolder.plan_file import read_plan
+from zpipe.runfolder.plan_file import folder_of, read_plan
 
 CHECKPOINT = ("checkpoint", {"step": 1, "path": "checkpoint-1", "bytes": 5})
 
@@ -35,7 +35,7 @@ CHECKPOINT = ("checkpoint", {"step": 1, "path": "checkpoint-1", "bytes": 5})
 def test_incomplete_last_line_is_read_when_complete(tmp_path: Path, client: Any, base: Path) -> None:
     plan = make_plan(tmp_path / "run")
     write_events(plan, phase("model"), metrics(1, loss=4.0), metrics(2, loss=3.0))
-    events = Path(plan.run_dir) / "events.jsonl"
+    events = folder_of(plan).attempt.events
     whole = events.read_bytes()
     events.write_bytes(whole[:-9])
     assert record_run(Path(plan.run_dir), base).ok
@@ -54,7 +54,7 @@ def test_incomplete_last_line_is_read_when_complete(tmp_path: Path, client: Any,
 def test_damaged_line_loses_only_itself(tmp_path: Path, client: Any, base: Path) -> None:
     plan = make_plan(tmp_path / "run")
     write_events(plan, phase("model"), metrics(1, loss=4.0))
-    with (Path(plan.run_dir) / "events.jsonl").open("ab") as file:
+    with folder_of(plan).attempt.events.open("ab") as file:
         file.write(b'{"event": "met\x00\xff\n[1]\n\n')
     write_events(plan, metrics(2, loss=3.0))
     assert record_run(Path(plan.run_dir), base).ok

@@ -179,7 +179,7 @@ def test_an_incomplete_key_hides_no_more_than_a_key_has() -> None:
 
 
 def test_logs_and_their_last_lines_have_no_private_key(tmp_path: Path) -> None:
-    folder = tmp_path / "logs" / "none_1" / "attempt_0" / "0"
+    folder = Attempt(tmp_path).logs / "none_1" / "attempt_0" / "0"
     folder.mkdir(parents=True)
     log = folder / "stderr.log"
     log.write_text("\n".join([*KEY, "after"]))

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from tests.support.plans import make_plan
+from tests.support.plans import begin_attempt, make_plan
 from tests.support.recording import phase, write_events
 from zpipe.machine.hardware import Hardware
 from zpipe.plans.plan import Plan
-from zpipe.problems import Problem
+from zpipe.problems import Problem, Refusal
 from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.outcome import Outcome, read_outcome, write_outcome
 from zpipe.runfolder.swap_folder import create_swap_folder
@@ -71,7 +71,75 @@ def test_a_signal_before_the_workers_start_is_an_ending(
     assert (outcome.ending, outcome.exit_code) == (ending, code)
     assert read_outcome(RunFolder(tmp_path / "run")) == outcome
     assert not (tmp_path / "run" / "swap").exists()
-    assert not (tmp_path / "run" / ".spare").exists()
+    assert not RunFolder(tmp_path / "run").attempt.disk_reserve.exists()
+
+
+def failing_choice(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    """Lets the choice of a checkpoint end like this."""
+
+    def fail(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr(runner, "choose", fail)
+
+
+def test_an_attempt_that_is_refused_says_so_in_its_own_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = unclaimed(nvme_plan(tmp_path))
+    damaged = Refusal([Problem("resume", "checkpoint-4", "this checkpoint is damaged")])
+    failing_choice(monkeypatch, damaged)
+    outcome = runner.run_plan(plan, HARDWARE)
+    assert (outcome.ending, outcome.exit_code) == ("refused", 2)
+    folder = RunFolder(tmp_path / "run")
+    assert read_outcome(folder) == outcome
+    assert not folder.attempt.disk_reserve.exists()
+
+
+def attempted(plan: Plan) -> Outcome:
+    """Gives the run a first attempt that failed."""
+    begin_attempt(Path(plan.run_dir))
+    failed = Outcome(ending="failed", reason="no route", run_dir=plan.run_dir)
+    write_outcome(failed)
+    return failed
+
+
+def test_a_start_that_comes_second_changes_nothing_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = nvme_plan(tmp_path)
+    failed = attempted(plan)
+
+    def another_begins(*arguments: object) -> None:
+        begin_attempt(Path(plan.run_dir), 2)
+        write_outcome(failed)
+
+    monkeypatch.setattr(runner, "wait_for_workers", another_begins)
+    assert runner.run_plan(plan, HARDWARE).ending == "refused"
+    assert "another run has started in this folder" in capsys.readouterr().err
+    assert read_outcome(RunFolder(tmp_path / "run")) == failed
+
+
+def test_a_signal_while_workers_of_the_last_attempt_end_leaves_that_attempt_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = nvme_plan(tmp_path)
+    failed = attempted(plan)
+    create_swap_folder(plan)
+    monkeypatch.setattr(runner, "wait_for_workers", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    outcome = runner.run_plan(plan, HARDWARE)
+    assert (outcome.ending, outcome.exit_code) == ("interrupted", 130)
+    assert read_outcome(RunFolder(tmp_path / "run")) == failed
+    assert (tmp_path / "run" / "swap").exists()
+
+
+def test_an_attempt_that_is_stopped_early_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = nvme_plan(tmp_path)
+    attempted(plan)
+    failing_choice(monkeypatch, KeyboardInterrupt())
+    outcome = runner.run_plan(plan, HARDWARE)
+    assert (outcome.ending, outcome.attempts) == ("interrupted", 2)
+    assert read_outcome(RunFolder(tmp_path / "run")) == outcome
 
 
 def test_what_a_kill_after_the_result_left_is_removed_later(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_samples_are_kept_and_written(tmp_path: Path) -> None:
     sampler.tick()
     assert len(sampler.kept) == 1, "one per second"
     assert read_samples(Attempt(tmp_path)) == list(sampler.kept)
-    with (tmp_path / "samples.jsonl").open("a") as file:
+    with Attempt(tmp_path).samples.open("a") as file:
         file.write('{"time": 1.0, "host_us')
     assert read_samples(Attempt(tmp_path)) == list(sampler.kept), "an incomplete line is left out"
 
@@ -260,7 +260,7 @@ def test_only_a_killed_parent_takes_everything_with_it(end: str) -> None:
 
 
 def test_last_lines_of_a_rank(tmp_path: Path) -> None:
-    folder = tmp_path / "logs" / "none_1" / "attempt_0" / "1"
+    folder = Attempt(tmp_path).logs / "none_1" / "attempt_0" / "1"
     folder.mkdir(parents=True)
     (folder / "stderr.log").write_text("")
     (folder / "stdout.log").write_text("one\n\ntwo  \n")

@@ -32,6 +32,7 @@ UNSAFE = [
     "launcher.env={LD_PRELOAD: /evil.so}",
     "++launcher.env.LD_PRELOAD=/evil.so",
     "model.trust_remote_code=true",
+    "resume.trust=true",
     "unknown.key=1",
 ]
 

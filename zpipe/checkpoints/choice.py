@@ -41,5 +41,5 @@ def _belongs_elsewhere(found: CheckpointState) -> Problem:
         str(found.path),
         f"this checkpoint in the folder of the run was {found.damage[0]}",
         "checkpoints of this run",
-        f"move {found.path.name} out of the run folder, or resume=never",
+        f"move {found.path.name} out of the run folder, or leave hydra.run.dir out",
     )

@@ -76,6 +76,9 @@ def _leaf(key: str, value: Any, file: str) -> Iterator[Problem]:
     elif key == "model.trust_remote_code" and value:
         reason = f"in {file}: a recipe may not run the code of a model"
         yield Problem(key, value, reason, "false", "model.trust_remote_code=true on the command line")
+    elif key == "resume.trust" and value:
+        reason = f"in {file}: only you can trust a checkpoint"
+        yield Problem(key, value, reason, "false", "resume.trust=true on the command line")
     elif key == "tracking.uri" and would_get_credentials(str(value)):
         reason = f"in {file}: this server would get the MLflow credentials of your environment"
         yield Problem(key, value, reason, "a store without a server", f"{key}={value} on the command line")

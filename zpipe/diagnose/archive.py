@@ -40,7 +40,7 @@ def _texts(folder: RunFolder, plan: Plan, say: Callable[[str], None]) -> Iterato
     attempt = folder.attempt
     own = partial(_is_own, folder.path)
     for file in filter(own, (*folder.texts(), *attempt.rank_errors())):
-        yield file.name, _tail(file, None)
+        yield str(file.relative_to(folder.path)), _tail(file, None)
     for file in filter(own, (attempt.events, attempt.samples, *log_files(attempt))):
         yield str(file.relative_to(folder.path)), _tail(file, LINES)
     yield "versions.txt", machine.versions()

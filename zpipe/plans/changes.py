@@ -4,9 +4,9 @@ import hashlib
 import json
 from collections.abc import Iterator
 
-from zpipe.plans.plan import Plan
-from zpipe.problems import Fix, Problem
-from zpipe.trees import flatten
+from zpipe.plans.plan import Plan, settings_without_secrets
+from zpipe.problems import Problem
+from zpipe.trees import Tree, flatten
 
 FREE = (
     "checkpoint.",
@@ -37,8 +37,8 @@ LENGTHS = ("train.max_steps", "train.num_train_epochs")
 
 def result_digest(plan: Plan) -> str:
     """A digest of everything that the trained model depends on."""
-    values = flatten(_experiment(plan))
-    relevant = {key: value for key, value in values.items() if not key.startswith((*FREE, *LENGTHS))}
+    values = _settings(plan)
+    relevant = {key: value for key, value in values.items() if _is_relevant(key) and key not in LENGTHS}
     text = json.dumps([relevant, plan.launch.world_size, plan.engine.dtype], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -49,7 +49,7 @@ def result_changes(before: Plan, after: Plan) -> Iterator[Problem]:
         if key in LENGTHS and _grows(old, new):
             continue
         reason = f"this run was started with {_shown(old)}, and its result depends on it"
-        fix = Fix(f"{key}={_shown(old)}, or a new folder: leave hydra.run.dir out")
+        fix = f"{key}={_shown(old)}, or a new folder: leave hydra.run.dir out"
         yield Problem(key, _shown(new), reason, _shown(old), fix)
     if before.launch.world_size != after.launch.world_size:
         count = before.launch.world_size
@@ -64,7 +64,7 @@ def result_changes(before: Plan, after: Plan) -> Iterator[Problem]:
 
 def other_changes(before: Plan, after: Plan) -> list[str]:
     """The changes that are allowed, as lines for people, with packages of another version."""
-    old, new = flatten(_experiment(before)), flatten(_experiment(after))
+    old, new = _settings(before), _settings(after)
     lines = [
         f"{key}: {_shown(old.get(key))} -> {_shown(new.get(key))}"
         for key in sorted({*old, *new})
@@ -84,14 +84,21 @@ def is_longer(before: Plan, after: Plan) -> bool:
 
 
 def _changed(before: Plan, after: Plan) -> Iterator[tuple[str, object, object]]:
-    old, new = flatten(_experiment(before)), flatten(_experiment(after))
+    old, new = _settings(before), _settings(after)
     for key in sorted({*old, *new}):
-        if old.get(key) != new.get(key) and not key.startswith(FREE) and key != "launcher.nproc_per_node":
+        if old.get(key) != new.get(key) and _is_relevant(key):
             yield key, old.get(key), new.get(key)
 
 
-def _experiment(plan: Plan) -> dict[str, object]:
-    return plan.experiment.model_dump(mode="json")
+def _is_relevant(key: str) -> bool:
+    """Whether the result depends on the key; of the number of processes, the one that was decided counts."""
+    return not key.startswith(FREE) and key != "launcher.nproc_per_node"
+
+
+def _settings(plan: Plan) -> Tree:
+    """The settings by their keys, without secrets: the plan of the attempt before has none."""
+    values = flatten(settings_without_secrets(plan.experiment))
+    return {key: value for key, value in values.items() if value != {}}
 
 
 def _grows(old: object, new: object) -> bool:

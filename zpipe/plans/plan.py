@@ -117,14 +117,21 @@ _NO_SECRETS = ("run_dir", "swap_dir", "versions", "model")
 """Fields that other programs need as they are; a run whose folder's name has a secret is refused."""
 
 
+def settings_without_secrets(experiment: Experiment) -> dict[str, Any]:
+    """The settings as JSON values, as they may be written and printed."""
+    tracking = experiment.tracking
+    safe: dict[str, Any] = redact_tree(experiment.model_dump(mode="json"))
+    safe["tracking"]["uri"] = redact_uri(tracking.uri) if tracking.uri else None
+    safe["tracking"]["tags"] = redact_tags(tracking.tags)
+    return safe
+
+
 def without_secrets(plan: Plan) -> Plan:
     """The plan as it may be written and printed: no passwords in any text, and settings alone in env."""
     values = plan.model_dump()
-    places = {name: value for name, value in values.items() if name not in _NO_SECRETS}
-    tracking = plan.experiment.tracking
+    places = {name: values[name] for name in values if name not in (*_NO_SECRETS, "experiment")}
     safe = redact_tree(places)
-    safe["experiment"]["tracking"]["uri"] = redact_uri(tracking.uri) if tracking.uri else None
-    safe["experiment"]["tracking"]["tags"] = redact_tags(tracking.tags)
+    safe["experiment"] = settings_without_secrets(plan.experiment)
     safe["provenance"] = plan.provenance.without_secrets()
     kept = {name: getattr(plan, name) for name in _NO_SECRETS}
     return Plan.model_validate({**safe, **kept})

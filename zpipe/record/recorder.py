@@ -45,6 +45,9 @@ from zpipe.yaml_text import yaml_text
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+ERROR_TAG = "zpipe.error"
+ENDING_TAGS = ("zpipe.ending", "zpipe.exit_code", "zpipe.reason", "zpipe.failed_rank", ERROR_TAG)
+
 
 class Recorder:
     """Writes one run to one store. Methods raise MLflow's exceptions; calling them again is safe."""
@@ -182,14 +185,22 @@ class Recorder:
                 case CheckpointSaved() | ModelSaved() if self._has_models:
                     record_model(self._client, self._experiment_id, run_id, self._folder.path, event)
                 case AttemptBegan():
+                    self._forget_ending(run_id)
                     self._tag(run_id, {"zpipe.attempts": str(event.number)})
                 case Difference():
                     text = f"planned {event.planned}, runs {event.real}"
                     self._tag(run_id, {f"zpipe.differs.{event.key}": text})
                 case Failed():
-                    self._tag(run_id, {"zpipe.error": f"{event.type}: {event.message}"})
+                    self._tag(run_id, {ERROR_TAG: f"{event.type}: {event.message}"})
                 case _:
                     pass
+
+    def _forget_ending(self, run_id: str) -> None:
+        """Removes the tags that an earlier attempt ended with."""
+        tags = self._client.get_run(run_id).data.tags
+        for name in ENDING_TAGS:
+            if name in tags:
+                self._client.delete_tag(run_id, name)
 
     def _log_files(self, run_id: str, files: Iterable[Path]) -> None:
         """Those that exist."""

@@ -1,4 +1,4 @@
-"""How one run ended, as a value that is also a file: result.json in the run folder."""
+"""How a run ended, as a value that is also a file: result.json of its last attempt."""
 
 from pathlib import Path
 from typing import Literal
@@ -109,7 +109,7 @@ class Outcome(Group):
 
 
 def write_outcome(outcome: Outcome) -> None:
-    """Writes result.json into the run folder, if the folder exists."""
+    """Writes result.json of the last attempt, if the run folder exists."""
     folder = RunFolder(Path(outcome.run_dir))
     if folder.path.is_dir():
         write_json(folder.attempt.result, outcome.model_dump(mode="json"))

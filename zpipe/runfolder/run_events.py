@@ -48,9 +48,15 @@ class RunEvents:
             is_last = until is not None and until.attempt <= self._attempt
             limit = until.offset if until is not None and is_last else None
             yield from self._repeats.removed(self._reader.read_new(limit))
-            if is_last or not self._folder.numbered(self._attempt + 1).path.is_dir():
+            following = self._following()
+            if is_last or following is None or (until is not None and following > until.attempt):
                 return
-            self._go_to(self._attempt + 1)
+            self._go_to(following)
+
+    def _following(self) -> int | None:
+        """The next attempt that was begun; the user may have removed some in between."""
+        numbers = (attempt.number for attempt in self._folder.attempts)
+        return next((number for number in numbers if number > self._attempt), None)
 
     def _go_to(self, attempt: int) -> None:
         if attempt > self._attempt:

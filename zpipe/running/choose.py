@@ -8,7 +8,7 @@ from zpipe.checkpoints.choice import newest_good
 from zpipe.checkpoints.manifest import Manifest, read_manifest
 from zpipe.checkpoints.rotation import tidy
 from zpipe.checkpoints.state import CheckpointState, inspect
-from zpipe.plans.plan import Plan
+from zpipe.plans.plan import Plan, without_secrets
 from zpipe.problems import Problem, Refusal, refuse_if_any
 from zpipe.runfolder.attempt_start import AttemptStart, read_start, write_start
 from zpipe.runfolder.folder import Attempt, RunFolder
@@ -21,12 +21,13 @@ Say = Callable[[str], None]
 
 def choose(plan: Plan, start: Start, attempt: Attempt, say: Say) -> AttemptStart:
     """Writes attempt.json. Raises Refusal for a checkpoint that cannot be used."""
-    folder, given = folder_of(plan), given_checkpoint(plan)
+    folder = folder_of(plan)
     first = _first_start(folder)
-    state = _given(given, say) if given is not None and start.attempt == 1 else None
     if start.attempt > 1:
         tidy(folder.path)
-        state = _newest(folder, first, say)
+    given = given_checkpoint(plan) or _checkpoint_of(first)
+    state = _newest(folder, first, say) or (_given(given, say) if given is not None else None)
+    if start.attempt > 1:
         said = f"step {state.step}, {state.path.name}" if state else "the beginning: there is no checkpoint"
         say(f"attempt {start.attempt} goes on from {said}")
     chosen = AttemptStart(
@@ -34,7 +35,7 @@ def choose(plan: Plan, start: Start, attempt: Attempt, say: Say) -> AttemptStart
         checkpoint=str(state.path) if state else None,
         step=state.step if state else 0,
         changes=list(start.changes),
-        command=plan.command,
+        command=without_secrets(plan).command,
     )
     write_start(attempt, chosen)
     return chosen
@@ -84,6 +85,11 @@ def _first_start(folder: RunFolder) -> AttemptStart | None:
         if attempt.start.exists():
             return read_start(attempt)
     return None
+
+
+def _checkpoint_of(first: AttemptStart | None) -> Path | None:
+    """The checkpoint that the run began with: it goes on from there until it has one of its own."""
+    return Path(first.checkpoint) if first is not None and first.checkpoint is not None else None
 
 
 def _newest(folder: RunFolder, first: AttemptStart | None, say: Say) -> CheckpointState | None:

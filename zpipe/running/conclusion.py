@@ -27,7 +27,7 @@ def conclude(
         reason=verdict.reason,
         failed_rank=verdict.rank,
         run_dir=plan.run_dir,
-        attempts=evidence.progress.attempts,
+        attempts=folder_of(plan).attempt.number,
         summary=evidence.progress.summary,
     )
     save_outcome(outcome)
@@ -36,11 +36,9 @@ def conclude(
 
 
 def refuse(run_dir: Path, problems: Sequence[Problem]) -> Outcome:
-    """Prints the problems of a run that does not start, and writes them into its folder if there is one."""
+    """Prints the problems of a run that does not start. Writes nothing: the folder may be of another run."""
     print_problems(problems)
-    outcome = Outcome(ending="refused", reason=reasons(problems), run_dir=str(run_dir))
-    save_outcome(outcome)
-    return outcome
+    return Outcome(ending="refused", reason=reasons(problems), run_dir=str(run_dir))
 
 
 def clean_up(plan: Plan) -> None:

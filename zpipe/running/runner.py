@@ -2,9 +2,11 @@
 
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from zpipe.diagnose.classify import classify
 from zpipe.diagnose.evidence import Evidence
 from zpipe.diagnose.postmortem import write_postmortem
 from zpipe.launchers import launcher_of
@@ -22,7 +24,7 @@ from zpipe.runfolder.progress import RunProgress
 from zpipe.running.choose import choose, given_problems
 from zpipe.running.conclusion import clean_up, conclude, reasons, refuse, save_outcome
 from zpipe.running.recover import conclude_if_abandoned
-from zpipe.running.start import start_of, wait_for_workers
+from zpipe.running.start import Start, start_of, wait_for_workers
 from zpipe.supervise.stops import Caught, in_batch_job, signals_noted
 from zpipe.supervise.supervisor import make_ready, supervise
 from zpipe.terminal.console import print_problems, say, tolerant
@@ -50,16 +52,32 @@ def run_plan(plan: Plan, hardware: Hardware, parent_run_id: str | None = None) -
     with signals_noted() as caught:
         try:
             with signals_noted(interrupt_at=1):
-                plan = _begin(plan)
-                _print_warnings(plan)
-                missing = missing_requirements(plan, say)
+                start, attempt = _begin(plan)
         except Refusal as refusal:
             return refuse(Path(plan.run_dir), refusal.problems)
         except KeyboardInterrupt:
-            return _stopped_early(plan, hardware, caught)
-        if missing:
-            return _lacking(plan, missing, hardware)
-        return _train_and_record(plan, hardware, parent_run_id, caught)
+            return _stopped_before_it_began(plan, caught)
+        return _run_attempt(plan, start, attempt, hardware, parent_run_id, caught)
+
+
+def _run_attempt(
+    plan: Plan, start: Start, attempt: Attempt, hardware: Hardware, parent_run_id: str | None, caught: Caught
+) -> Outcome:
+    try:
+        with signals_noted(interrupt_at=1):
+            plan = _prepare(plan, start, attempt)
+            _print_warnings(plan)
+            missing = missing_requirements(plan, say)
+    except Refusal as refusal:
+        outcome = refuse(Path(plan.run_dir), refusal.problems)
+        disk_reserve.release(attempt)
+        save_outcome(outcome)
+        return outcome
+    except KeyboardInterrupt:
+        return _stopped_early(plan, hardware, caught)
+    if missing:
+        return _lacking(plan, missing, hardware)
+    return _train_and_record(plan, hardware, parent_run_id, caught)
 
 
 def _print_warnings(plan: Plan) -> None:
@@ -68,12 +86,22 @@ def _print_warnings(plan: Plan) -> None:
             say(f"warning: {notice.key}: {notice.text}")
 
 
+def _stopped_before_it_began(plan: Plan, caught: Caught) -> Outcome:
+    """A signal came before the attempt had a folder: those of earlier attempts stay as they are."""
+    verdict = classify(_stopped_by(caught))
+    say(f"{verdict.ending}: {verdict.reason}")
+    return Outcome(ending=verdict.ending, reason=verdict.reason, run_dir=plan.run_dir)
+
+
+def _stopped_by(caught: Caught) -> Evidence:
+    number = caught.number or signal.SIGINT
+    return Evidence(returncode=1, stopped_by=number, in_batch_job=in_batch_job())
+
+
 def _stopped_early(plan: Plan, hardware: Hardware, caught: Caught) -> Outcome:
     """A signal came before the workers were started."""
-    number = caught.number or signal.SIGINT
-    evidence = Evidence(returncode=1, stopped_by=number, in_batch_job=in_batch_job())
     disk_reserve.release(folder_of(plan).attempt)
-    outcome, _ = conclude(plan, evidence, hardware)
+    outcome, _ = conclude(plan, _stopped_by(caught), hardware)
     say(f"{outcome.ending}: {outcome.reason}")
     return outcome
 
@@ -125,22 +153,34 @@ def _lacking(plan: Plan, problems: Sequence[Problem], hardware: Hardware) -> Out
     return outcome
 
 
-def _begin(plan: Plan) -> Plan:
-    """Begins an attempt and returns the plan with its command. Raises Refusal if it cannot be begun."""
-    try:
-        start = start_of(plan)
-        if start.attempt > 1:
-            wait_for_workers(Path(plan.run_dir), say)
-            conclude_if_abandoned(Path(plan.run_dir))
-        attempt = folder_of(plan).begin(start.attempt)
+def _begin(plan: Plan) -> tuple[Start, Attempt]:
+    """Begins an attempt: once it has its folder, no other zpipe begins it. Raises Refusal."""
+    start = start_of(plan)
+    if start.attempt > 1:
+        wait_for_workers(Path(plan.run_dir), say)
+        conclude_if_abandoned(Path(plan.run_dir))
+    with _refusing_what_cannot_be_written(plan):
+        try:
+            return start, folder_of(plan).begin(start.attempt)
+        except FileExistsError:
+            reason = "another run has started in this folder"
+            raise Refusal([Problem("hydra.run.dir", plan.run_dir, reason, "a new folder")]) from None
+
+
+def _prepare(plan: Plan, start: Start, attempt: Attempt) -> Plan:
+    """Writes what the workers read, and returns the plan with their command. Raises Refusal."""
+    with _refusing_what_cannot_be_written(plan):
         plan = _for_attempt(plan, attempt)
         write_plan(plan)
         make_ready(plan)
         choose(plan, start, attempt, say)
         return plan
-    except FileExistsError:
-        reason = "another run has started in this folder"
-        raise Refusal([Problem("hydra.run.dir", plan.run_dir, reason, "a new folder")]) from None
+
+
+@contextmanager
+def _refusing_what_cannot_be_written(plan: Plan) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         reason = f"the run folder cannot be written: {error.strerror}"
         problem = Problem("hydra.run.dir", plan.run_dir, reason, "a folder on a disk with room")

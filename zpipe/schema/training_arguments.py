@@ -55,7 +55,7 @@ DECIDED: dict[str, str] = {
     "ddp_backend": "the device decides: nccl or gloo",
     "warmup_ratio": "transformers 5 has removed it: train.warmup_steps below 1 is the ratio",
     "overwrite_output_dir": "each run has its own folder: hydra.run.dir",
-    "resume_from_checkpoint": "zpipe cannot resume runs yet",
+    "resume_from_checkpoint": "resume=FOLDER goes on from a checkpoint",
     "bf16_full_eval": "evaluation uses the precision of training",
     "fp16_full_eval": "evaluation uses the precision of training",
 }

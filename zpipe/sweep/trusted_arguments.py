@@ -34,7 +34,7 @@ def _is_trusted(argument: str) -> bool:
         return False
     if key.startswith("hydra"):
         return bool(equals) and (key in HYDRA_GROUPS or _HYDRA_KEY.fullmatch(key) is not None)
-    if key == "model.trust_remote_code":
+    if key in ("model.trust_remote_code", "resume.trust"):
         return value.lower() != "true"
     if key.startswith("launcher.env"):
         return not any(

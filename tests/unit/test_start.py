@@ -1,0 +1,380 @@
+"""Whether a run starts in its folder, goes on there or is refused, and from which checkpoint it goes on."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.checkpoints import SHARD, edit_manifest, flip_bit, make_checkpoint
+from tests.support.plans import begin_attempt, make_plan
+from zpipe.checkpoints.manifest import MANIFEST_NAME
+from zpipe.plans.plan import Engine, Plan
+from zpipe.problems import Problem, Refusal
+from zpipe.runfolder.attempt_start import AttemptStart, read_start, write_start
+from zpipe.runfolder.folder import RunFolder
+from zpipe.runfolder.outcome import Ending, Outcome, write_outcome
+from zpipe.runfolder.plan_file import folder_of
+from zpipe.running import start as start_module
+from zpipe.running.choose import choose, given_problems
+from zpipe.running.start import Start, start_of, wait_for_workers
+
+NO_CHANGES: Mapping[str, Any] = {}
+
+
+def plan_in(folder: Path, settings: Mapping[str, Any] = NO_CHANGES) -> Plan:
+    """The plan of a run that is to start in this folder; not written."""
+    elsewhere = folder.parent / f"{folder.name}.plan"
+    plan = make_plan(elsewhere, experiment=dict(settings)).model_copy(update={"run_dir": str(folder)})
+    shutil.rmtree(elsewhere)
+    return plan
+
+
+def run_in(folder: Path, ending: Ending | None = None, checkpoints: tuple[int, ...] = ()) -> None:
+    """A run folder whose first attempt ended like this; without an ending it was killed."""
+    make_plan(folder)
+    begin_attempt(folder)
+    for step in checkpoints:
+        make_checkpoint(folder, step)
+    if ending is not None:
+        write_outcome(Outcome(ending=ending, run_dir=str(folder)))
+
+
+def refusals(plan: Plan) -> tuple[Problem, ...]:
+    with pytest.raises(Refusal) as caught:
+        start_of(plan)
+    return caught.value.problems
+
+
+def files_in(folder: Path) -> list[str]:
+    """Every file and folder below, but the lock of the supervision."""
+    paths = (str(path.relative_to(folder)) for path in folder.rglob("*") if path.name != ".supervised.lock")
+    return sorted(paths)
+
+
+def test_a_run_in_a_new_folder_is_its_first_attempt(tmp_path: Path) -> None:
+    plan = plan_in(tmp_path / "run")
+    assert start_of(plan) == Start(attempt=1)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_may_start_beside_files_that_it_does_not_write(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    assert start_of(plan_in(tmp_path)) == Start(attempt=1)
+
+
+@pytest.mark.parametrize("name", ["plan.json", "model", "checkpoint-4", "attempt-1"])
+def test_files_of_others_are_refused_and_nothing_is_written(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    (folder / name).mkdir(parents=True)
+    (problem,) = refusals(plan_in(folder))
+    assert (problem.key, problem.value) == ("hydra.run.dir", str(folder))
+    assert problem.fix == "leave hydra.run.dir out"
+    assert files_in(folder) == [name]
+
+
+@pytest.mark.parametrize("ending", [None, "failed", "interrupted", "preempted", "gpu_out_of_memory"])
+def test_a_run_that_did_not_finish_has_another_attempt(ending: Ending | None, tmp_path: Path) -> None:
+    run_in(tmp_path / "run", ending)
+    assert start_of(plan_in(tmp_path / "run")) == Start(attempt=2)
+
+
+def test_the_next_attempt_follows_the_last_one(tmp_path: Path) -> None:
+    run_in(tmp_path / "run")
+    for number in (2, 3, 10):
+        begin_attempt(tmp_path / "run", number)
+    assert start_of(plan_in(tmp_path / "run")).attempt == 11
+
+
+def test_a_finished_run_has_nothing_left_to_do(tmp_path: Path) -> None:
+    run_in(tmp_path / "run", "finished")
+    finished = start_of(plan_in(tmp_path / "run")).finished
+    assert finished is not None
+    assert (finished.ending, finished.exit_code) == ("finished", 0)
+
+
+def test_a_finished_run_goes_on_if_it_gets_more_steps(tmp_path: Path) -> None:
+    run_in(tmp_path / "run", "finished")
+    start = start_of(plan_in(tmp_path / "run", {"train.max_steps": 8}))
+    assert start == Start(attempt=2, changes=("train.max_steps: 4 -> 8",))
+
+
+def test_an_attempt_says_what_differs_from_the_one_before(tmp_path: Path) -> None:
+    run_in(tmp_path / "run")
+    start = start_of(plan_in(tmp_path / "run", {"checkpoint.save_steps": 7, "resume.trust": True}))
+    assert start.changes == ("checkpoint.save_steps: 500 -> 7",)
+
+
+@pytest.mark.parametrize("ending", [None, "finished"])
+def test_resuming_can_be_forbidden(ending: Ending | None, tmp_path: Path) -> None:
+    run_in(tmp_path / "run", ending)
+    (problem,) = refusals(plan_in(tmp_path / "run", {"resume.checkpoint": "never"}))
+    assert (problem.key, problem.value) == ("resume", "never")
+    assert problem.reason == "this folder already holds a run"
+    assert problem.fix == "resume=auto, or leave hydra.run.dir out"
+
+
+def test_a_new_folder_needs_no_permission_to_resume(tmp_path: Path) -> None:
+    assert start_of(plan_in(tmp_path / "run", {"resume.checkpoint": "never"})) == Start()
+
+
+def test_a_moved_run_goes_on_only_if_it_is_trusted(tmp_path: Path) -> None:
+    run_in(tmp_path / "old")
+    (tmp_path / "old").rename(tmp_path / "new")
+    (problem,) = refusals(plan_in(tmp_path / "new"))
+    assert (problem.key, problem.fix) == ("hydra.run.dir", "resume.trust=true")
+    assert str(tmp_path / "old") in problem.reason
+    assert start_of(plan_in(tmp_path / "new", {"resume.trust": True})).attempt == 2
+
+
+def test_a_run_that_another_process_supervises_is_refused(tmp_path: Path) -> None:
+    run_in(tmp_path / "run")
+    with RunFolder(tmp_path / "run").supervision():
+        (problem,) = refusals(plan_in(tmp_path / "run"))
+    assert problem.reason == "another zpipe is running this run"
+    assert start_of(plan_in(tmp_path / "run")).attempt == 2
+
+
+def test_everything_that_is_wrong_is_refused_at_once(tmp_path: Path) -> None:
+    run_in(tmp_path / "old")
+    (tmp_path / "old").rename(tmp_path / "new")
+    plan = plan_in(tmp_path / "new", {"train.seed": 7, "stage.stage": 1})
+    plan = plan.model_copy(update={"launch": plan.launch.model_copy(update={"world_size": 2})})
+    before = files_in(tmp_path / "new")
+    with RunFolder(tmp_path / "new").supervision():
+        keys = [problem.key for problem in refusals(plan)]
+    assert keys == [
+        "stage.stage",
+        "train.seed",
+        "launcher.nproc_per_node",
+        "hydra.run.dir",  # moved
+        "hydra.run.dir",  # supervised
+    ]
+    assert files_in(tmp_path / "new") == before
+
+
+@pytest.mark.parametrize("name", ["plan.json", "attempt-1/result.json"])
+def test_a_damaged_file_is_named(name: str, tmp_path: Path) -> None:
+    run_in(tmp_path / "run", "finished")
+    (tmp_path / "run" / name).write_text("{")
+    (problem,) = refusals(plan_in(tmp_path / "run"))
+    assert problem.value == str(tmp_path / "run" / name)
+
+
+WORKER = "import sys, time; print(flush=True); time.sleep(60)"
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Any:
+    """A process that looks like a worker of the run in `tmp_path`."""
+    argv = [sys.executable, "-c", WORKER, "zpipe.train", str(tmp_path)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield process
+        process.kill()
+
+
+def test_an_attempt_waits_for_the_workers_of_the_one_before(worker: Any, tmp_path: Path) -> None:
+    said: list[str] = []
+
+    def say(text: str) -> None:
+        said.append(text)
+        worker.kill()
+
+    wait_for_workers(tmp_path, say)
+    assert said == [f"waiting for workers of the attempt before to end: {worker.pid}"]
+
+
+def test_workers_that_do_not_end_are_named(
+    worker: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(start_module, "WAIT_FOR_WORKERS_SECONDS", 0.0)
+    with pytest.raises(Refusal, match=f"still running: {worker.pid}"):
+        wait_for_workers(tmp_path, lambda text: None)
+
+
+def test_workers_of_another_run_are_not_waited_for(worker: Any, tmp_path: Path) -> None:
+    wait_for_workers(tmp_path / "other", lambda text: pytest.fail(text))
+
+
+def attempt_at(plan: Plan, number: int = 1, changes: tuple[str, ...] = ()) -> tuple[AttemptStart, list[str]]:
+    """Begins an attempt and chooses its checkpoint; returns the choice and what was said."""
+    said: list[str] = []
+    attempt = folder_of(plan).begin(number)
+    chosen = choose(plan, Start(attempt=number, changes=changes), attempt, said.append)
+    assert read_start(attempt) == chosen
+    return chosen, said
+
+
+def test_a_first_attempt_begins_at_the_beginning_and_says_nothing(tmp_path: Path) -> None:
+    chosen, said = attempt_at(make_plan(tmp_path / "run"))
+    assert (chosen.step, chosen.checkpoint, said) == (0, None, [])
+    assert chosen.command == ["stage=2", "train.max_steps=4"]
+
+
+def test_two_runs_have_two_identities(tmp_path: Path) -> None:
+    first, second = (attempt_at(make_plan(tmp_path / name))[0] for name in ("a", "b"))
+    assert first.run_id != second.run_id
+
+
+def test_an_attempt_goes_on_from_the_newest_checkpoint(tmp_path: Path) -> None:
+    run_in(tmp_path / "run", checkpoints=(9, 40, 100))
+    chosen, said = attempt_at(plan_in(tmp_path / "run"), 2, ("train.max_steps: 4 -> 8",))
+    assert (chosen.step, chosen.checkpoint) == (100, str(tmp_path / "run" / "checkpoint-100"))
+    assert (chosen.run_id, chosen.changes) == ("this-run", ["train.max_steps: 4 -> 8"])
+    assert said == ["attempt 2 goes on from step 100, checkpoint-100"]
+
+
+def test_an_attempt_without_a_checkpoint_begins_again_and_says_so(tmp_path: Path) -> None:
+    run_in(tmp_path / "run")
+    chosen, said = attempt_at(plan_in(tmp_path / "run"), 2)
+    assert (chosen.step, chosen.checkpoint, chosen.run_id) == (0, None, "this-run")
+    assert said == ["attempt 2 goes on from the beginning: there is no checkpoint"]
+
+
+def test_a_damaged_checkpoint_is_passed_over_with_a_warning_that_names_it(tmp_path: Path) -> None:
+    run_in(tmp_path / "run", checkpoints=(10, 20, 30))
+    flip_bit(tmp_path / "run" / "checkpoint-30" / SHARD, 0)
+    (tmp_path / "run" / "checkpoint-20" / MANIFEST_NAME).unlink()
+    chosen, said = attempt_at(plan_in(tmp_path / "run"), 2)
+    assert chosen.step == 10
+    assert said == [
+        f"warning: checkpoint-30 is damaged and is passed over: changed: {SHARD}",
+        "warning: checkpoint-20 is incomplete and is passed over: missing: manifest.json",
+        "attempt 2 goes on from step 10, checkpoint-10",
+    ]
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
+    run_in(tmp_path / "run", checkpoints=(10,))
+    make_checkpoint(tmp_path / "run", 20, run_id="another")
+    with pytest.raises(Refusal) as caught:
+        attempt_at(plan_in(tmp_path / "run"), 2)
+    (problem,) = caught.value.problems
+    assert problem.value == str(tmp_path / "run" / "checkpoint-20")
+    assert "written by the run another" in problem.reason
+    assert problem.fix == "move checkpoint-20 out of the run folder, or leave hydra.run.dir out"
+
+
+def test_what_a_killed_attempt_left_half_written_is_removed(tmp_path: Path) -> None:
+    run_in(tmp_path / "run", checkpoints=(10,))
+    (tmp_path / "run" / ".saving-1-20").mkdir()
+    attempt_at(plan_in(tmp_path / "run"), 2)
+    assert not (tmp_path / "run" / ".saving-1-20").exists()
+
+
+def test_an_attempt_keeps_the_identity_of_the_first_one_that_has_any(tmp_path: Path) -> None:
+    make_plan(tmp_path / "run")
+    RunFolder(tmp_path / "run").begin(1)
+    begin_attempt(tmp_path / "run", 2, run_id="second")
+    assert attempt_at(plan_in(tmp_path / "run"), 3)[0].run_id == "second"
+
+
+def test_the_record_of_an_attempt_holds_no_secret(tmp_path: Path) -> None:
+    plan = make_plan(tmp_path / "run", command=["launcher.env.MY_TOKEN=s3cret-value-77", "stage=2"])
+    chosen, _ = attempt_at(plan)
+    assert chosen.command == ["launcher.env.MY_TOKEN=***", "stage=2"]
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> Path:
+    """A checkpoint of another run: stage 3, bf16, two processes."""
+    return make_checkpoint(tmp_path / "other", 40, run_id="another")
+
+
+def going_on_from(given: Path, folder: Path, **settings: Any) -> Plan:
+    """A plan that names this checkpoint and is like the run that wrote it."""
+    more = {f"resume.{name}": value for name, value in settings.items()}
+    plan = plan_in(folder, {"stage.stage": 3, "resume.checkpoint": str(given), **more})
+    launch = plan.launch.model_copy(update={"world_size": 2, "nproc_per_node": 2})
+    engine = Engine(optimizer="AdamW", scheduler="LambdaLR", dtype="bf16")
+    return plan.model_copy(update={"launch": launch, "engine": engine})
+
+
+def test_a_run_may_begin_from_a_trusted_checkpoint_of_another_run(given: Path, tmp_path: Path) -> None:
+    plan = going_on_from(given, tmp_path / "run", trust=True)
+    assert given_problems(plan) == []
+    chosen, said = attempt_at(plan)
+    assert (chosen.step, chosen.checkpoint, said) == (40, str(given), [f"checking {given}"])
+    assert chosen.run_id != "another"
+
+
+def test_everything_wrong_with_a_given_checkpoint_is_found_at_once(given: Path, tmp_path: Path) -> None:
+    plan = plan_in(tmp_path / "run", {"resume.checkpoint": str(given)})
+    found = {problem.key: (problem.value, problem.allowed, problem.fix) for problem in given_problems(plan)}
+    assert found == {
+        "stage": (2, "3", "stage=3"),
+        "launcher.nproc_per_node": (1, "2", "launcher.nproc_per_node=2"),
+        "precision": ("fp32", "bf16", "precision=bf16"),
+        "resume": (str(given), "a checkpoint that you trust", "resume.trust=true"),
+    }
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("content", [None, "{}"], ids=["missing", "damaged"])
+def test_a_folder_without_a_readable_manifest_is_no_checkpoint(
+    content: str | None, given: Path, tmp_path: Path
+) -> None:
+    (given / MANIFEST_NAME).unlink()
+    if content is not None:
+        (given / MANIFEST_NAME).write_text(content)
+    (problem,) = given_problems(going_on_from(given, tmp_path / "run"))
+    assert (problem.key, problem.value) == ("resume", str(given))
+    assert problem.reason.startswith("not a checkpoint: ")
+    assert problem.allowed == "the folder of a checkpoint that zpipe wrote, auto, or never"
+
+
+@pytest.mark.parametrize("word", ["auto", "never"])
+def test_words_are_no_folders(word: str, tmp_path: Path) -> None:
+    assert given_problems(plan_in(tmp_path / "run", {"resume.checkpoint": word})) == []
+
+
+def test_a_damaged_given_checkpoint_is_refused_and_not_replaced(given: Path, tmp_path: Path) -> None:
+    make_checkpoint(given.parent, 30, run_id="another")
+    flip_bit(given / SHARD, 0)
+    with pytest.raises(Refusal, match=f"this checkpoint is damaged: changed: {SHARD}"):
+        attempt_at(going_on_from(given, tmp_path / "run", trust=True))
+
+
+def test_a_model_without_its_optimizer_is_no_checkpoint_to_go_on_from(given: Path, tmp_path: Path) -> None:
+    edit_manifest(given, resumable=False)
+    with pytest.raises(Refusal, match="model only: it has no state of the optimizer"):
+        attempt_at(going_on_from(given, tmp_path / "run", trust=True))
+
+
+def begun_from(given: Path, folder: Path) -> None:
+    """A run whose first attempt began from this checkpoint and was killed."""
+    make_plan(folder)
+    write_start(RunFolder(folder).begin(1), AttemptStart(run_id="this-run", checkpoint=str(given), step=40))
+
+
+@pytest.mark.parametrize("again", [True, False], ids=["same command", "resume=auto"])
+def test_a_run_without_a_checkpoint_of_its_own_goes_on_from_the_given_one(
+    again: bool, given: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    begun_from(given, folder)
+    plan = going_on_from(given, folder, trust=True) if again else plan_in(folder)
+    chosen, said = attempt_at(plan, 2)
+    assert (chosen.step, chosen.checkpoint) == (40, str(given))
+    assert said == [f"checking {given}", "attempt 2 goes on from step 40, checkpoint-40"]
+
+
+def test_a_checkpoint_of_its_own_is_preferred_to_the_given_one(given: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    begun_from(given, folder)
+    make_checkpoint(folder, 50)
+    chosen, _ = attempt_at(going_on_from(given, folder, trust=True), 2)
+    assert chosen.checkpoint == str(folder / "checkpoint-50")
+
+
+def test_a_refused_first_attempt_does_not_lose_the_given_checkpoint(given: Path, tmp_path: Path) -> None:
+    """The first one named a damaged checkpoint, and therefore has no attempt.json."""
+    make_plan(tmp_path / "run")
+    RunFolder(tmp_path / "run").begin(1)
+    chosen, _ = attempt_at(going_on_from(given, tmp_path / "run", trust=True), 2)
+    assert chosen.checkpoint == str(given)
