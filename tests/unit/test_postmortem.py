@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.planning import CPU, GIB, H200, V100, gpus, plan_of
+from tests.support.plans import begin_attempt
 from zpipe.compile.compiler import compile_plan
 from zpipe.compose.names import check_key
 from zpipe.diagnose.advice import advise, command_with
@@ -221,6 +222,7 @@ def test_the_curve_shows_the_share_of_the_limit() -> None:
 def test_the_post_mortem_has_cause_evidence_and_advice(ending: Ending, tmp_path: Path) -> None:
     uri = "postgresql://me:hunter22@host/db"
     plan = plan_of("stage=3", "offload=nvme", f"tracking.uri={uri}", run_dir=tmp_path)
+    begin_attempt(tmp_path)
     outcome = Outcome(ending=ending, reason="why | how", failed_rank=1, run_dir=str(tmp_path))
     evidence = Evidence(
         RunProgress(phase="train", step=7),

@@ -1,4 +1,4 @@
-"""Writes `postmortem.md` in the run folder: what happened, the evidence, and what to try."""
+"""Writes `postmortem.md` of an attempt: what happened, the evidence, and what to try."""
 
 from collections.abc import Sequence
 from contextlib import suppress

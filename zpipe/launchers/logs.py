@@ -1,4 +1,4 @@
-"""The output of the workers, which the launchers write to `logs/` in the run folder."""
+"""The output of the workers, which the launchers write to `logs/` of the attempt."""
 
 from contextlib import suppress
 from itertools import tee

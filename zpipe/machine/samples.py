@@ -1,4 +1,4 @@
-"""Memory and disk use over time: `samples.jsonl` in the run folder, one JSON object per line.
+"""Memory and disk use over time: `samples.jsonl` of an attempt, one JSON object per line.
 
 A sample is taken once a second. It is written if a value has changed by 1% of its limit or if a minute has
 passed, so that a week without changes takes a few hundred kilobytes.

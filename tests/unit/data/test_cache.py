@@ -7,6 +7,7 @@ from typing import Any
 import datasets
 import pytest
 
+from tests.support.plans import begin_attempt
 from tests.support.training_data import FakeReporter, decoded, write_jsonl
 from zpipe.data.sources import local_source
 from zpipe.schema.data import Data
@@ -67,6 +68,7 @@ def test_equal_files_in_two_folders_differ(
 
 def test_other_ranks_load_what_rank_0_prepared(tokenizer: Any, tmp_path: Path) -> None:
     data = Data(path=write_jsonl(tmp_path / "a.jsonl", [{"text": "1234567" * 20}]), max_length=8)
+    begin_attempt(tmp_path)
 
     class Plan:
         run_dir = str(tmp_path)
