@@ -97,7 +97,10 @@ def _torch_save(count: int) -> tuple[float, float]:
     script = _TORCH_SAVE.format(block=_BLOCK_ELEMENTS)
     time.sleep(2)
     done = subprocess.run(
-        [sys.executable, "-c", script, str(file), str(count)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", script, str(file), str(count)],
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
     )
     file.unlink()
     written, synced = map(float, done.stdout.split())

@@ -26,7 +26,8 @@ MODULES = (
 
 
 def preload() -> None:
-    """Imports what a run needs. Call it once, before any thread is started."""
+    """Imports what a run on the CPU needs. Call it once, before any thread is started."""
+    os.environ.update(DS_ACCELERATOR="cpu", HF_HUB_OFFLINE="1")
     for module in MODULES:
         importlib.import_module(module)
     gc.freeze()

@@ -16,6 +16,7 @@ import pytest
 from tests.support.browser import picture, text_of
 from tests.support.process import SMALL, Run, finish, processes_mentioning, start, sweep, verb
 from tests.support.store import Store, put_store
+from zpipe.runfolder.attempt_start import read_start
 from zpipe.runfolder.folder import RunFolder
 
 pytestmark = pytest.mark.real
@@ -54,9 +55,9 @@ def ended(folder: Path) -> list[dict[str, Any]]:
 
 
 def kill_within_a_point(process: subprocess.Popen[str], folder: Path, done: int) -> None:
-    """kill -9 to zpipe and its workers while the point after `done` others has begun, and is in MLflow."""
+    """kill -9 to zpipe and its workers when the point after `done` others has a checkpoint, and is in MLflow."""
     point = folder / str(done)
-    wait_for(process, RunFolder(point).attempt.events, '"name": "model"')
+    wait_for(process, RunFolder(point).checkpoint(2) / "manifest.json", "{")
     workers = processes_mentioning(str(point))
     for worker in workers:
         worker.suspend()  # four steps would be over before the kill
@@ -73,7 +74,7 @@ def wait_for(process: subprocess.Popen[str], file: Path, words: str) -> None:
     while not file.exists() or words not in file.read_text():
         assert process.poll() is None
         assert time.monotonic() < deadline
-        time.sleep(0.02)
+        time.sleep(0.002)
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +86,8 @@ def resumed(tmp_path_factory: pytest.TempPathFactory, text_file: Path, empty_sto
         cwd,
         "-m",
         *SMALL,
+        "checkpoint=default",
+        "checkpoint.save_steps=2",
         f"stage={','.join(STAGES)}",
         f"stage.reduce_bucket_size={','.join(BUCKETS)}",
         # Relative paths start where the sweep was started, also when it is resumed from elsewhere.
@@ -121,13 +124,13 @@ def test_points_that_were_done_are_not_run_again(resumed: Resumed) -> None:
     assert [line["folder"] for line in ended(resumed.folder)].count("0") == 1
 
 
-def test_the_half_run_point_is_killed_and_below_the_run_that_took_its_place(resumed: Resumed) -> None:
-    (half,) = [run for run in resumed.store.runs() if run.info.status == "KILLED"]
-    parent = half.data.tags["mlflow.parentRunId"]
-    (successor,) = [run for run in resumed.children() if run.info.run_id == parent]
-    assert successor.data.params["reduce_bucket_size"] == half.data.params["reduce_bucket_size"]
-    assert successor.data.tags["zpipe.run_dir"] == str(resumed.folder / "3-2")
-    assert len(resumed.store.runs()) == 1 + 6 + 1
+def test_the_half_run_point_goes_on_from_its_checkpoint_in_its_mlflow_run(resumed: Resumed) -> None:
+    point = str(resumed.folder / "3")
+    (half,) = [run for run in resumed.before if run.data.tags.get("zpipe.run_dir") == point]
+    (child,) = [run for run in resumed.children() if run.info.run_id == half.info.run_id]
+    assert (child.info.status, child.data.tags["zpipe.attempts"]) == ("FINISHED", "2")
+    assert read_start(RunFolder(resumed.folder / "3").numbered(2)).step == 2
+    assert len(resumed.store.runs()) == 1 + 6
 
 
 def test_each_child_is_called_by_what_it_differs_in(resumed: Resumed) -> None:
@@ -145,7 +148,7 @@ def test_the_ledger_and_the_points_agree(resumed: Resumed) -> None:
 
 
 def test_the_bucket_reaches_deepspeed(resumed: Resumed) -> None:
-    files = [resumed.folder / name / "ds_config.json" for name in ("0", "2", "3-2", "5")]
+    files = [resumed.folder / name / "ds_config.json" for name in ("0", "2", "3", "5")]
     sizes = [json.loads(file.read_text())["zero_optimization"]["reduce_bucket_size"] for file in files]
     assert sizes == [100_000, 500_000_000, 100_000, 500_000_000]
 
@@ -171,14 +174,13 @@ def test_resuming_again_runs_nothing(resumed: Resumed) -> None:
     again = verb(resumed.folder.parent, "sweep", "resume", str(resumed.folder), folder=resumed.folder)
     assert again.exit_code == 0, again.explain()
     assert len(ended(resumed.folder)) == lines
-    assert len(resumed.store.runs()) == 8
+    assert len(resumed.store.runs()) == 7
 
 
 def test_the_report_opens_in_a_browser(resumed: Resumed, browser: Any) -> None:
     """The pictures are inside the page: the browser has decoded each of them."""
     page = (resumed.folder / "sweep_report.html").as_uri()
-    text = text_of(browser, page, "6 finished", "reduce_bucket_size", "Throughput against memory", "Pareto")
-    assert "3-2" in text
+    text_of(browser, page, "6 finished", "reduce_bucket_size", "Throughput against memory", "Pareto")
     widths = browser.execute_script("return [...document.images].map(image => image.naturalWidth)")
     assert len(widths) == 2
     assert min(widths) > 800

@@ -77,20 +77,32 @@ def test_settled_point_is_not_run_again(ending: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", ["failed", "rank_died", "interrupted", ledger.UNFINISHED])
-def test_unsettled_point_is_run_again_in_a_new_folder(ending: str, tmp_path: Path) -> None:
+def test_unsettled_point_goes_on_in_its_folder(ending: str, tmp_path: Path) -> None:
     write_definition(tmp_path, definition(session=1))
     append(tmp_path, attempt("0", STAGE_2, ending, objective=math.nan))
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "plan.json").write_text("{}")
+    assert run_point(tmp_path, tmp_path / "0", STAGE_2, math.inf, trained) == 2.0
+    (point,) = ledger.points(tmp_path)
+    assert (point.folder, point.session, point.ending) == ("0", 1, "finished")
+
+
+def test_point_whose_folder_holds_another_point_gets_a_new_one(tmp_path: Path) -> None:
+    write_definition(tmp_path, definition(session=1))
+    append(tmp_path, attempt("0", STAGE_3, "failed"))
     (tmp_path / "0" / ".hydra").mkdir(parents=True)
     (tmp_path / "0" / ".hydra" / "overrides.yaml").write_text("- stage=2\n")
     (tmp_path / "0" / "plan.json").write_text("{}")
-
-    def run(folder: Path, definition: Definition) -> Outcome:
-        return Outcome(ending="finished", run_dir=str(folder), summary={"train_loss": 2.0})
-
-    assert run_point(tmp_path, tmp_path / "0", STAGE_2, math.inf, run) == 2.0
-    (point,) = ledger.points(tmp_path)
-    assert (point.folder, point.session, point.ending) == ("0-2", 1, "finished")
+    run_point(tmp_path, tmp_path / "0", STAGE_2, math.inf, trained)
+    assert [(point.folder, point.ending) for point in ledger.points(tmp_path)] == [
+        ("0", "failed"),
+        ("0-2", "finished"),
+    ]
     assert (tmp_path / "0-2" / ".hydra" / "overrides.yaml").read_text() == "- stage=2\n"
+
+
+def trained(folder: Path, definition: Definition) -> Outcome:
+    return Outcome(ending="finished", run_dir=str(folder), summary={"train_loss": 2.0})
 
 
 def test_refused_point_is_offered_again_only_if_asked(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from zpipe.checkpoints.choice import newest_good
 from zpipe.checkpoints.manifest import Manifest, read_manifest
 from zpipe.checkpoints.rotation import tidy
 from zpipe.checkpoints.state import CheckpointState, inspect
+from zpipe.plans.changes import result_digest
 from zpipe.plans.plan import Plan, without_secrets
 from zpipe.problems import Problem, Refusal, refuse_if_any
 from zpipe.runfolder.attempt_start import AttemptStart, first_start, write_start
@@ -17,6 +18,7 @@ from zpipe.running.start import Start
 from zpipe.schema.resume import AUTO, NEVER
 
 Say = Callable[[str], None]
+_TAKEN_OVER = "learning rate, schedule and the state of the optimizer"
 
 
 def choose(plan: Plan, start: Start, attempt: Attempt, say: Say) -> AttemptStart:
@@ -52,7 +54,7 @@ def checkpoint_for(plan: Plan, say: Say, *, quick: bool = False) -> CheckpointSt
     if own is not None:
         return own
     begun = given_checkpoint(plan) or _path(first.checkpoint if first is not None else None)
-    return _given(begun, say, quick) if begun is not None else None
+    return _given(plan, begun, say, quick) if begun is not None else None
 
 
 def given_checkpoint(plan: Plan) -> Path | None:
@@ -107,11 +109,13 @@ def _newest(folder: RunFolder, first: AttemptStart | None, say: Say, quick: bool
     return newest_good(folder.path, first.run_id, skipped, quick=quick)
 
 
-def _given(folder: Path, say: Say, quick: bool) -> CheckpointState:
+def _given(plan: Plan, folder: Path, say: Say, quick: bool) -> CheckpointState:
     if not quick:
         say(f"checking {folder}")
     state = inspect(folder, None, quick=quick)
     if state.state != "good":
         reason = f"this checkpoint is {state.state}: {'; '.join(state.damage[:3])}"
         refuse_if_any([Problem("resume", str(folder), reason, "an intact checkpoint")])
+    if state.manifest is not None and state.manifest.plan_digest != result_digest(plan):
+        say(f"warning: {folder.name} was written with other settings: {_TAKEN_OVER} come from the checkpoint")
     return state
