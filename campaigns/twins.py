@@ -88,11 +88,11 @@ def _first_change(one: Any, other: Any, where: str = "") -> str:
     if torch.is_tensor(one) and torch.is_tensor(other):
         return "" if one.dtype == other.dtype and torch.equal(one, other) else f"{where} differs"
     if isinstance(one, dict) and isinstance(other, dict) and list(one) == list(other):
-        parts = ((one[key], other[key], f"{where}.{key}") for key in one if key != "nvme_path")
+        parts = [(one[key], other[key], f"{where}.{key}") for key in one if key != "nvme_path"]
     elif isinstance(one, list | tuple) and isinstance(other, list | tuple) and len(one) == len(other):
-        parts = ((a, b, f"{where}[{n}]") for n, (a, b) in enumerate(zip(one, other, strict=True)))
+        parts = [(a, b, f"{where}[{n}]") for n, (a, b) in enumerate(zip(one, other, strict=True))]
     elif hasattr(one, "__dict__") and type(one) is type(other):
-        parts = iter([(vars(one), vars(other), where)])
+        parts = [(vars(one), vars(other), where)]
     else:
         return "" if bool(one == other) else f"{where}: {other!r} instead of {one!r}"
     return next(filter(None, (_first_change(*part) for part in parts)), "")

@@ -55,7 +55,7 @@ def ended(folder: Path) -> list[dict[str, Any]]:
 
 
 def kill_within_a_point(process: subprocess.Popen[str], folder: Path, done: int) -> None:
-    """kill -9 to zpipe and its workers when the point after `done` others has a checkpoint, and is in MLflow."""
+    """kill -9 to zpipe and its workers once the point after `done` others has a checkpoint."""
     point = folder / str(done)
     wait_for(process, RunFolder(point).checkpoint(2) / "manifest.json", "{")
     workers = processes_mentioning(str(point))
