@@ -46,11 +46,6 @@ def test_damaged_checkpoints_are_passed_over_by_name() -> None:
     assert "refused" in done.stdout
 
 
-@pytest.fixture(scope="module", params=["2", "3"])
-def stage(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
 def overrides(stage: str, text_file: Path) -> tuple[str, ...]:
     return (
         *SMALL,
@@ -64,31 +59,24 @@ def overrides(stage: str, text_file: Path) -> tuple[str, ...]:
     )
 
 
-@pytest.fixture(scope="module")
-def cwd(tmp_path_factory: pytest.TempPathFactory, stage: str, text_file: Path, empty_store: Path) -> Path:
-    """A folder with an unbroken run of two ranks."""
-    folder = put_store(empty_store, tmp_path_factory.mktemp(f"stop-{stage}"))
-    twin = zpipe(folder, *overrides(stage, text_file), folder="twin")
-    assert twin.exit_code == 0, twin.explain()
-    return folder
-
-
-@pytest.mark.parametrize("target", ["zpipe", "one rank"])
+@pytest.mark.parametrize(("stage", "target"), [("2", "zpipe"), ("3", "one rank")])
 def test_stopped_run_saves_and_goes_on_to_the_same_end(
-    cwd: Path, stage: str, text_file: Path, target: str
+    tmp_path: Path, empty_store: Path, text_file: Path, stage: str, target: str
 ) -> None:
-    name = target.replace(" ", "-")
-    settings = (*overrides(stage, text_file), f"hydra.run.dir={cwd / name}")
-    process = start(cwd, *settings)
-    wait_for_step(process, cwd / name)
+    cwd = put_store(empty_store, tmp_path)
+    settings = overrides(stage, text_file)
+    twin = zpipe(cwd, *settings, folder="twin")
+    assert twin.exit_code == 0, twin.explain()
+    process = start(cwd, *settings, f"hydra.run.dir={cwd / 'run'}")
+    wait_for_step(process, cwd / "run")
     stop(process, target)
-    stopped = finish(process, cwd / name)
+    stopped = finish(process, cwd / "run")
     assert stopped.exit_code == Exit.TERMINATED, stopped.explain()
     assert "saved at step" in stopped.result["reason"]
-    again = finish(start(cwd, *settings), cwd / name)
+    again = zpipe(cwd, *settings)
     assert again.exit_code == 0, again.explain()
-    assert read_start(RunFolder(cwd / name).numbered(2)).step > 0
-    assert list(differences(cwd / "twin", cwd / name, cwd, f"checkpoint-{STEPS}")) == []
+    assert read_start(RunFolder(cwd / "run").numbered(2)).step > 0
+    assert list(differences(cwd / "twin", cwd / "run", cwd, f"checkpoint-{STEPS}")) == []
     assert {run.info.status for run in Store(cwd).runs()} == {"FINISHED"}
 
 
