@@ -1,6 +1,6 @@
 """Damages the newest of three checkpoints in every way, starts the run again, and compares the end.
 
-    python -m campaigns.damage [--ranks N] [--only TEXT] [--keep FOLDER]
+    python -m campaigns.damage [--ranks N] [--only TEXT …] [--keep FOLDER]
 
 Two ranks at stage 2, unless told otherwise. A run must pass over the damaged checkpoint, name it, go on from
 the one before and end with the same checkpoint as an unbroken run; a checkpoint of another run must be
@@ -157,7 +157,7 @@ def main() -> int:
         matrix = Matrix(base, options.ranks)
         matrix.prepare()
         for name, damage in DAMAGES.items():
-            if options.only in name and (options.ranks > 1 or name not in NEEDS_SHARDS):
+            if any(text in name for text in options.only) and (options.ranks > 1 or name not in NEEDS_SHARDS):
                 problem = matrix.differs(damage)
                 failed += problem != ""
                 console.print(f"{name:32} {problem or 'passed over'}", markup=False)
@@ -170,7 +170,7 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--ranks", type=int, default=2)
-    parser.add_argument("--only", default="", help="damages whose name contains this")
+    parser.add_argument("--only", nargs="+", default=[""], help="damages whose name contains one of these")
     parser.add_argument("--keep", type=Path, help="a new folder that stays, with every run")
     return parser.parse_args()
 

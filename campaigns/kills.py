@@ -1,6 +1,6 @@
 """Kills runs at random moments, starts them again until they end, and compares each with an unbroken twin.
 
-    python -m campaigns.kills [--kills N] [--only TEXT] [--single-rank] [--seed N]
+    python -m campaigns.kills [--kills N] [--only TEXT …] [--single-rank] [--seed N]
         [--keep FOLDER]
 
 At least every other kill falls into the saving of a checkpoint. A run must end with the same checkpoints, bit
@@ -128,7 +128,7 @@ class Campaign:
 def main() -> int:
     options = _options()
     console, chance = Console(), random.Random(options.seed)  # noqa: S311 - moments, no secrets
-    chosen = [each for each in cases() if options.only in each.name]
+    chosen = [each for each in cases() if any(text in each.name for text in options.only)]
     chosen = [each for each in chosen if each.ranks == 1 or not options.single_rank]
     preloaded.preload()
     _report_fp16_support()
@@ -174,7 +174,7 @@ def _run(
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--kills", type=int, default=200)
-    parser.add_argument("--only", default="", help="cases whose name contains this")
+    parser.add_argument("--only", nargs="+", default=[""], help="cases whose name contains one of these")
     parser.add_argument("--single-rank", action="store_true", help="only cases of one rank")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="a new folder that stays, with every run and its log")

@@ -1,4 +1,4 @@
-"""DeepSpeed's checkpoint block."""
+"""Checkpoints: DeepSpeed's block, and settings that need checkpoints from which a run can go on."""
 
 from collections.abc import Iterator
 
@@ -45,7 +45,40 @@ def parallel_write_needs_a_pipeline(experiment: Experiment, facts: Facts) -> Ite
         )
 
 
+def the_clock_saves_only_with_checkpoints(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """Without a strategy no checkpoint is saved, whatever the time."""
+    checkpoint, key = experiment.checkpoint, "checkpoint.every_minutes"
+    if checkpoint.every_minutes is not None and checkpoint.save_strategy == "no":
+        reason = "checkpoint.save_strategy=no saves no checkpoints"
+        yield Problem(
+            key,
+            checkpoint.every_minutes,
+            reason,
+            "null with checkpoint.save_strategy=no",
+            either("checkpoint.save_strategy=steps", f"{key}=null"),
+        )
+
+
+def a_stopped_run_can_go_on(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """A run that stops when its time is spent, without a checkpoint to go on from, would lose its work."""
+    checkpoint, key = experiment.checkpoint, "checkpoint.stop_after"
+    if checkpoint.stop_after is None:
+        return
+    off = f"{key}=null"
+    if checkpoint.save_strategy == "no":
+        reason = "the run would stop without a checkpoint, because checkpoint.save_strategy=no"
+        fix = either("checkpoint.save_strategy=steps", off)
+    elif checkpoint.save_only_model:
+        reason = "the run could not go on from a checkpoint with checkpoint.save_only_model=true"
+        fix = either("checkpoint.save_only_model=false", off)
+    else:
+        return
+    yield Problem(key, checkpoint.stop_after, reason, "null without complete checkpoints", fix)
+
+
 ERRORS = (
+    the_clock_saves_only_with_checkpoints,
+    a_stopped_run_can_go_on,
     checkpoint_writer_is_unusable,
     universal_checkpoints_are_not_written,
     parallel_write_needs_a_pipeline,

@@ -252,5 +252,8 @@ ROWS: list[Row] = [
     # checkpoint
     (["checkpoint.writer.type=FAST"], "checkpoint.writer.type", CPU),
     (["checkpoint.load_universal=true"], "checkpoint.load_universal", CPU),
+    (["checkpoint=none", "checkpoint.every_minutes=30"], "checkpoint.every_minutes", CPU),
+    (["checkpoint=none", "checkpoint.stop_after=3h50m"], "checkpoint.stop_after", CPU),
+    (["checkpoint.save_only_model=true", "checkpoint.stop_after=60"], "checkpoint.stop_after", CPU),
     (["checkpoint.parallel_write.pipeline_stage=true"], "checkpoint.parallel_write.pipeline_stage", CPU),
 ]
