@@ -30,6 +30,8 @@ def preload() -> None:
     os.environ.update(DS_ACCELERATOR="cpu", HF_HUB_OFFLINE="1")
     for module in MODULES:
         importlib.import_module(module)
+    # A child of a process with OpenMP threads hangs in its first parallel region.
+    sys.modules["torch"].set_num_threads(1)
     gc.freeze()
 
 

@@ -12,6 +12,7 @@ from zpipe.machine.hardware import Hardware, detect
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem
 from zpipe.runfolder.folder import RunFolder
+from zpipe.runfolder.latest_links import link_latest
 from zpipe.runfolder.outcome import Outcome, write_outcome
 from zpipe.runfolder.plan_file import folder_of
 from zpipe.runfolder.swap_folder import remove_swap_folder
@@ -33,7 +34,9 @@ def conclude(
     )
     save_outcome(outcome)
     clean_up(plan)
-    return outcome, write_postmortem(plan, outcome, evidence, hardware or detect())
+    postmortem = write_postmortem(plan, outcome, evidence, hardware or detect())
+    link_latest(folder_of(plan).attempt)
+    return outcome, postmortem
 
 
 def refuse(run_dir: Path, problems: Sequence[Problem]) -> Outcome:
@@ -61,3 +64,4 @@ def save_outcome(outcome: Outcome) -> None:
     """The exit code and the terminal report the same if the disk has no room for result.json."""
     with suppress(OSError):
         write_outcome(outcome)
+        link_latest(RunFolder(Path(outcome.run_dir)).attempt)

@@ -17,6 +17,7 @@ from zpipe.record.recorder_thread import RecorderThread
 from zpipe.record.store import tracking_problems, tracking_uri
 from zpipe.runfolder import disk_reserve
 from zpipe.runfolder.folder import Attempt
+from zpipe.runfolder.latest_links import link_latest
 from zpipe.runfolder.outcome import Outcome
 from zpipe.runfolder.plan_file import folder_of, write_plan
 from zpipe.runfolder.progress import RunProgress
@@ -152,6 +153,7 @@ def _lacking(plan: Plan, problems: Sequence[Problem], hardware: Hardware) -> Out
     disk_reserve.release(attempt)
     clean_up(plan)
     write_postmortem(plan, outcome, Evidence(), hardware, problems)
+    link_latest(folder_of(plan).attempt)
     return outcome
 
 

@@ -14,6 +14,7 @@ from zpipe.runfolder.atomic import write_json
 from zpipe.runfolder.event_file import Reporter
 from zpipe.runfolder.events import Failed, Refused
 from zpipe.runfolder.folder import Attempt, RunFolder
+from zpipe.runfolder.latest_links import link_latest
 from zpipe.runfolder.plan_file import read_plan
 from zpipe.train.metrics import reset_peaks
 from zpipe.train.ranks import Rank
@@ -31,6 +32,8 @@ def run(run_dir: Path) -> int:
     reset_peaks()
     rank, attempt = Rank.from_environment(), RunFolder(run_dir).attempt
     reporter = Reporter(attempt.events if rank.is_main else None)
+    if rank.is_main:
+        link_latest(attempt)
     code = _exit_code(run_dir, attempt, rank, reporter)
     try:
         reporter.close()
