@@ -113,3 +113,17 @@ def test_report_needs_a_new_file_in_an_existing_folder(output: str, tmp_path: Pa
     write_plan(plan)
     assert main(["report", plan.run_dir, "--output", output]) == 2
     assert f"--output={output}: " in capsys.readouterr().err
+
+
+def test_progress_that_nobody_can_read_does_not_end_the_command() -> None:
+    code = "from zpipe.terminal.console import say; say('one'); say('two'); print('done')"
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=environment(),
+            stderr=full,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+            check=False,
+        )
+    assert (done.returncode, done.stdout) == (0, "done\n")

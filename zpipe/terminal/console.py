@@ -36,8 +36,9 @@ def show(text: str, stream: TextIO | None = None, end: str = "\n") -> None:
 
 
 def say(text: str) -> None:
-    """A line on stderr: a warning, or progress of work that takes a while."""
-    print(clean(text), file=sys.stderr, flush=True)
+    """A line on stderr: a warning, or progress of work that takes a while. Lost if nobody can read it."""
+    with tolerant(sys.stderr):
+        print(clean(text), file=sys.stderr, flush=True)
 
 
 def print_table(
