@@ -10,7 +10,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from zpipe.runfolder.events import CheckpointSaved, PhaseStarted, StepReached
@@ -53,11 +52,11 @@ print(written - began, time.perf_counter() - written)
 
 def main() -> None:
     ROOT.mkdir(parents=True, exist_ok=True)
-    rows = [_row(name, ROOT / name.replace(", ", "-").replace(" ", "-")) for name in sys.argv[1:] or RUNS]
     columns = ("run", "GiB", "write", "read back", "sync", "GiB/s", "torch.save", "its fsync", "load")
     print(f"| {' | '.join(columns)} |")
     print("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
-    print("\n".join(rows))
+    for name in sys.argv[1:] or RUNS:
+        print(_row(name, ROOT / name.replace(", ", "-").replace(" ", "-")), flush=True)
 
 
 def _row(name: str, folder: Path) -> str:
@@ -69,9 +68,7 @@ def _row(name: str, folder: Path) -> str:
     gib, total = last.bytes / 2**30, sum(last.seconds.values())
     parts = [gib, *last.seconds.values(), gib / total, written, synced, _load_seconds(folder)]
     shutil.rmtree(folder)
-    row = f"| {name} | " + " | ".join(f"{part:.2f}" for part in parts) + " |"
-    print(row, flush=True)
-    return row
+    return f"| {name} | " + " | ".join(f"{part:.2f}" for part in parts) + " |"
 
 
 def _train(name: str, folder: Path, steps: int) -> None:
@@ -95,7 +92,7 @@ def _torch_save(count: int) -> tuple[float, float]:
     """Seconds of torch.save and of the fsync after it, for tensors of this many bytes in total."""
     file = ROOT / "plain.pt"
     script = _TORCH_SAVE.format(block=_BLOCK_ELEMENTS)
-    time.sleep(2)
+    os.sync()  # what the run before has written must not compete for the disk
     done = subprocess.run(
         [sys.executable, "-c", script, str(file), str(count)],
         capture_output=True,

@@ -48,7 +48,7 @@ def digests_of(files: Iterable[Path], on_bytes: OnBytes | None = None) -> dict[P
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Everything below a folder that is no folder, links to folders included. Raises OSError."""
+    """Everything below a folder except folders; links to folders are included. Raises OSError."""
     for place, folders, files in os.walk(folder, onerror=_raise):
         links = [name for name in folders if Path(place, name).is_symlink()]
         yield from (Path(place, name) for name in (*links, *files))

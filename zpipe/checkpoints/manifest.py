@@ -1,6 +1,6 @@
 """The manifest of a checkpoint: which run wrote it, at which step, and what its files contain."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Literal
 
@@ -70,9 +70,16 @@ class Manifest(Group):
 def entries_of(folder: Path, on_bytes: OnBytes | None = None) -> list[FileEntry]:
     """Every file below a folder, sorted by path, without its manifest.
 
-    Raises OSError for a file that cannot be read, and for anything that is no regular file.
+    Raises OSError for a file that cannot be read, and for anything that is not a regular file.
     """
-    digests = digests_of((file for file in files_below(folder) if file != folder / MANIFEST_NAME), on_bytes)
+    return entries_for(
+        folder, (file for file in files_below(folder) if file != folder / MANIFEST_NAME), on_bytes
+    )
+
+
+def entries_for(folder: Path, files: Iterable[Path], on_bytes: OnBytes | None = None) -> list[FileEntry]:
+    """The same for some of the files: a rank reads its share."""
+    digests = digests_of(files, on_bytes)
     return [
         FileEntry(path=file.relative_to(folder).as_posix(), bytes=file.stat().st_size, digest=digest)
         for file, digest in sorted(digests.items())

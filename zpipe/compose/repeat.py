@@ -28,7 +28,7 @@ def repeating(plan: Plan, more: list[str]) -> list[str]:
     options = dict(_options(plan))
     recorded = [f"{group}={option}" for group, option in options.items()]
     base = flatten(compose_once(rewrite(recorded)).experiment.model_dump(mode="json"))
-    # Whom the user trusted then is no question of the plan.
+    # A plan does not repeat the trust that the user gave then.
     wanted = {**flatten(plan.experiment.model_dump(mode="json")), "resume.trust": False}
     changed = {key: value for key, value in wanted.items() if key not in base or base[key] != value}
     changed = {key: value for key, value in changed.items() if key not in typed}

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from zpipe.checkpoints.digests import digests_of, files_below, sync_tree
-from zpipe.checkpoints.manifest import FileEntry, Manifest, write_manifest
+from zpipe.checkpoints.digests import files_below, sync_tree
+from zpipe.checkpoints.manifest import FileEntry, Manifest, entries_for, write_manifest
 from zpipe.checkpoints.rotation import STAGING_PREFIX, publish, remove_old
 from zpipe.checkpoints.space import room_for
 from zpipe.plans.changes import result_digest
@@ -74,14 +74,7 @@ class CheckpointWriter:
     def _own_entries(self, staging: Path) -> list[FileEntry]:
         """Every rank reads a share of the files back."""
         files = sorted(files_below(staging))
-        own = files[self._rank.index :: self._rank.world_size]
-        digests = digests_of(own)
-        return [
-            FileEntry(
-                path=file.relative_to(staging).as_posix(), bytes=file.stat().st_size, digest=digests[file]
-            )
-            for file in own
-        ]
+        return entries_for(staging, files[self._rank.index :: self._rank.world_size])
 
     def _publish(self, staging: Path, step: int, epoch: float, entries: list[FileEntry]) -> None:
         sync_tree(staging)

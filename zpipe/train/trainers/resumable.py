@@ -9,6 +9,7 @@ from transformers import Trainer
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import ExportableState
 
+from zpipe.runfolder.folder import checkpoint_name
 from zpipe.train.checkpoint_writer import CheckpointWriter
 from zpipe.train.nvme_state import restore_nvme_state
 
@@ -82,7 +83,7 @@ class ResumableTrainer(Trainer):
         best, step = self.state.best_global_step, self.state.global_step
         if not best:
             return None
-        folder = Path(self.args.output_dir) / f"checkpoint-{best}"
+        folder = Path(self.args.output_dir) / checkpoint_name(best)
         if best == step or folder.is_dir():
             return folder
         return Path(self.state.best_model_checkpoint) if self.state.best_model_checkpoint else None
