@@ -12,16 +12,15 @@ import os
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
 
-from campaigns import preloaded
 from campaigns.twins import checkpoint_differences
+from tests.support import preloaded
 from tests.support.checkpoints import flip_bit
-from tests.support.process import SMALL
+from tests.support.process import SMALL, finish
 from zpipe.exits import Exit
 
 NEWEST, BEFORE, END = 9, 6, 12
@@ -137,20 +136,16 @@ class Matrix:
 
     def _train(self, folder: Path, steps: int, *more: str) -> tuple[int, str]:
         """The exit code, and what was printed."""
-        launcher = "launcher=inprocess" if self._ranks == 1 else f"launcher.nproc_per_node={self._ranks}"
+        launcher = preloaded.INPROCESS if self._ranks == 1 else f"launcher.nproc_per_node={self._ranks}"
         varying = (launcher, f"train.max_steps={steps}", f"data.path={self.text_file}", *more)
-        log = self._base / f"{folder.name}.log"
-        log.unlink(missing_ok=True)
-        child = preloaded.start([*COMMON, *varying, f"hydra.run.dir={folder}"], self._base, log)
-        while child.poll() is None:
-            time.sleep(0.05)
-        return int(child.code or 0), log.read_text(encoding="utf-8")
+        arguments = (*COMMON, *varying, f"hydra.run.dir={folder}")
+        ended = finish(preloaded.start(self._base, *arguments), folder)
+        return ended.exit_code, ended.stdout + ended.stderr
 
 
 def main() -> int:
     options, console = _options(), Console()
     failed = 0
-    preloaded.preload()
     with tempfile.TemporaryDirectory(prefix="zpipe-damage-") as scratch:
         base = options.keep or Path(scratch)
         base.mkdir(parents=True, exist_ok=True)

@@ -1,11 +1,11 @@
 """The folders that the hostile cases damage: a real run, a real sweep, a model folder, data and a store."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
+
+from tests.support import preloaded
+from tests.support.process import Run, zpipe
 
 SMALL = (
     "model.config.hidden_size=32",
@@ -32,21 +32,13 @@ def prepare_bases(scratch: Path) -> dict[str, Path]:
     (project / "chat.jsonl").write_text((json.dumps(chat) + "\n") * 20)
     (project / "table.csv").write_text("text\n" + "some words in a cell\n" * 20)
     common = (*SMALL, f"data.path={project / 'text.jsonl'}", "tracking.uri=sqlite:///m.db")
-    _zpipe(project, *common, "hydra.run.dir=run")
-    _zpipe(project, "-m", *common, "hydra.sweep.dir=sweep", "train.seed=1,2", "checkpoint=none")
+    _check(zpipe(project, *common))
+    _check(preloaded.sweep(project, *common, "train.seed=1,2", "checkpoint=none"))
     shutil.copytree(project / "run" / "model", project / "model")
     shutil.rmtree(project / "outputs", ignore_errors=True)
     return {"project": project}
 
 
-def _zpipe(folder: Path, *arguments: str) -> None:
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    ended = subprocess.run(
-        [sys.executable, "-m", "zpipe", *arguments],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        check=False,
-    )
-    if ended.returncode != 0:
-        raise RuntimeError((ended.stdout + ended.stderr).decode(errors="replace")[-2000:])
+def _check(run: Run) -> None:
+    if run.exit_code != 0:
+        raise RuntimeError(run.explain())

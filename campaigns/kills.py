@@ -19,9 +19,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from campaigns import preloaded
 from campaigns.twins import differences, save_seconds
-from tests.support.process import SMALL
+from tests.support import preloaded
+from tests.support.process import SMALL, fp16_on_cpu
 
 STEPS, SAVE_STEPS = 12, 3
 POLL_SECONDS = 0.001
@@ -47,7 +47,7 @@ class Case:
     ranks: int = 1
 
     def arguments(self, folder: Path, text_file: Path, name: str) -> list[str]:
-        launcher = ("launcher=inprocess",) if self.ranks == 1 else (f"launcher.nproc_per_node={self.ranks}",)
+        launcher = (preloaded.INPROCESS,) if self.ranks == 1 else (f"launcher.nproc_per_node={self.ranks}",)
         fixed = (f"data.path={text_file}", f"hydra.run.dir={folder / name}", f"tracking.run_name={name}")
         return [*COMMON, *self.overrides, *launcher, *fixed]
 
@@ -79,11 +79,10 @@ class Campaign:
         """The problem, or nothing."""
         began = time.monotonic()
         child = self._start("twin")
-        while child.poll() is None:
-            time.sleep(0.05)
+        child.communicate()
         self._seconds = time.monotonic() - began
         self._save_seconds = save_seconds(self._twin) or self._save_seconds
-        return "" if child.code == 0 else f"the twin ended with {child.code}"
+        return "" if child.returncode == 0 else f"the twin ended with {child.returncode}"
 
     def run_with_kills(self, name: str, most: int) -> str:
         """Starts the run again after each kill until it ends; returns what differs from the twin."""
@@ -91,15 +90,14 @@ class Campaign:
             child = self._start(name)
             if begun < most:
                 self._kill_at_random(child, self._folder / name)
-            while child.poll() is None:
-                time.sleep(0.05)
-            if child.code == 0:
+            child.communicate()
+            if child.returncode == 0:
                 return "; ".join(differences(self._twin, self._folder / name, self._folder))
-            if child.code != -9 and child.code is not None:
-                return f"ended with {child.code}"
+            if child.returncode != -9:
+                return f"ended with {child.returncode}"
         return f"not finished after {_MOST_STARTS} starts"
 
-    def _kill_at_random(self, child: preloaded.Child, run: Path) -> None:
+    def _kill_at_random(self, child: preloaded.Started, run: Path) -> None:
         waits_for_save = self._chance.random() < 0.6
         until = time.monotonic() + self._chance.uniform(0, 1.1 * self._seconds)
         skipped = self._chance.randrange(3)
@@ -119,10 +117,9 @@ class Campaign:
             self.kills += 1
             self.kills_while_saving += any(run.glob(".saving-*"))
 
-    def _start(self, name: str) -> preloaded.Child:
+    def _start(self, name: str) -> preloaded.Started:
         arguments = self._case.arguments(self._folder, self._text_file, name)
-        log = self._folder / f"{name}.log"
-        return preloaded.start(arguments, self._folder, log)
+        return preloaded.start(self._folder, *arguments, env=fp16_on_cpu())
 
 
 def main() -> int:
@@ -130,8 +127,6 @@ def main() -> int:
     console, chance = Console(), random.Random(options.seed)  # noqa: S311 - moments, no secrets
     chosen = [each for each in cases() if any(text in each.name for text in options.only)]
     chosen = [each for each in chosen if each.ranks == 1 or not options.single_rank]
-    preloaded.preload()
-    _report_fp16_support()
     with tempfile.TemporaryDirectory(prefix="zpipe-kills-") as scratch:
         base = options.keep or Path(scratch)
         base.mkdir(parents=True, exist_ok=True)
@@ -142,13 +137,6 @@ def main() -> int:
     kills, saving, failed = (sum(each) for each in zip(*results, strict=True))
     console.print(f"{kills} kills, {saving} of them while a checkpoint was saved; {failed} runs differ")
     return 1 if failed else 0
-
-
-def _report_fp16_support() -> None:
-    """DeepSpeed asks the processor; it trains in fp16 on every one."""
-    from deepspeed.accelerator.cpu_accelerator import CPU_Accelerator
-
-    CPU_Accelerator.is_fp16_supported = lambda self: True
 
 
 def _run(
@@ -177,7 +165,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", default=[""], help="cases whose name contains one of these")
     parser.add_argument("--single-rank", action="store_true", help="only cases of one rank")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--keep", type=Path, help="a new folder that stays, with every run and its log")
+    parser.add_argument("--keep", type=Path, help="a new folder that stays, with every run")
     return parser.parse_args()
 
 

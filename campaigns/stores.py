@@ -20,20 +20,24 @@ from urllib.parse import quote
 import psutil
 
 from campaigns.hostile_bases import SMALL
+from tests.support import preloaded
 from tests.support.database import PASSWORD, DatabaseServer
+from tests.support.process import finish
 from zpipe.runfolder.folder import RunFolder
 
 FIRST_USERS = 16
-FIRST_USER = """
-import sys
-from pathlib import Path
-from zpipe.record.client import open_client
-from zpipe.record.store import ensure_experiment, prepare_store
-uri = sys.stdin.read()
-prepare_store(uri)
-client = open_client(uri)
-client.create_run(ensure_experiment(client, uri, "first users", Path.cwd()))
-"""
+
+
+def first_user(uri: str, folder: str, log: str) -> None:
+    """What each of the first users of a store does, in a process of its own."""
+    with Path(log).open("w") as file:
+        os.dup2(file.fileno(), 2)
+    from zpipe.record.client import open_client
+    from zpipe.record.store import ensure_experiment, prepare_store
+
+    prepare_store(uri)
+    client = open_client(uri)
+    client.create_run(ensure_experiment(client, uri, "first users", Path(folder)))
 
 
 class StoreCheck:
@@ -60,18 +64,15 @@ class StoreCheck:
             yield check.__name__.replace("_", " "), check()
 
     def first_users(self, count: int = FIRST_USERS) -> str:
-        argv = [sys.executable, "-c", FIRST_USER]
-        pipes: dict[str, Any] = {
-            "stdin": subprocess.PIPE,
-            "stdout": subprocess.PIPE,
-            "stderr": subprocess.STDOUT,
-        }
-        users = [subprocess.Popen(argv, cwd=self.folder, text=True, **pipes) for _ in range(count)]
-        for user in users:
-            assert user.stdin is not None
-            user.stdin.write(self.server.uri())
-            user.stdin.close()
-        said = [user.stdout.read()[-300:] for user in users if user.stdout and user.wait() != 0]
+        users = {}
+        for number in range(count):
+            log = self.folder / f"first-user-{number}.log"
+            arguments = (self.server.uri(), str(self.folder), str(log))
+            users[log] = preloaded.context().Process(target=first_user, args=arguments)
+            users[log].start()
+        for user in users.values():
+            user.join()
+        said = [log.read_text()[-300:] for log, user in users.items() if user.exitcode != 0]
         runs = self._runs("first users")
         return "; ".join(said) or ("" if len(runs) == count else f"{len(runs)} runs of {count}")
 
@@ -128,14 +129,14 @@ class StoreCheck:
         return ", ".join(found)
 
     def _zpipe(self, *arguments: str) -> int:
-        return self._command(*SMALL, f"data.path={self.folder / 'text.txt'}", *arguments)
+        data = f"data.path={self.folder / 'text.txt'}"
+        return self._command(*SMALL, preloaded.INPROCESS, data, *arguments)
 
     def _command(self, *arguments: str) -> int:
-        argv = [sys.executable, "-m", "zpipe", *arguments]
-        ended = subprocess.run(argv, cwd=self.folder, capture_output=True, check=False)
-        self._last = ended.stdout + ended.stderr
+        ended = finish(preloaded.start(self.folder, *arguments), self.folder)
+        self._last = (ended.stdout + ended.stderr).encode()
         self._printed += self._last
-        return ended.returncode
+        return ended.exit_code
 
     def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
         settings = (*SMALL, f"data.path={self.folder / 'text.txt'}", f"tracking.uri={self.server.uri()}")

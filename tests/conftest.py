@@ -1,4 +1,4 @@
-"""Fixtures of all tests: text to train on, and one real run that many tests look at."""
+"""Fixtures of all tests: text to train on, an empty store, a browser."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.browser import headless
-from tests.support.process import REPOSITORY, SMALL, Run, zpipe
+from tests.support.process import REPOSITORY
 from zpipe.machine.hardware import detect
 
 IN_CI = os.environ.get("CI") == "true"
@@ -76,25 +76,3 @@ def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     text = (REPOSITORY / "LICENSE").read_text()
     file.write_text(text * 10)
     return file
-
-
-@pytest.fixture(scope="session")
-def small_run(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> Run:
-    """One finished run with checkpoints and evaluation, recorded in the store beside it."""
-    cwd = tmp_path_factory.mktemp("small")
-    run = zpipe(
-        cwd,
-        *SMALL,
-        f"data.path={text_file}",
-        "data.eval_fraction=0.05",
-        "model.config.unused=1",
-        "train.max_steps=30",
-        "train.learning_rate=1e-2",
-        "train.eval_strategy=steps",
-        "train.eval_steps=10",
-        "checkpoint=default",
-        "checkpoint.save_steps=10",
-        "batch.gradient_accumulation_steps=2",
-    )
-    assert run.exit_code == 0, run.explain()
-    return run

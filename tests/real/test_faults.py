@@ -106,12 +106,13 @@ def test_sigstop_of_a_rank(desk: FaultRuns, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "ending", "code"), [(signal.SIGINT, "interrupted", 130), (signal.SIGTERM, "terminated", 143)]
+    ("number", "ranks", "ending", "code"),
+    [(signal.SIGINT, 1, "interrupted", 130), (signal.SIGTERM, 2, "terminated", 143)],
 )
 def test_a_signal_to_zpipe(
-    desk: FaultRuns, name: str, number: signal.Signals, ending: str, code: int
+    desk: FaultRuns, name: str, number: signal.Signals, ranks: int, ending: str, code: int
 ) -> None:
-    process = desk.started(name, "launcher.nproc_per_node=2", env={"SLURM_JOB_ID": ""})
+    process = desk.started(name, f"launcher.nproc_per_node={ranks}", env={"SLURM_JOB_ID": ""})
     process.send_signal(number)
     expect(desk, desk.end_of(name, process), ending, code)
 
@@ -151,7 +152,7 @@ def limited_memory() -> None:
 def test_a_loss_that_is_not_a_number(desk: FaultRuns, name: str) -> None:
     """A learning rate beyond reason; at stage 0 nothing keeps DeepSpeed from applying NaNs."""
     absurd = ("stage=0", "train.learning_rate=1e30", "precision.max_nonfinite_steps=5")
-    run = desk.end_of(name, desk.start(name, *absurd, "launcher.nproc_per_node=2"))
+    run = desk.end_of(name, desk.start(name, *absurd))
     expect(desk, run, "nonfinite_loss", 12, suggests="train.learning_rate=1e+29")
     assert "the loss has been nan for" in run.result["reason"]
     recorded = desk.recorded(run.folder)
@@ -166,14 +167,14 @@ def test_a_loss_that_is_not_a_number(desk: FaultRuns, name: str) -> None:
 def test_gradients_that_are_not_numbers(desk: FaultRuns, name: str) -> None:
     """From stage 1 on DeepSpeed skips such steps, one after the other."""
     absurd = ("stage=1", "precision=bf16", "train.learning_rate=1e30", "precision.max_nonfinite_steps=5")
-    run = desk.end_of(name, desk.start(name, *absurd, "train.logging_steps=1000"))
+    run = desk.train(name, *absurd, "train.logging_steps=1000")
     expect(desk, run, "nonfinite_loss", 12, suggests="train.learning_rate=1e+29")
     assert "5 steps in a row were skipped" in run.result["reason"]
 
 
 def test_a_loss_scale_that_cannot_recover(desk: FaultRuns, name: str) -> None:
     stuck = ("precision=fp16", "precision.fp16.initial_scale_power=30", "precision.fp16.min_loss_scale=1e9")
-    run = desk.end_of(name, desk.start(name, *stuck, "precision.fp16.hysteresis=1", env=fp16_on_cpu()))
+    run = desk.train(name, *stuck, "precision.fp16.hysteresis=1", env=fp16_on_cpu())
     expect(desk, run, "loss_scale_stuck", 13, suggests="precision=bf16")
     assert "10 steps in a row overflowed at the lowest loss scale, 1e+09" in run.result["reason"]
     overflows = [event for event in run.events if event["event"] == "overflow"]

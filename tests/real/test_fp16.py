@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import preloaded
 from tests.support.browser import picture, text_of
 from tests.support.process import SMALL, Run, environment, fp16_on_cpu, zpipe
 from tests.support.store import Store, put_store
@@ -25,33 +26,30 @@ FIRST_POWER = 30
 Events = list[dict[str, Any]]
 
 
-def train(cwd: Path, text_file: Path, *more: str) -> Run:
-    run = zpipe(
-        cwd,
-        *SMALL,
-        "precision=fp16",
-        f"precision.fp16.initial_scale_power={FIRST_POWER}",
-        "precision.fp16.hysteresis=1",
-        "train.max_steps=24",
-        f"data.path={text_file}",
-        *more,
-        env=fp16_on_cpu(),
-    )
+OVERFLOWING = (
+    *SMALL,
+    "precision=fp16",
+    f"precision.fp16.initial_scale_power={FIRST_POWER}",
+    "precision.fp16.hysteresis=1",
+    "train.max_steps=24",
+)
+
+
+@pytest.fixture(scope="module")
+def stage_2(tmp_path_factory: pytest.TempPathFactory, text_file: Path, empty_store: Path) -> Run:
+    cwd = put_store(empty_store, tmp_path_factory.mktemp("stage-2"))
+    more = ("tracking.run_name=page", "checkpoint=default", "checkpoint.save_steps=12")
+    run = zpipe(cwd, *OVERFLOWING, f"data.path={text_file}", "stage=2", *more, env=fp16_on_cpu())
     assert run.exit_code == 0, run.explain()
     return run
 
 
 @pytest.fixture(scope="module")
-def stage_2(tmp_path_factory: pytest.TempPathFactory, text_file: Path, empty_store: Path) -> Run:
-    checkpoints = ("checkpoint=default", "checkpoint.save_steps=12")
-    name = "tracking.run_name=page"
-    cwd = put_store(empty_store, tmp_path_factory.mktemp("stage-2"))
-    return train(cwd, text_file, "stage=2", name, *checkpoints)
-
-
-@pytest.fixture(scope="module")
 def stage_3(tmp_path_factory: pytest.TempPathFactory, text_file: Path, empty_store: Path) -> Run:
-    return train(put_store(empty_store, tmp_path_factory.mktemp("stage-3")), text_file, "stage=3")
+    cwd = put_store(empty_store, tmp_path_factory.mktemp("stage-3"))
+    run = preloaded.zpipe(cwd, *OVERFLOWING, f"data.path={text_file}", "stage=3", env=fp16_on_cpu())
+    assert run.exit_code == 0, run.explain()
+    return run
 
 
 @pytest.fixture(scope="module", params=["stage_2", "stage_3"])
@@ -105,7 +103,8 @@ def test_overflows_are_printed(run: Run, overflows: Events) -> None:
 
 
 def test_fp16_is_refused_without_processor_support(text_file: Path, tmp_path: Path) -> None:
-    run = zpipe(tmp_path, *SMALL, "precision=fp16", f"data.path={text_file}", env=fp16_on_cpu(False))
+    overrides = (*SMALL, "precision=fp16", f"data.path={text_file}")
+    run = preloaded.zpipe(tmp_path, *overrides, env=fp16_on_cpu(False))
     assert run.exit_code == 2, run.explain()
     assert "precision=bf16" in run.stderr
     assert "Traceback" not in run.stderr
@@ -157,7 +156,7 @@ def test_page_lists_the_artifacts(browser: Any, page: str) -> None:
 def test_a_training_without_a_single_step_saves_no_model(
     tmp_path: Path, text_file: Path, empty_store: Path
 ) -> None:
-    run = zpipe(
+    run = preloaded.zpipe(
         put_store(empty_store, tmp_path),
         *SMALL,
         "precision=fp16",

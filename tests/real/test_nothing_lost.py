@@ -13,8 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.support import preloaded
 from tests.support.plans import make_plan
-from tests.support.process import REPOSITORY, SMALL, Run, finish, processes_mentioning, start, verb, zpipe
+from tests.support.process import REPOSITORY, SMALL, Run, finish, processes_mentioning, start
 from tests.support.series import recorded, run_id_of, written
 from tests.support.server import Server
 from tests.support.store import Store, put_store
@@ -36,7 +37,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def trained(cwd: Path, text_file: Path, uri: str, *more: str, folder: str = "run") -> Run:
-    return zpipe(
+    return preloaded.zpipe(
         cwd,
         *SMALL,
         f"train.max_steps={STEPS}",
@@ -49,7 +50,7 @@ def trained(cwd: Path, text_file: Path, uri: str, *more: str, folder: str = "run
 
 
 def record(folder: Path) -> Run:
-    return verb(folder.parent, "record", str(folder), folder=folder)
+    return preloaded.verb(folder.parent, "record", str(folder), folder=folder)
 
 
 @pytest.fixture(scope="module")
@@ -95,9 +96,10 @@ def test_a_server_that_is_killed_in_the_middle_and_comes_back(
 ) -> None:
     """Long enough for the server to return within the run, whose recorder then catches up by itself."""
     folder = tmp_path / "run"
-    process = start(
+    process = preloaded.start(
         tmp_path,
         *SMALL,
+        preloaded.INPROCESS,
         "train.max_steps=100000",
         f"data.path={text_file}",
         f"tracking.uri={server.uri}",

@@ -3,14 +3,46 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support.in_turn import train_in_turn
-from tests.support.process import SMALL, Run, zpipe
+from tests.support import preloaded
+from tests.support.process import SMALL, Run, counting_into, zpipe
 from tests.support.store import Store, put_store
 
 pytestmark = pytest.mark.real
+
+
+@pytest.fixture(scope="module")
+def small_run(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> Run:
+    """One finished run with checkpoints and evaluation, recorded in the store beside it."""
+    cwd = tmp_path_factory.mktemp("small")
+    run = zpipe(
+        cwd,
+        *SMALL,
+        f"data.path={text_file}",
+        "data.eval_fraction=0.05",
+        "model.config.unused=1",
+        "train.max_steps=30",
+        "train.learning_rate=1e-2",
+        "train.eval_strategy=steps",
+        "train.eval_steps=10",
+        "checkpoint=default",
+        "checkpoint.save_steps=10",
+        "batch.gradient_accumulation_steps=2",
+        "tracking.run_name=mine",
+        env=counting_into(cwd / "counts.jsonl"),
+    )
+    assert run.exit_code == 0, run.explain()
+    return run
+
+
+@pytest.fixture(scope="module")
+def counts(small_run: Run) -> list[tuple[str, Any]]:
+    """What the process of the run counted (tests/support/counting)."""
+    lines = (small_run.folder.parent / "counts.jsonl").read_text().splitlines()
+    return [tuple(json.loads(line)) for line in lines]
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +74,22 @@ def test_the_plan_of_a_run_says_where_its_values_came_from(small_run: Run) -> No
     assert provenance["ds_config"]["gradient_clipping"]["keys"] == ["train.max_grad_norm"]
 
 
+def test_the_source_of_the_run_name_is_the_override(small_run: Run) -> None:
+    plan = json.loads((small_run.folder / "plan.json").read_text())
+    origins = plan["provenance"]["experiment"]["tracking.run_name"]
+    assert origins[-1] == {"source": "tracking.run_name=mine", "value": "mine"}
+
+
+@pytest.mark.parametrize("step", ["composition", "compilation", "detection"])
+def test_a_run_does_each_step_once(counts: list[tuple[str, Any]], step: str) -> None:
+    assert [name for name, _ in counts].count(step) == 1
+
+
+def test_the_plan_checked_is_the_plan_run(small_run: Run, counts: list[tuple[str, Any]]) -> None:
+    (checked,) = [plan for name, plan in counts if name == "compilation"]
+    assert json.loads((small_run.folder / "plan.json").read_text()) == checked
+
+
 def test_model_folder_loads(small_run: Run) -> None:
     from transformers import AutoModelForCausalLM
 
@@ -62,7 +110,7 @@ def test_without_a_terminal_progress_is_plain_lines(small_run: Run) -> None:
 def test_mlflow_run_is_finished_and_named(store: Store) -> None:
     run = store.only_run()
     assert run.info.status == "FINISHED"
-    assert run.info.run_name
+    assert run.info.run_name == "mine"
     assert run.data.params["stage"] == "2"
 
 
@@ -97,7 +145,7 @@ def test_no_shard_is_uploaded(store: Store) -> None:
 
 def test_the_same_seed_gives_the_same_losses(text_file: Path, tmp_path: Path) -> None:
     overrides = (*SMALL, f"data.path={text_file}", "tracking=none", "train.seed=7")
-    first, second = train_in_turn(tmp_path, {"first": overrides, "second": overrides}).values()
+    first, second = (preloaded.zpipe(tmp_path, *overrides, folder=name) for name in ("first", "second"))
     assert first.exit_code == second.exit_code == 0, first.explain()
     assert first.series("loss") == second.series("loss")
     assert len(first.series("loss")) == 4
@@ -105,7 +153,7 @@ def test_the_same_seed_gives_the_same_losses(text_file: Path, tmp_path: Path) ->
 
 def test_another_experiment_does_not_go_on_in_the_folder_of_a_run(small_run: Run) -> None:
     before = small_run.attempt.events.read_bytes()
-    again = zpipe(small_run.folder.parent, *SMALL, folder=small_run.folder.name)
+    again = preloaded.zpipe(small_run.folder.parent, *SMALL, folder=small_run.folder.name)
     assert again.exit_code == 2
     assert "this run was started with" in again.stderr
     assert "leave hydra.run.dir out" in again.stderr
@@ -115,7 +163,9 @@ def test_another_experiment_does_not_go_on_in_the_folder_of_a_run(small_run: Run
 
 def test_a_finished_run_that_is_started_again_has_nothing_to_do(small_run: Run) -> None:
     before = small_run.attempt.events.read_bytes()
-    again = zpipe(small_run.folder.parent, f"resume={small_run.folder}", folder=small_run.folder.name)
+    again = preloaded.zpipe(
+        small_run.folder.parent, f"resume={small_run.folder}", folder=small_run.folder.name
+    )
     assert again.exit_code == 0, again.explain()
     assert f"this run has finished: {small_run.folder}" in again.stderr
     assert small_run.attempt.number == 1
@@ -123,7 +173,7 @@ def test_a_finished_run_that_is_started_again_has_nothing_to_do(small_run: Run) 
 
 
 def test_a_run_folder_is_not_used_again_if_resuming_is_forbidden(small_run: Run) -> None:
-    again = zpipe(small_run.folder.parent, *SMALL, "resume=never", folder=small_run.folder.name)
+    again = preloaded.zpipe(small_run.folder.parent, *SMALL, "resume=never", folder=small_run.folder.name)
     assert again.exit_code == 2
     assert "already holds a run" in again.stderr
     assert small_run.attempt.number == 1
@@ -150,7 +200,7 @@ def continued(tmp_path_factory: pytest.TempPathFactory, small_run: Run) -> Run:
             question = {"role": "user", "content": f"What follows {number}?"}
             reply = {"role": "assistant", "content": f"{number + 1} " * (number % 5 + 1)}
             file.write(json.dumps({"messages": [question, reply]}) + "\n")
-    return zpipe(
+    return preloaded.zpipe(
         cwd,
         "model.name_or_path=model",
         "data.path=chat.jsonl",

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import preloaded
 from tests.support.in_turn import train_in_turn
 from tests.support.plans import begin_attempt
 from tests.support.process import SMALL, Run, environment, zpipe
@@ -73,7 +74,7 @@ def test_tensor_parallel_ranks_train_like_one(text_file: Path, tmp_path: Path) -
         "model.config.num_key_value_heads=4",
         "train.learning_rate=1e-2",
     )
-    alone = zpipe(tmp_path, *common, folder="alone")
+    alone = preloaded.zpipe(tmp_path, *common, folder="alone")
     shared = zpipe(
         tmp_path,
         *common,

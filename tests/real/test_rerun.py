@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.process import SMALL, Run, verb, zpipe
+from tests.support import preloaded
+from tests.support.process import SMALL, Run
 
 pytestmark = pytest.mark.real
 
@@ -14,7 +15,8 @@ pytestmark = pytest.mark.real
 def first(text_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("rerun")
     settings = ("stage=1", "stage.reduce_bucket_size=5e7", "tracking.tags.who=me", "tracking=none")
-    run = zpipe(folder, *SMALL, *settings, f"data.path={text_file}", "launcher.env.MY_TOKEN=s3cret-value-1")
+    given = "launcher.env.MY_TOKEN=s3cret-value-1"
+    run = preloaded.zpipe(folder, *SMALL, *settings, f"data.path={text_file}", given)
     assert run.exit_code == 0, run.explain()
     return run
 
@@ -22,7 +24,7 @@ def first(text_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 def again(first: Run, *overrides: str, name: str) -> Run:
     folder = first.folder.parent / name
     arguments = (str(first.folder), *overrides, f"hydra.run.dir={folder}")
-    return verb(first.folder.parent, "rerun", *arguments, folder=folder)
+    return preloaded.verb(first.folder.parent, "rerun", *arguments, folder=folder)
 
 
 def test_rerun_repeats_the_plan_but_for_what_is_changed(first: Run) -> None:
@@ -60,7 +62,8 @@ def test_foreign_plan_obeys_the_rules_of_a_recipe(
     plan["experiment"][block] |= values
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "plan.json").write_text(json.dumps(plan))
-    run = verb(tmp_path, "rerun", "foreign", f"hydra.run.dir={tmp_path / 'new'}", folder=tmp_path / "new")
+    new = tmp_path / "new"
+    run = preloaded.verb(tmp_path, "rerun", "foreign", f"hydra.run.dir={new}", folder=new)
     assert run.exit_code == 2, run.explain()
     assert key in run.stderr
     assert not run.folder.exists()

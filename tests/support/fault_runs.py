@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support import preloaded
 from tests.support.process import (
     NOTHING,
     SMALL,
     Run,
+    Started,
     finish,
     processes_mentioning,
     start,
@@ -42,13 +44,18 @@ class FaultRuns:
     ) -> subprocess.Popen[str]:
         return start(self.cwd, *self.overrides(name, *more), before=before, env=env)
 
+    def train(self, name: str, *more: str, env: Mapping[str, str] = NOTHING) -> Run:
+        """A run without a worker process, from a preloaded process, to its end."""
+        process = preloaded.start(self.cwd, *self.overrides(name, *more), preloaded.INPROCESS, env=env)
+        return self.end_of(name, process)
+
     def started(self, name: str, *more: str, env: Mapping[str, str] = NOTHING) -> subprocess.Popen[str]:
         """A run that has reached its first step."""
         process = self.start(name, *more, env=env)
         wait_for_step(process, self.cwd / name)
         return process
 
-    def end_of(self, name: str, process: subprocess.Popen[str], folder: Path | None = None) -> Run:
+    def end_of(self, name: str, process: Started, folder: Path | None = None) -> Run:
         return finish(process, folder or self.cwd / name)
 
     def recorded(self, folder: Path) -> Any:

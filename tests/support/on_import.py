@@ -11,6 +11,9 @@ Change = Callable[[ModuleType], None]
 
 def change_on_import(module: str, change: Change) -> None:
     """Calls `change` with the module once it has been loaded, if it ever is."""
+    if module in sys.modules:
+        change(sys.modules[module])
+        return
     sys.meta_path.insert(0, _Finder(module, change))
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 
@@ -93,6 +93,11 @@ def with_leak(*variables: str) -> dict[str, str]:
     return {**_with_plant("leaky"), "LEAK": ",".join(variables)}
 
 
+def counting_into(file: Path) -> dict[str, str]:
+    """Variables that make zpipe write there what a run should do once (tests/support/counting)."""
+    return {**_with_plant("counting"), "ZPIPE_COUNTS": str(file)}
+
+
 def _with_plant(name: str) -> dict[str, str]:
     folder = REPOSITORY / "tests" / "support" / name
     return {"PYTHONPATH": f"{folder}{os.pathsep}{environment()['PYTHONPATH']}"}
@@ -116,7 +121,20 @@ def start(
     )
 
 
-def finish(process: subprocess.Popen[str], folder: Path) -> Run:
+class Started(Protocol):
+    """A zpipe that was started: subprocess.Popen, or a child of a preloaded process."""
+
+    @property
+    def returncode(self) -> Any: ...
+
+    def poll(self) -> int | None: ...
+
+    def communicate(self) -> tuple[str, str]: ...
+
+    def kill(self) -> None: ...
+
+
+def finish(process: Started, folder: Path) -> Run:
     """Waits for a started zpipe; kills it if the test is stopped before (its workers then end themselves)."""
     try:
         stdout, stderr = process.communicate()
@@ -141,7 +159,7 @@ def verb(cwd: Path, *arguments: str, folder: Path, env: Mapping[str, str] = NOTH
     return finish(start(cwd, *arguments, env=env), folder)
 
 
-def wait_for_step(process: subprocess.Popen[str], folder: Path, seconds: float = 120) -> None:
+def wait_for_step(process: Started, folder: Path, seconds: float = 120) -> None:
     """Until the worker trains."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and process.poll() is None:

@@ -45,6 +45,9 @@ class EventCallback(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         check_engine(self.trainer, self._plan, self._reporter)
         self.trainer.finish_loading()
+        # An attempt that begins at the last step trains nothing that could be logged.
+        losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
+        self.final_loss = losses[-1] if losses else None
         disable_min_scale_error(self.trainer.model_wrapped)
         self._report_step(state.global_step, state.max_steps)
         self._window.restart()
