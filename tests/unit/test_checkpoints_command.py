@@ -266,7 +266,7 @@ def best(run: Path, metric: str, capsys: Captured) -> dict[str, Any] | None:
 
 @pytest.mark.parametrize(
     ("metric", "expected"),
-    [("eval_loss", 40), ("eval_perplexity", 40), ("accuracy", 20), ("eval/bleu", 20)],
+    [("eval_loss", 40), ("eval_perplexity", 40), ("accuracy", 20), ("fp16/loss_scale", 20)],
 )
 def test_smaller_losses_and_larger_scores_are_better(
     metric: str, expected: int, run: Path, capsys: Captured

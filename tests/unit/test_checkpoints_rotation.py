@@ -103,6 +103,17 @@ def test_left_over_of_the_same_step_is_replaced(run_dir: Path) -> None:
     assert steps(run_dir) == [40, 30, 20]
 
 
+@pytest.mark.parametrize("is_link", [True, False])
+def test_file_in_the_way_of_a_removal_makes_room(is_link: bool, run_dir: Path, tmp_path: Path) -> None:
+    in_the_way = run_dir / ".removing-checkpoint-10"
+    (tmp_path / "elsewhere").mkdir()
+    in_the_way.symlink_to(tmp_path / "elsewhere") if is_link else in_the_way.touch()
+    remove_old(run_dir, 3)
+    assert steps(run_dir) == [40, 30, 20]
+    assert (tmp_path / "elsewhere").is_dir()
+    assert not in_the_way.is_symlink()
+
+
 def test_tidy_removes_left_overs_and_nothing_else(run_dir: Path) -> None:
     for name in (f"{STAGING_PREFIX}checkpoint-50", ".removing-checkpoint-5", "logs", "saving-1"):
         (run_dir / name / "inner").mkdir(parents=True)

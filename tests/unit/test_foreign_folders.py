@@ -144,6 +144,14 @@ def test_two_processes_cannot_begin_one_attempt(tmp_path: Path) -> None:
         RunFolder(tmp_path / "run").claim()
 
 
+def test_attempt_behind_a_link_is_not_read(precious: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "attempt-1").symlink_to(precious.parent)
+    folder = RunFolder(tmp_path / "run")
+    assert folder.attempts == []
+    assert not folder.attempt.path.exists()
+
+
 def test_moved_run_folder_is_read_with_its_new_paths(tmp_path: Path) -> None:
     write_plan(plan_of(run_dir=tmp_path / "old"))
     (tmp_path / "old").rename(tmp_path / "new")

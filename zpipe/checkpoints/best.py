@@ -12,7 +12,7 @@ from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.run_events import RunEvents
 
 SMALLER_IS_BETTER = ("loss", "perplexity")
-"""Parts of the names of such metrics; of all others, larger values are better."""
+"""Ends of the names of such metrics; of all others, larger values are better. fp16/loss_scale is no loss."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def values_of(folder: RunFolder, metric: str) -> dict[int, float]:
 
 def best_of(metric: str, values: Mapping[int, float]) -> Best | None:
     """The best of these values, the earliest of several; None without any."""
-    sign = 1 if any(part in metric for part in SMALLER_IS_BETTER) else -1
+    sign = 1 if metric.endswith(SMALLER_IS_BETTER) else -1
     step = min(values, key=lambda each: (sign * values[each], each), default=None)
     return None if step is None else Best(metric, values[step], step)
 

@@ -86,5 +86,7 @@ def _set_aside(folder: Path) -> Path:
     doomed = folder.with_name(f"{REMOVING_PREFIX}{folder.name}")
     if doomed.is_dir() and not doomed.is_symlink():
         shutil.rmtree(doomed)
+    else:
+        doomed.unlink(missing_ok=True)
     folder.rename(doomed)
     return doomed

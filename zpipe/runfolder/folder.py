@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from zpipe.problems import Problem, Refusal
@@ -131,9 +132,9 @@ class RunFolder:
 
     @property
     def attempt(self) -> Attempt:
-        """The last attempt, or the first one if none was begun yet."""
+        """The last attempt, or the first one if none was begun yet; never one behind a link."""
         attempts = self.attempts
-        return attempts[-1] if attempts else self.numbered(1)
+        return attempts[-1] if attempts else next(filter(_is_no_link, map(self.numbered, count(1))))
 
     def numbered(self, number: int) -> Attempt:
         return Attempt(self.path / attempt_name(number))
@@ -233,6 +234,10 @@ class RunFolder:
         for attempt in self.attempts:
             yield from (attempt.start, attempt.result, attempt.postmortem)
         yield from (self.hydra / "overrides.yaml", self.hydra / "hydra.yaml", self.path / "zpipe.log")
+
+
+def _is_no_link(attempt: Attempt) -> bool:
+    return not attempt.path.is_symlink()
 
 
 def _is_folder(path: Path) -> bool:
