@@ -6,6 +6,7 @@ parameter, in the order of `param_shapes` (stage3.py, _rigid_state_dict). The fi
 what is read at once is one parameter.
 """
 
+import copy
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -75,16 +76,24 @@ class Shards:
 
     def state(self, name: str, key: str) -> Any:
         """A state of the optimizer in the shape of the parameter, as a new tensor. Raises ShardsError."""
+        shape = self.shape(name)
+        return self.part(name, key, 0, math.prod(shape)).view(shape)
+
+    def part(self, name: str, key: str, start: int, numel: int) -> Any:
+        """Consecutive elements of the flattened parameter, as a new tensor. Raises ShardsError."""
         import torch
 
-        parts = [
-            self.flat(each.rank, each.group, key)[each.start : each.start + each.numel]
-            for each in self._fragments.get(name, [])
-        ]
-        found, shape = sum(part.numel() for part in parts), self.shape(name)
-        if found != math.prod(shape):
-            raise ShardsError(f"{key} of {name} has {found} elements in {self.folder}, its shape is {shape}")
-        return torch.cat(parts).view(shape)
+        parts, begin = [torch.empty(0, dtype=self.flat(0, 0, key).dtype)], 0
+        for each in self._fragments.get(name, []):
+            low, high = max(start, begin), min(start + numel, begin + each.numel)
+            if low < high:
+                offset = each.start - begin
+                parts.append(self.flat(each.rank, each.group, key)[offset + low : offset + high])
+            begin += each.numel
+        found = torch.cat(parts)
+        if found.numel() != numel:
+            raise ShardsError(f"{self.folder} has {found.numel()} of {numel} elements of {key} of {name}")
+        return found
 
     def flat(self, rank: int, group: int, key: str) -> Any:
         """The flat tensor of a rank and a group. It is mapped: do not change it. Raises ShardsError."""
@@ -100,6 +109,21 @@ class Shards:
         """The states of the optimizer for a flat tensor: flat tensors, and values such as the step."""
         found: dict[str, Any] = self._optimizer(rank)["state"].get(group, {})
         return found
+
+    def values(self, name: str) -> dict[str, Any]:
+        """Copies of the optimizer's states for a parameter that have no elements, such as the step.
+
+        Raises ShardsError for a state of another form: it belongs to the flat tensor as a whole.
+        """
+        import torch
+
+        fragment = self._fragments[name][0]
+        states = self.states(fragment.rank, fragment.group)
+        others = {key: value for key, value in states.items() if key not in self.state_names()}
+        for key, value in others.items():
+            if torch.is_tensor(value) and value.numel() != 1:
+                raise ShardsError(f"the state {key} of the optimizer has no value for each element")
+        return copy.deepcopy(others)
 
     def settings(self) -> list[dict[str, Any]]:
         """The optimizer's settings for each parameter group, such as its learning rate."""
