@@ -42,10 +42,15 @@ def saved_shape(manifest: Manifest) -> Shape:
     return Shape(manifest.world_size, manifest.stage)
 
 
+def is_distributed_anew(saved: Shape, wanted: Shape) -> bool:
+    """At stage 0, every process has everything: its checkpoints can be loaded as they are."""
+    return saved != wanted and saved.stage + wanted.stage > 0
+
+
 def shape_problems(plan: Plan, manifest: Manifest) -> list[Problem]:
-    """Why the run cannot go on from a checkpoint of this shape. Empty if it can."""
+    """Why the run cannot go on from a checkpoint of this shape."""
     saved, wanted = saved_shape(manifest), shape_of(plan)
-    if saved == wanted:
+    if not is_distributed_anew(saved, wanted):
         return []
     way_out = f"{saved.overrides}, the shape of the checkpoint"
     return [
@@ -60,7 +65,7 @@ def _obstacles(
     """Key, value, reason, and what is allowed."""
     experiment = plan.experiment
     if 0 in (saved.stage, wanted.stage):
-        yield "stage", wanted.stage, "stage 0 has no shards that could be distributed anew", "stages 1 to 3"
+        yield "stage", wanted.stage, "stage 0 and the others have nothing in common", f"{saved.stage}"
     on_nvme = sorted(part for part, device in manifest.offload.items() if device == "nvme")
     for part in on_nvme:
         key = "offload.offload_param" if part == "parameters" else "offload.offload_optimizer"

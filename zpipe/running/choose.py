@@ -7,7 +7,7 @@ from pathlib import Path
 from zpipe.checkpoints.choice import newest_good
 from zpipe.checkpoints.manifest import Manifest, read_manifest
 from zpipe.checkpoints.rotation import tidy
-from zpipe.checkpoints.shape import saved_shape, shape_of, shape_problems
+from zpipe.checkpoints.shape import is_distributed_anew, saved_shape, shape_of, shape_problems
 from zpipe.checkpoints.state import CheckpointState, inspect
 from zpipe.plans.changes import result_digest
 from zpipe.plans.plan import Plan, without_secrets
@@ -67,9 +67,11 @@ def reshaping_lines(plan: Plan, state: CheckpointState | None) -> list[str]:
     if state is None or state.manifest is None:
         return []
     saved, wanted = saved_shape(state.manifest), shape_of(plan)
-    if saved == wanted:
-        return []
-    lines = [f"{state.path.name} of {saved} is distributed anew for {wanted}, without a copy on the disk"]
+    lines = []
+    if is_distributed_anew(saved, wanted):
+        lines.append(
+            f"{state.path.name} of {saved} is distributed anew for {wanted}, without a copy on the disk"
+        )
     if wanted.processes > saved.processes:
         new = f"{saved.processes} to {wanted.processes - 1}"
         lines.append(

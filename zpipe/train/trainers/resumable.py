@@ -10,7 +10,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import ExportableState
 
 from zpipe.checkpoints.manifest import read_manifest
-from zpipe.checkpoints.shape import Shape, saved_shape
+from zpipe.checkpoints.shape import Shape, is_distributed_anew, saved_shape
 from zpipe.runfolder.event_file import Reporter
 from zpipe.runfolder.folder import checkpoint_name
 from zpipe.train.checkpoint_writer import CheckpointWriter
@@ -69,7 +69,7 @@ class ResumableTrainer(Trainer):
         self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: Any
     ) -> Any:
         """Loads a checkpoint of another shape in DeepSpeed's place, which refuses it."""
-        if self._saved == self._shape:
+        if not is_distributed_anew(self._saved, self._shape):
             return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
         prepared = super()._prepare_for_training(max_steps, train_dataloader, None)
         self._load_reshaped(Path(resume_from_checkpoint), self._saved)
@@ -84,10 +84,10 @@ class ResumableTrainer(Trainer):
         """The best checkpoint may be of another shape than this attempt."""
         best = Path(self.state.best_model_checkpoint)
         saved = saved_shape(read_manifest(best))
-        if saved == self._shape:
-            super()._load_best_model()
-        else:
+        if is_distributed_anew(saved, self._shape):
             self._load_reshaped(best, saved)
+        else:
+            super()._load_best_model()
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is None or self._saved.processes == self._shape.processes:
