@@ -15,15 +15,15 @@ def checkpoint_writer_is_unusable(experiment: Experiment, facts: Facts) -> Itera
         yield Problem(key, value, reason, "null", either(f"{key}=null"))
 
 
-def universal_checkpoints_are_not_written(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """load_universal loads a converted checkpoint, with which the number of processes may change."""
+def universal_checkpoints_are_not_needed(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """load_universal loads a converted checkpoint; zpipe loads every shape without a conversion."""
     value = experiment.checkpoint.load_universal
     if value is not None:
         key = "checkpoint.load_universal"
         yield Problem(
             key,
             value,
-            "zpipe cannot convert checkpoints to universal ones yet, so there is none to load",
+            "not needed: a checkpoint of another number of processes or stage is loaded without a conversion",
             "null",
             either(f"{key}=null"),
             ignored=True,
@@ -80,6 +80,6 @@ ERRORS = (
     the_clock_saves_only_with_checkpoints,
     a_stopped_run_can_go_on,
     checkpoint_writer_is_unusable,
-    universal_checkpoints_are_not_written,
+    universal_checkpoints_are_not_needed,
     parallel_write_needs_a_pipeline,
 )

@@ -33,7 +33,7 @@ def resume_rows(plan: Plan, start: Start) -> Rows:
 
 
 def _rows(plan: Plan, start: Start) -> Iterator[tuple[str, str]]:
-    from zpipe.running.choose import checkpoint_for
+    from zpipe.running.choose import checkpoint_for, reshaping_lines
 
     found = checkpoint_for(plan, say, quick=True)
     if found is None:
@@ -43,6 +43,8 @@ def _rows(plan: Plan, start: Start) -> Iterator[tuple[str, str]]:
         origin = found.path.name if is_own else found.path
         text = f"attempt {start.attempt} would go on from step {found.step}, {origin}"
         yield "resume", f"{text} (names and sizes agree; the run compares contents too)"
+    for line in reshaping_lines(plan, found):
+        yield "shape", line
     for change in start.changes:
         yield "change", change
 

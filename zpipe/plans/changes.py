@@ -31,6 +31,15 @@ FREE = (
 )
 """Beginnings of keys that the trained model does not depend on."""
 
+SIZES = ("per_device_train_batch_size", "gradient_accumulation_steps", "train_batch_size")
+"""Of the batch: only their product with the number of processes matters."""
+
+PLACES = ("stage.", "offload.offload_param.")
+"""Beginnings of keys that say where values lie, and how they are sent. They may change with the stage."""
+
+LOSSY = ("stage.zero_quantized_",)
+"""Beginnings of keys among them that change the values."""
+
 LENGTHS = ("train.max_steps", "train.num_train_epochs")
 """May grow; the learning-rate schedule then ends later."""
 
@@ -38,28 +47,42 @@ LENGTHS = ("train.max_steps", "train.num_train_epochs")
 def result_digest(plan: Plan) -> str:
     """A digest of everything that the trained model depends on."""
     values = _settings(plan)
-    relevant = {key: value for key, value in values.items() if _is_relevant(key) and key not in LENGTHS}
-    text = json.dumps([relevant, plan.launch.world_size, plan.engine.dtype], sort_keys=True, default=str)
+    relevant = {
+        key: value
+        for key, value in values.items()
+        if _is_relevant(key) and key not in LENGTHS and not _is_place(key)
+    }
+    text = json.dumps([relevant, _batch(plan), plan.engine.dtype], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def result_changes(before: Plan, after: Plan) -> Iterator[Problem]:
     """A problem for each change with which the run would not be the same experiment."""
+    moves = _stage(before) != _stage(after)
     for key, old, new in _changed(before, after):
-        if key in LENGTHS and _grows(old, new):
+        if (key in LENGTHS and _grows(old, new)) or (moves and _is_place(key)):
             continue
         reason = f"this run was started with {_shown(old)}, and its result depends on it"
         fix = f"{key}={_shown(old)}, or a new folder: leave hydra.run.dir out"
         yield Problem(key, _shown(new), reason, _shown(old), fix)
-    if before.launch.world_size != after.launch.world_size:
-        count = before.launch.world_size
-        yield Problem(
-            "launcher.nproc_per_node",
-            after.launch.world_size,
-            f"the checkpoints of this run hold the shards of {count} processes",
-            str(count),
-            f"launcher.nproc_per_node={count}",
-        )
+    if _batch(before) != _batch(after):
+        yield _other_batch(before, after)
+
+
+def _other_batch(before: Plan, after: Plan) -> Problem:
+    """The overrides that give the batch of before, on the processes of now."""
+    wanted, one_pass = _batch(before), after.sequences_per_pass
+    processes = one_pass // after.micro_batch
+    if wanted % one_pass == 0:
+        fix = f"batch.gradient_accumulation_steps={wanted // one_pass}"
+    elif wanted % processes == 0:
+        fix = f"batch.gradient_accumulation_steps=1 batch.per_device_train_batch_size={wanted // processes}"
+    else:
+        fix = f"a number of processes that divides {wanted}: launcher.nproc_per_node"
+    if after.experiment.batch.train_batch_size is not None:
+        fix += " batch.train_batch_size=null"
+    reason = f"this run was started with {wanted} sequences in one step, and its result depends on it"
+    return Problem("batch", f"{_batch(after)} sequences in one step", reason, str(wanted), fix)
 
 
 def other_changes(before: Plan, after: Plan) -> list[str]:
@@ -70,6 +93,8 @@ def other_changes(before: Plan, after: Plan) -> list[str]:
         for key in sorted({*old, *new})
         if old.get(key) != new.get(key) and not key.startswith("resume.")
     ]
+    if before.launch.world_size != after.launch.world_size:
+        lines.append(f"processes: {before.launch.world_size} -> {after.launch.world_size}")
     versions = [
         f"{name} {version} -> {after.versions.get(name, 'not installed')}"
         for name, version in before.versions.items()
@@ -91,8 +116,22 @@ def _changed(before: Plan, after: Plan) -> Iterator[tuple[str, object, object]]:
 
 
 def _is_relevant(key: str) -> bool:
-    """Whether the result depends on the key; of the number of processes, the one that was decided counts."""
-    return not key.startswith(FREE) and key != "launcher.nproc_per_node"
+    """Whether the result depends on the key. Of processes and batch, what was decided counts."""
+    is_size = key in {f"batch.{name}" for name in SIZES}
+    return not key.startswith(FREE) and not is_size and key != "launcher.nproc_per_node"
+
+
+def _is_place(key: str) -> bool:
+    return key.startswith(PLACES) and not key.startswith(LOSSY)
+
+
+def _stage(plan: Plan) -> int:
+    return plan.experiment.stage.stage
+
+
+def _batch(plan: Plan) -> int:
+    """Sequences of all processes in one optimizer step."""
+    return plan.sequences_per_pass * plan.accumulation
 
 
 def _settings(plan: Plan) -> Tree:

@@ -1,12 +1,13 @@
 """Chooses the checkpoint that an attempt goes on from, and writes the decision down for the workers."""
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from zpipe.checkpoints.choice import newest_good
 from zpipe.checkpoints.manifest import Manifest, read_manifest
 from zpipe.checkpoints.rotation import tidy
+from zpipe.checkpoints.shape import is_distributed_anew, saved_shape, shape_of, shape_problems
 from zpipe.checkpoints.state import CheckpointState, inspect
 from zpipe.plans.changes import result_digest
 from zpipe.plans.plan import Plan, without_secrets
@@ -31,6 +32,8 @@ def choose(plan: Plan, start: Start, attempt: Attempt, say: Say) -> AttemptStart
     if start.attempt > 1:
         said = f"step {state.step}, {state.path.name}" if state else "the beginning: there is no checkpoint"
         say(f"attempt {start.attempt} goes on from {said}")
+    for line in reshaping_lines(plan, state):
+        say(line)
     chosen = AttemptStart(
         run_id=first.run_id if first is not None else uuid.uuid4().hex,
         checkpoint=str(state.path) if state else None,
@@ -50,11 +53,31 @@ def checkpoint_for(plan: Plan, say: Say, *, quick: bool = False) -> CheckpointSt
     """
     folder = folder_of(plan)
     first = first_start(folder)
-    own = _newest(folder, first, say, quick)
-    if own is not None:
-        return own
-    begun = given_checkpoint(plan) or _path(first.checkpoint if first is not None else None)
-    return _given(plan, begun, say, quick) if begun is not None else None
+    found = _newest(folder, first, say, quick)
+    if found is None:
+        begun = given_checkpoint(plan) or _path(first.checkpoint if first is not None else None)
+        found = _given(plan, begun, say, quick) if begun is not None else None
+    if found is not None and found.manifest is not None:
+        refuse_if_any(shape_problems(plan, found.manifest))
+    return found
+
+
+def reshaping_lines(plan: Plan, state: CheckpointState | None) -> list[str]:
+    """What happens to a checkpoint of another shape; empty if there is none."""
+    if state is None or state.manifest is None:
+        return []
+    saved, wanted = saved_shape(state.manifest), shape_of(plan)
+    lines = []
+    if is_distributed_anew(saved, wanted):
+        lines.append(
+            f"{state.path.name} of {saved} is distributed anew for {wanted}, without a copy on the disk"
+        )
+    if wanted.processes > saved.processes:
+        new = f"{saved.processes} to {wanted.processes - 1}"
+        lines.append(
+            f"ranks {new} are new: their random numbers begin with seeds from train.seed and the step"
+        )
+    return lines
 
 
 def given_checkpoint(plan: Plan) -> Path | None:
@@ -86,17 +109,11 @@ def _path(text: str | None) -> Path | None:
     return None if text is None else Path(text)
 
 
-def _differences(plan: Plan, manifest: Manifest, folder: Path) -> list[Problem]:
-    pairs = (
-        ("stage", int(plan.ds_config["zero_optimization"]["stage"]), manifest.stage, "stage"),
-        ("launcher.nproc_per_node", plan.launch.world_size, manifest.world_size, "number of processes"),
-        ("precision", plan.engine.dtype, manifest.dtype, "dtype"),
-    )
-    return [
-        Problem(key, given, f"{folder} has another {what}", str(saved), f"{key}={saved}")
-        for key, given, saved, what in pairs
-        if given != saved
-    ]
+def _differences(plan: Plan, manifest: Manifest, folder: Path) -> Iterator[Problem]:
+    given, saved = plan.engine.dtype, manifest.dtype
+    if given != saved:
+        yield Problem("precision", given, f"{folder} has another dtype", saved, f"precision={saved}")
+    yield from shape_problems(plan, manifest)
 
 
 def _newest(folder: RunFolder, first: AttemptStart | None, say: Say, quick: bool) -> CheckpointState | None:

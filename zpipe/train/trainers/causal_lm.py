@@ -8,6 +8,7 @@ from typing import Any
 from transformers import PrinterCallback, ProgressCallback, TrainingArguments
 from transformers.utils import logging as transformers_logging
 
+from zpipe.checkpoints.shape import shape_of
 from zpipe.plans.plan import Plan
 from zpipe.runfolder.attempt_start import AttemptStart
 from zpipe.runfolder.event_file import Reporter
@@ -59,6 +60,8 @@ class CausalLMTraining:
         self._stop = StopCallback(plan, rank, start)
         self._trainer = ResumableTrainer(
             writer=CheckpointWriter(plan, rank, start),
+            shape=shape_of(plan),
+            reporter=reporter,
             model=model,
             args=arguments,
             train_dataset=sequences.train,

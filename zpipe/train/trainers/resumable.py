@@ -9,22 +9,38 @@ from transformers import Trainer
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import ExportableState
 
+from zpipe.checkpoints.manifest import read_manifest
+from zpipe.checkpoints.shape import Shape, is_distributed_anew, saved_shape
+from zpipe.runfolder.event_file import Reporter
 from zpipe.runfolder.folder import checkpoint_name
 from zpipe.train.checkpoint_writer import CheckpointWriter
 from zpipe.train.nvme_state import restore_nvme_state
+from zpipe.train.reshaping import load_reshaped
+from zpipe.train.trainers.other_ranks import combined_losses, loss_file, restore_random_states
+from zpipe.train.trainers.shown_progress import ShownProgress
 
 
 class ResumableTrainer(Trainer):
-    """`writer` writes the checkpoints; transformers' own rotation is not used."""
+    """`writer` writes the checkpoints; transformers' own rotation is not used.
 
-    def __init__(self, *args: Any, writer: CheckpointWriter, **kwargs: Any) -> None:
+    `shape` is that of this run. A checkpoint of another shape is distributed anew while it is loaded.
+    """
+
+    def __init__(
+        self, *args: Any, writer: CheckpointWriter, shape: Shape, reporter: Reporter, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.writer = writer
+        self._shape, self._reporter = shape, reporter
         self._resumed_from: Path | None = None
+        self._saved = shape
+        """The shape of the checkpoint that the run goes on from."""
 
     def train_from(self, checkpoint: str | None) -> Any:
         """transformers' `train` from a checkpoint that was verified, or from the beginning."""
-        self._resumed_from = Path(checkpoint) if checkpoint else None
+        if checkpoint:
+            self._resumed_from = Path(checkpoint)
+            self._saved = saved_shape(read_manifest(self._resumed_from))
         return self.train(resume_from_checkpoint=checkpoint)
 
     def finish_loading(self) -> None:
@@ -36,9 +52,49 @@ class ResumableTrainer(Trainer):
         if self._resumed_from is None:
             return
         restore_nvme_state(self.model_wrapped, self._resumed_from)
-        file = self._resumed_from / _loss_file(self.args.process_index)
-        if file.is_file():
-            self._restore_running_loss(json.loads(file.read_text(encoding="utf-8")))
+        losses = self._saved_losses(self._resumed_from)
+        if losses is not None:
+            self._restore_running_loss(losses)
+
+    def _saved_losses(self, checkpoint: Path) -> dict[str, Any] | None:
+        if self._saved.processes != self._shape.processes:
+            return combined_losses(checkpoint, self._saved.processes)
+        file = checkpoint / loss_file(self.args.process_index)
+        saved: dict[str, Any] | None = (
+            json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+        )
+        return saved
+
+    def _prepare_for_training(
+        self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: Any
+    ) -> Any:
+        """Loads a checkpoint of another shape in DeepSpeed's place, which refuses it."""
+        if not is_distributed_anew(self._saved, self._shape):
+            return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
+        prepared = super()._prepare_for_training(max_steps, train_dataloader, None)
+        self._load_reshaped(Path(resume_from_checkpoint), self._saved)
+        self._load_optimizer_and_scheduler(resume_from_checkpoint)
+        return prepared
+
+    def _load_reshaped(self, checkpoint: Path, saved: Shape) -> None:
+        with ShownProgress(self._reporter, f"{checkpoint.name} of {saved}, for {self._shape}") as progress:
+            load_reshaped(self.model_wrapped, checkpoint, progress)
+
+    def _load_best_model(self) -> None:
+        """The best checkpoint may be of another shape than this attempt."""
+        best = Path(self.state.best_model_checkpoint)
+        saved = saved_shape(read_manifest(best))
+        if is_distributed_anew(saved, self._shape):
+            self._load_reshaped(best, saved)
+        else:
+            super()._load_best_model()
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        if checkpoint is None or self._saved.processes == self._shape.processes:
+            super()._load_rng_state(checkpoint)
+            return
+        rank, step = self.args.process_index, self.state.global_step
+        restore_random_states(Path(checkpoint), self._saved.processes, rank, self.args.seed, step)
 
     def _restore_running_loss(self, saved: dict[str, Any]) -> None:
         self._tr_loss = torch.tensor(float.fromhex(saved["window"]), device=self.args.device)
@@ -76,7 +132,7 @@ class ResumableTrainer(Trainer):
             "total": float(self._total_loss_scalar).hex(),
             "last_logged": self._globalstep_last_logged,
         }
-        (folder / _loss_file(self.args.process_index)).write_text(json.dumps(values), encoding="utf-8")
+        (folder / loss_file(self.args.process_index)).write_text(json.dumps(values), encoding="utf-8")
 
     def _best_checkpoint(self) -> Path | None:
         """The checkpoint of the best evaluation so far: an earlier one, or the one that is being written."""
@@ -103,7 +159,3 @@ class ResumableTrainer(Trainer):
         epochs, batches = super()._init_training_state(*args, **kwargs)
         max_steps, num_train_epochs = args[0], args[2]
         return (num_train_epochs, 0) if self.state.global_step >= max_steps else (epochs, batches)
-
-
-def _loss_file(rank: int) -> str:
-    return f"running_loss_{rank}.json"
