@@ -19,12 +19,15 @@ def _load(engine: Any, path: str, map_location: Any = None) -> Any:
     return load_restricted(path, map_location)
 
 
-def load_restricted(path: str, map_location: Any = None) -> Any:
-    """What torch.save wrote. Raises pickle.UnpicklingError for a file that needs another class."""
+def load_restricted(path: str, map_location: Any = None, *, mapped: bool = False) -> Any:
+    """What torch.save wrote. Raises pickle.UnpicklingError for a file that needs another class.
+
+    The tensors of a mapped file are read from the disk when they are used.
+    """
     import torch
 
     with torch.serialization.safe_globals(_classes()):
-        return torch.load(path, map_location=map_location, weights_only=True)
+        return torch.load(path, map_location=map_location, weights_only=True, mmap=mapped)
 
 
 def _classes() -> list[Any]:
