@@ -1,9 +1,9 @@
 """Reads whole parameters, and the states of their optimizer, from the shards of a ZeRO checkpoint.
 
-DeepSpeed writes one file for each rank. At stages 1 and 2 it holds a part of each flat group, with the place of
-every parameter (deepspeed/runtime/zero/stage_1_and_2.py, state_dict). At stage 3 it holds a part of every
-parameter, in the order of `param_shapes` (stage3.py, _rigid_state_dict). The files are mapped into memory: what
-is read at once is one parameter.
+DeepSpeed writes one file for each rank. At stages 1 and 2 it holds a part of each flat group, with the place
+of every parameter (deepspeed/runtime/zero/stage_1_and_2.py, state_dict). At stage 3 it holds a part of every
+parameter, in the order of `param_shapes` (stage3.py, _rigid_state_dict). The files are mapped into memory:
+what is read at once is one parameter.
 """
 
 import math
@@ -180,7 +180,7 @@ def _rank_of(file: Path) -> int:
 
 
 def _is_flat(value: Any, numel: int) -> bool:
-    """At stages 1 and 2 the states have the padding of the group at their end, the master weights have not."""
+    """At stages 1 and 2 the states end with the padding of the group, the master weights do not."""
     import torch
 
     return torch.is_tensor(value) and value.dim() == 1 and value.numel() >= numel
