@@ -12,6 +12,7 @@ from zpipe.problems import Problem, Refusal
 from zpipe.runfolder.foreign_files import is_regular, read_text
 from zpipe.train.export.dtypes import SAFETENSORS
 from zpipe.train.shards import Shards
+from zpipe.train.swapped_masters import map_swapped_masters
 
 INDEX_NAME = "model.safetensors.index.json"
 SINGLE_NAME = "model.safetensors"
@@ -74,6 +75,8 @@ class MasterWeights:
     """The fp32 weights that the optimizer updates, from the shards of a checkpoint."""
 
     def __init__(self, shards: Shards) -> None:
+        """Raises ShardsError for shards that do not fit together."""
+        map_swapped_masters(shards)
         plural = "" if shards.world_size == 1 else "s"
         self.kind = f"the master weights in {shards.world_size} shard{plural} of stage {shards.stage}"
         self._shards = shards
