@@ -5,6 +5,7 @@ and the files of the tokenizer. mlflow.transformers.load_model then reads the we
 (mlflow/transformers/model_io.py, load_model_and_components_from_local_base_path).
 """
 
+import json
 import re
 import shutil
 import tempfile
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 OPTION = "--register"
 _NAME = re.compile(r"[^/:\0]{1,256}")
+_VERSIONS_TAG = "mlflow.modelVersions"
+"""Where MLflow's page of a model finds its versions (mlflow/utils/mlflow_tags.py)."""
 _TASK = "text-generation"
 _TOKENIZER = Path("components", "tokenizer")
 """Where MLflow looks for it among the artifacts."""
@@ -85,6 +88,8 @@ class Registry:
                 tags={PATH_TAG: str(exported)},
                 model_id=model.model_id,
             )
+            versions = json.dumps([{"name": made.name, "version": made.version}])
+            client.set_logged_model_tags(model.model_id, {_VERSIONS_TAG: versions})
         return f"models:/{made.name}/{made.version}"
 
     def _log(self, client: "MlflowClient", exported: Path, step: int, dtype: str) -> "LoggedModel":

@@ -1,9 +1,10 @@
 """Master weights that a checkpoint keeps in swap files, because its optimizer was offloaded to NVMe.
 
-The shard then has an empty tensor for each sub-group that was swapped, and DeepSpeed copies the files of the rank
-into the checkpoint. A file of master weights is named after the first and the last parameter of its sub-group,
-by numbers that grow in the order in which the parameters were made (deepspeed/runtime/zero/stage3.py,
-_create_fp32_partitions; runtime/swap_tensor/optimizer_utils.py, SwapTensorContext).
+The shard then has an empty tensor for each sub-group that was swapped, and DeepSpeed copies the files of the
+rank into the checkpoint. A file of master weights is named after the first and the last parameter of its
+sub-group, by numbers that grow in the order in which the parameters were made
+(deepspeed/runtime/zero/stage3.py, _create_fp32_partitions; runtime/swap_tensor/optimizer_utils.py,
+SwapTensorContext).
 """
 
 import math
@@ -18,7 +19,7 @@ _BYTES = 4
 
 
 def map_swapped_masters(shards: Shards) -> None:
-    """Puts the swapped masters into the shards, mapped from their files. Raises ShardsError if they do not fit."""
+    """Puts the swapped masters into the shards, mapped from their files. Raises ShardsError."""
     if shards.stage < 3:
         return
     for rank, saved in enumerate(shards.ranks):

@@ -25,8 +25,9 @@ def check_tensors(
 ) -> int:
     """Returns how many tensors were compared with the weights that the training saved.
 
-    `source` has the weights that were exported, `trained` those that the training saved, if it did. Raises Refusal, which names the tensor, unless the folder has exactly the tensors of the model, whole,
-    finite, in the format that was asked for, and equal to both.
+    `source` has the weights that were exported, `trained` those that the training saved, if it did. Raises
+    Refusal, which names the tensor, unless the folder has exactly the tensors of the model, whole, finite, in
+    the format that was asked for, and equal to both.
     """
     exported = SavedWeights(folder)
     problem = _index_problem(folder, exported) or expected.problem_with(exported.shapes)

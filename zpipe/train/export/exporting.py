@@ -1,17 +1,13 @@
 """From a verified checkpoint to a model folder: what is written, what it needs, and that it is right."""
 
-import errno
-import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 
 from humanize import naturalsize
 
 from zpipe.checkpoints.exportable import Exportable
-from zpipe.machine.disk import free_bytes
 from zpipe.machine.host_memory import HostMemoryReader
 from zpipe.problems import Problem, Refusal
 from zpipe.train.export.checking import check_source, check_tensors
@@ -20,17 +16,15 @@ from zpipe.train.export.dtypes import exported_dtype
 from zpipe.train.export.expected import Expected, expected_tensors
 from zpipe.train.export.forward import forward_bytes, forward_difference
 from zpipe.train.export.layout import Entry, Layout
-from zpipe.train.export.staging import complete_or_absent
-from zpipe.train.export.weights import MasterWeights, SavedWeights, Weights, has_saved_weights
+from zpipe.train.export.masters import MasterWeights, has_shards
+from zpipe.train.export.staging import complete_or_absent, require_room
+from zpipe.train.export.weights import SavedWeights, Weights, has_saved_weights
 from zpipe.train.export.writing import write_weights
-from zpipe.train.shards import Shards, ShardsError
 
 LIBRARY_BYTES = 600 << 20
 """Host memory of a process that has imported PyTorch, transformers and DeepSpeed."""
 _COPIES = 3
 """Of the largest tensor in fp32: as it is read, as it is written, and for a comparison."""
-_SMALL_FILES_BYTES = 64 << 20
-"""Room for the files beside the weights: tokenizers take up to some 40 MB."""
 
 Say = Callable[[str, str], None]
 """Told a title and what there is to say about it."""
@@ -65,7 +59,7 @@ def export(request: Request, say: Say, watch: Watch) -> None:
     check_source(expected, source)
     layout = Layout.of(_entries(source, request.dtype), request.most_bytes)
     say("weights", f"{source.kind}, {_formats(request)}")
-    _require_room(request.output, layout.bytes)
+    require_room(request.output, layout.bytes)
     files = "1 file" if len(layout.files) == 1 else f"{len(layout.files)} files"
     say("writes", f"{len(layout.entries)} tensors, {_size(layout.bytes)} in {files}")
     has_room = _tell_memory(layout, expected, request, say)
@@ -80,19 +74,15 @@ def _weights(request: Request, trained: SavedWeights | None) -> Weights:
     """The saved weights where they have all that was asked for, otherwise the masters in the shards."""
     if trained is not None and request.trained_dtype in (request.dtype, "fp32"):
         return trained
-    try:
-        return MasterWeights(Shards(request.source.folder))
-    except UnpicklingError:
-        reason = "its shards hold objects that zpipe does not unpickle"
-        raise Refusal([Problem("RUN", str(request.source.folder), reason)]) from None
-    except (ShardsError, OSError, KeyError, TypeError) as error:
-        raise Refusal([_without_masters(request, trained, error)]) from None
+    if not has_shards(request.source.folder):
+        raise Refusal([_without_masters(request, trained)])
+    return MasterWeights(request.source.folder)
 
 
-def _without_masters(request: Request, trained: SavedWeights | None, error: Exception) -> Problem:
+def _without_masters(request: Request, trained: SavedWeights | None) -> Problem:
     folder = request.source.folder
     if trained is None:
-        return Problem("RUN", str(folder), f"it has neither saved weights nor shards with them: {error}")
+        return Problem("RUN", str(folder), "it has neither saved weights nor shards with them")
     reason = f"{folder.name} has the weights in {request.trained_dtype} alone, not the fp32 masters"
     fix = f"--dtype {request.trained_dtype}, or --checkpoint N of a checkpoint with shards of stage 1 to 3"
     return Problem("--dtype", request.dtype, reason, request.trained_dtype, fix)
@@ -108,13 +98,6 @@ def _formats(request: Request) -> str:
     if request.dtype == request.trained_dtype:
         return f"in {request.dtype} as trained"
     return f"in {request.dtype}; the training computed in {request.trained_dtype}"
-
-
-def _require_room(output: Path, needed: int) -> None:
-    free, wanted = free_bytes(output.parent), needed + _SMALL_FILES_BYTES
-    if free < wanted:
-        lacking = f"the export needs {_size(wanted)}, and {output.parent} has {_size(free)} left"
-        raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {lacking}", str(output.parent))
 
 
 def _tell_memory(layout: Layout, expected: Expected, request: Request, say: Say) -> bool:
@@ -138,20 +121,23 @@ def _verify(
     watch: Watch,
     total: int,
 ) -> None:
+    beside = None if source is trained else trained
     with watch("verifying", total) as on_bytes:
         compared = check_tensors(
-            staging, expected, source, trained, request.dtype, request.trained_dtype, on_bytes
+            staging, expected, source, beside, request.dtype, request.trained_dtype, on_bytes
         )
-    saved = f"; {compared} of them as the training saved them" if compared else ""
-    say("verified", f"every tensor is there, finite and equal to what was read{saved}")
+    say("verified", "every tensor is there, finite and equal to what was read")
+    if compared:
+        say(
+            "verified",
+            f"{compared} tensors, rounded to {request.trained_dtype}, are those that the training saved",
+        )
     if not has_room:
         say("verified", "no forward pass: a model in memory needs more than is free")
         return
     reference = request.source.folder if trained is not None else None
     difference = forward_difference(staging, reference, source, request.trained_dtype, request.dtype)
-    found = (
-        "equal logits" if difference == 0 else f"logits differ by {difference:.1e}, within rounding"
-    )
+    found = "equal logits" if difference == 0 else f"logits differ by {difference:.1e}, within rounding"
     say("verified", f"a forward pass, compared with the trained weights: {found}")
 
 

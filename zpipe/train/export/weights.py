@@ -1,4 +1,4 @@
-"""Trained weights by name, read from the disk when they are used: saved ones, and the masters of shards."""
+"""Trained weights by name, read from the disk when they are used."""
 
 import json
 from collections.abc import Mapping
@@ -11,8 +11,6 @@ from safetensors import SafetensorError, safe_open
 from zpipe.problems import Problem, Refusal
 from zpipe.runfolder.foreign_files import is_regular, read_text
 from zpipe.train.export.dtypes import SAFETENSORS
-from zpipe.train.shards import Shards
-from zpipe.train.swapped_masters import map_swapped_masters
 
 INDEX_NAME = "model.safetensors.index.json"
 SINGLE_NAME = "model.safetensors"
@@ -69,32 +67,6 @@ class SavedWeights:
 
     def _slice(self, name: str) -> Any:
         return self._places[name].get_slice(name)
-
-
-class MasterWeights:
-    """The fp32 weights that the optimizer updates, from the shards of a checkpoint."""
-
-    def __init__(self, shards: Shards) -> None:
-        """Raises ShardsError for shards that do not fit together."""
-        map_swapped_masters(shards)
-        plural = "" if shards.world_size == 1 else "s"
-        self.kind = f"the master weights in {shards.world_size} shard{plural} of stage {shards.stage}"
-        self._shards = shards
-        self._frozen, self._buffers = set(shards.frozen_names()), shards.buffers()
-        trained = {name: shards.shape(name) for name in shards.names()}
-        others = {name: tuple(self.tensor(name).shape) for name in (*self._frozen, *self._buffers)}
-        tied = shards.tied()
-        self.shapes = {name: shape for name, shape in {**trained, **others}.items() if name not in tied}
-
-    def dtype(self, name: str) -> torch.dtype:
-        return self.tensor(name).dtype if name in self._frozen or name in self._buffers else torch.float32
-
-    def tensor(self, name: str) -> torch.Tensor:
-        if name in self._buffers:
-            buffer: torch.Tensor = self._buffers[name]
-            return buffer
-        found: torch.Tensor = self._shards.frozen(name) if name in self._frozen else self._shards.master(name)
-        return found
 
 
 def has_saved_weights(folder: Path) -> bool:
