@@ -1,7 +1,9 @@
 """Exported folders, the weights that they must hold, and faults in what they are made from."""
 
+import io
 import shutil
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,8 @@ def deepspeeds_masters(checkpoint: Path) -> dict[str, Any]:
     """The fp32 weights as DeepSpeed merges them. It unpickles anything: only for own checkpoints."""
     from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 
-    return dict(get_fp32_state_dict_from_zero_checkpoint(str(checkpoint)))
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        return dict(get_fp32_state_dict_from_zero_checkpoint(str(checkpoint)))
 
 
 def weights_in(folder: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from zpipe.problems import Problem, Refusal
 from zpipe.train.export.checking import check_source, check_tensors
 from zpipe.train.export.companions import write_companions
 from zpipe.train.export.dtypes import exported_dtype
-from zpipe.train.export.expected import Expected, expected_tensors
+from zpipe.train.export.expected import expected_tensors
 from zpipe.train.export.forward import forward_bytes, forward_difference
 from zpipe.train.export.layout import Entry, Layout
 from zpipe.train.export.masters import MasterWeights, has_shards
@@ -50,95 +50,98 @@ def export(request: Request, say: Say, watch: Watch) -> None:
 
     Raises Refusal for weights that cannot be exported or are not the model's, OSError if the disk fails.
     """
-    folder = request.source.folder
-    expected = expected_tensors(folder)
-    trained = SavedWeights(folder) if has_saved_weights(folder) else None
-    if trained is not None:
-        trained.drop_copies(expected.tied)
-    source = _weights(request, trained)
-    check_source(expected, source)
-    layout = Layout.of(_entries(source, request.dtype), request.most_bytes)
-    say("weights", f"{source.kind}, {_formats(request)}")
-    require_room(request.output, layout.bytes)
-    files = "1 file" if len(layout.files) == 1 else f"{len(layout.files)} files"
-    say("writes", f"{len(layout.entries)} tensors, {_size(layout.bytes)} in {files}")
-    has_room = _tell_memory(layout, expected, request, say)
+    exporter = _Exporter(request, say, watch)
+    exporter.tell()
     with complete_or_absent(request.output) as staging:
-        write_companions(folder, staging, request.dtype)
-        with watch("writing", layout.bytes) as on_bytes:
-            write_weights(staging, layout, source, on_bytes)
-        _verify(request, staging, expected, source, trained, has_room, say, watch, layout.bytes)
+        exporter.write(staging)
+        exporter.verify(staging)
 
 
-def _weights(request: Request, trained: SavedWeights | None) -> Weights:
-    """The saved weights where they have all that was asked for, otherwise the masters in the shards."""
-    if trained is not None and request.trained_dtype in (request.dtype, "fp32"):
-        return trained
-    if not has_shards(request.source.folder):
-        raise Refusal([_without_masters(request, trained)])
-    return MasterWeights(request.source.folder)
+class _Exporter:
+    """The weights of one request, and what the folder is to have."""
 
+    def __init__(self, request: Request, say: Say, watch: Watch) -> None:
+        self._request, self._say, self._watch = request, say, watch
+        self._folder = request.source.folder
+        self._expected = expected_tensors(self._folder)
+        self._saved = SavedWeights(self._folder) if has_saved_weights(self._folder) else None
+        if self._saved is not None:
+            self._saved.drop_copies(self._expected.tied)
+        self._source = self._chosen()
+        check_source(self._expected, self._source)
+        self._layout = Layout.of(_entries(self._source, request.dtype), request.most_bytes)
+        require_room(request.output, self._layout.bytes)
 
-def _without_masters(request: Request, trained: SavedWeights | None) -> Problem:
-    folder = request.source.folder
-    if trained is None:
-        return Problem("RUN", str(folder), "it has neither saved weights nor shards with them")
-    reason = f"{folder.name} has the weights in {request.trained_dtype} alone, not the fp32 masters"
-    fix = f"--dtype {request.trained_dtype}, or --checkpoint N of a checkpoint with shards of stage 1 to 3"
-    return Problem("--dtype", request.dtype, reason, request.trained_dtype, fix)
+    def tell(self) -> None:
+        """Says what will be written, from what."""
+        request, layout = self._request, self._layout
+        computed = f"; the training computed in {request.trained_dtype}"
+        how = " as trained" if request.dtype == request.trained_dtype else computed
+        self._say("weights", f"{self._source.kind}, in {request.dtype}{how}")
+        files = "1 file" if len(layout.files) == 1 else f"{len(layout.files)} files"
+        self._say("writes", f"{len(layout.entries)} tensors, {_size(layout.bytes)} in {files}")
+
+    def write(self, staging: Path) -> None:
+        writing = LIBRARY_BYTES + _COPIES * 4 * self._layout.largest_elements
+        self._say("memory", f"up to {_size(writing)} to write, {_size(self._to_verify)} to verify")
+        write_companions(self._folder, staging, self._request.dtype)
+        with self._watch("writing", self._layout.bytes) as on_bytes:
+            write_weights(staging, self._layout, self._source, on_bytes)
+
+    def verify(self, staging: Path) -> None:
+        self._verify_tensors(staging)
+        memory = HostMemoryReader().read()
+        free = memory.limit - memory.used
+        if self._to_verify - LIBRARY_BYTES > free:
+            self._say(
+                "verified", f"no forward pass: {_size(free)} of host memory are free, too little for it"
+            )
+            return
+        request, reference = self._request, self._folder if self._saved is not None else None
+        difference = forward_difference(
+            staging, reference, self._source, request.trained_dtype, request.dtype
+        )
+        found = "equal logits" if difference == 0 else f"logits differ by {difference:.1e}, within rounding"
+        self._say("verified", f"a forward pass, compared with the trained weights: {found}")
+
+    def _verify_tensors(self, staging: Path) -> None:
+        trained_dtype = self._request.trained_dtype
+        beside = None if self._source is self._saved else self._saved
+        with self._watch("verifying", self._layout.bytes) as on_bytes:
+            compared = check_tensors(
+                staging, self._expected, self._source, beside, self._request.dtype, trained_dtype, on_bytes
+            )
+        self._say("verified", "every tensor is there, finite and equal to what was read")
+        if compared:
+            text = f"{compared} tensors, rounded to {trained_dtype}, are those that the training saved"
+            self._say("verified", text)
+
+    @property
+    def _to_verify(self) -> int:
+        """Bytes of host memory."""
+        return LIBRARY_BYTES + forward_bytes(self._expected.parameters, self._request.trained_dtype)
+
+    def _chosen(self) -> Weights:
+        """The saved weights where they are what was asked for, otherwise the masters in the shards."""
+        if self._saved is not None and self._request.trained_dtype in (self._request.dtype, "fp32"):
+            return self._saved
+        if not has_shards(self._folder):
+            raise Refusal([self._without_masters()])
+        return MasterWeights(self._folder)
+
+    def _without_masters(self) -> Problem:
+        folder, trained = self._folder, self._request.trained_dtype
+        if self._saved is None:
+            return Problem("RUN", str(folder), "it has neither saved weights nor shards with them")
+        reason = f"{folder.name} has the weights in {trained} alone, not the fp32 masters"
+        fix = f"--dtype {trained}, or --checkpoint N of a checkpoint with shards of stage 1 to 3"
+        return Problem("--dtype", self._request.dtype, reason, trained, fix)
 
 
 def _entries(source: Weights, dtype: str) -> list[Entry]:
     return [
         Entry(name, shape, exported_dtype(source.dtype(name), dtype)) for name, shape in source.shapes.items()
     ]
-
-
-def _formats(request: Request) -> str:
-    if request.dtype == request.trained_dtype:
-        return f"in {request.dtype} as trained"
-    return f"in {request.dtype}; the training computed in {request.trained_dtype}"
-
-
-def _tell_memory(layout: Layout, expected: Expected, request: Request, say: Say) -> bool:
-    """Says how much host memory is needed; returns whether that suffices for the forward passes."""
-    writing = LIBRARY_BYTES + _COPIES * 4 * layout.largest_elements
-    whole = max(writing, LIBRARY_BYTES + forward_bytes(expected.parameters, request.trained_dtype))
-    memory = HostMemoryReader().read()
-    free = memory.limit - memory.used
-    say("memory", f"up to {_size(writing)} to write, {_size(whole)} to verify; {_size(free)} are free")
-    return whole <= free
-
-
-def _verify(
-    request: Request,
-    staging: Path,
-    expected: Expected,
-    source: Weights,
-    trained: SavedWeights | None,
-    has_room: bool,
-    say: Say,
-    watch: Watch,
-    total: int,
-) -> None:
-    beside = None if source is trained else trained
-    with watch("verifying", total) as on_bytes:
-        compared = check_tensors(
-            staging, expected, source, beside, request.dtype, request.trained_dtype, on_bytes
-        )
-    say("verified", "every tensor is there, finite and equal to what was read")
-    if compared:
-        say(
-            "verified",
-            f"{compared} tensors, rounded to {request.trained_dtype}, are those that the training saved",
-        )
-    if not has_room:
-        say("verified", "no forward pass: a model in memory needs more than is free")
-        return
-    reference = request.source.folder if trained is not None else None
-    difference = forward_difference(staging, reference, source, request.trained_dtype, request.dtype)
-    found = "equal logits" if difference == 0 else f"logits differ by {difference:.1e}, within rounding"
-    say("verified", f"a forward pass, compared with the trained weights: {found}")
 
 
 def _size(count: int) -> str:

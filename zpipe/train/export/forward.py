@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from transformers.utils import logging as transformers_logging
 
+from zpipe.data.machine_errors import reraise_machine_error
 from zpipe.facts.weights import listed
 from zpipe.problems import Problem, Refusal
 from zpipe.train.export.dtypes import TORCH
@@ -29,10 +30,16 @@ def forward_difference(
     Raises Refusal if transformers does not find every weight, or if the logits differ by more than rounding.
     """
     transformers_logging.disable_progress_bar()
-    wanted = TORCH[trained_dtype]
-    reference = _logits(_loaded(trained, wanted) if trained else _filled(exported, source, wanted))
-    gc.collect()
-    logits = _logits(_loaded(exported, wanted))
+    try:
+        reference = _logits(_reference(exported, trained, source, TORCH[trained_dtype]))
+        gc.collect()
+        logits = _logits(_loaded(exported, TORCH[trained_dtype]))
+    except Refusal:
+        raise
+    except Exception as error:  # A configuration may fit the weights and be nonsense otherwise.
+        reraise_machine_error(error)
+        reason = f"transformers cannot run the model: {one_line(error)}"
+        raise Refusal([Problem("export", "", reason)]) from error
     difference = _relative(logits, reference)
     allowed = _ROUNDINGS * max(torch.finfo(TORCH[name]).eps for name in (dtype, trained_dtype))
     if not difference <= allowed:
@@ -51,19 +58,14 @@ def forward_bytes(parameters: int, trained_dtype: str) -> int:
 def _loaded(folder: Path, dtype: torch.dtype) -> Any:
     from transformers import AutoModelForCausalLM
 
-    try:
-        model, report = AutoModelForCausalLM.from_pretrained(
-            str(folder),
-            dtype=dtype,
-            local_files_only=True,
-            use_safetensors=True,
-            output_loading_info=True,
-            **LOADING,
-        )
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
-        raise Refusal(
-            [Problem("export", "", f"from_pretrained cannot load it: {one_line(error)}")]
-        ) from error
+    model, report = AutoModelForCausalLM.from_pretrained(
+        str(folder),
+        dtype=dtype,
+        local_files_only=True,
+        use_safetensors=True,
+        output_loading_info=True,
+        **LOADING,
+    )
     for what in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         names = sorted(map(str, report[what]))
         if names:
@@ -72,8 +74,10 @@ def _loaded(folder: Path, dtype: torch.dtype) -> Any:
     return model
 
 
-def _filled(folder: Path, source: Weights, dtype: torch.dtype) -> Any:
-    """The model of the folder's config.json with the weights of the source."""
+def _reference(folder: Path, trained: Path | None, source: Weights, dtype: torch.dtype) -> Any:
+    """The model of the weights that the training saved; without them, of the weights of the source."""
+    if trained is not None:
+        return _loaded(trained, dtype)
     model = build(folder, dtype)
     state = model.state_dict()
     with torch.no_grad():
