@@ -67,7 +67,7 @@ CASES = (
     Case("stage 3, fp32", ("stage=3", "precision=fp32"), trained="fp32"),
     Case("stage 2, bf16, 2 ranks", ("stage=2", *BF16), ranks=2),
     Case("stage 3, bf16, 2 ranks", ("stage=3", *BF16), ranks=2),
-    Case("stage 2, bf16, weight decay", ("stage=2", *BF16, "optimizer.params.weight_decay=0.1")),
+    Case("stage 2, bf16, weight decay", ("stage=2", *BF16, "train.weight_decay=0.1")),
     Case("stage 2, bf16, CPU offload", ("stage=2", *BF16, "offload=cpu_optimizer")),
     Case("stage 3, bf16, CPU offload", ("stage=3", *BF16, "offload=cpu")),
     Case("stage 3, bf16, NVMe offload", ("stage=3", *BF16, "offload=nvme", *SWAPPED), is_swapped=True),

@@ -83,19 +83,16 @@ class _Exporter:
 
     def write(self, staging: Path) -> None:
         writing = LIBRARY_BYTES + _COPIES * 4 * self._layout.largest_elements
-        self._say("memory", f"up to {_size(writing)} to write, {_size(self._to_verify)} to verify")
+        needed = f"up to {_size(writing)} to write, {_size(self._to_verify)} to verify"
+        self._say("memory", f"{needed}; {_size(_free_memory())} are free")
         write_companions(self._folder, staging, self._request.dtype)
         with self._watch("writing", self._layout.bytes) as on_bytes:
             write_weights(staging, self._layout, self._source, on_bytes)
 
     def verify(self, staging: Path) -> None:
         self._verify_tensors(staging)
-        memory = HostMemoryReader().read()
-        free = memory.limit - memory.used
-        if self._to_verify - LIBRARY_BYTES > free:
-            self._say(
-                "verified", f"no forward pass: {_size(free)} of host memory are free, too little for it"
-            )
+        if self._to_verify - LIBRARY_BYTES > _free_memory():
+            self._say("verified", "no forward pass: a model in memory needs more than is free")
             return
         request, reference = self._request, self._folder if self._saved is not None else None
         difference = forward_difference(
@@ -142,6 +139,12 @@ def _entries(source: Weights, dtype: str) -> list[Entry]:
     return [
         Entry(name, shape, exported_dtype(source.dtype(name), dtype)) for name, shape in source.shapes.items()
     ]
+
+
+def _free_memory() -> int:
+    """Bytes of host memory."""
+    memory = HostMemoryReader().read()
+    return max(0, memory.limit - memory.used)
 
 
 def _size(count: int) -> str:
