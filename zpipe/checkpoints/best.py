@@ -24,8 +24,11 @@ class Best:
     step: int
 
 
-def values_of(folder: RunFolder, metric: str) -> dict[int, float]:
-    """The finite values of a metric by step. Raises Refusal for a metric that the run does not have."""
+def values_of(folder: RunFolder, metric: str, option: str = "--best ") -> dict[int, float]:
+    """The finite values of a metric by step. Raises Refusal for a metric that the run does not have.
+
+    `option` is what the user types before the name of the metric.
+    """
     known: set[str] = set()
     values: dict[int, float] = {}
     for event in RunEvents(folder).read_new():
@@ -34,7 +37,7 @@ def values_of(folder: RunFolder, metric: str) -> dict[int, float]:
             if metric in event.values:
                 values[event.step] = event.values[metric]
     if metric not in known:
-        raise Refusal([_unknown(metric, known)])
+        raise Refusal([_unknown(metric, known, option)])
     return {step: value for step, value in values.items() if math.isfinite(value)}
 
 
@@ -54,6 +57,7 @@ def best_checkpoint(
     return None if best is None else (best, usable[best.step])
 
 
-def _unknown(metric: str, known: set[str]) -> Problem:
-    fix = " or ".join(f"--best {name}" for name in nearest(metric, known))
-    return Problem("--best", metric, "this run has no such metric", ", ".join(sorted(known)), fix)
+def _unknown(metric: str, known: set[str], option: str) -> Problem:
+    fix = " or ".join(f"{option}{name}" for name in nearest(metric, known))
+    key = option.partition(" ")[0]
+    return Problem(key, metric, "this run has no such metric", ", ".join(sorted(known)), fix)

@@ -1,6 +1,7 @@
 """Parses the arguments of a verb. Every invalid argument is a Refusal."""
 
 import argparse
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
@@ -73,5 +74,26 @@ def whole_number(name: str, least: int, most: int) -> Callable[[str], int]:
             reason = "not a whole number in the allowed range"
             raise Refusal([Problem(name, text, reason, f"{least} to {most}")])
         return int(text)
+
+    return parse
+
+
+_UNITS = {
+    **{f"{prefix}B": 1000**power for power, prefix in enumerate(("", "K", "M", "G", "T"))},
+    **{f"{prefix}iB": 1024**power for power, prefix in enumerate(("K", "M", "G", "T"), start=1)},
+}
+_BYTES = re.compile(r"(\d{1,9}(?:\.\d{1,9})?) ?([KMGT]?i?B)", re.ASCII | re.IGNORECASE)
+
+
+def byte_count(name: str) -> Callable[[str], int]:
+    """The type of an argument: a size such as 500MB or 2GiB. It raises Refusal."""
+    units = {unit.lower(): count for unit, count in _UNITS.items()}
+
+    def parse(text: str) -> int:
+        match = _BYTES.fullmatch(text.strip())
+        count = int(float(match[1]) * units.get(match[2].lower(), 0)) if match else 0
+        if count < 1:
+            raise Refusal([Problem(name, text, "not a size", "a number and a unit: 500MB, 5GB, 2GiB")])
+        return count
 
     return parse

@@ -11,6 +11,7 @@ OTHER_NAMES = {
     **dict.fromkeys(("ls", "list", "ps", "history"), "runs"),
     **dict.fromkeys(("status", "info", "logs", "describe", "inspect"), "show"),
     **dict.fromkeys(("checkpoint", "ckpt", "ckpts", "verify"), "checkpoints"),
+    **dict.fromkeys(("zero_to_fp32", "merge", "consolidate"), "export"),
     **dict.fromkeys(("compare",), "diff"),
     **dict.fromkeys(("convert", "migrate"), "import"),
     **dict.fromkeys(("repeat", "retry"), "rerun"),

@@ -13,12 +13,25 @@ from zpipe.exits import Exit
 from zpipe.supervise.stops import Stopped, signals_noted
 
 if TYPE_CHECKING:
-    from zpipe.cli import checkpoints, diff, import_, plan, record, report, rerun, runs, show, sweep, ui
+    from zpipe.cli import (
+        checkpoints,
+        diff,
+        export,
+        import_,
+        plan,
+        record,
+        report,
+        rerun,
+        runs,
+        show,
+        sweep,
+        ui,
+    )
     from zpipe.cli.verb import Verb
 
     _CHECKED: tuple[Verb, ...] = (
         *(plan, rerun, diff, import_, runs, show),
-        *(checkpoints, ui, record, sweep, report),
+        *(checkpoints, export, ui, record, sweep, report),
     )
 
 VERBS = {
@@ -29,6 +42,7 @@ VERBS = {
     "runs": "zpipe.cli.runs",
     "show": "zpipe.cli.show",
     "checkpoints": "zpipe.cli.checkpoints",
+    "export": "zpipe.cli.export",
     "ui": "zpipe.cli.ui",
     "record": "zpipe.cli.record",
     "sweep": "zpipe.cli.sweep",

@@ -2,8 +2,10 @@
 
 import errno
 
-MACHINE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM, errno.EIO})
-"""Disk full, quota exceeded, file too large, out of memory, I/O error."""
+DISK_FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Disk full, quota exceeded, file too large."""
+MACHINE_ERRNOS = DISK_FULL_ERRNOS | {errno.ENOMEM, errno.EIO}
+"""Also out of memory, I/O error."""
 
 
 def reraise_machine_error(error: BaseException) -> None:

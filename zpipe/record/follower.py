@@ -63,7 +63,7 @@ class Follower:
             self._read(max(0, _EVENTS_A_BATCH - unsent))
             if not self._pending or not self._is_accepted():
                 return
-            self._connect().record(self._pending, self._events.position)
+            self._connect().record(self.progress, self._pending, self._events.position)
             self._pending = []
 
     def close(

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
 
 _EXTERNAL_TAG = "mlflow.model.isExternal"
-_PATH_TAG = "zpipe.path"
+PATH_TAG = "zpipe.path"
+"""Of a model: its folder."""
+STEP_TAG = "zpipe.step"
 _REMOVED_TAG = "zpipe.removed"
 _UNSUPPORTED = ("ENDPOINT_NOT_FOUND", "NOT_IMPLEMENTED")
 NO_MODELS = "this MLflow server is older than 3.0: it has no models, so checkpoints are in events.jsonl alone"
@@ -36,8 +38,8 @@ def record_model(
     run_id: str,
     run_dir: Path,
     event: CheckpointSaved | ModelSaved,
-) -> None:
-    """Records a checkpoint or the final model; doing it again changes nothing."""
+) -> str:
+    """Records a checkpoint or the final model and returns its id; doing it again changes nothing."""
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
     name = f"checkpoint-{event.step}" if isinstance(event, CheckpointSaved) else "model"
@@ -45,8 +47,8 @@ def record_model(
     if model is None:
         tags = {
             _EXTERNAL_TAG: "true",
-            _PATH_TAG: str(run_dir / event.path),
-            "zpipe.step": str(event.step),
+            PATH_TAG: str(run_dir / event.path),
+            STEP_TAG: str(event.step),
             "zpipe.bytes": str(event.bytes),
         }
         model = client.create_logged_model(
@@ -57,12 +59,13 @@ def record_model(
         client.finalize_logged_model(model.model_id, "READY")
     if model.model_id not in _outputs(client, run_id):
         client.log_outputs(run_id, [LoggedModelOutput(model.model_id, event.step)])
+    return str(model.model_id)
 
 
 def mark_removed(client: "MlflowClient", experiment_id: str, run_id: str) -> None:
     """Tags models whose folder no longer exists: save_total_limit removes old checkpoints during training."""
     for model in _search(client, experiment_id, f"source_run_id = '{run_id}'"):
-        path = model.tags.get(_PATH_TAG)
+        path = model.tags.get(PATH_TAG)
         if path and not Path(path).exists() and _REMOVED_TAG not in model.tags:
             client.set_logged_model_tags(model.model_id, {_REMOVED_TAG: "true"})
 

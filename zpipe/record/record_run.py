@@ -31,7 +31,7 @@ def record_run(run_dir: Path, base: Path | None = None, uri: str | None = None) 
     """
     folder, base = RunFolder(run_dir.absolute()), base or Path.cwd()
     plan = read_plan_here(folder)
-    uri = resolve_uri(uri, base) if uri is not None else _uri_of(plan, folder, base)
+    uri = resolve_uri(uri, base) if uri is not None else uri_of(plan, folder, base)
     state = StateFile(folder, redact_uri(uri))
     try:
         with claimed(folder):
@@ -86,16 +86,15 @@ def _record_once(plan: Plan, uri: str, base: Path, state: StateFile) -> str | No
     return follower.note
 
 
-def _uri_of(plan: Plan, folder: RunFolder, base: Path) -> str:
+def uri_of(plan: Plan, folder: RunFolder, base: Path, command: str = "zpipe record RUN_FOLDER") -> str:
+    """The store of a run. Raises Refusal where the user has to name it, with the command to repeat."""
     state = read_state(folder)
     uri = state.uri if state is not None and state.uri else resolve_uri(plan.experiment.tracking.uri, base)
     if HIDDEN in uri:
         reason = "the password of the store is not kept in any file"
-        raise Refusal(
-            [Problem("--uri", uri, reason, fix="give the URI again: zpipe record RUN_FOLDER --uri URI")]
-        )
+        raise Refusal([Problem("--uri", uri, reason, fix=f"give the URI again: {command} --uri URI")])
     if would_get_credentials(uri):
-        raise Refusal([foreign_server(uri, f"zpipe record RUN_FOLDER --uri {uri}")])
+        raise Refusal([foreign_server(uri, f"{command} --uri {uri}")])
     return uri
 
 

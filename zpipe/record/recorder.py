@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from zpipe.plans.plan import Plan, without_secrets
 from zpipe.record import facts
 from zpipe.record.artifacts import log_redacted, require_stored
+from zpipe.record.evaluations import log_evaluation, models_to_update
 from zpipe.record.limits import (
     METRIC_NAMES,
     PARAM_LENGTH,
@@ -82,11 +83,14 @@ class Recorder:
             self.note = NO_MODELS
         return known
 
-    def record(self, events: list[Event], position: Position) -> None:
-        """Records the events that end at this position, then stores it."""
+    def record(self, progress: RunProgress, events: list[Event], position: Position) -> None:
+        """Records the events that end at this position, then stores it.
+
+        `progress` holds all events of the run up to there.
+        """
         is_first = not self._opened
         run_id = self._open(events)
-        self._send(run_id, events)
+        self._send(run_id, events, progress)
         self._state.update_position(position)
         if is_first:
             # `close` tries again and raises: a store without artifacts must not keep the metrics back.
@@ -109,7 +113,7 @@ class Recorder:
         `tags` are set on the run.
         """
         run_id = self._open(events)
-        self._send(run_id, events)
+        self._send(run_id, events, progress)
         self._tag(run_id, tags or {})
         # Artifacts come last: where they cannot be stored, the run has its metrics and its ending.
         self._client.set_terminated(run_id, status, end_time=end_time)
@@ -176,14 +180,14 @@ class Recorder:
         require_stored(self._client, run_id, texts)
         self._state.update(described=True)
 
-    def _send(self, run_id: str, events: list[Event]) -> None:
+    def _send(self, run_id: str, events: list[Event], progress: RunProgress) -> None:
         for batch in batches_of(metrics_of(events)):
             # Only a synchronous call confirms that they arrived.
             self._client.log_batch(run_id, metrics=batch, synchronous=True)
         for event in events:
             match event:
                 case CheckpointSaved() | ModelSaved() if self._has_models:
-                    record_model(self._client, self._experiment_id, run_id, self._folder.path, event)
+                    self._record_model(run_id, event)
                 case AttemptBegan():
                     self._forget_ending(run_id)
                     self._tag(run_id, {facts.ATTEMPTS_TAG: str(event.number)})
@@ -194,6 +198,14 @@ class Recorder:
                     self._tag(run_id, {ERROR_TAG: f"{event.type}: {event.message}"})
                 case _:
                     pass
+
+        for model in models_to_update(events, progress):
+            if self._has_models:
+                model_id = self._record_model(run_id, model)
+                log_evaluation(self._client, run_id, model_id, progress.evaluations[model.step])
+
+    def _record_model(self, run_id: str, event: CheckpointSaved | ModelSaved) -> str:
+        return record_model(self._client, self._experiment_id, run_id, self._folder.path, event)
 
     def _forget_ending(self, run_id: str) -> None:
         """Removes the tags that an earlier attempt ended with."""

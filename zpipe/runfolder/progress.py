@@ -21,6 +21,9 @@ from zpipe.runfolder.events import (
     Values,
 )
 
+EVALUATION_PREFIX = "eval_"
+"""Of the names that transformers gives to the metrics of an evaluation."""
+
 INPUTS_ACCEPTED = frozenset({"step", "metrics", "overflow", "nonfinite", "checkpoint", "model", "summary"})
 """Kinds of events that only a run whose inputs were accepted reports."""
 
@@ -38,6 +41,8 @@ class RunProgress:
     values: Values = field(default_factory=dict)
     """The last value of each metric."""
     summary: Values = field(default_factory=dict)
+    evaluations: dict[int, list[Metrics]] = field(default_factory=dict)
+    """By step, what was measured of the model of this step."""
     checkpoints: list[CheckpointSaved] = field(default_factory=list)
     """Every checkpoint that was written; save_total_limit may have removed some since."""
     model: ModelSaved | None = None
@@ -84,7 +89,7 @@ class RunProgress:
             case StepReached():
                 self.steps = event.of or self.steps
             case Metrics():
-                self.values |= event.values
+                self._measure(event)
             case Overflow():
                 self.values |= event.values
                 self.precision_events.append(event)
@@ -93,6 +98,11 @@ class RunProgress:
                 self.precision_events.append(event)
             case _:
                 self._keep(event)
+
+    def _measure(self, event: Metrics) -> None:
+        self.values |= event.values
+        if any(name.startswith(EVALUATION_PREFIX) for name in event.values):
+            self.evaluations.setdefault(event.step, []).append(event)
 
     def _begin_attempt(self, event: AttemptBegan) -> None:
         """What the run learned stays; how an earlier attempt ended does not."""

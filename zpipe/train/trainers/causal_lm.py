@@ -112,7 +112,7 @@ class CausalLMTraining:
         # A pickle of TrainingArguments: unsafe to share, and the plan has the same settings.
         (folder / "training_args.bin").unlink(missing_ok=True)
         check_saved_model(folder, self._trainer.model)
-        step = self._trainer.state.global_step
+        step = model_step(self._trainer.state, self._trainer.args)
         self._reporter.report(ModelSaved(step=step, path=folder.name, bytes=bytes_in(folder)))
 
     def summarize(self) -> None:

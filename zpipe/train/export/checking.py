@@ -1,0 +1,96 @@
+"""Reads an exported folder back, and compares it tensor by tensor with the trained weights."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from zpipe.facts.weights import listed, shape_text
+from zpipe.problems import Problem, Refusal
+from zpipe.train.export.dtypes import TORCH, exported_dtype
+from zpipe.train.export.expected import Expected
+from zpipe.train.export.weights import INDEX_NAME, SavedWeights, Weights, weight_map
+
+OnBytes = Callable[[int], None]
+
+
+def check_tensors(
+    folder: Path,
+    expected: Expected,
+    source: Weights,
+    trained: SavedWeights | None,
+    dtype: str,
+    trained_dtype: str,
+    on_bytes: OnBytes | None = None,
+) -> int:
+    """Returns how many tensors were compared with the weights that the training saved.
+
+    `source` has the weights that were exported, `trained` those that the training saved, if it did. Raises
+    Refusal, which names the tensor, unless the folder has exactly the tensors of the model, whole, finite, in
+    the format that was asked for, and equal to both.
+    """
+    exported = SavedWeights(folder)
+    problem = _index_problem(folder, exported) or expected.problem_with(exported.shapes)
+    if problem:
+        raise Refusal([_not_the_model(folder, problem)])
+    compared = 0
+    for name in exported.shapes:
+        tensor, origin = exported.tensor(name), source.tensor(name)
+        problem = _tensor_problem(name, tensor, origin, dtype)
+        if problem:
+            raise Refusal([_not_the_model(folder, problem)])
+        if trained is not None and name in trained.shapes:
+            compared += 1
+            if not _is_trained(origin, trained.tensor(name), trained_dtype):
+                reason = f"{name} in {source.kind} is not what the training saved in {trained_dtype}"
+                raise Refusal([_not_the_model(folder, reason)])
+        if on_bytes is not None:
+            on_bytes(tensor.numel() * tensor.element_size())
+    return compared
+
+
+def check_source(expected: Expected, source: Weights) -> None:
+    """Raises Refusal unless the source has exactly the tensors of the model."""
+    problem = expected.problem_with(source.shapes)
+    if problem:
+        raise Refusal([Problem("RUN", "", f"{source.kind} are not those of the model: {problem}")])
+
+
+def _index_problem(folder: Path, exported: SavedWeights) -> str | None:
+    """Whether each file has the tensors that the index says."""
+    if not (folder / INDEX_NAME).exists():
+        return None
+    places = weight_map(folder)
+    wrong = [name for name, file in places.items() if name not in exported.names_in(file)]
+    if wrong:
+        return f"{places[wrong[0]]} lacks {listed(wrong)}, which the index says it has"
+    unlisted = sorted(set(exported.shapes) - set(places))
+    return f"the index lacks {listed(unlisted)}" if unlisted else None
+
+
+def _tensor_problem(name: str, tensor: torch.Tensor, origin: torch.Tensor, dtype: str) -> str | None:
+    wanted = exported_dtype(origin.dtype, dtype)
+    if tensor.numel() == 0:
+        return f"{name} is empty"
+    if tensor.dtype != wanted:
+        return f"{name} is {tensor.dtype} instead of {wanted}"
+    if tensor.shape != origin.shape:
+        return f"{name} is {shape_text(tensor.shape)} instead of {shape_text(origin.shape)}"
+    if tensor.is_floating_point() and not _is_finite(tensor):
+        hint = f", but was finite before: its values are too large for {dtype}" if _is_finite(origin) else ""
+        return f"{name} is not finite{hint}"
+    return None if torch.equal(tensor, origin.to(wanted)) else f"{name} is not what was read"
+
+
+def _is_trained(origin: torch.Tensor, saved: torch.Tensor, trained_dtype: str) -> bool:
+    """Whether the weights, rounded as the training rounds them, are those that it saved."""
+    rounded = origin.to(TORCH[trained_dtype]) if origin.is_floating_point() else origin
+    return rounded.shape == saved.shape and torch.equal(rounded.to(saved.dtype), saved)
+
+
+def _is_finite(tensor: torch.Tensor) -> bool:
+    return bool(torch.isfinite(tensor).all())
+
+
+def _not_the_model(folder: Path, reason: str) -> Problem:
+    return Problem("export", "", f"the export is not the trained model, and was removed: {reason}")

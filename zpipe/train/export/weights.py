@@ -1,0 +1,106 @@
+"""Trained weights by name, read from the disk when they are used."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from zpipe.problems import Problem, Refusal
+from zpipe.runfolder.foreign_files import is_regular, read_text
+from zpipe.train.export.dtypes import SAFETENSORS
+
+INDEX_NAME = "model.safetensors.index.json"
+SINGLE_NAME = "model.safetensors"
+_TORCH = {name: dtype for dtype, name in SAFETENSORS.items()}
+
+
+class Weights(Protocol):
+    """The weights of one model."""
+
+    kind: str
+    """For people."""
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]: ...
+
+    def dtype(self, name: str) -> torch.dtype: ...
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """The whole tensor in host memory; do not change it."""
+        ...
+
+
+class SavedWeights:
+    """The safetensors files of a model folder. Raises Refusal for files that are damaged or do not fit."""
+
+    def __init__(self, folder: Path) -> None:
+        self.kind = "the saved weights"
+        self._folder = folder
+        self._files = {name: _opened(folder / name) for name in _file_names(folder)}
+        self._places = {name: file for file in self._files.values() for name in file.keys()}  # noqa: SIM118
+        self.shapes = {name: tuple(self._slice(name).get_shape()) for name in self._places}
+
+    def drop_copies(self, tied: Mapping[str, str]) -> None:
+        """Leaves out the copies of tied weights that stages 0 to 2 save. Raises Refusal if they differ."""
+        for name, origin in tied.items():
+            if name not in self.shapes or origin not in self.shapes:
+                continue
+            if not torch.equal(self.tensor(name), self.tensor(origin)):
+                raise Refusal([_damaged(self._folder, f"{name} is tied to {origin}, and differs from it")])
+            del self.shapes[name]
+
+    def names_in(self, file_name: str) -> list[str]:
+        return list(self._files[file_name].keys())
+
+    def dtype(self, name: str) -> torch.dtype:
+        written = str(self._slice(name).get_dtype())
+        if written not in _TORCH:
+            raise Refusal([_damaged(self._folder, f"{name} has the format {written}")])
+        return _TORCH[written]
+
+    def tensor(self, name: str) -> torch.Tensor:
+        found: torch.Tensor = self._places[name].get_tensor(name)
+        return found
+
+    def _slice(self, name: str) -> Any:
+        return self._places[name].get_slice(name)
+
+
+def has_saved_weights(folder: Path) -> bool:
+    return is_regular(folder / SINGLE_NAME) or is_regular(folder / INDEX_NAME)
+
+
+def weight_map(folder: Path) -> dict[str, str]:
+    """The file of each tensor by the index of a folder. Raises Refusal for an index that is none."""
+    index = folder / INDEX_NAME
+    try:
+        found = json.loads(read_text(index))["weight_map"]
+        names = {str(name): str(file) for name, file in found.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise Refusal([_damaged(index, "not an index of weight files")]) from None
+    outside = [file for file in names.values() if Path(file).name != file]
+    if outside:
+        raise Refusal([_damaged(index, f"it names a file outside the folder: {outside[0]}")])
+    return names
+
+
+def _file_names(folder: Path) -> list[str]:
+    if is_regular(folder / SINGLE_NAME):
+        return [SINGLE_NAME]
+    return sorted(set(weight_map(folder).values()))
+
+
+def _opened(file: Path) -> Any:
+    if not is_regular(file):
+        raise Refusal([_damaged(file, "no regular file")])
+    try:
+        return safe_open(str(file), framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise Refusal([_damaged(file, f"cannot be read: {error}")]) from None
+
+
+def _damaged(file: Path, reason: str) -> Problem:
+    return Problem("RUN", str(file), reason, "weights that transformers saved")
