@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from zpipe.checks import (
     batch,
     checkpoint,
+    checkpoint_space,
     data,
     deepcompile,
     deepspeed,
@@ -51,6 +52,7 @@ ERRORS: tuple[Rule, ...] = (
     *model_folder.ERRORS,
     *tracking.ERRORS,
     *checkpoint.ERRORS,
+    *checkpoint_space.ERRORS,
     *batch.ERRORS,
     *data.ERRORS,
 )
@@ -67,6 +69,7 @@ NOTICES: tuple[Advice, ...] = (
     *tracking.NOTICES,
     *model.NOTICES,
     *model_folder.NOTICES,
+    *checkpoint_space.NOTICES,
 )
 
 

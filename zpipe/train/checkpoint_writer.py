@@ -29,8 +29,9 @@ class CheckpointWriter:
     def __init__(self, plan: Plan, rank: Rank, start: AttemptStart) -> None:
         self._plan, self._rank, self._start = plan, rank, start
         self._folder = folder_of(plan)
-        self.last_bytes = 0
-        """Size of the last checkpoint, which predicts that of the next one."""
+        space = plan.checkpoint_space
+        self.last_bytes = (space.bytes or 0) if space is not None else 0
+        """Size of the last checkpoint, or the predicted size of the first."""
         self.last_seconds: dict[str, float] = {}
         """How long the last checkpoint took to write, to be read back, and to reach the disk."""
 
