@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from zpipe.checks import (
     batch,
     checkpoint,
+    checkpoint_copy,
     checkpoint_space,
     data,
     deepcompile,
@@ -53,6 +54,7 @@ ERRORS: tuple[Rule, ...] = (
     *tracking.ERRORS,
     *checkpoint.ERRORS,
     *checkpoint_space.ERRORS,
+    *checkpoint_copy.ERRORS,
     *batch.ERRORS,
     *data.ERRORS,
 )
@@ -70,6 +72,7 @@ NOTICES: tuple[Advice, ...] = (
     *model.NOTICES,
     *model_folder.NOTICES,
     *checkpoint_space.NOTICES,
+    *checkpoint_copy.NOTICES,
 )
 
 

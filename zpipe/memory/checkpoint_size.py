@@ -26,7 +26,7 @@ def checkpoint_bytes(experiment: Experiment, facts: Facts) -> int | None:
     fixed = _FIXED_BYTES + _BYTES_PER_TENSOR * tensors
     if experiment.checkpoint.save_only_model:
         return weights + fixed
-    states = _state_bytes_per_element(experiment, facts)
+    states = state_bytes_per_element(experiment, facts)
     if states is None or facts.data_parallel_size < facts.world_size:
         return None
     copies = 1 if experiment.stage.stage == 3 else 2
@@ -35,7 +35,7 @@ def checkpoint_bytes(experiment: Experiment, facts: Facts) -> int | None:
     return copies * weights + states * elements + fixed
 
 
-def _state_bytes_per_element(experiment: Experiment, facts: Facts) -> int | None:
+def state_bytes_per_element(experiment: Experiment, facts: Facts) -> int | None:
     """Of master weights and optimizer states. Without ZeRO, fp32 parameters are their own master weights."""
     states = states_per_parameter(experiment.optimizer)
     precision = experiment.precision

@@ -5,6 +5,7 @@ from tests.support.refused.rows import FOUR_GPUS, OLD_GPU, ONE_GPU, SMALL_DISK, 
 
 ROWS: list[Row] = [
     (["checkpoint=default"], "checkpoint.save_strategy", SMALL_DISK),
+    (["model=llama3_1b", "checkpoint.async_save=true"], "checkpoint.async_save", CPU),
     (["model.config.model_type=t5"], "model.config.model_type", CPU),
     (["model.config.model_type=llamma"], "model.config.model_type", CPU),
     (["model.config.model_type=bert"], "model.config.is_decoder", CPU),
