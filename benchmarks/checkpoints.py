@@ -1,40 +1,59 @@
-"""Measures what saving and resuming cost: seconds and bytes, beside plain torch.save of as many bytes.
+"""Measures what saving and resuming cost, in the background and the foreground, beside plain writes.
 
     python -m benchmarks.checkpoints [NAME ...]
+    python -m benchmarks.checkpoints --cpu [--steps N]
 
-Each run trains the shape of Llama 3.2 1B (1.24 billion parameters, bf16), saves twice, and is started again
-from its last checkpoint for two further steps. Prints a Markdown table.
+On a GPU each run trains the shape of Llama 3.2 1B (1.24 billion parameters, bf16), on a CPU 50 million
+parameters in fp32, which makes 1 GiB. It saves every N steps, and is started again from its last checkpoint.
+Prints a Markdown table: seconds for the last save, and the share of the training that stood still.
 """
 
+import argparse
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-from zpipe.runfolder.events import CheckpointSaved, PhaseStarted, StepReached
+from zpipe.runfolder.events import CheckpointSaved, Event, PhaseStarted, StepReached, Summary
 from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.run_events import RunEvents
 
 COMMON = [
-    "model=llama3_1b",
-    "data.max_length=1024",
     "data.eval_fraction=0",
     "batch.per_device_train_batch_size=1",
-    "train.gradient_checkpointing=true",
     "train.logging_steps=1",
-    "precision=bf16",
-    "checkpoint.save_steps=3",
+    "train.warmup_steps=0",
+    "checkpoint=default",
     "checkpoint.save_total_limit=1",
     "checkpoint.save_final_model=false",
     "tracking.enabled=false",
 ]
-RUNS = {
-    "stage 2": ["stage=2"],
-    "stage 3": ["stage=3"],
-    "stage 3, CPU offload": ["stage=3", "offload=cpu"],
+GPU = ["model=llama3_1b", "data.max_length=1024", "train.gradient_checkpointing=true", "precision=bf16"]
+CPU = [
+    "launcher.device=cpu",
+    "precision=fp32",
+    "data.max_length=128",
+    "model.config.hidden_size=768",
+    "model.config.intermediate_size=2048",
+    "model.config.num_hidden_layers=7",
+    "model.config.num_attention_heads=12",
+]
+FOREGROUND = ["checkpoint.async_save=false"]
+STAGES = {
+    "stage 2": [*GPU, "stage=2"],
+    "stage 3": [*GPU, "stage=3"],
+    "stage 3, CPU offload": [*GPU, "stage=3", "offload=cpu"],
 }
+ON_CPU = {"CPU, stage 2": [*CPU, "stage=2"], "CPU, stage 3": [*CPU, "stage=3"]}
 ROOT = Path("outputs") / "benchmarks" / "checkpoints"
+COLUMNS = (
+    "run | GiB | held up | % of the time | write | verify | sync | GiB/s | plain GiB/s "
+    "| torch.save GiB/s | load"
+)
+SAVES = 3
+_BLOCK_BYTES = 1 << 24
 _BLOCK_ELEMENTS = 1 << 28
 
 _TORCH_SAVE = """
@@ -43,44 +62,74 @@ elements = int(sys.argv[2]) // 4
 tensors = [torch.ones(min({block}, elements - start)) for start in range(0, elements, {block})]
 began = time.perf_counter()
 torch.save(tensors, sys.argv[1])
-written = time.perf_counter()
 with open(sys.argv[1]) as file:
     os.fsync(file.fileno())
-print(written - began, time.perf_counter() - written)
+print(time.perf_counter() - began)
+"""
+_PLAIN = """
+import os, sys, time
+count, block = int(sys.argv[2]), os.urandom({block})
+began = time.perf_counter()
+with open(sys.argv[1], "wb", buffering=0) as file:
+    for start in range(0, count, len(block)):
+        file.write(block[: count - start])
+    os.fsync(file.fileno())
+print(time.perf_counter() - began)
 """
 
 
 def main() -> None:
+    options = _options()
     ROOT.mkdir(parents=True, exist_ok=True)
-    columns = ("run", "GiB", "write", "read back", "sync", "GiB/s", "torch.save", "its fsync", "load")
-    print(f"| {' | '.join(columns)} |")
-    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
-    for name in sys.argv[1:] or RUNS:
-        print(_row(name, ROOT / name.replace(", ", "-").replace(" ", "-")), flush=True)
+    print(f"| {COLUMNS} |")
+    print("|---|" + "---:|" * COLUMNS.count(" | "))
+    runs = ON_CPU if options.cpu else STAGES
+    for name in options.names or runs:
+        for mode, more in (("background", []), ("foreground", FOREGROUND)):
+            folder = ROOT / f"{name}-{mode}".replace(", ", "-").replace(" ", "-")
+            print(_row(f"{name}, {mode}", [*runs[name], *more], folder, options.steps), flush=True)
 
 
-def _row(name: str, folder: Path) -> str:
-    _train(name, folder, 6)
-    saves = [each for each in RunEvents(RunFolder(folder)).read_new() if isinstance(each, CheckpointSaved)]
-    last = saves[-1]
-    _train(name, folder, 8)
-    written, synced = _torch_save(last.bytes)
-    gib, total = last.bytes / 2**30, sum(last.seconds.values())
-    parts = [gib, *last.seconds.values(), gib / total, written, synced, _load_seconds(folder)]
+def _row(name: str, overrides: list[str], folder: Path, steps: int) -> str:
+    _train(overrides, folder, steps, SAVES * steps)
+    events = list(RunEvents(RunFolder(folder)).read_new())
+    saves = [each for each in events if isinstance(each, CheckpointSaved)]
+    last, gib = saves[-1], saves[-1].bytes / 2**30
+    os.sync()  # what the run has written must not compete for the disk
+    plain = _seconds(_PLAIN, last.bytes, _BLOCK_BYTES)
+    torch_save = _seconds(_TORCH_SAVE, last.bytes, _BLOCK_ELEMENTS)
+    _train(overrides, folder, steps, SAVES * steps + 2)
+    held_up = [sum(each.held_up.values()) for each in saves[:-1]]
+    figures = [
+        gib,
+        sum(held_up) / len(held_up),
+        100 * sum(held_up) / _training_seconds(events, steps * len(held_up)),
+        *last.seconds.values(),
+        gib / sum(last.seconds.values()),
+        gib / plain,
+        gib / torch_save,
+        _load_seconds(folder),
+    ]
     shutil.rmtree(folder)
-    return f"| {name} | " + " | ".join(f"{part:.2f}" for part in parts) + " |"
+    return f"| {name} | " + " | ".join(f"{figure:.2f}" for figure in figures) + " |"
 
 
-def _train(name: str, folder: Path, steps: int) -> None:
-    argv = [sys.executable, "-m", "zpipe", *COMMON, *RUNS[name], f"train.max_steps={steps}"]
-    subprocess.run([*argv, f"hydra.run.dir={folder}"], env=os.environ, check=True)
+def _train(overrides: list[str], folder: Path, save_steps: int, steps: int) -> None:
+    argv = [sys.executable, "-m", "zpipe", *COMMON, *overrides, f"checkpoint.save_steps={save_steps}"]
+    argv += [f"train.max_steps={steps}", f"hydra.run.dir={folder}"]
+    subprocess.run(argv, env=os.environ, check=True, stdout=subprocess.DEVNULL)
+
+
+def _training_seconds(events: list[Event], steps: int) -> float:
+    """Of as many steps: the mean of the whole training, its saves included."""
+    values = next(each.values for each in reversed(events) if isinstance(each, Summary))
+    return values["train_runtime_s"] / values["steps"] * steps
 
 
 def _load_seconds(folder: Path) -> float:
     """From the phase in which the second attempt loads to its first step event."""
-    events, _ = RunEvents.after_attempt(RunFolder(folder), 1)
     began = 0.0
-    for event in events.read_new():
+    for event in _events_of_attempt_2(folder):
         if isinstance(event, PhaseStarted) and event.name == "train":
             began = event.time
         if isinstance(event, StepReached):
@@ -88,20 +137,27 @@ def _load_seconds(folder: Path) -> float:
     return float("nan")
 
 
-def _torch_save(count: int) -> tuple[float, float]:
-    """Seconds of torch.save and of the fsync after it, for tensors of this many bytes in total."""
-    file = ROOT / "plain.pt"
-    script = _TORCH_SAVE.format(block=_BLOCK_ELEMENTS)
-    os.sync()  # what the run before has written must not compete for the disk
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(file), str(count)],
-        capture_output=True,
-        encoding="utf-8",
-        check=True,
-    )
+def _events_of_attempt_2(folder: Path) -> Iterator[Event]:
+    events, _ = RunEvents.after_attempt(RunFolder(folder), 1)
+    yield from events.read_new()
+
+
+def _seconds(script: str, count: int, block: int) -> float:
+    """How long a script takes to bring this many bytes to the disk."""
+    file = ROOT / "plain"
+    argv = [sys.executable, "-c", script.format(block=block), str(file), str(count)]
+    done = subprocess.run(argv, capture_output=True, encoding="utf-8", check=True)
     file.unlink()
-    written, synced = map(float, done.stdout.split())
-    return written, synced
+    os.sync()
+    return float(done.stdout)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="some of the runs")
+    parser.add_argument("--cpu", action="store_true", help="a small model on the CPU")
+    parser.add_argument("--steps", type=int, default=100, help="steps between two saves (default: 100)")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

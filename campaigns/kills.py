@@ -58,6 +58,9 @@ def cases() -> Iterator[Case]:
         yield Case(f"stage {stage}, bf16", (f"stage={stage}", "precision=bf16"))
         yield Case(f"stage {stage}, fp16", (f"stage={stage}", *FP16))
         yield Case(f"stage {stage}, fp32, 2 ranks", (f"stage={stage}", "precision=fp32"), ranks=2)
+    foreground = ("stage=2", "precision=fp32", "checkpoint.async_save=false")
+    yield Case("stage 2, in the foreground", foreground)
+    yield Case("stage 2, in the foreground, 2 ranks", foreground, ranks=2)
     for stage, dtype in ((2, "bf16"), (3, "fp32")):
         yield Case(f"stage {stage}, CPU offload", (f"stage={stage}", f"precision={dtype}", *CPU_OPTIMIZER))
         yield Case(f"stage 3, NVMe, {dtype}", ("stage=3", f"precision={dtype}", *NVME))

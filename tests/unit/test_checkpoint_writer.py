@@ -15,13 +15,6 @@ from zpipe.train.checkpoint_writer import CheckpointWriter
 from zpipe.train.ranks import Rank
 
 
-@pytest.fixture(autouse=True)
-def without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One rank has nobody to wait for, and the import of torch takes seconds."""
-    monkeypatch.setattr(checkpoint_writer, "_barrier", lambda: None)
-    monkeypatch.setattr(checkpoint_writer, "_gathered", lambda entries: entries)
-
-
 def writer_in(run: Path, limit: int | None = None) -> CheckpointWriter:
     plan = make_plan(run, experiment={"checkpoint.save_total_limit": limit})
     begin_attempt(run)
@@ -29,10 +22,12 @@ def writer_in(run: Path, limit: int | None = None) -> CheckpointWriter:
 
 
 def write(writer: CheckpointWriter, step: int, text: str = "weights", keep: tuple[Path, ...] = ()) -> None:
-    with writer.writing(step, epoch=0.5, keep=keep) as folder:
+    with writer.writing(step, epoch=0.5, keep=keep) as save:
+        folder = save.folder
         (folder / "global_step").mkdir()
         (folder / "global_step" / "states.pt").write_text(text)
         (folder / "model.safetensors").write_text(text)
+    writer.finish()
 
 
 def states_in(run: Path) -> dict[str, State]:
@@ -50,8 +45,8 @@ def test_what_was_written_is_an_intact_checkpoint_of_this_run(tmp_path: Path) ->
 
 
 def test_what_was_not_finished_is_no_checkpoint_and_is_tidied_away(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), writer_in(tmp_path).writing(4, epoch=0.5, keep=()) as folder:
-        (folder / "model.safetensors").write_text("half")
+    with pytest.raises(RuntimeError), writer_in(tmp_path).writing(4, epoch=0.5, keep=()) as save:
+        (save.folder / "model.safetensors").write_text("half")
         raise RuntimeError("killed")
     assert states_in(tmp_path) == {}
     assert [path.name for path in tidy(tmp_path)] == [".saving-1-4"]

@@ -1,12 +1,13 @@
 """Every rule names the refused key, and each of its fixes makes the command line compile."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.support.planning import CPU, experiment_of, plan_of, problems_of
-from tests.support.refused import FOUR_GPUS, ONE_GPU, REFUSED
+from tests.support.refused import FOUR_GPUS, ONE_GPU, REFUSED, SMALL_DISK
 from zpipe import checks
 from zpipe.facts.facts import gather
 from zpipe.machine.hardware import Hardware
@@ -133,7 +134,21 @@ def test_train_setting_that_a_transformers_optimizer_does_not_use_is_refused(set
     assert problems_of("optimizer=adafactor", problem.fix) == []
 
 
+LARGER_DISK = replace(SMALL_DISK, free_disk=lambda _: 10**9)
 NOTICED = [
+    (["model=llama3_1b"], "info", "checkpoint.async_save", CPU),
+    (
+        ["checkpoint.save_steps=1", "checkpoint.save_total_limit=null", "train.max_steps=200"],
+        "warning",
+        "checkpoint.save_total_limit",
+        LARGER_DISK,
+    ),
+    (
+        ["checkpoint.save_steps=1", "checkpoint.save_total_limit=20", "train.max_steps=200"],
+        "info",
+        "checkpoint.save_total_limit",
+        LARGER_DISK,
+    ),
     (["stage=3", "offload=nvme"], "warning", "offload.nvme_path", CPU),
     (["stage=3", "offload=nvme"], "info", "offload", CPU),
     (
@@ -197,7 +212,7 @@ def test_every_rule_has_a_refused_row() -> None:
     for overrides, _, hardware in REFUSED:
         try:
             experiment = experiment_of(*overrides)
-            facts = gather(experiment, hardware)
+            facts = gather(experiment, hardware, Path("/runs/one"))
         except Refusal:
             continue  # refused before the rules run
         unused -= {rule for rule in unused if any(True for _ in rule(experiment, facts))}

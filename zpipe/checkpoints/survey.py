@@ -61,6 +61,12 @@ def usage_of(found: CheckpointState) -> Usage:
     return Usage(count, found.manifest.time if found.manifest else changed)
 
 
+def bytes_of_checkpoints(run_dir: Path) -> int:
+    """What the checkpoints of a run take on the disk. Raises OSError."""
+    folders = [*checkpoints_in(run_dir), *leftovers_in(run_dir)]
+    return sum(file.lstat().st_size for folder in folders for file in files_below(folder))
+
+
 def _half_done(folder: Path) -> CheckpointState:
     step = _STEP.search(folder.name)
     reason = "half written" if folder.name.startswith(STAGING_PREFIX) else "half removed"

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable
 from zpipe.checks import (
     batch,
     checkpoint,
+    checkpoint_copy,
+    checkpoint_space,
     data,
     deepcompile,
     deepspeed,
@@ -51,6 +53,8 @@ ERRORS: tuple[Rule, ...] = (
     *model_folder.ERRORS,
     *tracking.ERRORS,
     *checkpoint.ERRORS,
+    *checkpoint_space.ERRORS,
+    *checkpoint_copy.ERRORS,
     *batch.ERRORS,
     *data.ERRORS,
 )
@@ -67,6 +71,8 @@ NOTICES: tuple[Advice, ...] = (
     *tracking.NOTICES,
     *model.NOTICES,
     *model_folder.NOTICES,
+    *checkpoint_space.NOTICES,
+    *checkpoint_copy.NOTICES,
 )
 
 

@@ -15,7 +15,7 @@ from zpipe.exits import Exit
 from zpipe.machine.hardware import Hardware
 from zpipe.machine.packages import missing_packages
 from zpipe.machine.probes import unwritable
-from zpipe.plans.plan import Plan, without_secrets
+from zpipe.plans.plan import CheckpointSpace, Plan, without_secrets
 from zpipe.problems import refuse_if_any
 from zpipe.record.store import tracking_problems
 from zpipe.runfolder.plan_file import folder_of, write_plan
@@ -126,12 +126,25 @@ def _facts(compiled: Plan) -> Iterable[tuple[str, str]]:
     most = "up to " if compiled.experiment.data.packing == "none" else ""
     yield "batch", f"{batch}, {most}{compiled.tokens_per_step} tokens per step"
     yield "operators", ", ".join(compiled.operators) or "none to build"
+    if compiled.checkpoint_space is not None:
+        yield "checkpoint", _checkpoints(compiled.checkpoint_space)
     if compiled.swap_dir:
         yield "swap", compiled.swap_dir
     for notice in compiled.notices:
         yield notice.level, f"{notice.key}: {notice.text}"
     for package in missing_packages(compiled):
         yield "missing", f"{package.key} is not installed here: {package.reason}; {package.fix}"
+
+
+def _checkpoints(space: CheckpointSpace) -> str:
+    """How large one is, how many there are, and whether the disk has room for them."""
+    one = "of unknown size" if space.bytes is None else f"{size(space.bytes)} each"
+    saves = "" if space.saves is None else f", {_count(space.saves, 'save', 'saves')}"
+    most = ""
+    if space.at_once is not None:
+        total = "" if space.bytes is None else f" ({size(space.bytes * space.at_once)})"
+        most = f", at most {space.at_once} on the disk at a time{total}"
+    return f"{one}{saves}{most}" + ("" if space.room is None else f"; room for {size(space.room)}")
 
 
 def _count(number: int, one: str, several: str) -> str:

@@ -14,6 +14,7 @@ from zpipe.compile.operators import operators_of
 from zpipe.compile.training_arguments import training_arguments
 from zpipe.facts.facts import Facts, gather
 from zpipe.machine.hardware import Hardware
+from zpipe.memory.checkpoint_space import checkpoint_space
 from zpipe.plans.plan import Notice, Plan
 from zpipe.plans.provenance import Provenance
 from zpipe.problems import refuse_if_any
@@ -53,7 +54,7 @@ def compile_plan(
 
     `provenance` holds the sources of the experiment's values; those of the JSON are added here.
     """
-    facts = gather(experiment, hardware)
+    facts = gather(experiment, hardware, run_dir)
     refuse_if_any(checks.problems(experiment, facts))
     swap_folder = swap_folder_of(experiment.offload, run_dir)
     swap_dir = None if swap_folder is None else str(swap_folder)
@@ -73,6 +74,7 @@ def compile_plan(
         swap_dir=swap_dir,
         unresolved=unresolved(config),
         notices=[*checks.notices(experiment, facts), *_model_notices(facts)],
+        checkpoint_space=checkpoint_space(experiment, facts),
         expected_files=_expected_files(experiment, facts),
         provenance=provenance.model_copy(update={"ds_config": derivations(config, experiment)}),
     )

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from zpipe.checkpoints.survey import bytes_of_checkpoints
 from zpipe.data.inspection import Inspection, inspect
 from zpipe.facts.model import inspect_model
 from zpipe.machine.hardware import Hardware
@@ -38,6 +39,8 @@ class Facts:
     unexpected_weights: tuple[str, ...]
     """Tensors of the weight files that the model does not have."""
     data: Inspection
+    checkpoint_room: int | None
+    """Bytes that the checkpoints of the run can take, those that it has included; None if unknown."""
 
     @property
     def parameter_dtype(self) -> Literal["fp32", "fp16", "bf16"]:
@@ -45,8 +48,8 @@ class Facts:
         return "fp32" if self.dtype == "tf32" else self.dtype
 
 
-def gather(experiment: Experiment, hardware: Hardware) -> Facts:
-    """Raises Refusal if the model's folder is not a model folder."""
+def gather(experiment: Experiment, hardware: Hardware, run_dir: Path | None = None) -> Facts:
+    """`run_dir` tells the disk. Raises Refusal if the model's folder is not a model folder."""
     launcher = experiment.launcher
     device: Literal["cuda", "cpu"] = "cpu"
     if launcher.device == "cuda" or (launcher.device == "auto" and hardware.gpus):
@@ -70,7 +73,17 @@ def gather(experiment: Experiment, hardware: Hardware) -> Facts:
         parameter_numels=model.parameter_numels,
         unexpected_weights=model.unexpected,
         data=inspect(experiment.data),
+        checkpoint_room=_checkpoint_room(hardware, run_dir),
     )
+
+
+def _checkpoint_room(hardware: Hardware, run_dir: Path | None) -> int | None:
+    if run_dir is None or hardware.free_disk is None:
+        return None
+    try:
+        return hardware.free_disk(run_dir) + bytes_of_checkpoints(run_dir)
+    except OSError:  # a folder that cannot be read has a refusal of its own
+        return None
 
 
 def _batch(batch: Batch, data_parallel_size: int) -> tuple[int, int]:

@@ -10,3 +10,8 @@ def free_bytes(folder: Path) -> int:
         return shutil.disk_usage(folder).free
     except OSError:
         return 0
+
+
+def free_bytes_for(folder: Path) -> int:
+    """The same for a folder that need not exist yet."""
+    return free_bytes(next(each for each in (folder, *folder.parents) if each.exists()))

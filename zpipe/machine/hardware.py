@@ -1,10 +1,13 @@
 """The hardware that a run can use, found without importing torch: GPUs (through NVML), cores and memory."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 
 from zpipe.machine.cores import usable_cores
+from zpipe.machine.disk import free_bytes_for
 from zpipe.machine.host_memory import HostMemoryReader
 
 
@@ -24,12 +27,15 @@ class Hardware:
     """CPU cores that this process can use, within its affinity mask and CPU quota; at least 1."""
     memory: int
     """Bytes of host memory that this process can use: the machine's, or less in a control group."""
+    free_disk: Callable[[Path], int] | None = None
+    """Free bytes for a folder, which need not exist yet; None for a machine that is not this one."""
 
 
 def detect() -> Hardware:
     """The hardware of this machine within the limits of this process, CUDA_VISIBLE_DEVICES included."""
     gpus = () if _torch_is_cpu_build() else _visible_gpus()
-    return Hardware(gpus=gpus, cores=usable_cores(), memory=HostMemoryReader().limit)
+    memory = HostMemoryReader().limit
+    return Hardware(gpus=gpus, cores=usable_cores(), memory=memory, free_disk=free_bytes_for)
 
 
 def _torch_is_cpu_build() -> bool:

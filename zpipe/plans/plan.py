@@ -58,6 +58,19 @@ class Engine(Group):
     """Format of the model's parameters: fp32, fp16 or bf16."""
 
 
+class CheckpointSpace(Group):
+    """What the checkpoints of a run are predicted to take on its disk. Null is unknown."""
+
+    bytes: int | None
+    """Of one checkpoint."""
+    saves: int | None
+    """Checkpoints that the run writes."""
+    at_once: int | None
+    """The most that are on the disk at the same time, with the one that is being written."""
+    room: int | None
+    """Free bytes of the disk, and what earlier checkpoints of the run take."""
+
+
 class Plan(Group):
     """One run, decided. Paths are absolute, sizes in bytes, DeepSpeed's counts in elements."""
 
@@ -81,6 +94,8 @@ class Plan(Group):
     unresolved: dict[str, str]
     """Dotted JSON keys left at `auto`, each with the reason."""
     notices: list[Notice]
+    checkpoint_space: CheckpointSpace | None = None
+    """Null if the run saves no checkpoints."""
     expected_files: list[str]
     """Relative to run_dir, what a finished run leaves behind."""
     provenance: Provenance = Provenance()

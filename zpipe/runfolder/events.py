@@ -127,7 +127,9 @@ class CheckpointSaved(_Event):
     path: str
     bytes: int
     seconds: Values = {}
-    """How long the training waited, by part: write, verify, sync."""
+    """How long the checkpoint took, by part: write, verify, sync."""
+    held_up: Values = {}
+    """How long the training stood still for it, by part: snapshot, wait."""
 
     @property
     def values(self) -> Values:
@@ -138,6 +140,7 @@ class CheckpointSaved(_Event):
         return {
             **parts,
             "checkpoint/save_s": sum(self.seconds.values()),
+            **({"checkpoint/held_up_s": sum(self.held_up.values())} if self.held_up else {}),
             "checkpoint/gib": self.bytes / 2**30,
         }
 

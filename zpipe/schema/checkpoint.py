@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from zpipe.schema.base import Group, Interval, Number, seconds_from_text
+from zpipe.schema.base import Auto, Group, Interval, Number, seconds_from_text
 from zpipe.schema.batch import Positive
 
 
@@ -53,6 +53,8 @@ class Checkpoint(Group):
     """Checkpoints to keep."""
     save_only_model: bool = False
     """Leave out optimizer, scheduler and random states; such a checkpoint cannot be resumed."""
+    async_save: Auto | bool = "auto"
+    """Let the training go on while a copy in host memory is written; auto does if the memory has room."""
     save_on_each_node: bool = False
     """Save on each node, for nodes without shared storage."""
     save_final_model: bool = True

@@ -10,8 +10,7 @@ from transformers import TrainerCallback
 
 from zpipe.plans.plan import Plan
 from zpipe.runfolder.event_file import Reporter
-from zpipe.runfolder.events import CheckpointSaved, Metrics, NonFiniteLoss, Overflow, StepReached
-from zpipe.runfolder.plan_file import folder_of
+from zpipe.runfolder.events import Metrics, NonFiniteLoss, Overflow, StepReached
 from zpipe.train.engine import check_engine
 from zpipe.train.health import PrecisionHealth, disable_min_scale_error
 from zpipe.train.metrics import WARM_UP_STEPS, LossScale, SkippedStep, Stopwatch, Throughput, read_memory
@@ -28,7 +27,6 @@ class EventCallback(TrainerCallback):
         self.final_loss: float | None = None
         self.steady = Stopwatch()
         self._plan = plan
-        self._folder = folder_of(plan)
         self._reporter = reporter
         self._sequences = plan.sequences_per_pass
         self._throughput = Throughput(tokens_per_sequence, plan.launch.world_size)
@@ -58,10 +56,12 @@ class EventCallback(TrainerCallback):
         self._learning_rate = current_learning_rate(self.trainer.model_wrapped)
 
     def on_substep_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.trainer.writer.check()
         # A heartbeat after each micro-batch: a step with many of them reports nothing else for long.
         self._report_step(state.global_step, state.max_steps)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.trainer.writer.check()
         step = state.global_step
         micro_batches = getattr(
             self.trainer, "current_gradient_accumulation_steps", args.gradient_accumulation_steps
@@ -104,12 +104,6 @@ class EventCallback(TrainerCallback):
         self._leave_out()
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        step = state.global_step
-        folder = self._folder.checkpoint(step)
-        seconds = self.trainer.writer.last_seconds
-        self._reporter.report(
-            CheckpointSaved(step=step, path=folder.name, bytes=bytes_in(folder), seconds=seconds)
-        )
         self._leave_out()
 
     def check_training(self, steps: int) -> None:

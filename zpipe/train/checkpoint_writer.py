@@ -1,85 +1,140 @@
 """Writes checkpoints that are complete or absent.
 
 The ranks write into a folder with another name. It gets its manifest and its final name when every file is on
-the disk, so a kill at any moment leaves either the whole checkpoint or none.
+the disk, so a kill at any moment leaves either the whole checkpoint or none. Meanwhile the training goes on,
+if host memory has room for a copy of the states.
 """
 
 import errno
 import os
 import time
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from zpipe.checkpoints.digests import files_below, sync_tree
+from zpipe.checkpoints.digests import sync_tree
 from zpipe.checkpoints.manifest import FileEntry, Manifest, entries_for, write_manifest
 from zpipe.checkpoints.rotation import STAGING_PREFIX, publish, remove_old
+from zpipe.checkpoints.shares import all_shares, close_shares, open_shares, unlisted, wait_until_named
 from zpipe.checkpoints.space import room_for
 from zpipe.plans.changes import result_digest
 from zpipe.plans.plan import Plan
 from zpipe.runfolder.attempt_start import AttemptStart
+from zpipe.runfolder.events import CheckpointSaved
 from zpipe.runfolder.plan_file import folder_of
+from zpipe.train.host_buffers import HostBuffers
 from zpipe.train.ranks import Rank
+from zpipe.train.save import Save
+
+OnSaved = Callable[[CheckpointSaved], None]
 
 
 class CheckpointWriter:
-    """One for each rank. Every method is a collective of all ranks."""
+    """One for each rank. Every rank must call the same methods in the same order."""
 
-    def __init__(self, plan: Plan, rank: Rank, start: AttemptStart) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        rank: Rank,
+        start: AttemptStart,
+        on_saved: OnSaved = lambda _: None,
+        on_notice: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._plan, self._rank, self._start = plan, rank, start
+        self._on_saved, self._on_notice = on_saved, on_notice
         self._folder = folder_of(plan)
-        self.last_bytes = 0
-        """Size of the last checkpoint, which predicts that of the next one."""
-        self.last_seconds: dict[str, float] = {}
-        """How long the last checkpoint took to write, to be read back, and to reach the disk."""
+        self._settings = plan.experiment.checkpoint
+        self._buffers = HostBuffers(rank.world_size)
+        self._save: Save | None = None
+        space = plan.checkpoint_space
+        self._bytes = (space.bytes or 0) if space is not None else 0
+        """Size of the last checkpoint, or the predicted size of the first."""
 
     @contextmanager
-    def writing(self, step: int, epoch: float, keep: Collection[Path]) -> Iterator[Path]:
-        """Yields the folder to write into; afterwards it is the checkpoint of this step.
+    def writing(self, step: int, epoch: float, keep: Collection[Path]) -> Iterator[Save]:
+        """What is written into the folder of the Save becomes the checkpoint of this step, now or later.
 
         `keep` are checkpoints that rotation must not remove. Raises OSError if the disk has too little room.
         """
+        self.finish()
         staging = self._folder.path / f"{STAGING_PREFIX}{self._folder.attempt.number}-{step}"
+        in_background = self._settings.async_save is not False
         if self._rank.is_main:
             self._make_room(step, keep)
             staging.mkdir()
+            open_shares(staging)
         _barrier()
-        began = time.perf_counter()
-        yield staging
-        _barrier()
-        written = time.perf_counter()
-        entries = _gathered(self._own_entries(staging))
-        verified = time.perf_counter()
-        if self._rank.is_main:
-            self._publish(staging, step, epoch, entries)
-            self._rotate(step, self._plan.experiment.checkpoint.save_total_limit, keep)
-        _barrier()
-        self.last_bytes = sum(entry.bytes for entry in entries)
-        done = time.perf_counter()
-        self.last_seconds = {"write": written - began, "verify": verified - written, "sync": done - verified}
+        save = Save(staging, self._rank.index, self._buffers, in_background=in_background)
+        yield save
+        save.go_on(partial(self._complete, staging, step, epoch, keep))
+        self._save = save
+        self._note(save)
+        if not in_background:
+            self.finish()
+
+    def finish(self) -> None:
+        """Waits until the last checkpoint has its name. Raises what ended its writing."""
+        save, self._save = self._save, None
+        if save is not None:
+            save.wait()
+
+    def finish_anyhow(self) -> None:
+        """The same for a run that fails for another reason."""
+        with suppress(Exception):
+            self.finish()
+
+    def check(self) -> None:
+        """Raises what has ended the writing in the background. Call it often: it costs nothing."""
+        if self._save is not None:
+            self._save.check()
 
     def _make_room(self, step: int, keep: Collection[Path]) -> None:
         """Removes all but the newest checkpoint if the next one would not fit beside them."""
-        lacking = room_for(self._folder.path, self.last_bytes)
-        if lacking and self._plan.experiment.checkpoint.save_total_limit is not None:
+        lacking = room_for(self._folder.path, self._bytes)
+        if lacking and self._settings.save_total_limit is not None:
             self._rotate(step, 1, keep)
-            lacking = room_for(self._folder.path, self.last_bytes)
+            lacking = room_for(self._folder.path, self._bytes)
         if lacking:
             raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {lacking}", str(self._folder.path))
 
     def _rotate(self, step: int, limit: int | None, keep: Collection[Path]) -> None:
         remove_old(self._folder.path, limit, keep, self._start.run_id, step)
 
-    def _own_entries(self, staging: Path) -> list[FileEntry]:
-        """Every rank reads a share of the files back."""
-        files = sorted(files_below(staging))
-        return entries_for(staging, files[self._rank.index :: self._rank.world_size])
+    def _note(self, save: Save) -> None:
+        if save.lacking is not None:
+            needed, free = (f"{count / 2**30:.1f} GiB" for count in save.lacking)
+            memory = f"a copy needs {needed} of host memory, and {free} are free"
+            self._on_notice(f"the training waits for the checkpoint: {memory}")
 
-    def _publish(self, staging: Path, step: int, epoch: float, entries: list[FileEntry]) -> None:
+    def _complete(self, staging: Path, step: int, epoch: float, keep: Collection[Path], save: Save) -> None:
+        """In another thread: no collectives."""
+        if not self._rank.is_main:
+            wait_until_named(staging)
+            return
+        written = time.perf_counter()
+        entries = all_shares(staging, self._rank.world_size)
+        entries += entries_for(staging, unlisted(staging, entries))
+        verified = time.perf_counter()
+        close_shares(staging)
         sync_tree(staging)
         write_manifest(staging, self._manifest(step, epoch, entries))
         publish(staging, self._folder.checkpoint(step))
+        self._rotate(step, self._settings.save_total_limit, keep)
+        self._bytes = sum(entry.bytes for entry in entries)
+        seconds = {
+            "write": save.seconds_written,
+            "verify": verified - written,
+            "sync": time.perf_counter() - verified,
+        }
+        self._report(step, seconds, save)
+
+    def _report(self, step: int, seconds: dict[str, float], save: Save) -> None:
+        folder = self._folder.checkpoint(step)
+        count = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        self._on_saved(
+            CheckpointSaved(step=step, path=folder.name, bytes=count, seconds=seconds, held_up=save.held_up())
+        )
 
     def _manifest(self, step: int, epoch: float, entries: list[FileEntry]) -> Manifest:
         plan = self._plan
@@ -108,14 +163,3 @@ def _barrier() -> None:
 
     if dist.is_initialized() and dist.get_world_size() > 1:
         dist.barrier()
-
-
-def _gathered(entries: list[FileEntry]) -> list[FileEntry]:
-    """The entries of all ranks."""
-    import torch.distributed as dist
-
-    if not dist.is_initialized() or dist.get_world_size() == 1:
-        return entries
-    shares: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(shares, [entry.model_dump() for entry in entries])
-    return [FileEntry.model_validate(entry) for share in shares for entry in share]

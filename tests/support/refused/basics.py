@@ -1,9 +1,11 @@
 """The most common mistakes: stage, offload, precision, batch, data and the Trainer's arguments."""
 
 from tests.support.planning import CPU
-from tests.support.refused.rows import FOUR_GPUS, OLD_GPU, ONE_GPU, Row
+from tests.support.refused.rows import FOUR_GPUS, OLD_GPU, ONE_GPU, SMALL_DISK, Row
 
 ROWS: list[Row] = [
+    (["checkpoint=default"], "checkpoint.save_strategy", SMALL_DISK),
+    (["model=llama3_1b", "checkpoint.async_save=true"], "checkpoint.async_save", CPU),
     (["model.config.model_type=t5"], "model.config.model_type", CPU),
     (["model.config.model_type=llamma"], "model.config.model_type", CPU),
     (["model.config.model_type=bert"], "model.config.is_decoder", CPU),

@@ -1,5 +1,7 @@
 """A row: a refused command line, the key that the message must name, and the machine of the plan."""
 
+from dataclasses import replace
+
 from tests.support.planning import CPU, H200, V100, gpus
 from zpipe.machine.hardware import Hardware
 
@@ -8,7 +10,14 @@ Row = tuple[list[str], str, Hardware]
 ONE_GPU = gpus(H200)
 OLD_GPU = gpus(V100)
 FOUR_GPUS = gpus(H200, H200, H200, H200)
-MACHINES = {CPU: "no GPU", ONE_GPU: "one H200", OLD_GPU: "one V100", FOUR_GPUS: "four H200"}
+SMALL_DISK = replace(CPU, free_disk=lambda _: 16 * 10**6)
+MACHINES = {
+    CPU: "no GPU",
+    ONE_GPU: "one H200",
+    OLD_GPU: "one V100",
+    FOUR_GPUS: "four H200",
+    SMALL_DISK: "no GPU, 16 MB of disk",
+}
 
 
 def command(row: Row) -> str:

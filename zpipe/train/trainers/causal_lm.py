@@ -20,7 +20,6 @@ from zpipe.train.collate import collator_of
 from zpipe.train.data import Sequences
 from zpipe.train.metrics import peaks_over_ranks
 from zpipe.train.model import load_model
-from zpipe.train.pinned_copy import save_through_pinned_buffers
 from zpipe.train.process_group import join_group
 from zpipe.train.ranks import Rank
 from zpipe.train.safe_loading import restrict_unpickling
@@ -59,7 +58,7 @@ class CausalLMTraining:
         self._callback = EventCallback(plan, reporter, sequences.mean_tokens)
         self._stop = StopCallback(plan, rank, start)
         self._trainer = ResumableTrainer(
-            writer=CheckpointWriter(plan, rank, start),
+            writer=CheckpointWriter(plan, rank, start, reporter.report, reporter.notice),
             shape=shape_of(plan),
             reporter=reporter,
             model=model,
@@ -81,7 +80,6 @@ class CausalLMTraining:
         Raises NothingLearnedError if no step changed the model.
         """
         restrict_unpickling()
-        save_through_pinned_buffers()
         result = self._trainer.train_from(self._start.checkpoint)
         if self._stop.reason is not None:
             step, saves = int(result.global_step), self._stop.saves

@@ -16,6 +16,7 @@ from zpipe.runfolder.folder import checkpoint_name
 from zpipe.train.checkpoint_writer import CheckpointWriter
 from zpipe.train.nvme_state import restore_nvme_state
 from zpipe.train.reshaping import load_reshaped
+from zpipe.train.state_files import redirected_to
 from zpipe.train.trainers.other_ranks import combined_losses, loss_file, restore_random_states
 from zpipe.train.trainers.shown_progress import ShownProgress
 
@@ -41,7 +42,13 @@ class ResumableTrainer(Trainer):
         if checkpoint:
             self._resumed_from = Path(checkpoint)
             self._saved = saved_shape(read_manifest(self._resumed_from))
-        return self.train(resume_from_checkpoint=checkpoint)
+        try:
+            result = self.train(resume_from_checkpoint=checkpoint)
+        except Exception:
+            self.writer.finish_anyhow()
+            raise
+        self.writer.finish()
+        return result
 
     def finish_loading(self) -> None:
         """Restores what DeepSpeed and transformers do not. Call it when training begins.
@@ -106,15 +113,21 @@ class ResumableTrainer(Trainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Replaces transformers' method, which writes under the final name (trainer.py, _save_checkpoint)."""
         del model, trial
+        self.writer.finish()  # the best checkpoint must have its name before it is looked for
         self.store_flos()
         best = self._best_checkpoint()
         self.state.best_model_checkpoint = str(best) if best else None
         keep = [best] if best else []
-        with self.writer.writing(self.state.global_step, float(self.state.epoch or 0), keep) as folder:
-            self._write(folder)
+        epoch = float(self.state.epoch or 0)
+        with self.writer.writing(self.state.global_step, epoch, keep) as save, redirected_to(save):
+            self._write(save.folder)
+
+    def _load_best_model(self) -> None:
+        self.writer.finish()
+        super()._load_best_model()
 
     def _write(self, folder: Path) -> None:
-        self.save_model(str(folder), _internal_call=True)
+        self._save_weights(folder)
         if not self.args.save_only_model:
             self._save_optimizer_and_scheduler(str(folder))
             self._save_scaler(str(folder))
@@ -125,6 +138,16 @@ class ResumableTrainer(Trainer):
             self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
             # A pickle of TrainingArguments: unsafe to share, and the plan has the same settings.
             (folder / "training_args.bin").unlink(missing_ok=True)
+
+    def _save_weights(self, folder: Path) -> None:
+        """Where each rank has all weights, they are not cloned first, as transformers does."""
+        config = self.accelerator.deepspeed_plugin.deepspeed_config
+        is_sharded = config["zero_optimization"]["stage"] == 3 or "tensor_parallel" in config
+        if is_sharded:
+            self.save_model(str(folder), _internal_call=True)
+        else:
+            model = self.accelerator.unwrap_model(self.model_wrapped)
+            self._save(str(folder), state_dict=model.state_dict())
 
     def _save_running_loss(self, folder: Path) -> None:
         values = {

@@ -1,0 +1,127 @@
+"""One checkpoint of one rank: its files are written by threads, while this rank trains or waits for them."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zpipe.checkpoints.manifest import FileEntry
+from zpipe.checkpoints.shares import leave_failure, leave_share
+from zpipe.checkpoints.streamed_file import StreamedFile
+from zpipe.train.host_buffers import HostBuffers
+from zpipe.train.snapshot import Snapshot
+
+_THREADS = 2
+"""Files that are written at the same time: the processor digests one while the disk takes another."""
+
+Write = Callable[[Any, StreamedFile], None]
+"""Writes a state to a file."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    path: Path
+    state: Any
+    write: Write
+
+
+class Save:
+    """The files of one rank go into `folder`, of which all ranks together make a checkpoint."""
+
+    def __init__(self, folder: Path, rank: int, buffers: HostBuffers, *, in_background: bool) -> None:
+        self.folder = folder
+        self.lacking: tuple[int, int] | None = None
+        """Needed and free bytes, if a state did not fit into host memory and was written at once."""
+        self.seconds_written = 0.0
+        self._rank, self._buffers, self._in_background = rank, buffers, in_background
+        self._began = time.perf_counter()
+        self._snapshot_seconds = 0.0
+        self._waits_since: float | None = None
+        self._jobs: deque[_Job] = deque()
+        self._entries: list[FileEntry] = []
+        self._errors: list[BaseException] = []
+        self._thread: threading.Thread | None = None
+        buffers.begin()
+
+    def add(self, path: Path, state: Any, write: Write) -> None:
+        """Writes a state as it is now: a copy of it in the background, or itself at once. Raises OSError."""
+        snapshot = Snapshot(state)
+        lacking = self._buffers.lacking(snapshot.storages())
+        if self._in_background and lacking is None:
+            snapshot.copy_to(self._buffers)
+            self._jobs.append(_Job(path, snapshot.state(), write))
+            return
+        if self._in_background:
+            self.lacking = self.lacking or lacking
+        elif lacking is None and snapshot.is_on_gpu():
+            self._buffers.begin()
+            snapshot.copy_to(self._buffers)
+            state = snapshot.state()
+        self._write(_Job(path, state, write))
+
+    def go_on(self, complete: Callable[["Save"], None]) -> None:
+        """Lets the training go on. A thread calls `complete` when this rank has written its files."""
+        self._snapshot_seconds = time.perf_counter() - self._began
+        self._thread = _started(lambda: self._finish(complete))
+
+    def wait(self) -> None:
+        """Until `complete` has returned. Raises what ended the writing."""
+        self._waits_since = time.perf_counter()
+        if self._thread is not None:
+            self._thread.join()
+        self.check()
+
+    def check(self) -> None:
+        """Raises what has ended the writing, if something did."""
+        if self._errors:
+            raise self._errors[0]
+
+    def held_up(self) -> dict[str, float]:
+        """Seconds that the training stood still until now."""
+        waited = 0.0 if self._waits_since is None else time.perf_counter() - self._waits_since
+        return {"snapshot": self._snapshot_seconds, "wait": waited}
+
+    def _finish(self, complete: Callable[["Save"], None]) -> None:
+        threads = [_started(self._write_jobs) for _ in range(min(_THREADS, len(self._jobs)))]
+        for thread in threads:
+            thread.join()
+        try:
+            self.check()
+            leave_share(self.folder, self._rank, self._entries)
+            self.seconds_written = time.perf_counter() - self._began
+            complete(self)
+        except BaseException as error:
+            leave_failure(self.folder, self._rank, error)
+            if not self._errors:
+                self._errors.append(error)
+
+    def _write_jobs(self) -> None:
+        while not self._errors:
+            try:
+                job = self._jobs.popleft()
+            except IndexError:
+                return
+            try:
+                self._write(job)
+            except BaseException as error:
+                self._errors.append(error)
+
+    def _write(self, job: _Job) -> None:
+        file = StreamedFile(job.path)
+        try:
+            job.write(job.state, file)
+            count, digest = file.finish()
+        finally:
+            file.close()
+        path = job.path.relative_to(self.folder).as_posix()
+        self._entries.append(FileEntry(path=path, bytes=count, digest=digest))
+
+
+def _started(work: Callable[[], None]) -> threading.Thread:
+    """A thread that a process which ends does not wait for."""
+    thread = threading.Thread(target=work, name="zpipe-save", daemon=True)
+    thread.start()
+    return thread
