@@ -88,7 +88,8 @@ class ResumableTrainer(Trainer):
             load_reshaped(self.model_wrapped, checkpoint, progress)
 
     def _load_best_model(self) -> None:
-        """The best checkpoint may be of another shape than this attempt."""
+        """The best checkpoint may be of another shape than this attempt, and may still be being written."""
+        self.writer.finish()
         best = Path(self.state.best_model_checkpoint)
         saved = saved_shape(read_manifest(best))
         if is_distributed_anew(saved, self._shape):
@@ -121,10 +122,6 @@ class ResumableTrainer(Trainer):
         epoch = float(self.state.epoch or 0)
         with self.writer.writing(self.state.global_step, epoch, keep) as save, redirected_to(save):
             self._write(save.folder)
-
-    def _load_best_model(self) -> None:
-        self.writer.finish()
-        super()._load_best_model()
 
     def _write(self, folder: Path) -> None:
         self._save_weights(folder)
