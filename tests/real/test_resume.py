@@ -11,9 +11,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from campaigns.shapes import Campaign, Case, write_text
 from campaigns.twins import differences
 from tests.support.process import REPOSITORY, SMALL, environment, finish, start, wait_for_step, zpipe
 from tests.support.store import Store, put_store
+from zpipe.checkpoints.shape import Shape
 from zpipe.exits import Exit
 from zpipe.runfolder.attempt_start import read_start
 from zpipe.runfolder.folder import RunFolder
@@ -77,6 +79,15 @@ def test_run_whose_rank_is_asked_to_stop_saves_and_goes_on_to_the_same_end(
     assert read_start(RunFolder(cwd / "run").numbered(2)).step > 0
     assert list(differences(cwd / "twin", cwd / "run", cwd, f"checkpoint-{STEPS}")) == []
     assert {run.info.status for run in Store(cwd).runs()} == {"FINISHED"}
+
+
+def test_run_goes_on_with_one_process_at_another_stage_to_the_same_losses(
+    tmp_path: Path, empty_store: Path
+) -> None:
+    cwd = put_store(empty_store, tmp_path)
+    case = Case((Shape(2, 3), Shape(1, 2)))
+    ((_, _, problem),) = Campaign(case, cwd, write_text(cwd / "train.jsonl")).results()
+    assert problem == ""
 
 
 def is_rank(process: psutil.Process, rank: str) -> bool:

@@ -47,6 +47,7 @@ def _rank(folder: Path, store: Path, rank: int, ranks: int, jobs: Sequence[Job])
     import deepspeed
     import torch
     import torch.distributed as dist
+    from torch._C._distributed_c10d import FileStore
 
     from zpipe.runfolder.event_file import Reporter
     from zpipe.train.operators import disable_shm_comm, ensure_operators
@@ -57,7 +58,7 @@ def _rank(folder: Path, store: Path, rank: int, ranks: int, jobs: Sequence[Job])
         ensure_operators(("cpu_adam",), Reporter(None))
     disable_shm_comm()
     restrict_unpickling()
-    dist.init_process_group("gloo", store=dist.FileStore(str(store), ranks), rank=rank, world_size=ranks)
+    dist.init_process_group("gloo", store=FileStore(str(store), ranks), rank=rank, world_size=ranks)
     deepspeed.init_distributed(verbose=False)
     torch.manual_seed(1)
     for job in jobs:
@@ -131,6 +132,7 @@ def _model() -> Any:
             self.bias_of_one = nn.Parameter(torch.ones(1))
             self.head = nn.Linear(7, 13, bias=False)
             self.head.weight = self.embedding.weight
+            self.seen: torch.Tensor
             self.register_buffer("seen", torch.zeros(3))
 
         def forward(self, tokens: Any) -> Any:

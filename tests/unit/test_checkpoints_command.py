@@ -53,7 +53,7 @@ def test_checkpoints_are_listed_newest_first_and_the_command_comes_last(run: Pat
     assert checkpoints(run) == 0
     heading, newest, oldest, last = lines(capsys)
     assert heading.split() == ["step", "state", "size", "written", "processes", "stage", "dtype"]
-    assert re.fullmatch(r"40 +good +[\d.]+ KiB +1970-01-01 \d\d:\d\d:01 +2 +3 +bf16", newest)
+    assert re.fullmatch(r"40 +good +[\d.]+ KiB +1970-01-01 \d\d:\d\d:01 +1 +2 +bf16", newest)
     assert oldest.startswith("20 ")
     assert last == f"go on from step 40:  zpipe resume={run}"
 
@@ -210,7 +210,7 @@ def test_data_has_the_same_in_json_and_yaml(run: Path, capsys: Captured) -> None
     assert yaml.safe_load(capsys.readouterr().out) == as_json
     newest = as_json["checkpoints"][0]
     assert (as_json["verified"], as_json["best"]) == (True, None)
-    assert (newest["step"], newest["world_size"], newest["stage"], newest["dtype"]) == (40, 2, 3, "bf16")
+    assert (newest["step"], newest["world_size"], newest["stage"], newest["dtype"]) == (40, 1, 2, "bf16")
     assert newest["bytes"] == sum(map(len, contents(run / "checkpoint-40").values()))
 
 

@@ -22,11 +22,15 @@ from zpipe.trees import flatten
 
 FREE_GROUPS = ("checkpoint", "profiler", "resume", "tracking")
 FREE_KEYS = {
+    "batch.gradient_accumulation_steps",  # their product with the number of processes is compared instead
+    "batch.per_device_train_batch_size",
+    "batch.train_batch_size",
     "launcher.env",
     "launcher.hang_timeout_s",
     "launcher.nproc_per_node",  # the number of processes that was decided is compared instead
     "launcher.type",
     "offload.nvme_path",
+    "stage.stage",  # zpipe/checkpoints/shape.py decides
     "strict",
     "train.dataloader_num_workers",
     "train.dataloader_persistent_workers",
@@ -78,7 +82,10 @@ def refused(before: Plan, settings: Mapping[str, Any]) -> list[Problem]:
 def test_every_setting_is_either_free_or_refused(before: Plan) -> None:
     keys = flatten(defaults())
     other = {key: {"other": "1"} if value == {} else "other" for key, value in keys.items()}
+    other["stage.stage"] = before.experiment.stage.stage  # with it, places may change
+    del other["deepspeed.tensor_parallel.autotp_size"]  # the batch depends on it
     found = {problem.key.removesuffix(".other") for problem in refused(before, other)}
+    found |= {problem.key for problem in refused(before, {"deepspeed.tensor_parallel.autotp_size": 1})}
     free = {key for key in keys if key.partition(".")[0] not in FREE_GROUPS and key not in found}
     assert free == FREE_KEYS
     assert not {key.partition(".")[0] for key in found} & set(FREE_GROUPS)
@@ -138,12 +145,59 @@ def test_the_same_plan_is_neither_longer_nor_changed(before: Plan) -> None:
     assert other_changes(before, before) == []
 
 
-def test_another_number_of_processes_is_refused_with_the_override_that_fixes_it(before: Plan) -> None:
-    after = changed(before, {"launcher.nproc_per_node": 2}, world_size=2, nproc_per_node=2)
-    (problem,) = result_changes(before, after)
-    assert (problem.key, problem.value, problem.allowed) == ("launcher.nproc_per_node", 2, "1")
-    assert "shards of 1 processes" in problem.reason
-    assert problem.fix == "launcher.nproc_per_node=1"
+def in_batches(plan: Plan, processes: int, micro: int, accumulation: int, **settings: Any) -> Plan:
+    """The plan with this number of processes, sequences in a micro-batch, and micro-batches in a step."""
+    sizes = {"train_micro_batch_size_per_gpu": micro, "gradient_accumulation_steps": accumulation}
+    after = changed(plan, settings, world_size=processes, nproc_per_node=processes)
+    return after.model_copy(update={"ds_config": {**plan.ds_config, **sizes}})
+
+
+@pytest.mark.parametrize("sizes", [(1, 4, 2), (2, 1, 4), (8, 1, 1)])
+def test_another_number_of_processes_with_the_same_batch_is_told(
+    sizes: tuple[int, int, int], before: Plan
+) -> None:
+    first, then = in_batches(before, 4, 2, 1), in_batches(before, *sizes)
+    assert list(result_changes(first, then)) == []
+    assert other_changes(first, then) == [f"processes: 4 -> {sizes[0]}"]
+    assert result_digest(first) == result_digest(then)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "settings", "fix"),
+    [
+        ((2, 2, 1), {}, "batch.gradient_accumulation_steps=3"),
+        ((4, 2, 1), {}, "batch.gradient_accumulation_steps=1 batch.per_device_train_batch_size=3"),
+        ((5, 1, 1), {}, "a number of processes that divides 12: launcher.nproc_per_node"),
+        (
+            (1, 2, 1),
+            {"batch.train_batch_size": 2},
+            "batch.gradient_accumulation_steps=6 batch.train_batch_size=null",
+        ),
+    ],
+)
+def test_another_batch_is_refused_with_the_override_that_keeps_it(
+    sizes: tuple[int, int, int], settings: dict[str, Any], fix: str, before: Plan
+) -> None:
+    (problem,) = result_changes(in_batches(before, 3, 4, 1), in_batches(before, *sizes, **settings))
+    assert (problem.key, problem.allowed, problem.fix) == ("batch", "12", fix)
+    assert "started with 12 sequences in one step" in problem.reason
+
+
+def test_with_the_stage_everything_that_is_a_place_may_change(before: Plan) -> None:
+    places = {"stage.reduce_bucket_size": 9, "offload.offload_param.device": "cpu"}
+    assert [problem.key for problem in refused(before, places)] == [
+        "offload.offload_param.device",
+        "stage.reduce_bucket_size",
+    ]
+    moved = changed(before, {**places, "stage.stage": 3})
+    assert list(result_changes(before, moved)) == []
+    assert "stage.stage: 2 -> 3" in other_changes(before, moved)
+    assert result_digest(before) == result_digest(moved)
+
+
+def test_no_stage_makes_quantized_values_the_same(before: Plan) -> None:
+    quantized = {"stage.stage": 3, "stage.zero_quantized_gradients": True}
+    assert [problem.key for problem in refused(before, quantized)] == ["stage.zero_quantized_gradients"]
 
 
 def test_the_number_of_processes_may_be_written_out(before: Plan) -> None:
@@ -235,14 +289,14 @@ def test_the_digest_is_equal_if_only_free_settings_and_lengths_differ(
 
 @pytest.mark.parametrize(
     "settings",
-    [{"train.seed": 1}, {"data.max_length": 8}, {"model.config.vocab_size": 9}, {"stage.stage": 1}],
+    [{"train.seed": 1}, {"data.max_length": 8}, {"model.config.vocab_size": 9}],
     ids=lambda settings: ", ".join(settings),
 )
 def test_the_digest_differs_with_every_setting_of_the_result(settings: dict[str, Any], before: Plan) -> None:
     assert result_digest(changed(before, settings)) != result_digest(before)
 
 
-def test_the_digest_differs_with_processes_and_precision(before: Plan) -> None:
+def test_the_digest_differs_with_batch_and_precision(before: Plan) -> None:
     other = before.engine.model_copy(update={"dtype": "bf16"})
     digests = {result_digest(each) for each in (before, changed(before, world_size=2))}
     assert len({*digests, result_digest(before.model_copy(update={"engine": other}))}) == 3

@@ -63,6 +63,24 @@ def test_plan_lists_what_has_changed(run: Path, capsys: Captured) -> None:
     assert changes == ["checkpoint.save_steps: 500 -> 7", "train.max_steps: 60 -> 80"]
 
 
+def test_plan_says_what_would_happen_to_a_checkpoint_of_another_shape(run: Path, capsys: Captured) -> None:
+    assert plan(run, "train.max_steps=60", "stage=3") == 0
+    out = capsys.readouterr().out
+    assert rows(out, "shape") == [
+        "checkpoint-40 of 1 process at stage 2 is distributed anew for 1 process at stage 3, "
+        "without a copy on the disk"
+    ]
+    assert "stage.stage: 2 -> 3" in rows(out, "change")
+
+
+def test_checkpoint_of_a_shape_that_cannot_change_is_refused(run: Path, capsys: Captured) -> None:
+    edit_manifest(run / "checkpoint-40", offload={"optimizer": "nvme", "parameters": "none"}, stage=3)
+    assert plan(run, "train.max_steps=60") == 2
+    err = capsys.readouterr().err
+    assert "offload.offload_optimizer.device=nvme: swap files on NVMe belong to their processes" in err
+    assert "launcher.nproc_per_node=1 stage=3, the shape of the checkpoint" in err
+
+
 def test_planning_compares_no_content(run: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zpipe.checkpoints.state.digests_of", pytest.fail)
     flip_bit(run / "checkpoint-40" / "model.safetensors", 7)
@@ -154,7 +172,6 @@ def test_data_is_the_plan_alone(form: str, run: Path, capsys: Captured) -> None:
 
 def test_named_checkpoint_is_planned_into_a_new_folder(run: Path, tmp_path: Path, capsys: Captured) -> None:
     named = (f"resume={run / 'checkpoint-20'}", "resume.trust=true", "stage=3", "precision=bf16")
-    edit_manifest(run / "checkpoint-20", world_size=1)
     assert plan(tmp_path / "new", *named) == 0
     (said,) = rows(capsys.readouterr().out, "resume")
     assert said.startswith(f"attempt 1 would go on from step 20, {run / 'checkpoint-20'} (")
@@ -164,7 +181,7 @@ def test_named_checkpoint_is_planned_into_a_new_folder(run: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["stage=2"], "launcher.nproc_per_node=1: "),
+        (["stage=0"], "stage=0: stage 0 and the others have nothing in common"),
         (["stage=2"], "resume.trust=true"),
         ([], "not a checkpoint"),
     ],

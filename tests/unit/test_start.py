@@ -142,15 +142,15 @@ def test_a_run_that_another_process_supervises_is_refused(tmp_path: Path) -> Non
 def test_everything_that_is_wrong_is_refused_at_once(tmp_path: Path) -> None:
     run_in(tmp_path / "old")
     (tmp_path / "old").rename(tmp_path / "new")
-    plan = plan_in(tmp_path / "new", {"train.seed": 7, "stage.stage": 1})
+    plan = plan_in(tmp_path / "new", {"train.seed": 7, "data.max_length": 8})
     plan = plan.model_copy(update={"launch": plan.launch.model_copy(update={"world_size": 2})})
     before = files_in(tmp_path / "new")
     with RunFolder(tmp_path / "new").supervision():
         keys = [problem.key for problem in refusals(plan)]
     assert keys == [
-        "stage.stage",
+        "data.max_length",
         "train.seed",
-        "launcher.nproc_per_node",
+        "batch",  # twice as many sequences in one step
         "hydra.run.dir",  # moved
         "hydra.run.dir",  # supervised
     ]
@@ -283,17 +283,16 @@ def test_the_record_of_an_attempt_holds_no_secret(tmp_path: Path) -> None:
 
 @pytest.fixture
 def given(tmp_path: Path) -> Path:
-    """A checkpoint of another run: stage 3, bf16, two processes."""
+    """A checkpoint of another run: bf16."""
     return make_checkpoint(tmp_path / "other", 40, run_id="another")
 
 
 def going_on_from(given: Path, folder: Path, **settings: Any) -> Plan:
     """A plan that names this checkpoint and is like the run that wrote it."""
     more = {f"resume.{name}": value for name, value in settings.items()}
-    plan = plan_in(folder, {"stage.stage": 3, "resume.checkpoint": str(given), **more})
-    launch = plan.launch.model_copy(update={"world_size": 2, "nproc_per_node": 2})
+    plan = plan_in(folder, {"resume.checkpoint": str(given), **more})
     engine = Engine(optimizer="AdamW", scheduler="LambdaLR", dtype="bf16")
-    return plan.model_copy(update={"launch": launch, "engine": engine})
+    return plan.model_copy(update={"engine": engine})
 
 
 def test_a_run_may_begin_from_a_trusted_checkpoint_of_another_run(given: Path, tmp_path: Path) -> None:
@@ -306,11 +305,11 @@ def test_a_run_may_begin_from_a_trusted_checkpoint_of_another_run(given: Path, t
 
 
 def test_everything_wrong_with_a_given_checkpoint_is_found_at_once(given: Path, tmp_path: Path) -> None:
+    edit_manifest(given, stage=0)
     plan = plan_in(tmp_path / "run", {"resume.checkpoint": str(given)})
     found = {problem.key: (problem.value, problem.allowed, problem.fix) for problem in given_problems(plan)}
     assert found == {
-        "stage": (2, "3", "stage=3"),
-        "launcher.nproc_per_node": (1, "2", "launcher.nproc_per_node=2"),
+        "stage": (2, "0", "launcher.nproc_per_node=1 stage=0, the shape of the checkpoint"),
         "precision": ("fp32", "bf16", "precision=bf16"),
         "resume": (str(given), "a checkpoint that you trust", "resume.trust=true"),
     }

@@ -11,8 +11,9 @@ from zpipe.checkpoints.manifest import Manifest
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem
 
+_DEEPSPEED = ("FusedAdam", "DeepSpeedCPUAdam", "FusedLion", "DeepSpeedCPULion")
 ELEMENTWISE = frozenset(
-    {"Adam", "AdamW", "DeepSpeedCPUAdam", "FusedAdam", "FusedLion", "DeepSpeedCPULion", "RMSprop", "SGD"}
+    {*_DEEPSPEED, "Adam", "AdamW", "SGD", "RMSprop", "NAdam", "RAdam", "Adamax", "Adadelta"}
 )
 """Optimizers whose states have a value for each element of a parameter and do not depend on the others."""
 
@@ -74,6 +75,9 @@ def _obstacles(
     if plan.engine.optimizer not in ELEMENTWISE:
         reason = "its states cannot be distributed anew"
         yield "optimizer", plan.engine.optimizer, reason, ", ".join(sorted(ELEMENTWISE))
+    optim = experiment.optimizer.optim
+    if optim is not None and ("8bit" in optim or "paged" in optim):
+        yield "optimizer.optim", optim, "its states are quantized in blocks, or paged", "adamw_torch"
     group, sequence = (
         experiment.deepspeed.tensor_parallel.autotp_size,
         experiment.deepspeed.sequence_parallel_size,
