@@ -38,8 +38,12 @@ COMMON = (
     "train.learning_rate=1e-3",
     "tracking.enabled=false",
 )
-SWAPPED = ("model.config.hidden_size=256", "model.config.intermediate_size=512")
-"""Large enough for swap files: DeepSpeed keeps sub-groups below 1 MB in memory."""
+SWAPPED = (
+    "model.config.hidden_size=512",
+    "model.config.intermediate_size=2048",
+    "train.weight_decay=0.1",
+)
+"""Large enough for swap files: DeepSpeed keeps parameters below 1 MB of a rank in memory."""
 UNGATHERED = ("stage.stage3_gather_16bit_weights_on_model_save=false", "checkpoint.save_final_model=false")
 BF16 = ("precision=bf16",)
 

@@ -83,7 +83,9 @@ class _Exporter:
 
     def write(self, staging: Path) -> None:
         writing = LIBRARY_BYTES + _COPIES * 4 * self._layout.largest_elements
-        needed = f"up to {_size(writing)} to write, {_size(self._to_verify)} to verify"
+        # from_pretrained maps the exported files; these pages can be dropped where memory is short.
+        verifying = LIBRARY_BYTES + self._model_bytes + self._layout.bytes
+        needed = f"up to {_size(writing)} to write, {_size(verifying)} to verify"
         self._say("memory", f"{needed}; {_size(_free_memory())} are free")
         write_companions(self._folder, staging, self._request.dtype)
         with self._watch("writing", self._layout.bytes) as on_bytes:
@@ -91,7 +93,7 @@ class _Exporter:
 
     def verify(self, staging: Path) -> None:
         self._verify_tensors(staging)
-        if self._to_verify - LIBRARY_BYTES > _free_memory():
+        if self._model_bytes > _free_memory():
             self._say("verified", "no forward pass: a model in memory needs more than is free")
             return
         request, reference = self._request, self._folder if self._saved is not None else None
@@ -114,9 +116,9 @@ class _Exporter:
             self._say("verified", text)
 
     @property
-    def _to_verify(self) -> int:
-        """Bytes of host memory."""
-        return LIBRARY_BYTES + forward_bytes(self._expected.parameters, self._request.trained_dtype)
+    def _model_bytes(self) -> int:
+        """Host memory of the model in a forward pass."""
+        return forward_bytes(self._expected.parameters, self._request.trained_dtype)
 
     def _chosen(self) -> Weights:
         """The saved weights where they are what was asked for, otherwise the masters in the shards."""

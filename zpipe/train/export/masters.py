@@ -19,16 +19,19 @@ from zpipe.train.swapped_masters import map_swapped_masters
 _NO_SHARDS = (RuntimeError, OSError, LookupError, TypeError, ValueError, AttributeError)
 
 
+_MOST_MAPPED_BYTES = 64 << 20
+
+
 class MasterWeights:
     """The masters, and in their own formats the parameters that are not trained, and the buffers."""
 
     def __init__(self, checkpoint: Path) -> None:
         """Raises Refusal for shards that are none, or do not fit together."""
-        self._checkpoint = checkpoint
+        self._checkpoint, self._bytes_read = checkpoint, 0
         with self._refusing():
-            self._shards = shards = Shards(checkpoint)
-            map_swapped_masters(shards)
-            self._frozen, self._buffers = set(shards.frozen_names()), shards.buffers()
+            self._shards = shards = _opened(checkpoint)
+            self._frozen = set(shards.frozen_names())
+            self._buffers = {name: value.clone() for name, value in shards.buffers().items()}
             trained = {name: shards.shape(name) for name in shards.names()}
             others = {name: tuple(self.tensor(name).shape) for name in (*self._frozen, *self._buffers)}
             tied = shards.tied()
@@ -45,10 +48,17 @@ class MasterWeights:
             if name in self._buffers:
                 buffer: torch.Tensor = self._buffers[name]
                 return buffer
+            self._renew()
             found: torch.Tensor = (
                 self._shards.frozen(name) if name in self._frozen else self._shards.master(name)
             )
+            self._bytes_read += found.numel() * found.element_size()
             return found
+
+    def _renew(self) -> None:
+        """Maps the files anew from time to time: what was read of them counts as memory of this process."""
+        if self._bytes_read >= _MOST_MAPPED_BYTES:
+            self._shards, self._bytes_read = _opened(self._checkpoint), 0
 
     @contextmanager
     def _refusing(self) -> Iterator[None]:
@@ -62,6 +72,12 @@ class MasterWeights:
 
     def _problem(self, reason: str) -> Problem:
         return Problem("RUN", str(self._checkpoint), reason, "shards that DeepSpeed wrote at stage 1 to 3")
+
+
+def _opened(checkpoint: Path) -> Shards:
+    shards = Shards(checkpoint)
+    map_swapped_masters(shards)
+    return shards
 
 
 def has_shards(checkpoint: Path) -> bool:

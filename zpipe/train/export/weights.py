@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -34,14 +34,22 @@ class Weights(Protocol):
 
 
 class SavedWeights:
-    """The safetensors files of a model folder. Raises Refusal for files that are damaged or do not fit."""
+    """The safetensors files of a model folder. Raises Refusal for files that are damaged or do not fit.
+
+    A file is mapped into memory only while one of its tensors is in use: what was read of it counts as memory
+    of this process.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.kind = "the saved weights"
         self._folder = folder
-        self._files = {name: _opened(folder / name) for name in _file_names(folder)}
-        self._places = {name: file for file in self._files.values() for name in file.keys()}  # noqa: SIM118
-        self.shapes = {name: tuple(self._slice(name).get_shape()) for name in self._places}
+        self._names = {file: _headers(folder / file) for file in _file_names(folder)}
+        headers = {
+            name: (file, header) for file, found in self._names.items() for name, header in found.items()
+        }
+        self._places = {name: folder / file for name, (file, _) in headers.items()}
+        self._formats = {name: header.format for name, (_, header) in headers.items()}
+        self.shapes = {name: header.shape for name, (_, header) in headers.items()}
 
     def drop_copies(self, tied: Mapping[str, str]) -> None:
         """Leaves out the copies of tied weights that stages 0 to 2 save. Raises Refusal if they differ."""
@@ -53,20 +61,18 @@ class SavedWeights:
             del self.shapes[name]
 
     def names_in(self, file_name: str) -> list[str]:
-        return list(self._files[file_name].keys())
+        return list(self._names[file_name])
 
     def dtype(self, name: str) -> torch.dtype:
-        written = str(self._slice(name).get_dtype())
+        written = self._formats[name]
         if written not in _TORCH:
             raise Refusal([_damaged(self._folder, f"{name} has the format {written}")])
         return _TORCH[written]
 
     def tensor(self, name: str) -> torch.Tensor:
-        found: torch.Tensor = self._places[name].get_tensor(name)
+        with _opened(self._places[name]) as file:
+            found: torch.Tensor = file.get_tensor(name)
         return found
-
-    def _slice(self, name: str) -> Any:
-        return self._places[name].get_slice(name)
 
 
 def has_saved_weights(folder: Path) -> bool:
@@ -91,6 +97,21 @@ def _file_names(folder: Path) -> list[str]:
     if is_regular(folder / SINGLE_NAME):
         return [SINGLE_NAME]
     return sorted(set(weight_map(folder).values()))
+
+
+class _Header(NamedTuple):
+    """What the file says of a tensor."""
+
+    shape: tuple[int, ...]
+    format: str
+
+
+def _headers(path: Path) -> dict[str, _Header]:
+    with _opened(path) as file:
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+        return {
+            name: _Header(tuple(each.get_shape()), str(each.get_dtype())) for name, each in slices.items()
+        }
 
 
 def _opened(file: Path) -> Any:
