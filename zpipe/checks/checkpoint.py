@@ -11,7 +11,7 @@ def checkpoint_writer_is_unusable(experiment: Experiment, facts: Facts) -> Itera
     """Without data_parallel the engine does not start; with it, torch refuses to load what was saved."""
     for name, value in experiment.checkpoint.writer.model_dump(exclude_none=True).items():
         key = f"checkpoint.writer.{name}"
-        reason = "checkpoints of DeepSpeed's writers cannot be saved, or not loaded again, with torch 2.6 and later"
+        reason = "checkpoints of DeepSpeed's writers cannot be loaded again with torch 2.6 and later"
         yield Problem(key, value, reason, "null", either(f"{key}=null"))
 
 
