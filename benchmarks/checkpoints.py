@@ -34,7 +34,7 @@ GPU = ["model=llama3_1b", "data.max_length=1024", "train.gradient_checkpointing=
 CPU = [
     "launcher.device=cpu",
     "precision=fp32",
-    "data.max_length=128",
+    "data.max_length=16",
     "model.config.hidden_size=768",
     "model.config.intermediate_size=2048",
     "model.config.num_hidden_layers=7",

@@ -8,10 +8,10 @@ from zpipe.schema.experiment import Experiment
 
 
 def checkpoint_writer_is_unusable(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """With torch 2.6 and later the writer failed to save ZeRO's states."""
+    """Without data_parallel the engine does not start; with it, torch refuses to load what was saved."""
     for name, value in experiment.checkpoint.writer.model_dump(exclude_none=True).items():
         key = f"checkpoint.writer.{name}"
-        reason = "DeepSpeed's checkpoint writer cannot save ZeRO's states with torch 2.6 and later"
+        reason = "checkpoints of DeepSpeed's writers cannot be loaded again with torch 2.6 and later"
         yield Problem(key, value, reason, "null", either(f"{key}=null"))
 
 

@@ -37,6 +37,7 @@ class EventCallback(TrainerCallback):
         self._last_step_event = 0.0
         self._learning_rate: float | None = None
         self._reported_step = 0
+        self._epoch_step: int | None = None
         self._steps = 0
         """Of this attempt."""
 
@@ -87,6 +88,9 @@ class EventCallback(TrainerCallback):
         values = {name: value for name, value in (logs or {}).items() if isinstance(value, int | float)}
         if "train_runtime" in values and state.global_step < state.max_steps:
             return  # the means of a training that stopped early
+        if state.global_step == self._epoch_step:
+            values.pop("epoch", None)  # transformers adds it to each of several entries of a step
+        self._epoch_step = state.global_step
         if "loss" in values:
             values |= self._training_figures(values["loss"])
             # transformers reads it before or after its scheduler steps, depending on the optimizer.

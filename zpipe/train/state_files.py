@@ -1,6 +1,6 @@
 """Lets the files that DeepSpeed and transformers write for a checkpoint be written by a Save.
 
-DeepSpeed has writers of its own (checkpoint.writer), which fail on ZeRO's states with torch 2.6 and later.
+DeepSpeed's own writers (checkpoint.writer) fail with torch 2.6 and later (docs/checkpoints.md).
 """
 
 from collections.abc import Iterator
