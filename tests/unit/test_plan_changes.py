@@ -81,7 +81,7 @@ def refused(before: Plan, settings: Mapping[str, Any]) -> list[Problem]:
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
 def test_every_setting_is_either_free_or_refused(before: Plan) -> None:
     keys = flatten(defaults())
-    other = {key: {"other": "1"} if value == {} else "other" for key, value in keys.items()}
+    other: dict[str, Any] = {key: {"other": "1"} if value == {} else "other" for key, value in keys.items()}
     other["stage.stage"] = before.experiment.stage.stage  # with it, places may change
     del other["deepspeed.tensor_parallel.autotp_size"]  # the batch depends on it
     found = {problem.key.removesuffix(".other") for problem in refused(before, other)}
