@@ -25,7 +25,7 @@ from zpipe.checkpoints.shape import Shape
 from zpipe.runfolder.folder import RunFolder, checkpoint_name
 
 STEPS, SAVE_STEPS = 12, 4
-TOLERANCE = {"fp32": 2e-5, "bf16": 2e-2, "fp16": 5e-3}
+TOLERANCE = {"fp32": 2e-5, "bf16": 2e-3, "fp16": 2e-3}
 """Of the losses, which are near 5."""
 SEQUENCES = 4
 """Of all processes in one step."""
@@ -70,7 +70,7 @@ def cases() -> Iterator[Case]:
         yield Case((Shape(1, old), Shape(1, new)))
     yield Case((Shape(2, 2), Shape(2, 3)), "bf16")
     yield Case((Shape(2, 3), Shape(1, 2), Shape(1, 3)), "bf16")
-    yield Case((Shape(1, 2), Shape(1, 3)), "fp16", FP16)
+    yield Case((Shape(1, 2), Shape(1, 3)), "fp16")
     yield Case((Shape(2, 3), Shape(1, 2)), "fp32", ("offload=cpu_optimizer",))
     yield Case((Shape(1, 3), Shape(1, 1)), "bf16", ("offload=cpu_optimizer",))
     yield Case((Shape(1, 1), Shape(1, 3)), "bf16", ("precision.data_types.grad_accum_dtype=fp32",))
