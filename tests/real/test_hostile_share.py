@@ -9,7 +9,7 @@ from campaigns.hostile_cases import all_cases
 
 pytestmark = pytest.mark.real
 
-SHARE = 60
+SHARE = 40
 
 
 def test_hostile_inputs_execute_change_and_send_nothing(tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ def wait_for(folder: Path, words: str, seconds: float = 120) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", range(2))
 def test_a_recorder_and_a_writer_that_are_killed_at_a_random_moment(
     number: int, moments: random.Random, twin: Run, tmp_path: Path, empty_store: Path
 ) -> None:

@@ -3,19 +3,20 @@
 The trainings, the kills and the signals are real. The campaigns compare every file, bit by bit.
 """
 
+import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
 
-from campaigns.shapes import Campaign, Case, write_text
 from campaigns.twins import differences
-from tests.support.process import REPOSITORY, SMALL, environment, finish, start, wait_for_step, zpipe
+from tests.support import preloaded
+from tests.support.process import REPOSITORY, SMALL, Run, environment, finish, start, wait_for_step, zpipe
 from tests.support.store import Store, put_store
-from zpipe.checkpoints.shape import Shape
 from zpipe.exits import Exit
 from zpipe.runfolder.attempt_start import read_start
 from zpipe.runfolder.folder import RunFolder
@@ -50,8 +51,6 @@ def test_damaged_checkpoints_are_passed_over_by_name() -> None:
 def overrides(text_file: Path) -> tuple[str, ...]:
     return (
         *SMALL,
-        "stage=3",
-        "launcher.nproc_per_node=2",
         "checkpoint=default",
         f"checkpoint.save_steps={STEPS}",
         f"train.max_steps={STEPS}",
@@ -60,34 +59,55 @@ def overrides(text_file: Path) -> tuple[str, ...]:
     )
 
 
-def test_run_whose_rank_is_asked_to_stop_saves_and_goes_on_to_the_same_end(
-    tmp_path: Path, empty_store: Path, text_file: Path
-) -> None:
-    cwd = put_store(empty_store, tmp_path)
-    settings = overrides(text_file)
-    twin = zpipe(cwd, *settings, folder="twin")
+ON_TWO_RANKS = ("stage=3", "launcher.nproc_per_node=2")
+ON_ONE_RANK = ("stage=2", "launcher.nproc_per_node=1", "batch.gradient_accumulation_steps=2")
+
+
+@dataclass(frozen=True)
+class Stopped:
+    cwd: Path
+    settings: tuple[str, ...]
+    twin: Run
+    """On two ranks, not stopped."""
+    run: Run
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, text_file: Path) -> Stopped:
+    """A run of two ranks, one of which was asked to stop; `copy` is a copy of its folder."""
+    cwd, settings = put_store(empty_store, tmp_path_factory.mktemp("stopped")), overrides(text_file)
+    twin = zpipe(cwd, *settings, *ON_TWO_RANKS, folder="twin")
     assert twin.exit_code == 0, twin.explain()
-    process = start(cwd, *settings, f"hydra.run.dir={cwd / 'run'}")
+    process = start(cwd, *settings, *ON_TWO_RANKS, f"hydra.run.dir={cwd / 'run'}")
     wait_for_step(process, cwd / "run")
     children = psutil.Process(process.pid).children(recursive=True)
     next(child for child in children if is_rank(child, "1")).send_signal(signal.SIGUSR1)
-    stopped = finish(process, cwd / "run")
-    assert stopped.exit_code == Exit.TERMINATED, stopped.explain()
-    assert "SIGUSR1 to rank 1, saved at step" in stopped.result["reason"]
-    again = zpipe(cwd, *settings)
+    run = finish(process, cwd / "run")
+    shutil.copytree(run.folder, cwd / "copy", symlinks=True)
+    return Stopped(cwd, settings, twin, run)
+
+
+def test_run_whose_rank_is_asked_to_stop_saves(stopped: Stopped) -> None:
+    assert stopped.run.exit_code == Exit.TERMINATED, stopped.run.explain()
+    assert "SIGUSR1 to rank 1, saved at step" in stopped.run.result["reason"]
+
+
+def test_stopped_run_goes_on_to_the_same_end(stopped: Stopped) -> None:
+    again = zpipe(stopped.cwd, *stopped.settings, *ON_TWO_RANKS)
     assert again.exit_code == 0, again.explain()
-    assert read_start(RunFolder(cwd / "run").numbered(2)).step > 0
-    assert list(differences(cwd / "twin", cwd / "run", cwd, f"checkpoint-{STEPS}")) == []
-    assert {run.info.status for run in Store(cwd).runs()} == {"FINISHED"}
+    assert read_start(RunFolder(again.folder).numbered(2)).step > 0
+    assert list(differences(stopped.twin.folder, again.folder, stopped.cwd, f"checkpoint-{STEPS}")) == []
+    assert {run.info.status for run in Store(stopped.cwd).runs()} == {"FINISHED"}
 
 
-def test_run_goes_on_with_one_process_at_another_stage_to_the_same_losses(
-    tmp_path: Path, empty_store: Path
-) -> None:
-    cwd = put_store(empty_store, tmp_path)
-    case = Case((Shape(2, 3), Shape(1, 2)))
-    ((_, _, problem),) = Campaign(case, cwd, write_text(cwd / "train.jsonl")).results()
-    assert problem == ""
+def test_stopped_run_goes_on_with_one_process_at_another_stage_to_the_same_losses(stopped: Stopped) -> None:
+    more = (*ON_ONE_RANK, "tracking=none", "resume.trust=true")
+    ended = preloaded.zpipe(stopped.cwd, *stopped.settings, *more, folder="copy")
+    assert ended.exit_code == 0, ended.explain()
+    assert "is distributed anew for 1 process at stage 2" in ended.stdout + ended.stderr
+    losses, expected = dict(ended.series("loss")), dict(stopped.twin.series("loss"))
+    assert len(losses) > 1
+    assert all(abs(losses[step] - expected[step]) < 1e-4 for step in losses)
 
 
 def is_rank(process: psutil.Process, rank: str) -> bool:

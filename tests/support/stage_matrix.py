@@ -93,8 +93,6 @@ TWO_RANKS = [
 ]
 SHARE_OF_TWO_RANKS = [
     Case(1, "cpu_optimizer", "fp32", 2),
-    Case(2, "none", "bf16", 2, choices=False),
-    Case(3, "none", "fp32", 2),
     Case(3, "cpu", "bf16", 2, choices=False),
     Case(3, "nvme", "bf16", 2, choices=False),
 ]
