@@ -1,7 +1,9 @@
 """What DeepSpeed really runs is held against the plan: a replacement behind its back is caught."""
 
 import json
+import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +64,28 @@ def test_deepspeeds_checkpointing_recomputes_and_changes_no_loss(text_file: Path
     layers, steps = 2, 4
     for pass_ in ("| fwd: ", "| backward: "):
         assert recomputed.stdout.count(pass_) == layers * steps
+
+
+def train_and_list_modules(cwd: str, overrides: list[str]) -> None:
+    import zpipe
+
+    os.chdir(cwd)
+    outcome = zpipe.run(*overrides)
+    Path(cwd, "modules.json").write_text(json.dumps(sorted(sys.modules)))
+    sys.exit(outcome.exit_code)
+
+
+def test_a_run_without_muon_does_not_load_torchs_compiler(text_file: Path, tmp_path: Path) -> None:
+    """DeepSpeed would, for every optimizer, in each worker and for seconds."""
+    overrides = [*SMALL, preloaded.INPROCESS, f"data.path={text_file}", "tracking=none"]
+    arguments = (str(tmp_path), [*overrides, f"hydra.run.dir={tmp_path / 'run'}"])
+    process = preloaded.context().Process(target=train_and_list_modules, args=arguments)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    modules = json.loads((tmp_path / "modules.json").read_text())
+    assert "deepspeed.runtime.zero.muon.muon_optimizer" in modules
+    assert "torch._inductor.compile_fx" not in modules
 
 
 def test_tensor_parallel_ranks_train_like_one(text_file: Path, tmp_path: Path) -> None:

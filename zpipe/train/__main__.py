@@ -7,6 +7,7 @@ from pathlib import Path
 
 from zpipe.exits import Exit
 from zpipe.runfolder.folder import RunFolder
+from zpipe.train.light_imports import leave_out_mlflow
 from zpipe.train.parent_watch import exit_with_parent
 from zpipe.train.process_group import leave_group
 from zpipe.train.ranks import Rank
@@ -18,8 +19,7 @@ if __name__ == "__main__":
     faulthandler.register(signal.SIGUSR2, all_threads=False)
     stop_on_signals(RunFolder(Path(sys.argv[1])).attempt, Rank.from_environment().index)
     exit_with_parent()
-    # DeepSpeed's autotuner imports MLflow where it can, which takes two seconds. The parent records the run.
-    sys.modules["mlflow"] = None  # type: ignore[assignment]
+    leave_out_mlflow()
     code = run(Path(sys.argv[1]))
     if code == Exit.FINISHED:
         leave_group()

@@ -38,6 +38,9 @@ def train(plan: Plan, rank: Rank, reporter: Reporter) -> None:
         disable_shm_comm()
 
     reporter.phase("model", plan.model.name)
+    from zpipe.train.light_imports import import_muon_for
+
+    import_muon_for(plan)
     from zpipe.train.trainers.causal_lm import CausalLMTraining
 
     training = CausalLMTraining(plan, tokenizer, sequences, rank, reporter, start)
