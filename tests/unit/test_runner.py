@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from tests.support.checkpoints import edit_manifest, make_checkpoint
 from tests.support.plans import begin_attempt, make_plan
 from tests.support.recording import phase, write_events
 from zpipe.machine.hardware import Hardware
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal
+from zpipe.runfolder.attempt_start import AttemptStart, write_start
 from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.outcome import Outcome, read_outcome, write_outcome
 from zpipe.runfolder.swap_folder import create_swap_folder
@@ -102,6 +104,32 @@ def attempted(plan: Plan) -> Outcome:
     failed = Outcome(ending="failed", reason="no route", run_dir=plan.run_dir)
     write_outcome(failed)
     return failed
+
+
+def test_an_attempt_that_is_refused_leaves_the_plan_of_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = make_plan(tmp_path / "run", experiment={"train.max_steps": 4})
+    attempted(plan)
+    before = RunFolder(tmp_path / "run").plan.read_bytes()
+    failing_choice(monkeypatch, Refusal([Problem("resume", "checkpoint-4", "this checkpoint is damaged")]))
+    longer = make_plan(tmp_path / "longer", experiment={"train.max_steps": 8})
+    outcome = runner.run_plan(longer.model_copy(update={"run_dir": plan.run_dir}), HARDWARE)
+    assert outcome.ending == "refused"
+    assert RunFolder(tmp_path / "run").attempt.number == 2
+    assert RunFolder(tmp_path / "run").plan.read_bytes() == before
+
+
+def test_a_checkpoint_of_a_shape_that_cannot_go_on_is_refused_without_an_attempt(tmp_path: Path) -> None:
+    plan = make_plan(tmp_path / "run", experiment={"train.max_steps": 4})
+    attempted(plan)
+    write_start(RunFolder(tmp_path / "run").attempt, AttemptStart(run_id="this-run"))
+    edit_manifest(make_checkpoint(tmp_path / "run", 4), stage=0)
+    outcome = runner.run_plan(plan, HARDWARE)
+    assert outcome.ending == "refused"
+    assert outcome.reason is not None
+    assert "stage 0" in outcome.reason
+    assert RunFolder(tmp_path / "run").attempt.number == 1
 
 
 def test_a_start_that_comes_second_changes_nothing_of_the_first(

@@ -15,7 +15,7 @@ from zpipe.checkpoints.manifest import MANIFEST_NAME
 from zpipe.plans.changes import result_digest
 from zpipe.plans.plan import Engine, Plan
 from zpipe.problems import Problem, Refusal
-from zpipe.runfolder.attempt_start import AttemptStart, read_start, write_start
+from zpipe.runfolder.attempt_start import AttemptStart, write_start
 from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.outcome import Ending, Outcome, write_outcome
 from zpipe.runfolder.plan_file import folder_of
@@ -206,8 +206,8 @@ def attempt_at(plan: Plan, number: int = 1, changes: tuple[str, ...] = ()) -> tu
     """Begins an attempt and chooses its checkpoint; returns the choice and what was said."""
     said: list[str] = []
     attempt = folder_of(plan).begin(number)
-    chosen = choose(plan, Start(attempt=number, changes=changes), attempt, said.append)
-    assert read_start(attempt) == chosen
+    chosen = choose(plan, Start(attempt=number, changes=changes), said.append)
+    write_start(attempt, chosen)
     return chosen, said
 
 
@@ -373,6 +373,17 @@ def test_a_checkpoint_of_its_own_is_preferred_to_the_given_one(given: Path, tmp_
     make_checkpoint(folder, 50)
     chosen, _ = attempt_at(going_on_from(given, folder, trust=True), 2)
     assert chosen.checkpoint == str(folder / "checkpoint-50")
+
+
+def test_a_given_checkpoint_may_be_gone_once_the_run_has_its_own(given: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    begun_from(given, folder)
+    plan = going_on_from(given, folder, trust=True)
+    shutil.rmtree(given)
+    (problem,) = given_problems(plan)
+    assert problem.value == str(given)
+    make_checkpoint(folder, 50)
+    assert given_problems(plan) == []
 
 
 def test_a_refused_first_attempt_does_not_lose_the_given_checkpoint(given: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Chooses the checkpoint that an attempt goes on from, and writes the decision down for the workers."""
+"""Chooses the checkpoint that an attempt goes on from."""
 
 import uuid
 from collections.abc import Callable, Iterator
@@ -12,8 +12,8 @@ from zpipe.checkpoints.state import CheckpointState, inspect
 from zpipe.plans.changes import result_digest
 from zpipe.plans.plan import Plan, without_secrets
 from zpipe.problems import Problem, Refusal, refuse_if_any
-from zpipe.runfolder.attempt_start import AttemptStart, first_start, write_start
-from zpipe.runfolder.folder import Attempt, RunFolder
+from zpipe.runfolder.attempt_start import AttemptStart, first_start
+from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.plan_file import folder_of
 from zpipe.running.start import Start
 from zpipe.schema.resume import AUTO, NEVER
@@ -22,8 +22,8 @@ Say = Callable[[str], None]
 _TAKEN_OVER = "learning rate, schedule and the state of the optimizer"
 
 
-def choose(plan: Plan, start: Start, attempt: Attempt, say: Say) -> AttemptStart:
-    """Writes attempt.json. Raises Refusal for a checkpoint that cannot be used."""
+def choose(plan: Plan, start: Start, say: Say) -> AttemptStart:
+    """What attempt.json says. Raises Refusal for a checkpoint that cannot be used."""
     folder = folder_of(plan)
     first = first_start(folder)
     if start.attempt > 1:
@@ -34,15 +34,13 @@ def choose(plan: Plan, start: Start, attempt: Attempt, say: Say) -> AttemptStart
         say(f"attempt {start.attempt} goes on from {said}")
     for line in reshaping_lines(plan, state):
         say(line)
-    chosen = AttemptStart(
+    return AttemptStart(
         run_id=first.run_id if first is not None else uuid.uuid4().hex,
         checkpoint=str(state.path) if state else None,
         step=state.step if state else 0,
         changes=list(start.changes),
         command=without_secrets(plan).command,
     )
-    write_start(attempt, chosen)
-    return chosen
 
 
 def checkpoint_for(plan: Plan, say: Say, *, quick: bool = False) -> CheckpointState | None:
@@ -87,9 +85,12 @@ def given_checkpoint(plan: Plan) -> Path | None:
 
 
 def given_problems(plan: Plan) -> list[Problem]:
-    """What is wrong with the folder in resume.checkpoint, as far as its manifest tells. Reads one file."""
+    """What is wrong with the folder in resume.checkpoint, as far as its manifest tells.
+
+    A run that has a checkpoint of its own needs it no longer. Raises Refusal for one of another run.
+    """
     folder = given_checkpoint(plan)
-    if folder is None:
+    if folder is None or _has_own(plan):
         return []
     try:
         manifest = read_manifest(folder)
@@ -103,6 +104,11 @@ def given_problems(plan: Plan) -> list[Problem]:
         allowed = "a checkpoint that you trust"
         problems.append(Problem("resume", str(folder), reason, allowed, "resume.trust=true"))
     return problems
+
+
+def _has_own(plan: Plan) -> bool:
+    folder = folder_of(plan)
+    return _newest(folder, first_start(folder), lambda _: None, quick=True) is not None
 
 
 def _path(text: str | None) -> Path | None:

@@ -16,12 +16,13 @@ from zpipe.problems import Problem, Refusal
 from zpipe.record.recorder_thread import RecorderThread
 from zpipe.record.store import tracking_problems, tracking_uri
 from zpipe.runfolder import disk_reserve
+from zpipe.runfolder.attempt_start import write_start
 from zpipe.runfolder.folder import Attempt
 from zpipe.runfolder.latest_links import link_latest
 from zpipe.runfolder.outcome import Outcome
 from zpipe.runfolder.plan_file import folder_of, write_plan
 from zpipe.runfolder.progress import RunProgress
-from zpipe.running.choose import choose, given_problems
+from zpipe.running.choose import checkpoint_for, choose, given_problems
 from zpipe.running.conclusion import clean_up, conclude, reasons, refuse, save_outcome
 from zpipe.running.recover import conclude_if_abandoned
 from zpipe.running.start import Start, for_attempt, start_of, wait_for_workers
@@ -163,6 +164,8 @@ def _begin(plan: Plan) -> tuple[Start, Attempt]:
     if start.attempt > 1:
         wait_for_workers(Path(plan.run_dir), say)
         conclude_if_abandoned(Path(plan.run_dir))
+        # Refuses what names and sizes tell before there is an attempt.
+        checkpoint_for(plan, lambda _: None, quick=True)
     with _refusing_what_cannot_be_written(plan):
         try:
             return start, folder_of(plan).begin(start.attempt)
@@ -175,9 +178,13 @@ def _prepare(plan: Plan, start: Start, attempt: Attempt) -> Plan:
     """Writes what the workers read, and returns the plan with their command. Raises Refusal."""
     with _refusing_what_cannot_be_written(plan):
         plan = for_attempt(plan, attempt)
-        write_plan(plan)
+        if start.attempt == 1:
+            write_plan(plan)
+        chosen = choose(plan, start, say)
+        if start.attempt > 1:
+            write_plan(plan)  # not before: a refused attempt leaves the plan of the one before
         make_ready(plan)
-        choose(plan, start, attempt, say)
+        write_start(attempt, chosen)
         return plan
 
 
