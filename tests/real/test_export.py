@@ -94,7 +94,9 @@ def test_exported_folder_is_loaded_by_transformers_in_its_format(masters: tuple[
     assert AutoTokenizer.from_pretrained(str(folder))("a").input_ids
 
 
-def test_weights_are_registered_by_their_path_and_loaded_through_mlflow(run: Path) -> None:
+def test_weights_are_registered_by_their_path_and_loaded_through_mlflow(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import mlflow
     import torch
 
@@ -106,7 +108,7 @@ def test_weights_are_registered_by_their_path_and_loaded_through_mlflow(run: Pat
         differing(weights_in(folder), {name: trained[name] for name in trained if "lm_head" not in name})
         == []
     )
-    mlflow.set_tracking_uri(f"sqlite:///{Store(run.parent).file}")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{Store(run.parent).file}")
     loaded = mlflow.transformers.load_model("models:/tiny/1", return_type="components")
     assert loaded["tokenizer"]("a").input_ids
     tokens = torch.arange(8).unsqueeze(0)

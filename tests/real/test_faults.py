@@ -167,14 +167,14 @@ def test_a_loss_that_is_not_a_number(desk: FaultRuns, name: str) -> None:
 def test_gradients_that_are_not_numbers(desk: FaultRuns, name: str) -> None:
     """From stage 1 on DeepSpeed skips such steps, one after the other."""
     absurd = ("stage=1", "precision=bf16", "train.learning_rate=1e30", "precision.max_nonfinite_steps=5")
-    run = desk.train(name, *absurd, "train.logging_steps=1000")
+    run = desk.end_of(name, desk.start(name, *absurd, "train.logging_steps=1000"))
     expect(desk, run, "nonfinite_loss", 12, suggests="train.learning_rate=1e+29")
     assert "5 steps in a row were skipped" in run.result["reason"]
 
 
 def test_a_loss_scale_that_cannot_recover(desk: FaultRuns, name: str) -> None:
     stuck = ("precision=fp16", "precision.fp16.initial_scale_power=30", "precision.fp16.min_loss_scale=1e9")
-    run = desk.train(name, *stuck, "precision.fp16.hysteresis=1", env=fp16_on_cpu())
+    run = desk.end_of(name, desk.start(name, *stuck, "precision.fp16.hysteresis=1", env=fp16_on_cpu()))
     expect(desk, run, "loss_scale_stuck", 13, suggests="precision=bf16")
     assert "10 steps in a row overflowed at the lowest loss scale, 1e+09" in run.result["reason"]
     overflows = [event for event in run.events if event["event"] == "overflow"]

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.support import preloaded
 from tests.support.process import (
     NOTHING,
     SMALL,
@@ -43,11 +42,6 @@ class FaultRuns:
         env: Mapping[str, str] = NOTHING,
     ) -> subprocess.Popen[str]:
         return start(self.cwd, *self.overrides(name, *more), before=before, env=env)
-
-    def train(self, name: str, *more: str, env: Mapping[str, str] = NOTHING) -> Run:
-        """A run without a worker process, from a preloaded process, to its end."""
-        process = preloaded.start(self.cwd, *self.overrides(name, *more), preloaded.INPROCESS, env=env)
-        return self.end_of(name, process)
 
     def started(self, name: str, *more: str, env: Mapping[str, str] = NOTHING) -> subprocess.Popen[str]:
         """A run that has reached its first step."""
