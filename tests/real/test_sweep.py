@@ -15,7 +15,7 @@ import pytest
 
 from tests.support import preloaded
 from tests.support.browser import picture, text_of
-from tests.support.process import SMALL, Run, finish, processes_mentioning, start, verb
+from tests.support.process import SMALL, Run, finish, processes_mentioning, start, sweep, verb
 from tests.support.store import Store, put_store
 from zpipe.runfolder.attempt_start import read_start
 from zpipe.runfolder.folder import RunFolder
@@ -255,8 +255,8 @@ def test_hydras_launchers_and_sweepers_work_and_resume(
     launcher: list[str], lead: str, text_file: Path, tmp_path: Path, empty_store: Path
 ) -> None:
     put_store(empty_store, tmp_path)
-    overrides = (*SMALL, *launcher, lead, "train.max_steps=2", f"data.path={text_file}")
-    run = preloaded.sweep(tmp_path, *overrides)
+    overrides = (*SMALL, *launcher, lead, "launcher=inprocess", "train.max_steps=2", f"data.path={text_file}")
+    run = sweep(tmp_path, *overrides)
     assert run.exit_code == 0, run.explain()
     points = json.loads((run.folder / "points.json").read_text())
     assert [point["ending"] for point in points] == ["finished", "finished"]
