@@ -261,7 +261,7 @@ def test_hydras_launchers_and_sweepers_work_and_resume(
     points = json.loads((run.folder / "points.json").read_text())
     assert [point["ending"] for point in points] == ["finished", "finished"]
     assert len(Store(tmp_path).runs()) == 3
-    again = preloaded.verb(tmp_path, "sweep", "resume", str(run.folder), folder=run.folder)
+    again = verb(tmp_path, "sweep", "resume", str(run.folder), folder=run.folder)
     assert again.exit_code == 0, again.explain()
     assert len(ended(run.folder)) == 2
     assert len(Store(tmp_path).runs()) == 3

@@ -18,9 +18,9 @@ from zpipe.train.operator_sources import restore_build, shorten_build
     ids=["not built", "built by zpipe", "built by DeepSpeed"],
 )
 def test_the_flags_of_a_built_operator_stay(built_with: str | None, flags: list[str], tmp_path: Path) -> None:
-    builder = SimpleNamespace(name="cpu_adam", cxx_args=lambda: ["-O3", "-g"])
+    builder = SimpleNamespace(name="cpu_adagrad", cxx_args=lambda: ["-O3", "-g"])
     if built_with is not None:
-        (tmp_path / "cpu_adam.so").touch()
+        (tmp_path / "cpu_adagrad.so").touch()
         (tmp_path / "build.ninja").write_text(built_with)
     assert not shorten_build(builder, tmp_path)
     assert builder.cxx_args() == flags
