@@ -73,11 +73,11 @@ def test_result_counts_the_attempts(plan: Plan, monkeypatch: pytest.MonkeyPatch)
     assert [each.ending for each in endings if each] == ["failed", "environment", "interrupted"]
 
 
-def test_attempt_that_is_refused_once_it_has_begun_says_so(plan: Plan, tmp_path: Path) -> None:
+def test_checkpoint_of_another_run_is_refused_without_an_attempt(plan: Plan, tmp_path: Path) -> None:
     make_checkpoint(tmp_path / "run", 20, "that-run")
     assert runner.run_plan(plan, HARDWARE).ending == "refused"
     endings = [outcome_of(attempt) for attempt in RunFolder(tmp_path / "run").attempts]
-    assert [each.ending for each in endings if each] == ["failed", "refused"]
+    assert [each.ending for each in endings if each] == ["failed"]
 
 
 def test_run_that_was_killed_before_it_wrote_anything_can_be_started_again(
