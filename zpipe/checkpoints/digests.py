@@ -47,6 +47,11 @@ def digests_of(files: Iterable[Path], on_bytes: OnBytes | None = None) -> dict[P
         return dict(zip(paths, pool.map(partial(digest_of, on_bytes=report), paths), strict=True))
 
 
+def bytes_below(folder: Path) -> int:
+    """Bytes of all files below a folder; links are not followed. Raises OSError."""
+    return sum(file.lstat().st_size for file in files_below(folder))
+
+
 def files_below(folder: Path) -> Iterator[Path]:
     """Everything below a folder except folders; links to folders are included. Raises OSError."""
     for place, folders, files in os.walk(folder, onerror=_raise):

@@ -7,6 +7,7 @@ from pathlib import Path
 import xxhash
 
 _BLOCK_BYTES = 1 << 24
+_SYNC_FILE_RANGE = getattr(ctypes.CDLL(None), "sync_file_range", None)
 _START_WRITING_BACK = 2
 """SYNC_FILE_RANGE_WRITE of linux/fs.h: waits only while the queue of the disk is full."""
 
@@ -69,6 +70,5 @@ class StreamedFile:
 
 def _write_back(descriptor: int, offset: int, count: int) -> None:
     """Lets the disk begin. Where the system cannot do this, fsync does all at the end."""
-    start = getattr(ctypes.CDLL(None), "sync_file_range", None)
-    if start is not None:
-        start(descriptor, ctypes.c_int64(offset), ctypes.c_int64(count), _START_WRITING_BACK)
+    if _SYNC_FILE_RANGE is not None:
+        _SYNC_FILE_RANGE(descriptor, ctypes.c_int64(offset), ctypes.c_int64(count), _START_WRITING_BACK)

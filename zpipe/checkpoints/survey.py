@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zpipe.checkpoints.choice import checkpoints_in
-from zpipe.checkpoints.digests import OnBytes, files_below
+from zpipe.checkpoints.digests import OnBytes, bytes_below
 from zpipe.checkpoints.rotation import STAGING_PREFIX, leftovers_in
 from zpipe.checkpoints.state import NO_STEP, CheckpointState, State, inspect
 
@@ -54,7 +54,7 @@ def verified(
 def usage_of(found: CheckpointState) -> Usage:
     """Reads names and sizes only."""
     try:
-        count = sum(file.lstat().st_size for file in files_below(found.path))
+        count = bytes_below(found.path)
         changed = found.path.stat().st_mtime
     except OSError:
         return Usage(None, found.manifest.time if found.manifest else None)
@@ -63,8 +63,7 @@ def usage_of(found: CheckpointState) -> Usage:
 
 def bytes_of_checkpoints(run_dir: Path) -> int:
     """What the checkpoints of a run take on the disk. Raises OSError."""
-    folders = [*checkpoints_in(run_dir), *leftovers_in(run_dir)]
-    return sum(file.lstat().st_size for folder in folders for file in files_below(folder))
+    return sum(map(bytes_below, [*checkpoints_in(run_dir), *leftovers_in(run_dir)]))
 
 
 def _half_done(folder: Path) -> CheckpointState:

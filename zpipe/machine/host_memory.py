@@ -16,6 +16,11 @@ class HostMemory:
     oom_kills: int
     """Processes that the kernel has killed to free memory under this limit, since it was set up."""
 
+    @property
+    def free(self) -> int:
+        """Bytes that are left under the limit."""
+        return max(0, self.limit - self.used)
+
 
 @dataclass(frozen=True)
 class _Files:

@@ -3,7 +3,6 @@
 import gc
 import math
 import time
-from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
@@ -181,8 +180,3 @@ def freeze_gc() -> None:
     """
     gc.collect()
     gc.freeze()
-
-
-def bytes_in(folder: Path) -> int:
-    """Bytes of all files below a folder."""
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

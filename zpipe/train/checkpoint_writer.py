@@ -13,9 +13,10 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from zpipe.checkpoints.digests import sync_tree
+from zpipe.checkpoints.digests import bytes_below, sync_tree
 from zpipe.checkpoints.manifest import FileEntry, Manifest, entries_for, write_manifest
 from zpipe.checkpoints.rotation import STAGING_PREFIX, publish, remove_old
+from zpipe.checkpoints.shape import shape_of
 from zpipe.checkpoints.shares import all_shares, close_shares, open_shares, unlisted, wait_until_named
 from zpipe.checkpoints.space import room_for
 from zpipe.plans.changes import result_digest
@@ -131,9 +132,9 @@ class CheckpointWriter:
 
     def _report(self, step: int, seconds: dict[str, float], save: Save) -> None:
         folder = self._folder.checkpoint(step)
-        count = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        count, held_up = bytes_below(folder), save.held_up()
         self._on_saved(
-            CheckpointSaved(step=step, path=folder.name, bytes=count, seconds=seconds, held_up=save.held_up())
+            CheckpointSaved(step=step, path=folder.name, bytes=count, seconds=seconds, held_up=held_up)
         )
 
     def _manifest(self, step: int, epoch: float, entries: list[FileEntry]) -> Manifest:
@@ -144,7 +145,7 @@ class CheckpointWriter:
             step=step,
             epoch=epoch,
             world_size=self._rank.world_size,
-            stage=int(plan.ds_config.get("zero_optimization", {}).get("stage", 0)),
+            stage=shape_of(plan).stage,
             offload={
                 "optimizer": offload.offload_optimizer.device,
                 "parameters": offload.offload_param.device,

@@ -35,8 +35,7 @@ class HostBuffers:
         reused = self._buffers[self._used : self._used + len(sizes)]
         pairs = zip(sizes, [buffer.numel() for buffer in reused] + [0] * len(sizes), strict=False)
         needed = self._ranks * sum(size for size, there in pairs if size != there)
-        memory = self._memory.read()
-        free = memory.limit - memory.used
+        free = self._memory.read().free
         return (needed, free) if needed > _SHARE_OF_FREE_MEMORY * free else None
 
     def copy(self, storage: torch.UntypedStorage) -> torch.UntypedStorage:

@@ -1,16 +1,18 @@
-"""Writes the safetensors format to any file. The library would hold Python's lock while it writes.
+"""Writes the safetensors format to any file.
 
-Format: 8 bytes with the length of the header, the header in JSON, the tensors one after the other
-(github.com/huggingface/safetensors).
+The library holds Python's lock while it writes, and wants all tensors of a file in memory. The format:
+8 bytes with the length of the header, the header in JSON, the values of all tensors without gaps
+(https://github.com/huggingface/safetensors, Format).
 """
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import torch
 
-_NAMES = {
+NAMES: Mapping[torch.dtype, str] = {
     torch.float64: "F64",
     torch.float32: "F32",
     torch.float16: "F16",
@@ -22,6 +24,7 @@ _NAMES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
+"""Of the dtypes in the header."""
 _ALIGNMENT = 8
 
 
@@ -31,7 +34,7 @@ class _Writable(Protocol):
 
 def can_write(tensors: Mapping[str, torch.Tensor]) -> bool:
     """Whether each tensor has a common dtype and lies in one piece."""
-    return all(each.dtype in _NAMES and each.is_contiguous() for each in tensors.values())
+    return all(each.dtype in NAMES and each.is_contiguous() for each in tensors.values())
 
 
 def write_safetensors(
@@ -39,22 +42,23 @@ def write_safetensors(
 ) -> None:
     """Writes tensors in host memory in the library's order: wide types first, then by name."""
     names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
-    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
-    end = 0
-    for name in names:
-        tensor, start = tensors[name], end
-        end += tensor.numel() * tensor.element_size()
-        header[name] = {
-            "dtype": _NAMES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [start, end],
-        }
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % _ALIGNMENT)
-    file.write(len(text).to_bytes(8, "little") + text)
+    file.write(header(((name, tensors[name].dtype, tensors[name].shape) for name in names), metadata))
     for name in names:
         if tensors[name].numel():
             file.write(_bytes_of(tensors[name]))
+
+
+def header(tensors: Iterable[tuple[str, torch.dtype, Iterable[int]]], metadata: Mapping[str, str]) -> bytes:
+    """What a file begins with: name, dtype and shape of each tensor, in the order of their values."""
+    described: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    end = 0
+    for name, dtype, shape in tensors:
+        sizes = list(shape)
+        start, end = end, end + math.prod(sizes) * dtype.itemsize
+        described[name] = {"dtype": NAMES[dtype], "shape": sizes, "data_offsets": [start, end]}
+    text = json.dumps(described, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % _ALIGNMENT)
+    return len(text).to_bytes(8, "little") + text
 
 
 def _bytes_of(tensor: torch.Tensor) -> memoryview:

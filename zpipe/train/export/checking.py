@@ -32,18 +32,18 @@ def check_tensors(
     exported = SavedWeights(folder)
     problem = _index_problem(folder, exported) or expected.problem_with(exported.shapes)
     if problem:
-        raise Refusal([_not_the_model(folder, problem)])
+        raise Refusal([not_the_model(problem)])
     compared = 0
     for name in exported.shapes:
         tensor, origin = exported.tensor(name), source.tensor(name)
         problem = _tensor_problem(name, tensor, origin, dtype)
         if problem:
-            raise Refusal([_not_the_model(folder, problem)])
+            raise Refusal([not_the_model(problem)])
         if trained is not None and name in trained.shapes:
             compared += 1
             if not _is_trained(origin, trained.tensor(name), trained_dtype):
                 reason = f"{name} in {source.kind} is not what the training saved in {trained_dtype}"
-                raise Refusal([_not_the_model(folder, reason)])
+                raise Refusal([not_the_model(reason)])
         if on_bytes is not None:
             on_bytes(tensor.numel() * tensor.element_size())
     return compared
@@ -92,5 +92,6 @@ def _is_finite(tensor: torch.Tensor) -> bool:
     return bool(torch.isfinite(tensor).all())
 
 
-def _not_the_model(folder: Path, reason: str) -> Problem:
+def not_the_model(reason: str) -> Problem:
+    """What a failed verification says."""
     return Problem("export", "", f"the export is not the trained model, and was removed: {reason}")

@@ -145,8 +145,7 @@ def _entries(source: Weights, dtype: str) -> list[Entry]:
 
 def _free_memory() -> int:
     """Bytes of host memory."""
-    memory = HostMemoryReader().read()
-    return max(0, memory.limit - memory.used)
+    return HostMemoryReader().read().free
 
 
 def _size(count: int) -> str:

@@ -10,6 +10,7 @@ from transformers.utils import logging as transformers_logging
 from zpipe.data.machine_errors import reraise_machine_error
 from zpipe.facts.weights import listed
 from zpipe.problems import Problem, Refusal
+from zpipe.train.export.checking import not_the_model
 from zpipe.train.export.dtypes import TORCH
 from zpipe.train.export.expected import LOADING, build
 from zpipe.train.export.weights import Weights
@@ -44,9 +45,7 @@ def forward_difference(
     allowed = _ROUNDINGS * max(torch.finfo(TORCH[name]).eps for name in (dtype, trained_dtype))
     if not difference <= allowed:
         reason = f"the logits of a forward pass differ by {difference:.2g}, more than {allowed:.2g}"
-        raise Refusal(
-            [Problem("export", "", f"the export is not the trained model, and was removed: {reason}")]
-        )
+        raise Refusal([not_the_model(reason)])
     return difference
 
 

@@ -10,11 +10,11 @@ from safetensors import SafetensorError, safe_open
 
 from zpipe.problems import Problem, Refusal
 from zpipe.runfolder.foreign_files import is_regular, read_text
-from zpipe.train.export.dtypes import SAFETENSORS
+from zpipe.train.safetensors_file import NAMES
 
 INDEX_NAME = "model.safetensors.index.json"
 SINGLE_NAME = "model.safetensors"
-_TORCH = {name: dtype for dtype, name in SAFETENSORS.items()}
+_TORCH = {name: dtype for dtype, name in NAMES.items()}
 
 
 class Weights(Protocol):

@@ -1,24 +1,17 @@
-"""Writes safetensors files tensor by tensor: the library wants all tensors of a file in memory.
+"""Writes the files of weights tensor by tensor, so that one of them is in memory at a time."""
 
-The format: the length of the header in 8 bytes, the header in JSON, then the values of all tensors without
-gaps (https://github.com/huggingface/safetensors, Format).
-"""
-
-import json
-import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import torch
 
 from zpipe.runfolder.atomic import write_json
-from zpipe.train.export.dtypes import SAFETENSORS
-from zpipe.train.export.layout import Entry, Layout
+from zpipe.train.export.layout import Layout
 from zpipe.train.export.weights import Weights
+from zpipe.train.safetensors_file import header
 
 OnBytes = Callable[[int], None]
-_ALIGNMENT = 8
 _ELEMENTS_AT_ONCE = 1 << 24
 
 
@@ -28,7 +21,8 @@ def write_weights(folder: Path, layout: Layout, weights: Weights, on_bytes: OnBy
         # Wide elements come first, so that every tensor is aligned.
         entries = sorted(group, key=lambda entry: -entry.dtype.itemsize)
         with (folder / name).open("xb") as file:
-            file.write(_header(entries))
+            described = ((entry.name, entry.dtype, entry.shape) for entry in entries)
+            file.write(header(described, {"format": "pt"}))
             for entry in entries:
                 _write_values(file, weights.tensor(entry.name), entry.dtype)
                 if on_bytes is not None:
@@ -36,21 +30,6 @@ def write_weights(folder: Path, layout: Layout, weights: Weights, on_bytes: OnBy
     index = layout.index()
     if index is not None:
         write_json(folder / index[0], index[1])
-
-
-def _header(entries: list[Entry]) -> bytes:
-    described: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    offset = 0
-    for entry in entries:
-        described[entry.name] = {
-            "dtype": SAFETENSORS[entry.dtype],
-            "shape": list(entry.shape),
-            "data_offsets": [offset, offset + entry.bytes],
-        }
-        offset += entry.bytes
-    text = json.dumps(described, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % _ALIGNMENT)
-    return struct.pack("<Q", len(text)) + text
 
 
 def _write_values(file: BinaryIO, tensor: torch.Tensor, dtype: torch.dtype) -> None:

@@ -8,13 +8,14 @@ from typing import Any
 from transformers import PrinterCallback, ProgressCallback, TrainingArguments
 from transformers.utils import logging as transformers_logging
 
+from zpipe.checkpoints.digests import bytes_below
 from zpipe.checkpoints.shape import shape_of
 from zpipe.plans.plan import Plan
 from zpipe.runfolder.attempt_start import AttemptStart
 from zpipe.runfolder.event_file import Reporter
 from zpipe.runfolder.events import ModelSaved, Stopped, Summary
 from zpipe.runfolder.plan_file import folder_of
-from zpipe.train.callbacks import EventCallback, bytes_in
+from zpipe.train.callbacks import EventCallback
 from zpipe.train.checkpoint_writer import CheckpointWriter
 from zpipe.train.collate import collator_of
 from zpipe.train.data import Sequences
@@ -111,7 +112,7 @@ class CausalLMTraining:
         (folder / "training_args.bin").unlink(missing_ok=True)
         check_saved_model(folder, self._trainer.model)
         step = model_step(self._trainer.state, self._trainer.args)
-        self._reporter.report(ModelSaved(step=step, path=folder.name, bytes=bytes_in(folder)))
+        self._reporter.report(ModelSaved(step=step, path=folder.name, bytes=bytes_below(folder)))
 
     def summarize(self) -> None:
         """Reports the final metrics of the run. A collective, because it includes the peaks of all ranks."""
