@@ -11,12 +11,12 @@ import argparse
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
 
+from campaigns import scratch
 from campaigns.twins import checkpoint_differences
 from tests.support import preloaded
 from tests.support.checkpoints import flip_bit
@@ -96,8 +96,7 @@ class Matrix:
         self._base, self._ranks = base, ranks
         self._run = base / "run"
         self._pristine = base / "pristine"
-        self.text_file = base / "train.txt"
-        self.text_file.write_text((Path(__file__).parents[1] / "LICENSE").read_text(encoding="utf-8") * 4)
+        self.text_file = scratch.write_text(base)
 
     def prepare(self) -> None:
         for name, steps in (("twin", END), ("run", NEWEST), ("other", NEWEST)):
@@ -146,9 +145,7 @@ class Matrix:
 def main() -> int:
     options, console = _options(), Console()
     failed = 0
-    with tempfile.TemporaryDirectory(prefix="zpipe-damage-") as scratch:
-        base = options.keep or Path(scratch)
-        base.mkdir(parents=True, exist_ok=True)
+    with scratch.folder(options.keep, "damage") as base:
         matrix = Matrix(base, options.ranks)
         matrix.prepare()
         for name, damage in DAMAGES.items():
@@ -163,10 +160,8 @@ def main() -> int:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = scratch.parser(__doc__, "damages")
     parser.add_argument("--ranks", type=int, default=2)
-    parser.add_argument("--only", nargs="+", default=[""], help="damages whose name contains one of these")
-    parser.add_argument("--keep", type=Path, help="a new folder that stays, with every run")
     return parser.parse_args()
 
 

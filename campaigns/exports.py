@@ -13,7 +13,6 @@ a line for each, and ends with 0 if all is as it must be.
 import argparse
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any
 
 from rich.console import Console
 
-from campaigns import large_export
+from campaigns import large_export, scratch
 from tests.support import exports, preloaded
 from tests.support.process import SMALL, finish
 from zpipe.exits import Exit
@@ -171,11 +170,8 @@ FAULTS: tuple[tuple[str, exports.Fault, str, str], ...] = (
 def main() -> int:
     options, console = _options(), Console()
     failed = 0
-    with tempfile.TemporaryDirectory(prefix="zpipe-exports-") as scratch:
-        base = options.keep or Path(scratch)
-        base.mkdir(parents=True, exist_ok=True)
-        text_file = base / "train.txt"
-        text_file.write_text((Path(__file__).parents[1] / "LICENSE").read_text(encoding="utf-8") * 4)
+    with scratch.folder(options.keep, "exports") as base:
+        text_file = scratch.write_text(base)
         for name, result in _results(base, text_file, options.only):
             failed += not result.startswith(GOOD)
             console.print(f"{name:44} {result}", markup=False, soft_wrap=True)
@@ -204,9 +200,7 @@ def _of_case(case: Case, base: Path, text_file: Path) -> Iterator[tuple[str, str
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--only", nargs="+", default=[""], help="cases whose name contains one of these")
-    parser.add_argument("--keep", type=Path, help="a new folder that stays")
+    parser = scratch.parser(__doc__, "cases")
     return parser.parse_args()
 
 

@@ -11,7 +11,6 @@ its twin. Prints a line for each run, and ends with 0 if all are equal.
 import argparse
 import random
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from campaigns import scratch
 from campaigns.twins import differences, save_seconds
 from tests.support import preloaded
 from tests.support.process import SMALL, fp16_on_cpu
@@ -100,7 +100,7 @@ class Campaign:
                 return f"ended with {child.returncode}"
         return f"not finished after {_MOST_STARTS} starts"
 
-    def _kill_at_random(self, child: preloaded.Started, run: Path) -> None:
+    def _kill_at_random(self, child: preloaded.Child, run: Path) -> None:
         waits_for_save = self._chance.random() < 0.6
         until = time.monotonic() + self._chance.uniform(0, 1.1 * self._seconds)
         skipped = self._chance.randrange(3)
@@ -120,7 +120,7 @@ class Campaign:
             self.kills += 1
             self.kills_while_saving += any(run.glob(".saving-*"))
 
-    def _start(self, name: str) -> preloaded.Started:
+    def _start(self, name: str) -> preloaded.Child:
         arguments = self._case.arguments(self._folder, self._text_file, name)
         return preloaded.start(self._folder, *arguments, env=fp16_on_cpu())
 
@@ -130,11 +130,8 @@ def main() -> int:
     console, chance = Console(), random.Random(options.seed)  # noqa: S311 - moments, no secrets
     chosen = [each for each in cases() if any(text in each.name for text in options.only)]
     chosen = [each for each in chosen if each.ranks == 1 or not options.single_rank]
-    with tempfile.TemporaryDirectory(prefix="zpipe-kills-") as scratch:
-        base = options.keep or Path(scratch)
-        base.mkdir(parents=True, exist_ok=True)
-        text_file = base / "train.txt"
-        text_file.write_text((Path(__file__).parents[1] / "LICENSE").read_text(encoding="utf-8") * 4)
+    with scratch.folder(options.keep, "kills") as base:
+        text_file = scratch.write_text(base)
         share = -(-options.kills // len(chosen))
         results = [_run(case, base, text_file, chance, share, console) for case in chosen]
     kills, saving, failed = (sum(each) for each in zip(*results, strict=True))
@@ -163,12 +160,10 @@ def _run(
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = scratch.parser(__doc__, "cases")
     parser.add_argument("--kills", type=int, default=200)
-    parser.add_argument("--only", nargs="+", default=[""], help="cases whose name contains one of these")
     parser.add_argument("--single-rank", action="store_true", help="only cases of one rank")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--keep", type=Path, help="a new folder that stays, with every run")
     return parser.parse_args()
 
 

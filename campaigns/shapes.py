@@ -11,7 +11,6 @@ import argparse
 import json
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from campaigns import scratch
 from tests.support import preloaded, process
 from tests.support.process import SMALL, Run, fp16_on_cpu
 from zpipe.checkpoints.shape import Shape
@@ -155,9 +155,7 @@ def write_text(file: Path) -> Path:
 
 def main() -> int:
     options, console, failed = _options(), Console(width=200), 0
-    with tempfile.TemporaryDirectory(prefix="zpipe-shapes-") as scratch:
-        base = options.keep or Path(scratch)
-        base.mkdir(parents=True, exist_ok=True)
+    with scratch.folder(options.keep, "shapes") as base:
         text_file = write_text(base / "train.jsonl")
         for number, case in enumerate(cases()):
             if not any(text in case.name for text in options.only):
@@ -175,9 +173,7 @@ def main() -> int:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--only", nargs="+", default=[""], help="cases whose name contains one of these")
-    parser.add_argument("--keep", type=Path, help="a new folder that stays, with every run")
+    parser = scratch.parser(__doc__, "cases")
     return parser.parse_args()
 
 

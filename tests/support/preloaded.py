@@ -22,7 +22,7 @@ from tests.support.process import NOTHING, REPOSITORY, Run, environment, finish
 INPROCESS = "launcher=inprocess"
 
 
-class Started:
+class Child:
     """A running zpipe with the methods of subprocess.Popen that tests use."""
 
     def __init__(self, cwd: Path, arguments: tuple[str, ...], env: Mapping[str, str]) -> None:
@@ -63,9 +63,9 @@ class Started:
         self._process.join()
 
 
-def start(cwd: Path, *arguments: str, env: Mapping[str, str] = NOTHING) -> Started:
+def start(cwd: Path, *arguments: str, env: Mapping[str, str] = NOTHING) -> Child:
     """Starts `zpipe ARGUMENTS` in this folder."""
-    return Started(cwd, arguments, env)
+    return Child(cwd, arguments, env)
 
 
 def zpipe(cwd: Path, *overrides: str, folder: str = "run", env: Mapping[str, str] = NOTHING) -> Run:
