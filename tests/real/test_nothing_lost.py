@@ -10,12 +10,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.support import preloaded
 from tests.support.plans import make_plan
-from tests.support.process import REPOSITORY, SMALL, Run, finish, processes_mentioning, start
+from tests.support.process import REPOSITORY, SMALL, Run, finish, kill_tree, processes_mentioning, start
 from tests.support.series import recorded, run_id_of, written
 from tests.support.server import Server
 from tests.support.store import Store, put_store
@@ -129,11 +128,8 @@ def wait_until_recorded(folder: Path, offset: int = 0, seconds: float = 120) -> 
 
 def kill_all(process: subprocess.Popen[str]) -> None:
     """SIGKILL to the process and all its descendants."""
-    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-    for each in family:
-        each.kill()
+    kill_tree(process.pid)
     process.communicate()
-    psutil.wait_procs(family)
 
 
 def assert_all_is_recorded(folder: Path, cwd: Path) -> None:

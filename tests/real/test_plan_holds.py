@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from tests.support import preloaded
-from tests.support.in_turn import train_in_turn
 from tests.support.plans import begin_attempt
 from tests.support.process import SMALL, Run, environment, zpipe
 from zpipe.plans.plan import Plan
@@ -57,8 +56,8 @@ def test_adafactor_taken_over_by_cpu_adam_is_caught(text_file: Path, tmp_path: P
 def test_deepspeeds_checkpointing_recomputes_and_changes_no_loss(text_file: Path, tmp_path: Path) -> None:
     common = (*SMALL, f"data.path={text_file}", "tracking=none")
     checkpointing = ("activation_checkpointing=deepspeed", "activation_checkpointing.profile=true")
-    runs = {"plain": common, "recomputed": (*common, *checkpointing)}
-    plain, recomputed = train_in_turn(tmp_path, runs).values()
+    plain = preloaded.zpipe(tmp_path, *common, folder="plain")
+    recomputed = preloaded.zpipe(tmp_path, *common, *checkpointing, folder="recomputed")
     assert recomputed.exit_code == plain.exit_code == 0, recomputed.explain()
     assert recomputed.series("loss") == plain.series("loss")
     layers, steps = 2, 4

@@ -7,17 +7,13 @@ imports are shared. A run needs launcher=inprocess: the processes of other launc
 import multiprocessing
 import os
 import runpy
-import signal
 import sys
 import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-from tests.support.process import NOTHING, REPOSITORY, Run, environment, finish
+from tests.support.process import NOTHING, REPOSITORY, Run, environment, finish, kill_tree
 
 INPROCESS = "launcher=inprocess"
 
@@ -56,10 +52,8 @@ class Child:
 
     def kill(self) -> None:
         """Ends the process and everything that it started, without warning."""
-        tree = [*_descendants(self.pid), self.pid] if self.poll() is None else []
-        for pid in tree:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        if self.poll() is None:
+            kill_tree(self.pid)
         self._process.join()
 
 
@@ -115,10 +109,3 @@ def _customize(python_path: str) -> None:
         file = Path(folder, "sitecustomize.py")
         if folder.startswith(str(REPOSITORY)) and file.is_file():
             runpy.run_path(str(file))
-
-
-def _descendants(pid: int) -> list[int]:
-    try:
-        return [child.pid for child in psutil.Process(pid).children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return []

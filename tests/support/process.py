@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -178,6 +179,19 @@ def worker_of(folder: Path, rank: int) -> psutil.Process:
         for worker in workers
         if "torch.distributed.run" not in worker.cmdline() and worker.environ().get("RANK") == str(rank)
     )
+
+
+def kill_tree(pid: int) -> None:
+    """SIGKILL to the process and all its descendants; waits until those are gone that it can wait for."""
+    try:
+        root = psutil.Process(pid)
+        family = [root, *root.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return
+    for each in family:
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
+    psutil.wait_procs(family[1:])
 
 
 def processes_mentioning(text: str) -> list[psutil.Process]:

@@ -12,7 +12,7 @@ from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.run_events import RunEvents
 
 SMALLER_IS_BETTER = ("loss", "perplexity")
-"""Ends of the names of such metrics; of all others, larger values are better. fp16/loss_scale is no loss."""
+"""Metrics whose names end like this; for all others, larger is better. fp16/loss_scale is not a loss."""
 
 
 @dataclass(frozen=True)
