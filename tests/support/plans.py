@@ -1,11 +1,15 @@
 """Valid plans of a tiny CPU run, created without the compiler, and the attempts at it."""
 
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.support.checkpoints import make_checkpoint
 from zpipe.plans.plan import Engine, Launch, ModelFacts, Plan
 from zpipe.runfolder.attempt_start import AttemptStart, write_start
 from zpipe.runfolder.folder import Attempt, RunFolder
+from zpipe.runfolder.outcome import Ending, Outcome, write_outcome
 from zpipe.runfolder.plan_file import write_plan
 from zpipe.schema.experiment import Experiment, defaults
 from zpipe.trees import set_at
@@ -65,3 +69,24 @@ def _experiment(changes: dict[str, Any]) -> Experiment:
     for key, value in {"train.max_steps": 4, **changes}.items():
         set_at(tree, key, value)
     return Experiment.model_validate(tree)
+
+
+NO_CHANGES: Mapping[str, Any] = {}
+
+
+def plan_in(folder: Path, settings: Mapping[str, Any] = NO_CHANGES) -> Plan:
+    """The plan of a run that is to start in this folder; not written."""
+    elsewhere = folder.parent / f"{folder.name}.plan"
+    plan = make_plan(elsewhere, experiment=dict(settings)).model_copy(update={"run_dir": str(folder)})
+    shutil.rmtree(elsewhere)
+    return plan
+
+
+def run_in(folder: Path, ending: Ending | None = None, checkpoints: tuple[int, ...] = ()) -> None:
+    """A run folder whose first attempt ended like this; without an ending it was killed."""
+    make_plan(folder)
+    begin_attempt(folder)
+    for step in checkpoints:
+        make_checkpoint(folder, step)
+    if ending is not None:
+        write_outcome(Outcome(ending=ending, run_dir=str(folder)))
