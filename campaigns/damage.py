@@ -135,7 +135,7 @@ class Matrix:
 
     def _train(self, folder: Path, steps: int, *more: str) -> tuple[int, str]:
         """The exit code, and what was printed."""
-        launcher = preloaded.INPROCESS if self._ranks == 1 else f"launcher.nproc_per_node={self._ranks}"
+        launcher = preloaded.launcher(self._ranks)
         varying = (launcher, f"train.max_steps={steps}", f"data.path={self.text_file}", *more)
         arguments = (*COMMON, *varying, f"hydra.run.dir={folder}")
         ended = finish(preloaded.start(self._base, *arguments), folder)

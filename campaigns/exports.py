@@ -95,8 +95,7 @@ class Exported:
 
     def train(self) -> str:
         """The problem, or nothing."""
-        ranks = self._case.ranks
-        launcher = preloaded.INPROCESS if ranks == 1 else f"launcher.nproc_per_node={ranks}"
+        launcher = preloaded.launcher(self._case.ranks)
         fixed = (launcher, f"data.path={self._text_file}", f"hydra.run.dir={self.run}")
         done = finish(preloaded.start(self._base, *COMMON, *self._case.overrides, *fixed), self.run)
         return "" if done.exit_code == 0 else f"the training ended with {done.explain()}"

@@ -47,9 +47,8 @@ class Case:
     ranks: int = 1
 
     def arguments(self, folder: Path, text_file: Path, name: str) -> list[str]:
-        launcher = (preloaded.INPROCESS,) if self.ranks == 1 else (f"launcher.nproc_per_node={self.ranks}",)
         fixed = (f"data.path={text_file}", f"hydra.run.dir={folder / name}", f"tracking.run_name={name}")
-        return [*COMMON, *self.overrides, *launcher, *fixed]
+        return [*COMMON, *self.overrides, preloaded.launcher(self.ranks), *fixed]
 
 
 def cases() -> Iterator[Case]:

@@ -57,6 +57,11 @@ class Child:
         self._process.join()
 
 
+def launcher(ranks: int) -> str:
+    """The override for this many ranks, of which one alone trains in the preloaded process."""
+    return INPROCESS if ranks == 1 else f"launcher.nproc_per_node={ranks}"
+
+
 def start(cwd: Path, *arguments: str, env: Mapping[str, str] = NOTHING) -> Child:
     """Starts `zpipe ARGUMENTS` in this folder."""
     return Child(cwd, arguments, env)
