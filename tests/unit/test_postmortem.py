@@ -18,6 +18,7 @@ from zpipe.diagnose.postmortem import write_postmortem
 from zpipe.diagnose.remedies import REMEDIES, Situation
 from zpipe.launchers.rank_exits import RankExit
 from zpipe.machine.hardware import Hardware
+from zpipe.machine.libaio import Libaio
 from zpipe.machine.samples import Sample
 from zpipe.plans.plan import Plan
 from zpipe.resources import config_groups
@@ -85,6 +86,12 @@ PLANS: dict[str, tuple[list[str], Hardware]] = {
         ONE,
     ),
 }
+
+
+@pytest.fixture(autouse=True)
+def libaio_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NVMe offload is advised where its operator can be built."""
+    monkeypatch.setattr("zpipe.machine.probes.find_libaio", lambda environ: Libaio((), ()))
 
 
 @cache

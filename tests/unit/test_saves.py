@@ -1,10 +1,12 @@
 """A save writes the states as they were when it began, and all ranks learn whether it succeeded."""
 
 import errno
+import mmap
 import os
 import resource
 import threading
 from collections import OrderedDict
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +60,8 @@ def test_a_snapshot_is_not_changed_by_the_training() -> None:
     original, buffers = state(), HostBuffers(ranks=1)
     snapshot = Snapshot(original)
     assert snapshot.state()["whole"] is original["whole"]
-    snapshot.copy_to(buffers)
+    snapshot.reserve(buffers)
+    snapshot.copy()
     original["whole"].zero_()
     original["nested"][0]["step"] = 4
     copy, expected = snapshot.state(), state()
@@ -81,7 +84,8 @@ def test_each_save_fills_the_same_memory() -> None:
         buffers.begin()
         snapshot = Snapshot({"a": torch.full((8,), value), "b": torch.full((3,), value)})
         assert buffers.lacking(snapshot.storages()) is None
-        snapshot.copy_to(buffers)
+        snapshot.reserve(buffers)
+        snapshot.copy()
         copy = snapshot.state()
         assert copy["a"].tolist() == [value] * 8
         places.append([copy["a"].data_ptr(), copy["b"].data_ptr()])
@@ -133,6 +137,44 @@ def test_a_save_lists_what_it_wrote(tmp_path: Path, in_background: bool) -> None
     assert torch.equal(loaded["whole"], state()["whole"])
     (entry,) = all_shares(tmp_path, 1)
     assert (entry.path, entry.bytes) == ("states.pt", (tmp_path / "states.pt").stat().st_size)
+
+
+def test_the_optimizer_waits_until_its_states_are_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_copy, copy = threading.Event(), Snapshot.copy
+
+    def late_copy(snapshot: Snapshot, only: Container[int] | None = None) -> None:
+        assert only is not None or may_copy.wait(10)
+        copy(snapshot, only)
+
+    monkeypatch.setattr(Snapshot, "copy", late_copy)
+    open_shares(tmp_path)
+    weight, buffer = torch.ones(3), torch.ones(3)
+    unsettled = {buffer.untyped_storage().data_ptr()}
+    save = Save(tmp_path, 0, HostBuffers(1), in_background=True, unsettled=unsettled)
+    save.add(tmp_path / "states.pt", {"weight": weight, "buffer": buffer}, pickled)
+    save.go_on(lambda _: None)
+    buffer.zero_()  # as the forward pass may do
+    threading.Timer(0.05, may_copy.set).start()
+    save.wait_for_copies()
+    assert may_copy.is_set()
+    weight.zero_()
+    save.wait()
+    assert save.held_up()["snapshot"] > 0.04
+    saved = torch.load(tmp_path / "states.pt")
+    assert torch.equal(saved["weight"], torch.ones(3))
+    assert torch.equal(saved["buffer"], torch.ones(3))
+
+
+def test_large_tensors_are_copied_into_pages_of_their_own() -> None:
+    buffers, original = HostBuffers(ranks=1), torch.arange(1 << 20)
+    snapshot = Snapshot({"large": original})
+    snapshot.reserve(buffers)
+    snapshot.copy()
+    copy = snapshot.state()["large"]
+    assert torch.equal(copy, original)
+    assert copy.data_ptr() % mmap.PAGESIZE == 0
 
 
 def test_a_file_that_cannot_be_written_fails_the_save_on_every_rank(tmp_path: Path) -> None:

@@ -44,9 +44,10 @@ def test_port_in_use_is_refused_if_requested_and_avoided_by_default(monkeypatch:
         assert ui._choose_port("127.0.0.1", None) != taken
 
 
-def test_tracking_server_is_not_served_again(capsys: pytest.CaptureFixture[str]) -> None:
-    assert ui.serve("https://me:s3cr3t@mlflow.example") == 0
-    assert "https://me:***@mlflow.example" in capsys.readouterr().out
+def test_tracking_server_is_not_served_again() -> None:
+    lines: list[str] = []
+    assert ui.serve("https://me:s3cr3t@mlflow.example", "127.0.0.1", None, lines.append) == 0
+    assert "https://me:***@mlflow.example" in lines[0]
 
 
 def test_url_of_a_run() -> None:
@@ -82,10 +83,8 @@ def test_store_in_a_read_only_folder_is_refused(
 def test_ctrl_c_ends_all_processes(tmp_path: Path) -> None:
     uri = default_uri(tmp_path)
     prepare_store(uri)
-    code = f"import sys; from zpipe.record.ui import serve; sys.exit(serve({uri!r}))"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=os.environ
-    )
+    argv = [sys.executable, "-m", "zpipe", "ui", "--uri", uri]
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     process.stdout.readline()
     address = process.stdout.readline().split()[1]

@@ -37,10 +37,8 @@ _STOP_SECONDS = 10.0
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def serve(
-    uri: str, host: str = "127.0.0.1", port: int | None = None, say: Callable[[str], None] = print
-) -> int:
-    """Serves until Ctrl-C and returns the exit code. `say` prints a line, which may contain a path.
+def serve(uri: str, host: str, port: int | None, say: Callable[[str], None]) -> int:
+    """Serves until Ctrl-C and returns the exit code. `say` prints a line, which may contain a path, at once.
 
     Raises Refusal if the store, the host or the port cannot be used, StoreUnreachable if a database fails.
     """

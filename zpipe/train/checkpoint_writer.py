@@ -8,7 +8,7 @@ if host memory has room for a copy of the states.
 import errno
 import os
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Container, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -53,10 +53,13 @@ class CheckpointWriter:
         """Size of the last checkpoint, or the predicted size of the first."""
 
     @contextmanager
-    def writing(self, step: int, epoch: float, keep: Collection[Path]) -> Iterator[Save]:
+    def writing(
+        self, step: int, epoch: float, keep: Collection[Path], unsettled: Container[int] | None = None
+    ) -> Iterator[Save]:
         """What is written into the folder of the Save becomes the checkpoint of this step, now or later.
 
-        `keep` are checkpoints that rotation must not remove. Raises OSError if the disk has too little room.
+        `keep` are checkpoints that rotation must not remove; `unsettled` are addresses of storages that may
+        change before the next optimizer step, or None for all. Raises OSError if the disk lacks room.
         """
         self.finish()
         staging = self._folder.path / f"{STAGING_PREFIX}{self._folder.attempt.number}-{step}"
@@ -66,7 +69,9 @@ class CheckpointWriter:
             staging.mkdir()
             open_shares(staging)
         _barrier()
-        save = Save(staging, self._rank.index, self._buffers, in_background=in_background)
+        save = Save(
+            staging, self._rank.index, self._buffers, in_background=in_background, unsettled=unsettled
+        )
         yield save
         save.go_on(partial(self._complete, staging, step, epoch, keep))
         self._save = save
@@ -79,6 +84,11 @@ class CheckpointWriter:
         save, self._save = self._save, None
         if save is not None:
             save.wait()
+
+    def before_step(self) -> None:
+        """Waits until the optimizer may change the states. Call it before each of its steps."""
+        if self._save is not None:
+            self._save.wait_for_copies()
 
     def finish_anyhow(self) -> None:
         """The same for a run that fails for another reason."""

@@ -1,19 +1,23 @@
 """Host memory into which tensors are copied at a save; each save fills the same memory again.
 
-torch copies a GPU tensor into pageable memory at 1.4 GiB/s on an H200, where pinned memory reaches 50
-(benchmarks/RESULTS.md). Pinning everything would round each tensor up to a power of two, so GPU tensors come
-through two small pinned buffers.
+A GPU copies into pinned memory at 50 GiB/s, and into other memory at 1.4 (an H200, benchmarks/RESULTS.md).
+torch would round each pinned tensor up to a power of two, so memory of the exact size is pinned here.
 """
 
-from collections.abc import Iterable
+import mmap
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
 from zpipe.machine.host_memory import HostMemoryReader
 
-BUFFER_BYTES = 1 << 26
 _SHARE_OF_FREE_MEMORY = 0.5
 """Of what is free on this machine, for the copies of all its ranks together."""
+_MAPPED_BYTES = 1 << 21
+"""Of the size of a huge page: smaller tensors are not worth pages of their own."""
+_PART_BYTES = 1 << 26
+_THREADS = 4
 
 
 class HostBuffers:
@@ -24,10 +28,13 @@ class HostBuffers:
         self._memory = HostMemoryReader()
         self._buffers: list[torch.Tensor] = []
         self._used = 0
+        self._untouched = 0
+        """Bytes that were handed out and do not take memory before they are filled."""
 
     def begin(self) -> None:
         """What was copied before is no longer needed."""
         self._used = 0
+        self._untouched = 0
 
     def lacking(self, storages: Iterable[torch.UntypedStorage]) -> tuple[int, int] | None:
         """Needed and free bytes if copies of these storages do not fit into host memory; None if they do."""
@@ -35,39 +42,76 @@ class HostBuffers:
         reused = self._buffers[self._used : self._used + len(sizes)]
         pairs = zip(sizes, [buffer.numel() for buffer in reused] + [0] * len(sizes), strict=False)
         needed = self._ranks * sum(size for size, there in pairs if size != there)
-        free = self._memory.read().free
+        free = self._memory.read().free - self._ranks * self._untouched
         return (needed, free) if needed > _SHARE_OF_FREE_MEMORY * free else None
 
-    def copy(self, storage: torch.UntypedStorage) -> torch.UntypedStorage:
-        """A copy on the host. The n-th copy of each save uses the same memory, if the sizes agree."""
-        source = torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage)
-        target = self._next(storage.nbytes())
-        if source.is_cuda:
-            _copy_through_pinned_buffers(source, target)
-        else:
-            target.copy_(source)
-        return target.untyped_storage()
-
-    def _next(self, size: int) -> torch.Tensor:
-        if self._used == len(self._buffers):
-            self._buffers.append(torch.empty(size, dtype=torch.uint8))
-        elif self._buffers[self._used].numel() != size:
-            self._buffers[self._used] = torch.empty(size, dtype=torch.uint8)
+    def next(self, storage: torch.UntypedStorage) -> torch.Tensor:
+        """Bytes for a copy of it. The n-th of each save is the same memory, if the sizes agree."""
+        size = storage.nbytes()
+        old = self._buffers[self._used : self._used + 1]
+        if not old or old[0].numel() != size:
+            _unpin(old)
+            self._buffers[self._used : self._used + 1] = [_new(size)]
+            self._untouched += size
         self._used += 1
         return self._buffers[self._used - 1]
 
 
-def _copy_through_pinned_buffers(source: torch.Tensor, target: torch.Tensor) -> None:
-    """Two buffers in turn: one is filled by the GPU while the other is emptied by the CPU."""
-    buffers = [torch.empty(BUFFER_BYTES, dtype=torch.uint8, pin_memory=True) for _ in range(2)]
-    arrived = [torch.cuda.Event() for _ in buffers]
-    starts = range(0, source.numel(), BUFFER_BYTES)
-    for number in range(len(starts) + 1):
-        if number < len(starts):
-            part = source[starts[number] : starts[number] + BUFFER_BYTES]
-            buffers[number % 2][: part.numel()].copy_(part, non_blocking=True)
-            arrived[number % 2].record()
-        if number > 0:
-            arrived[(number - 1) % 2].synchronize()
-            part = target[starts[number - 1] : starts[number - 1] + BUFFER_BYTES]
-            part.copy_(buffers[(number - 1) % 2][: part.numel()])
+def copy_all(pairs: Iterable[tuple[torch.UntypedStorage, torch.Tensor]]) -> None:
+    """Fills each buffer from its storage, and returns when all are filled.
+
+    The storages must not change meanwhile, and the GPU must be done with what it writes to them.
+    """
+    sources = [(_bytes_of(storage), target) for storage, target in pairs]
+    on_gpu = [(source, target) for source, target in sources if source.is_cuda]
+    parts = [part for source, target in sources if not source.is_cuda for part in _parts(source, target)]
+    with ThreadPoolExecutor(_THREADS, "zpipe-copy") as pool:
+        # CUDA remembers a refused pinning for its thread, which must not be that of the training.
+        from_gpu = pool.submit(_copy_from_gpu, on_gpu)
+        list(pool.map(lambda part: part[1].copy_(part[0]), parts))
+        from_gpu.result()
+
+
+def _copy_from_gpu(pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
+    """On a stream of its own, beside the kernels of the training."""
+    if not pairs:
+        return
+    with torch.cuda.device(pairs[0][0].device):
+        stream = torch.cuda.Stream()
+        with torch.cuda.stream(stream):
+            for source, target in pairs:
+                _pin(target)
+                target.copy_(source, non_blocking=True)
+        stream.synchronize()
+
+
+def _new(size: int) -> torch.Tensor:
+    """Memory that is not there before it is filled, in huge pages where the system has them."""
+    if size < _MAPPED_BYTES:
+        return torch.empty(size, dtype=torch.uint8)
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    for advice in ("MADV_HUGEPAGE", "MADV_DONTFORK"):  # a child could take over pages that a GPU writes to
+        if hasattr(mmap, advice):
+            memory.madvise(getattr(mmap, advice))
+    return torch.frombuffer(memory, dtype=torch.uint8)
+
+
+def _pin(buffer: torch.Tensor) -> None:
+    """Pins a large buffer. Where the system refuses it, the copy is slower, and as good."""
+    if buffer.numel() >= _MAPPED_BYTES and not buffer.is_pinned():
+        torch.cuda.cudart().cudaHostRegister(buffer.data_ptr(), buffer.numel(), 0)
+
+
+def _unpin(buffers: list[torch.Tensor]) -> None:
+    for buffer in buffers:
+        if torch.cuda.is_initialized() and buffer.numel() >= _MAPPED_BYTES and buffer.is_pinned():
+            torch.cuda.cudart().cudaHostUnregister(buffer.data_ptr())
+
+
+def _bytes_of(storage: torch.UntypedStorage) -> torch.Tensor:
+    return torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage)
+
+
+def _parts(source: torch.Tensor, target: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    for start in range(0, source.numel(), _PART_BYTES):
+        yield source[start : start + _PART_BYTES], target[start : start + _PART_BYTES]

@@ -1,22 +1,21 @@
 """A copy of a state as it is now, from which it can be written while the training changes the original.
 
-Everything but the tensors is pickled at once, as torch.save would. The tensors are copied to host memory.
+Everything but the tensors is pickled at once, as torch.save would. The tensors are copied to host memory,
+which may happen later, as long as nothing has changed them.
 """
 
 import io
 import pickle
-from collections.abc import Callable
+from collections.abc import Container
 from typing import Any
 
 import torch
 
-from zpipe.train.host_buffers import HostBuffers
-
-Copy = Callable[[torch.UntypedStorage], torch.UntypedStorage]
+from zpipe.train.host_buffers import HostBuffers, copy_all
 
 
 class Snapshot:
-    """A state whose tensors are still the original ones, until `copied` replaces them."""
+    """A state whose tensors are still the original ones, until `copy` replaces them."""
 
     def __init__(self, state: Any) -> None:
         file = io.BytesIO()
@@ -24,6 +23,7 @@ class Snapshot:
         pickler.dump(state)
         self._pickled = file.getvalue()
         self._tensors = pickler.tensors
+        self._targets: list[tuple[torch.UntypedStorage, torch.Tensor]] = []
 
     def storages(self) -> list[torch.UntypedStorage]:
         """Those behind the tensors, each once."""
@@ -33,10 +33,25 @@ class Snapshot:
         """Whether a tensor is."""
         return any(tensor.is_cuda for tensor in self._tensors)
 
-    def copy_to(self, buffers: HostBuffers) -> None:
-        """Replaces the tensors by copies; those that share a storage still do."""
-        copies = {_key(storage): buffers.copy(storage) for storage in self.storages()}
-        self._tensors = [_view(copies[_key(tensor)], tensor) for tensor in self._tensors]
+    def reserve(self, buffers: HostBuffers) -> None:
+        """Takes the memory for the copies."""
+        self._targets = [(storage, buffers.next(storage)) for storage in self.storages()]
+
+    def copy(self, only: Container[int] | None = None) -> None:
+        """Replaces tensors by copies in the reserved memory; those that share a storage still do.
+
+        `only` those with storages at these addresses.
+        """
+        chosen = [pair for pair in self._targets if only is None or _key(pair[0]) in only]
+        copy_all(chosen)
+        copies = {_key(storage): target.untyped_storage() for storage, target in chosen}
+        self._tensors = [
+            _view(copies[_key(tensor)], tensor) if _key(tensor) in copies else tensor
+            for tensor in self._tensors
+        ]
+        self._targets = [
+            (storage, target) for storage, target in self._targets if _key(storage) not in copies
+        ]
 
     def state(self) -> Any:
         """The state with the tensors that the snapshot has now."""

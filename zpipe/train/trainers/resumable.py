@@ -1,6 +1,7 @@
 """transformers' Trainer with checkpoints that are complete or absent, and from which a run goes on."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +52,12 @@ class ResumableTrainer(Trainer):
         return result
 
     def finish_loading(self) -> None:
-        """Restores what DeepSpeed and transformers do not. Call it when training begins.
+        """Restores what DeepSpeed and transformers do not. Call it when the engine exists, before the first step.
 
         transformers has reset the losses since the last log entry, and their sum, just before (trainer.py,
         _inner_training_loop).
         """
+        _call_before_steps(self.model_wrapped, self.writer.before_step)
         if self._resumed_from is None:
             return
         restore_nvme_state(self.model_wrapped, self._resumed_from)
@@ -120,8 +122,19 @@ class ResumableTrainer(Trainer):
         self.state.best_model_checkpoint = str(best) if best else None
         keep = [best] if best else []
         epoch = float(self.state.epoch or 0)
-        with self.writer.writing(self.state.global_step, epoch, keep) as save, redirected_to(save):
+        writing = self.writer.writing(self.state.global_step, epoch, keep, self._unsettled_storages())
+        with writing as save, redirected_to(save):
             self._write(save.folder)
+
+    def _unsettled_storages(self) -> set[int] | None:
+        """Those that change before the next optimizer step: buffers in the forward pass; None: any may.
+
+        SuperOffload's optimizer runs during the backward pass, and DeepCompile moves states to and fro.
+        """
+        engine = self.model_wrapped
+        if engine.super_offload() or engine.is_deepcompile_active():
+            return None
+        return {buffer.untyped_storage().data_ptr() for buffer in engine.module.buffers()}
 
     def _write(self, folder: Path) -> None:
         self._save_weights(folder)
@@ -179,3 +192,13 @@ class ResumableTrainer(Trainer):
         epochs, batches = super()._init_training_state(*args, **kwargs)
         max_steps, num_train_epochs = args[0], args[2]
         return (num_train_epochs, 0) if self.state.global_step >= max_steps else (epochs, batches)
+
+
+def _call_before_steps(engine: Any, call: Callable[[], None]) -> None:
+    step = engine.step
+
+    def step_after_call(*args: Any, **kwargs: Any) -> Any:
+        call()
+        return step(*args, **kwargs)
+
+    engine.step = step_after_call
