@@ -1,7 +1,7 @@
 """Measures what saving and resuming cost, in the background and the foreground, beside plain writes.
 
-    python -m benchmarks.checkpoints [NAME ...]
-    python -m benchmarks.checkpoints --cpu [--steps N]
+    python -m benchmarks.checkpoints [NAME ...] [--modes background foreground] [--steps N]
+    python -m benchmarks.checkpoints --cpu
 
 On a GPU each run trains the shape of Llama 3.2 1B (1.24 billion parameters, bf16), on a CPU 50 million
 parameters in fp32, which makes 1 GiB. It saves every N steps, and is started again from its last checkpoint.
@@ -47,16 +47,18 @@ CPU = [
     "model.config.num_hidden_layers=7",
     "model.config.num_attention_heads=12",
 ]
-FOREGROUND = ["checkpoint.async_save=false"]
+MODES = {"background": ["checkpoint.async_save=true"], "foreground": ["checkpoint.async_save=false"]}
 STAGES = {
     "stage 2": [*GPU, "stage=2"],
     "stage 3": [*GPU, "stage=3"],
     "stage 3, CPU offload": [*GPU, "stage=3", "offload=cpu"],
 }
+STEPS = {"stage 2": 100, "stage 3": 50, "stage 3, CPU offload": 24}
+"""Between two saves: enough that the first is written before the second begins."""
 ON_CPU = {"CPU, stage 2": [*CPU, "stage=2"], "CPU, stage 3": [*CPU, "stage=3"]}
 ROOT = Path("outputs") / "benchmarks" / "checkpoints"
 COLUMNS = (
-    "run | GiB | held up, first | held up, later | % of the time | write | verify | sync | GiB/s "
+    "run | GiB | held up, first | held up, later | % of 100 steps | write | verify | sync | GiB/s "
     "| plain GiB/s | torch.save GiB/s | load"
 )
 SAVES = 3
@@ -93,9 +95,10 @@ def main() -> None:
     print("|---|" + "---:|" * COLUMNS.count(" | "))
     runs = ON_CPU if options.cpu else STAGES
     for name in options.names or runs:
-        for mode, more in (("background", []), ("foreground", FOREGROUND)):
+        steps = options.steps or STEPS.get(name, 100)
+        for mode in options.modes:
             folder = ROOT / f"{name}-{mode}".replace(", ", "-").replace(" ", "-")
-            print(_row(f"{name}, {mode}", [*runs[name], *more], folder, options.steps), flush=True)
+            print(_row(f"{name}, {mode}", [*runs[name], *MODES[mode]], folder, steps), flush=True)
 
 
 def _row(name: str, overrides: list[str], folder: Path, steps: int) -> str:
@@ -112,7 +115,7 @@ def _row(name: str, overrides: list[str], folder: Path, steps: int) -> str:
         gib,
         first,
         max(later),
-        100 * max(later) / _training_seconds(events, steps),
+        max(later) / _step_seconds(events),
         *last.seconds.values(),
         gib / sum(last.seconds.values()),
         gib / plain,
@@ -129,10 +132,9 @@ def _train(overrides: list[str], folder: Path, save_steps: int, steps: int) -> N
     subprocess.run(argv, env=os.environ, check=True, stdout=subprocess.DEVNULL)
 
 
-def _training_seconds(events: list[Event], steps: int) -> float:
-    """Of as many steps: the mean of the whole training, its saves included."""
-    values = next(each.values for each in reversed(events) if isinstance(each, Summary))
-    return values["train_runtime_s"] / values["steps"] * steps
+def _step_seconds(events: list[Event]) -> float:
+    """Of the training without its saves. As many seconds for a save are 1 % of 100 steps."""
+    return next(each.values["step_time_s"] for each in reversed(events) if isinstance(each, Summary))
 
 
 def _load_seconds(folder: Path) -> float:
@@ -165,7 +167,8 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="some of the runs")
     parser.add_argument("--cpu", action="store_true", help="a small model on the CPU")
-    parser.add_argument("--steps", type=int, default=100, help="steps between two saves (default: 100)")
+    parser.add_argument("--modes", nargs="+", default=list(MODES), choices=MODES, help="default: both")
+    parser.add_argument("--steps", type=int, help="steps between two saves (default: 100, 50 at stage 3)")
     return parser.parse_args()
 
 

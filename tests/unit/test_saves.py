@@ -128,7 +128,7 @@ def test_weights_of_several_dtypes_are_read_by_the_library(tmp_path: Path) -> No
 @pytest.mark.parametrize("in_background", [True, False])
 def test_a_save_lists_what_it_wrote(tmp_path: Path, in_background: bool) -> None:
     open_shares(tmp_path)
-    save, original = Save(tmp_path, 0, HostBuffers(1), in_background=in_background), state()
+    save, original = Save(tmp_path, 0, HostBuffers(1), HostBuffers(1), in_background=in_background), state()
     save.add(tmp_path / "states.pt", original, pickled)
     original["whole"].zero_()
     save.go_on(lambda _: None)
@@ -152,7 +152,7 @@ def test_the_optimizer_waits_until_its_states_are_copied(
     open_shares(tmp_path)
     weight, buffer = torch.ones(3), torch.ones(3)
     unsettled = {buffer.untyped_storage().data_ptr()}
-    save = Save(tmp_path, 0, HostBuffers(1), in_background=True, unsettled=unsettled)
+    save = Save(tmp_path, 0, HostBuffers(1), HostBuffers(1), in_background=True, unsettled=unsettled)
     save.add(tmp_path / "states.pt", {"weight": weight, "buffer": buffer}, pickled)
     save.go_on(lambda _: None)
     buffer.zero_()  # as the forward pass may do
@@ -179,7 +179,7 @@ def test_large_tensors_are_copied_into_pages_of_their_own() -> None:
 
 def test_a_file_that_cannot_be_written_fails_the_save_on_every_rank(tmp_path: Path) -> None:
     open_shares(tmp_path)
-    save = Save(tmp_path, 1, HostBuffers(2), in_background=True)
+    save = Save(tmp_path, 1, HostBuffers(2), HostBuffers(1), in_background=True)
     (tmp_path / "states.pt").symlink_to("/dev/full")
     save.add(tmp_path / "states.pt", state(), pickled)
     save.go_on(lambda _: None)

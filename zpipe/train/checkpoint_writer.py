@@ -46,7 +46,7 @@ class CheckpointWriter:
         self._on_saved, self._on_notice = on_saved, on_notice
         self._folder = folder_of(plan)
         self._settings = plan.experiment.checkpoint
-        self._buffers = HostBuffers(rank.world_size)
+        self._buffers, self._gathered = HostBuffers(rank.world_size), HostBuffers(ranks=1)
         self._save: Save | None = None
         space = plan.checkpoint_space
         self._bytes = (space.bytes or 0) if space is not None else 0
@@ -70,7 +70,12 @@ class CheckpointWriter:
             open_shares(staging)
         _barrier()
         save = Save(
-            staging, self._rank.index, self._buffers, in_background=in_background, unsettled=unsettled
+            staging,
+            self._rank.index,
+            self._buffers,
+            self._gathered,
+            in_background=in_background,
+            unsettled=unsettled,
         )
         yield save
         save.go_on(partial(self._complete, staging, step, epoch, keep))

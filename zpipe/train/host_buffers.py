@@ -7,8 +7,10 @@ torch would round each pinned tensor up to a power of two, so memory of the exac
 import mmap
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from zpipe.machine.host_memory import HostMemoryReader
 
@@ -45,9 +47,12 @@ class HostBuffers:
         free = self._memory.read().free - self._ranks * self._untouched
         return (needed, free) if needed > _SHARE_OF_FREE_MEMORY * free else None
 
-    def next(self, storage: torch.UntypedStorage) -> torch.Tensor:
-        """Bytes for a copy of it. The n-th of each save is the same memory, if the sizes agree."""
-        size = storage.nbytes()
+    def owns(self, storage: torch.UntypedStorage) -> bool:
+        """Whether it was handed out since `begin`."""
+        return any(buffer.data_ptr() == storage.data_ptr() for buffer in self._buffers[: self._used])
+
+    def next(self, size: int) -> torch.Tensor:
+        """This many bytes for a copy. The n-th of each save are the same memory, if the sizes agree."""
         old = self._buffers[self._used : self._used + 1]
         if not old or old[0].numel() != size:
             _unpin(old)
@@ -55,6 +60,24 @@ class HostBuffers:
             self._untouched += size
         self._used += 1
         return self._buffers[self._used - 1]
+
+
+class CopiesIntoBuffers(TorchFunctionMode):
+    """Within it, `tensor.cpu()` of a GPU tensor uses these buffers: DeepSpeed gathers weights with it."""
+
+    def __init__(self, buffers: HostBuffers) -> None:
+        super().__init__()
+        self._buffers = buffers
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is not torch.Tensor.cpu or not args[0].is_cuda:
+            return func(*args, **(kwargs or {}))
+        source = args[0].contiguous()
+        buffer = self._buffers.next(source.nbytes)
+        _pin(buffer)
+        return buffer.view(source.dtype).view(source.shape).copy_(source)
 
 
 def copy_all(pairs: Iterable[tuple[torch.UntypedStorage, torch.Tensor]]) -> None:

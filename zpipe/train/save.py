@@ -36,6 +36,7 @@ class _Job:
 class Save:
     """The files of one rank go into `folder`, of which all ranks together make a checkpoint.
 
+    Copies are made in `buffers`; weights that a rank gathers from all ranks are in `gathered` already.
     `unsettled` are addresses of storages that may change before the next optimizer step; None: all may.
     """
 
@@ -44,6 +45,7 @@ class Save:
         folder: Path,
         rank: int,
         buffers: HostBuffers,
+        gathered: HostBuffers,
         *,
         in_background: bool,
         unsettled: Container[int] | None = None,
@@ -51,6 +53,7 @@ class Save:
         self.folder = folder
         self.lacking: tuple[int, int] | None = None
         """Needed and free bytes, if a state did not fit into host memory and was written at once."""
+        self.gathered = gathered
         self.seconds_written = 0.0
         self._rank, self._buffers, self._in_background = rank, buffers, in_background
         self._unsettled = unsettled
@@ -64,10 +67,11 @@ class Save:
         self._errors: list[BaseException] = []
         self._thread: threading.Thread | None = None
         buffers.begin()
+        gathered.begin()
 
     def add(self, path: Path, state: Any, write: Write) -> None:
         """Writes a state as it is now: a copy of it in the background, or itself at once. Raises OSError."""
-        snapshot = Snapshot(state)
+        snapshot = Snapshot(state, self.gathered.owns)
         if snapshot.is_on_gpu():
             torch.cuda.synchronize()
         lacking = self._buffers.lacking(snapshot.storages())

@@ -6,7 +6,7 @@ which may happen later, as long as nothing has changed them.
 
 import io
 import pickle
-from collections.abc import Container
+from collections.abc import Callable, Container
 from typing import Any
 
 import torch
@@ -15,19 +15,24 @@ from zpipe.train.host_buffers import HostBuffers, copy_all
 
 
 class Snapshot:
-    """A state whose tensors are still the original ones, until `copy` replaces them."""
+    """A state whose tensors are still the original ones, until `copy` replaces them.
 
-    def __init__(self, state: Any) -> None:
+    What `is_copy` is true of was copied already.
+    """
+
+    def __init__(self, state: Any, is_copy: Callable[[torch.UntypedStorage], bool] = lambda _: False) -> None:
         file = io.BytesIO()
         pickler = _TensorsApart(file)
         pickler.dump(state)
         self._pickled = file.getvalue()
         self._tensors = pickler.tensors
+        self._is_copy = is_copy
         self._targets: list[tuple[torch.UntypedStorage, torch.Tensor]] = []
 
     def storages(self) -> list[torch.UntypedStorage]:
-        """Those behind the tensors, each once."""
-        return list({_key(tensor): tensor.untyped_storage() for tensor in self._tensors}.values())
+        """Those behind the tensors that are to be copied, each once."""
+        found = {_key(tensor): tensor.untyped_storage() for tensor in self._tensors}
+        return [storage for storage in found.values() if not self._is_copy(storage)]
 
     def is_on_gpu(self) -> bool:
         """Whether a tensor is."""
@@ -35,7 +40,7 @@ class Snapshot:
 
     def reserve(self, buffers: HostBuffers) -> None:
         """Takes the memory for the copies."""
-        self._targets = [(storage, buffers.next(storage)) for storage in self.storages()]
+        self._targets = [(storage, buffers.next(storage.nbytes())) for storage in self.storages()]
 
     def copy(self, only: Container[int] | None = None) -> None:
         """Replaces tensors by copies in the reserved memory; those that share a storage still do.

@@ -15,8 +15,10 @@ from zpipe.checkpoints.shape import Shape, is_distributed_anew, saved_shape
 from zpipe.runfolder.event_file import Reporter
 from zpipe.runfolder.folder import checkpoint_name
 from zpipe.train.checkpoint_writer import CheckpointWriter
+from zpipe.train.host_buffers import CopiesIntoBuffers, HostBuffers
 from zpipe.train.nvme_state import restore_nvme_state
 from zpipe.train.reshaping import load_reshaped
+from zpipe.train.save import Save
 from zpipe.train.state_files import redirected_to
 from zpipe.train.trainers.other_ranks import combined_losses, loss_file, restore_random_states
 from zpipe.train.trainers.shown_progress import ShownProgress
@@ -52,7 +54,7 @@ class ResumableTrainer(Trainer):
         return result
 
     def finish_loading(self) -> None:
-        """Restores what DeepSpeed and transformers do not. Call it when the engine exists, before the first step.
+        """Restores what DeepSpeed and transformers do not. Call it when the engine exists, before a step.
 
         transformers has reset the losses since the last log entry, and their sum, just before (trainer.py,
         _inner_training_loop).
@@ -124,7 +126,7 @@ class ResumableTrainer(Trainer):
         epoch = float(self.state.epoch or 0)
         writing = self.writer.writing(self.state.global_step, epoch, keep, self._unsettled_storages())
         with writing as save, redirected_to(save):
-            self._write(save.folder)
+            self._write(save)
 
     def _unsettled_storages(self) -> set[int] | None:
         """Those that change before the next optimizer step: buffers in the forward pass; None: any may.
@@ -136,8 +138,9 @@ class ResumableTrainer(Trainer):
             return None
         return {buffer.untyped_storage().data_ptr() for buffer in engine.module.buffers()}
 
-    def _write(self, folder: Path) -> None:
-        self._save_weights(folder)
+    def _write(self, save: Save) -> None:
+        folder = save.folder
+        self._save_weights(folder, save.gathered)
         if not self.args.save_only_model:
             self._save_optimizer_and_scheduler(str(folder))
             self._save_scaler(str(folder))
@@ -149,12 +152,13 @@ class ResumableTrainer(Trainer):
             # A pickle of TrainingArguments: unsafe to share, and the plan has the same settings.
             (folder / "training_args.bin").unlink(missing_ok=True)
 
-    def _save_weights(self, folder: Path) -> None:
+    def _save_weights(self, folder: Path, gathered: HostBuffers) -> None:
         """Where each rank has all weights, they are not cloned first, as transformers does."""
         config = self.accelerator.deepspeed_plugin.deepspeed_config
         is_sharded = config["zero_optimization"]["stage"] == 3 or "tensor_parallel" in config
         if is_sharded:
-            self.save_model(str(folder), _internal_call=True)
+            with CopiesIntoBuffers(gathered):
+                self.save_model(str(folder), _internal_call=True)
         else:
             model = self.accelerator.unwrap_model(self.model_wrapped)
             self._save(str(folder), state_dict=model.state_dict())
