@@ -38,7 +38,7 @@ def differences(twin: Path, run: Path, store_folder: Path, checkpoint: str | Non
         yield from checkpoint_differences(twin, run, checkpoint)
     yield from _of_models(twin, run)
     store = store_folder / "outputs" / "mlflow.db"
-    ours, theirs = _series(store, run), _series(store, twin)
+    ours, theirs = mlflow_series(store, run), mlflow_series(store, twin)
     for name in sorted({*ours, *theirs}):
         if ours.get(name) != theirs.get(name):
             yield f"{name}: {_first_difference(theirs.get(name, []), ours.get(name, []))}"
@@ -105,7 +105,8 @@ def _of_models(twin: Path, run: Path) -> Iterator[str]:
             yield f"model/{file.name}"
 
 
-def _series(store: Path, run: Path) -> Series:
+def mlflow_series(store: Path, run: Path) -> Series:
+    """Every metric of a run that measures neither time nor memory: step and value, by step."""
     run_id = json.loads(RunFolder(run).record_state.read_text())["run_id"]
     found: Series = {}
     with closing(sqlite3.connect(store)) as database:
