@@ -58,7 +58,7 @@ STEPS = {"stage 2": 100, "stage 3": 50, "stage 3, CPU offload": 24}
 ON_CPU = {"CPU, stage 2": [*CPU, "stage=2"], "CPU, stage 3": [*CPU, "stage=3"]}
 ROOT = Path("outputs") / "benchmarks" / "checkpoints"
 COLUMNS = (
-    "run | GiB | held up, first | held up, later | % of 100 steps | write | verify | sync | GiB/s "
+    "run | GiB | held up, first | held up, later | % of 100 steps | write | verify | sync | rotate | GiB/s "
     "| plain GiB/s | torch.save GiB/s | load"
 )
 SAVES = 3
@@ -117,7 +117,7 @@ def _row(name: str, overrides: list[str], folder: Path, steps: int) -> str:
         max(later),
         max(later) / _step_seconds(events),
         *last.seconds.values(),
-        gib / sum(last.seconds.values()),
+        gib / (sum(last.seconds.values()) - last.seconds["rotate"]),
         gib / plain,
         gib / torch_save,
         _load_seconds(folder),

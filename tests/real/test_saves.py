@@ -61,7 +61,7 @@ def test_a_checkpoint_has_the_size_that_was_predicted(
     assert space.bytes == pytest.approx(bytes_of(run.folder / "checkpoint-2"), rel=0.03)
     (saved,) = (event for event in run.events if event["event"] == "checkpoint")
     assert saved["bytes"] == bytes_of(run.folder / "checkpoint-2")
-    assert set(saved["seconds"]) == {"write", "verify", "sync"}
+    assert set(saved["seconds"]) == {"write", "verify", "sync", "rotate"}
     assert set(saved["held_up"]) == {"snapshot", "wait"}
 
 

@@ -52,6 +52,13 @@ def test_what_was_not_finished_is_no_checkpoint_and_is_tidied_away(tmp_path: Pat
     assert [path.name for path in tidy(tmp_path)] == [".saving-1-4"]
 
 
+def test_rotation_that_a_kill_prevented_is_made_up_for(tmp_path: Path) -> None:
+    for step in (2, 4, 6):
+        make_checkpoint(tmp_path, step)
+    writer_in(tmp_path, limit=2).rotate(6, keep=())
+    assert sorted(states_in(tmp_path)) == ["checkpoint-4", "checkpoint-6"]
+
+
 def test_a_damaged_checkpoint_that_was_passed_over_is_replaced(tmp_path: Path) -> None:
     writer = writer_in(tmp_path)
     flip_bit(make_checkpoint(tmp_path, 4) / "model.safetensors", 0)

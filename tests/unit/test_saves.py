@@ -15,7 +15,14 @@ import torch
 import xxhash
 from safetensors.torch import load_file, save_file
 
-from zpipe.checkpoints.shares import all_shares, leave_failure, leave_share, open_shares, wait_until_named
+from zpipe.checkpoints.shares import (
+    all_shares,
+    close_shares,
+    leave_failure,
+    leave_share,
+    open_shares,
+    wait_until_named,
+)
 from zpipe.checkpoints.streamed_file import StreamedFile
 from zpipe.train.host_buffers import HostBuffers
 from zpipe.train.safetensors_file import can_write, write_safetensors
@@ -205,6 +212,33 @@ def test_rank_0_waits_for_the_files_of_all_ranks_and_the_others_for_the_name(tmp
     staging.rename(tmp_path / "checkpoint-4")
     other.join(5)
     assert not other.is_alive()
+
+
+def test_a_rank_may_look_for_failures_while_rank_0_removes_the_shares(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zpipe.checkpoints.shares._POLL_SECONDS", 0)
+    staging, ended = tmp_path / ".saving-1-4", threading.Event()
+    errors: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            while not ended.is_set():
+                wait_until_named(staging)
+        except BaseException as error:
+            errors.append(error)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    for number in range(300):
+        staging.mkdir()
+        open_shares(staging)
+        leave_share(staging, 0, [])
+        close_shares(staging)
+        staging.rename(tmp_path / f"checkpoint-{number}")
+    ended.set()
+    waiting.join()
+    assert errors == []
 
 
 def test_an_error_without_a_number_reaches_the_other_ranks(tmp_path: Path) -> None:

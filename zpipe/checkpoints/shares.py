@@ -83,6 +83,13 @@ def close_shares(staging: Path) -> None:
 
 
 def _raise_failure(staging: Path) -> None:
-    for file in (staging / _FOLDER).glob(f"*{_FAILED}"):
-        failure = read_model(Failure, file, "failure", "why a rank could not write")
+    folder = staging / _FOLDER
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:  # rank 0 has all shares, and is about to name the checkpoint
+        return
+    for name in names:
+        if not name.endswith(_FAILED):
+            continue
+        failure = read_model(Failure, folder / name, "failure", "why a rank could not write")
         raise OSError(failure.errno, f"{os.strerror(failure.errno)} ({failure.text})", str(staging))

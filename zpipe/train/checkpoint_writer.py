@@ -95,6 +95,11 @@ class CheckpointWriter:
         if self._save is not None:
             self._save.wait_for_copies()
 
+    def rotate(self, step: int, keep: Collection[Path]) -> None:
+        """Removes what an attempt that was killed before its rotation has left. Raises OSError."""
+        if self._rank.is_main:
+            self._rotate(step, self._settings.save_total_limit, keep)
+
     def finish_anyhow(self) -> None:
         """The same for a run that fails for another reason."""
         with suppress(Exception):
@@ -136,12 +141,14 @@ class CheckpointWriter:
         sync_tree(staging)
         write_manifest(staging, self._manifest(step, epoch, entries))
         publish(staging, self._folder.checkpoint(step))
+        published = time.perf_counter()
         self._rotate(step, self._settings.save_total_limit, keep)
         self._bytes = sum(entry.bytes for entry in entries)
         seconds = {
             "write": save.seconds_written,
             "verify": verified - written,
-            "sync": time.perf_counter() - verified,
+            "sync": published - verified,
+            "rotate": time.perf_counter() - published,
         }
         self._report(step, seconds, save)
 

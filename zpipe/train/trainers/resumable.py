@@ -51,6 +51,7 @@ class ResumableTrainer(Trainer):
             self.writer.finish_anyhow()
             raise
         self.writer.finish()
+        self.writer.rotate(self.state.global_step, self._checkpoints_to_keep())
         return result
 
     def finish_loading(self) -> None:
@@ -122,8 +123,7 @@ class ResumableTrainer(Trainer):
         self.store_flos()
         best = self._best_checkpoint()
         self.state.best_model_checkpoint = str(best) if best else None
-        keep = [best] if best else []
-        epoch = float(self.state.epoch or 0)
+        epoch, keep = float(self.state.epoch or 0), self._checkpoints_to_keep()
         writing = self.writer.writing(self.state.global_step, epoch, keep, self._unsettled_storages())
         with writing as save, redirected_to(save):
             self._write(save)
@@ -180,6 +180,10 @@ class ResumableTrainer(Trainer):
         if best == step or folder.is_dir():
             return folder
         return Path(self.state.best_model_checkpoint) if self.state.best_model_checkpoint else None
+
+    def _checkpoints_to_keep(self) -> list[Path]:
+        best = self._best_checkpoint()
+        return [best] if best else []
 
     def _collect_callback_states(self) -> None:
         for callback in [*self.callback_handler.callbacks, self.control]:
