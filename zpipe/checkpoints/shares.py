@@ -83,13 +83,12 @@ def close_shares(staging: Path) -> None:
 
 
 def _raise_failure(staging: Path) -> None:
-    folder = staging / _FOLDER
     try:
-        names = os.listdir(folder)
+        files = list((staging / _FOLDER).iterdir())
     except FileNotFoundError:  # rank 0 has all shares, and is about to name the checkpoint
         return
-    for name in names:
-        if not name.endswith(_FAILED):
+    for file in files:
+        if not file.name.endswith(_FAILED):
             continue
-        failure = read_model(Failure, folder / name, "failure", "why a rank could not write")
+        failure = read_model(Failure, file, "failure", "why a rank could not write")
         raise OSError(failure.errno, f"{os.strerror(failure.errno)} ({failure.text})", str(staging))
