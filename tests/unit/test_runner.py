@@ -1,6 +1,7 @@
 """One run from its plan to its outcome, without workers: what remains when it ends early."""
 
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ import pytest
 
 from tests.support.checkpoints import edit_manifest, make_checkpoint
 from tests.support.plans import begin_attempt, make_plan
-from tests.support.recording import phase, write_events
+from tests.support.recording import metrics, phase, run_of, write_events
 from zpipe.machine.hardware import Hardware
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal
+from zpipe.record.client import open_client
 from zpipe.runfolder.attempt_start import AttemptStart, write_start
 from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.outcome import Outcome, read_outcome, write_outcome
@@ -182,3 +184,20 @@ def test_what_a_kill_after_the_result_left_is_removed_later(tmp_path: Path) -> N
     assert read_outcome(folder) == outcome
     assert not (tmp_path / "run" / "swap").exists()
     assert folder.attempt.leftovers() == []
+
+
+def test_a_run_whose_zpipe_was_killed_after_the_training_is_finished_and_recorded(
+    tmp_path: Path, empty_store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = shutil.copy(empty_store, tmp_path / "mlflow.db")
+    plan = make_plan(tmp_path / "run", experiment={"tracking.uri": f"sqlite:///{store}"})
+    begin_attempt(tmp_path / "run")
+    summary = ("summary", {"values": {"final_loss": 2.0}})
+    write_events(plan, phase("train"), metrics(4, loss=2.0), summary, phase("done"))
+    outcome = runner.run_plan(plan, HARDWARE)
+    assert (outcome.ending, outcome.exit_code, outcome.record_error) == ("finished", 0, None)
+    assert f"this run has finished: {tmp_path / 'run'}" in capsys.readouterr().err
+    assert RunFolder(tmp_path / "run").attempt.number == 1
+    run = run_of(open_client(f"sqlite:///{store}"), plan)
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["summary/final_loss"] == 2.0

@@ -25,12 +25,12 @@ from zpipe.problems import Refusal, refuse_if_any
 from zpipe.resources import CONF
 from zpipe.runfolder.outcome import Outcome
 from zpipe.running.conclusion import refuse
+from zpipe.running.finished import finished_before
 from zpipe.running.runner import run_plan, start_problems
 from zpipe.running.start import start_of
 from zpipe.schema.experiment import Experiment
 from zpipe.sweep.definition import Definition
 from zpipe.sweep.point import run_point
-from zpipe.terminal.console import say
 
 hide_secrets_in_hydra()
 
@@ -46,8 +46,7 @@ def run_composed(composed: ComposedRun) -> Outcome:
     refuse_if_any(start_problems(plan))
     finished = start_of(plan).finished
     if finished is not None:
-        say(f"this run has finished: {plan.run_dir}")
-        return finished
+        return finished_before(plan, finished)
     return run_as_job(composed, lambda: run_plan(plan, hardware))
 
 

@@ -4,6 +4,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from zpipe.diagnose.classify import classify
@@ -24,6 +25,7 @@ from zpipe.runfolder.plan_file import folder_of, write_plan
 from zpipe.runfolder.progress import RunProgress
 from zpipe.running.choose import checkpoint_for, choose, given_problems
 from zpipe.running.conclusion import clean_up, conclude, reasons, refuse, save_outcome
+from zpipe.running.finished import finished_before
 from zpipe.running.recover import conclude_if_abandoned
 from zpipe.running.start import Start, for_attempt, start_of, wait_for_workers
 from zpipe.supervise.stops import Caught, in_batch_job, signals_noted
@@ -53,7 +55,10 @@ def run_plan(plan: Plan, hardware: Hardware, parent_run_id: str | None = None) -
     with signals_noted() as caught:
         try:
             with signals_noted(interrupt_at=1):
-                start, attempt = _begin(plan)
+                start = _start(plan)
+                if start.finished is not None:
+                    return finished_before(plan, start.finished)
+                attempt = _begin(plan, start)
         except Refusal as refusal:
             return refuse(Path(plan.run_dir), refusal.problems)
         except KeyboardInterrupt:
@@ -158,17 +163,25 @@ def _lacking(plan: Plan, problems: Sequence[Problem], hardware: Hardware) -> Out
     return outcome
 
 
-def _begin(plan: Plan) -> tuple[Start, Attempt]:
-    """Begins an attempt: once it has its folder, no other zpipe begins it. Raises Refusal."""
+def _start(plan: Plan) -> Start:
+    """The attempt to begin, once the one before has an end. Raises Refusal."""
     start = start_of(plan)
     if start.attempt > 1:
         wait_for_workers(Path(plan.run_dir), say)
         conclude_if_abandoned(Path(plan.run_dir))
+        # Its number stays: if another zpipe has begun this attempt by now, `begin` refuses it.
+        start = replace(start, finished=start_of(plan).finished)
+    return start
+
+
+def _begin(plan: Plan, start: Start) -> Attempt:
+    """Begins an attempt: once it has its folder, no other zpipe begins it. Raises Refusal."""
+    if start.attempt > 1:
         # Refuses what names and sizes tell before there is an attempt.
         checkpoint_for(plan, lambda _: None, quick=True)
     with _refusing_what_cannot_be_written(plan):
         try:
-            return start, folder_of(plan).begin(start.attempt)
+            return folder_of(plan).begin(start.attempt)
         except FileExistsError:
             reason = "another run has started in this folder"
             raise Refusal([Problem("hydra.run.dir", plan.run_dir, reason, "a new folder")]) from None
