@@ -56,6 +56,8 @@ def main(argv: list[str] | None = None) -> int:
     from zpipe.redact import remember_overrides
     from zpipe.terminal.safe_stream import errors_without_secrets, open_closed_streams
 
+    # Otherwise pydantic reads the metadata of every installed package to look for plugins.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     open_closed_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
     remember_overrides(arguments)
