@@ -1,6 +1,7 @@
 """The task `train`: from the plan to the trained model, phase by phase."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal
@@ -9,6 +10,9 @@ from zpipe.runfolder.event_file import Reporter
 from zpipe.runfolder.events import AttemptBegan
 from zpipe.runfolder.plan_file import folder_of
 from zpipe.train.ranks import Rank
+
+if TYPE_CHECKING:
+    from zpipe.train.trainers.causal_lm import CausalLMTraining
 
 
 def train(plan: Plan, rank: Rank, reporter: Reporter) -> None:
@@ -49,9 +53,12 @@ def train(plan: Plan, rank: Rank, reporter: Reporter) -> None:
     is_complete = training.train()
     if rank.is_main:
         remove_marker(plan, rank)
-    if not is_complete:
-        return
-    if sequences.held_out is not None:
+    if is_complete:
+        _finish(plan, training, reporter, evaluates=sequences.held_out is not None)
+
+
+def _finish(plan: Plan, training: "CausalLMTraining", reporter: Reporter, *, evaluates: bool) -> None:
+    if evaluates:
         reporter.phase("evaluate")
         training.evaluate()
     if plan.experiment.checkpoint.save_final_model:
