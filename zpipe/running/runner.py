@@ -4,7 +4,6 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from zpipe.diagnose.classify import classify
@@ -169,8 +168,10 @@ def _start(plan: Plan) -> Start:
     if start.attempt > 1:
         wait_for_workers(Path(plan.run_dir), say)
         conclude_if_abandoned(Path(plan.run_dir))
-        # Its number stays: if another zpipe has begun this attempt by now, `begin` refuses it.
-        start = replace(start, finished=start_of(plan).finished)
+        again = start_of(plan)
+        if again.attempt == start.attempt:
+            return again
+        # Another zpipe has begun this attempt by now: `begin` refuses it.
     return start
 
 
