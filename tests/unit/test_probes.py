@@ -1,11 +1,16 @@
 """What a plan needs is looked for where the libraries look for it."""
 
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.support.plans import make_plan
 from zpipe.machine.probes import missing_requirements
+from zpipe.machine.search_path import reachable_path
 from zpipe.plans.plan import Launch
 
 
@@ -47,3 +52,30 @@ def test_cuda_home_decides_where_nvcc_is_looked_for(
     )
     plan = make_plan(tmp_path / "run", launch=launch, operators=["fused_adam"])
     assert ("nvcc" in [each.key for each in missing_requirements(plan, print)]) is is_missing
+
+
+@contextmanager
+def as_ordinary_user() -> Iterator[None]:
+    """Root may enter every folder."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+def test_workers_look_for_no_program_in_folders_that_are_closed_to_them() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        base = Path(name)
+        base.chmod(0o755)
+        (base / "open").mkdir()
+        (base / "closed" / "bin").mkdir(parents=True)
+        (base / "closed").chmod(0)
+        given = [str(base / each) for each in ("open", "closed", "closed/bin", "missing")]
+        with as_ordinary_user():
+            found = reachable_path({"PATH": os.pathsep.join(given)})
+        (base / "closed").chmod(0o700)
+    assert found["PATH"].split(os.pathsep) == [given[0], given[3]]
+    assert reachable_path({}) == {}

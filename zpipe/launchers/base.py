@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from zpipe.machine.search_path import reachable_path
 from zpipe.plans.plan import Plan
 from zpipe.runfolder.folder import Attempt
 from zpipe.runfolder.plan_file import folder_of
@@ -32,10 +33,11 @@ class Launcher(ABC):
 
     def start(self, plan: Plan, environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
         """Starts the command in its own session, with its output in the launcher's log."""
+        given = {**os.environ, **plan.launch.env, **environment}
         with folder_of(plan).attempt.launcher_log.open("wb") as log:
             return subprocess.Popen(
                 plan.launch.argv,
-                env={**os.environ, **plan.launch.env, **environment},
+                env={**given, **reachable_path(given)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
