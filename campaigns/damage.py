@@ -143,26 +143,31 @@ class Matrix:
 
 
 def main() -> int:
-    options, console = _options(), Console()
+    options, console = parse_options(__doc__), Console()
     failed = 0
     with scratch.folder(options.keep, "damage") as base:
         matrix = Matrix(base, options.ranks)
         matrix.prepare()
-        for name, damage in DAMAGES.items():
-            if any(text in name for text in options.only) and (options.ranks > 1 or name not in NEEDS_SHARDS):
-                problem = matrix.differs(damage)
-                failed += problem != ""
-                console.print(f"{name:32} {problem or 'passed over'}", markup=False)
+        for name in chosen_damages(options):
+            problem = matrix.differs(DAMAGES[name])
+            failed += problem != ""
+            console.print(f"{name:32} {problem or 'passed over'}", markup=False)
         problem = matrix.accepts_other_run()
         failed += problem != ""
         console.print(f"{'checkpoint of another run':32} {problem or 'refused'}", markup=False)
     return 1 if failed else 0
 
 
-def _options() -> argparse.Namespace:
-    parser = scratch.parser(__doc__, "damages")
+def parse_options(description: str | None) -> argparse.Namespace:
+    parser = scratch.parser(description, "damages")
     parser.add_argument("--ranks", type=int, default=2)
     return parser.parse_args()
+
+
+def chosen_damages(options: argparse.Namespace) -> list[str]:
+    """Those of --only that so many ranks can have."""
+    possible = [name for name in DAMAGES if options.ranks > 1 or name not in NEEDS_SHARDS]
+    return [name for name in possible if any(text in name for text in options.only)]
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ Trains without zpipe, damages the newest of three checkpoints, resumes with resu
 prints a line for each damage: whether the Trainer noticed, and how far the losses are from an unbroken run's.
 """
 
-import argparse
 import json
 import shutil
 import subprocess
@@ -16,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from campaigns import scratch
-from campaigns.damage import DAMAGES, END, NEEDS_SHARDS, NEWEST
+from campaigns.damage import DAMAGES, END, NEWEST, chosen_damages, parse_options
 from campaigns.plain_trainer import MARK
 from tests.support.process import REPOSITORY, environment
 
@@ -87,22 +86,15 @@ def _error_in(text: str) -> str:
 
 
 def main() -> int:
-    options, console = _options(), Console(width=200)
+    options, console = parse_options(__doc__), Console(width=200)
     with scratch.folder(options.keep, "plain-damage") as base:
         matrix = Matrix(base, options.ranks)
         matrix.prepare()
-        for name in DAMAGES:
-            is_possible = name not in NOT_WRITTEN and (options.ranks > 1 or name not in NEEDS_SHARDS)
-            if is_possible and any(text in name for text in options.only):
+        for name in chosen_damages(options):
+            if name not in NOT_WRITTEN:
                 console.print(f"{name:32} {matrix.after(name)}", markup=False)
         console.print(f"{'checkpoint of another run':32} {matrix.after_other_run()}", markup=False)
     return 0
-
-
-def _options() -> argparse.Namespace:
-    parser = scratch.parser(__doc__, "damages")
-    parser.add_argument("--ranks", type=int, default=2)
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

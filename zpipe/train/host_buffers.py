@@ -30,12 +30,15 @@ class HostBuffers:
         self._memory = HostMemoryReader()
         self._buffers: list[torch.Tensor] = []
         self._used = 0
+        self._handed_out: set[int] = set()
+        """Addresses of the buffers in use."""
         self._untouched = 0
         """Bytes that were handed out and do not take memory before they are filled."""
 
     def begin(self) -> None:
         """What was copied before is no longer needed."""
         self._used = 0
+        self._handed_out.clear()
         self._untouched = 0
 
     def lacking(self, storages: Iterable[torch.UntypedStorage]) -> tuple[int, int] | None:
@@ -49,7 +52,7 @@ class HostBuffers:
 
     def owns(self, storage: torch.UntypedStorage) -> bool:
         """Whether it was handed out since `begin`."""
-        return any(buffer.data_ptr() == storage.data_ptr() for buffer in self._buffers[: self._used])
+        return storage.data_ptr() in self._handed_out
 
     def next(self, size: int) -> torch.Tensor:
         """This many bytes for a copy. The n-th of each save are the same memory, if the sizes agree."""
@@ -58,8 +61,10 @@ class HostBuffers:
             _unpin(old)
             self._buffers[self._used : self._used + 1] = [_new(size)]
             self._untouched += size
+        buffer = self._buffers[self._used]
         self._used += 1
-        return self._buffers[self._used - 1]
+        self._handed_out.add(buffer.data_ptr())
+        return buffer
 
 
 class CopiesIntoBuffers(TorchFunctionMode):
@@ -87,6 +92,8 @@ def copy_all(pairs: Iterable[tuple[torch.UntypedStorage, torch.Tensor]]) -> None
     """
     sources = [(_bytes_of(storage), target) for storage, target in pairs]
     on_gpu = [(source, target) for source, target in sources if source.is_cuda]
+    if not sources:
+        return
     parts = [part for source, target in sources if not source.is_cuda for part in _parts(source, target)]
     with ThreadPoolExecutor(_THREADS, "zpipe-copy") as pool:
         # CUDA remembers a refused pinning for its thread, which must not be that of the training.

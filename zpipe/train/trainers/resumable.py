@@ -121,9 +121,9 @@ class ResumableTrainer(Trainer):
         del model, trial
         self.writer.finish()  # the best checkpoint must have its name before it is looked for
         self.store_flos()
-        best = self._best_checkpoint()
-        self.state.best_model_checkpoint = str(best) if best else None
-        epoch, keep = float(self.state.epoch or 0), self._checkpoints_to_keep()
+        keep = self._checkpoints_to_keep()
+        self.state.best_model_checkpoint = str(keep[0]) if keep else None
+        epoch = float(self.state.epoch or 0)
         writing = self.writer.writing(self.state.global_step, epoch, keep, self._unsettled_storages())
         with writing as save, redirected_to(save):
             self._write(save)
@@ -182,6 +182,7 @@ class ResumableTrainer(Trainer):
         return Path(self.state.best_model_checkpoint) if self.state.best_model_checkpoint else None
 
     def _checkpoints_to_keep(self) -> list[Path]:
+        """The best one, if there is one: rotation must not remove it."""
         best = self._best_checkpoint()
         return [best] if best else []
 
