@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from zpipe.checkpoints.choice import checkpoints_in
+from zpipe.checkpoints.folders import checkpoints_in
 from zpipe.checkpoints.manifest import read_manifest
 from zpipe.runfolder.folder import RunFolder
 

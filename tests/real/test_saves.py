@@ -13,7 +13,7 @@ from campaigns.twins import differences
 from tests.support import preloaded
 from tests.support.limits import tmpfs
 from tests.support.process import SMALL, Run, finish
-from zpipe.checkpoints.choice import checkpoints_in
+from zpipe.checkpoints.folders import checkpoints_in
 from zpipe.checkpoints.state import inspect
 from zpipe.runfolder.plan_file import read_plan
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.checkpoints import flip_bit, make_checkpoint, truncate
-from zpipe.checkpoints.choice import checkpoints_in, newest_good
+from zpipe.checkpoints.choice import newest_good
+from zpipe.checkpoints.folders import checkpoints_in
 from zpipe.checkpoints.manifest import MANIFEST_NAME
 from zpipe.checkpoints.state import CheckpointState
 from zpipe.problems import Refusal

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from zpipe.checkpoints import digests
-from zpipe.checkpoints.digests import digest_of, digests_of, files_below, sync_tree
+from zpipe.checkpoints.digests import digest_of, digests_of, sync_tree
+from zpipe.checkpoints.folders import files_below
 
 
 def file_of(folder: Path, name: str, content: bytes) -> Path:

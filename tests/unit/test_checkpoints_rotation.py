@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from tests.support.checkpoints import make_checkpoint, truncate
-from zpipe.checkpoints.choice import checkpoints_in, newest_good
+from zpipe.checkpoints.choice import newest_good
+from zpipe.checkpoints.folders import STAGING_PREFIX, checkpoints_in
 from zpipe.checkpoints.manifest import MANIFEST_NAME
-from zpipe.checkpoints.rotation import STAGING_PREFIX, remove_old, tidy
+from zpipe.checkpoints.rotation import remove_old, tidy
 from zpipe.checkpoints.space import room_for
 
 

@@ -171,7 +171,8 @@ def test_plan_file_has_sources_without_secrets(tmp_path: Path) -> None:
         "tracking.uri=http://me:abcsecret@host",
         run_dir=tmp_path,
     )
-    text = write_plan(plan).read_text()
+    write_plan(plan)
+    text = (tmp_path / "plan.json").read_text()
     assert "abcsecret" not in text
     chain = read_plan(tmp_path).provenance.experiment["launcher.env.PLAIN"]
     assert json.loads(text)["provenance"]["experiment"]["launcher.env.PLAIN"][-1]["value"] == "***"

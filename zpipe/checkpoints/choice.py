@@ -4,22 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from zpipe.checkpoints.digests import OnBytes
-from zpipe.checkpoints.names import step_of
+from zpipe.checkpoints.folders import checkpoints_in
 from zpipe.checkpoints.state import CheckpointState, inspect
 from zpipe.problems import Problem, Refusal
-
-
-def checkpoints_in(run_dir: Path, last: int | None = None) -> list[Path]:
-    """The checkpoint folders of a run up to the last step, highest first; links are none. Raises OSError."""
-    if not run_dir.is_dir():
-        return []
-    found = [(step, path) for path in run_dir.iterdir() if (step := step_of(path)) is not None]
-    real = [
-        (step, path)
-        for step, path in found
-        if (last is None or step <= last) and path.is_dir() and not path.is_symlink()
-    ]
-    return [path for _, path in sorted(real, reverse=True)]
 
 
 def newest_good(

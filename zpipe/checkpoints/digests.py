@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -45,18 +45,6 @@ def digests_of(files: Iterable[Path], on_bytes: OnBytes | None = None) -> dict[P
     report = None if on_bytes is None else partial(_locked, Lock(), on_bytes)
     with ThreadPoolExecutor(_THREADS, "digest") as pool:
         return dict(zip(paths, pool.map(partial(digest_of, on_bytes=report), paths), strict=True))
-
-
-def bytes_below(folder: Path) -> int:
-    """Bytes of all files below a folder; links are not followed. Raises OSError."""
-    return sum(file.lstat().st_size for file in files_below(folder))
-
-
-def files_below(folder: Path) -> Iterator[Path]:
-    """Everything below a folder except folders; links to folders are included. Raises OSError."""
-    for place, folders, files in os.walk(folder, onerror=_raise):
-        links = [name for name in folders if Path(place, name).is_symlink()]
-        yield from (Path(place, name) for name in (*links, *files))
 
 
 def sync_tree(folder: Path) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zpipe.checkpoints.best import best_checkpoint, values_of
-from zpipe.checkpoints.digests import files_below
+from zpipe.checkpoints.folders import files_below
 from zpipe.checkpoints.manifest import Manifest
 from zpipe.checkpoints.state import CheckpointState
 from zpipe.checkpoints.survey import UNCHANGED, survey

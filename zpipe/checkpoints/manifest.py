@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from zpipe.checkpoints.digests import OnBytes, digests_of, files_below, sync_folder
+from zpipe.checkpoints.digests import OnBytes, digests_of, sync_folder
+from zpipe.checkpoints.folders import files_below
 from zpipe.runfolder.atomic import read_model, write_json
 from zpipe.schema.base import Group
 

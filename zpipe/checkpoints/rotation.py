@@ -4,15 +4,10 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
-from zpipe.checkpoints.choice import checkpoints_in
 from zpipe.checkpoints.digests import sync_folder
+from zpipe.checkpoints.folders import REMOVING_PREFIX, checkpoints_in, leftovers_in
 from zpipe.checkpoints.manifest import read_manifest
 from zpipe.problems import Refusal
-
-STAGING_PREFIX = ".saving-"
-"""Of a folder in which a checkpoint is being written."""
-REMOVING_PREFIX = ".removing-"
-"""Of a folder that is being deleted."""
 
 
 def remove_old(
@@ -45,14 +40,6 @@ def publish(staging: Path, checkpoint: Path) -> None:
     sync_folder(checkpoint.parent)
     if old is not None:
         shutil.rmtree(old, ignore_errors=True)
-
-
-def leftovers_in(run_dir: Path) -> list[Path]:
-    """Folders in which a checkpoint is, or was, being written or deleted; links are none. Raises OSError."""
-    if not run_dir.is_dir():
-        return []
-    found = [each for each in run_dir.iterdir() if each.name.startswith((STAGING_PREFIX, REMOVING_PREFIX))]
-    return sorted(each for each in found if each.is_dir() and not each.is_symlink())
 
 
 def tidy(run_dir: Path) -> list[Path]:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from zpipe.checkpoints.digests import files_below
+from zpipe.checkpoints.folders import files_below
 from zpipe.checkpoints.manifest import FileEntry
 from zpipe.runfolder.atomic import read_model, write_json
 from zpipe.schema.base import Group

@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from zpipe.checkpoints.digests import OnBytes, digests_of, files_below
+from zpipe.checkpoints.digests import OnBytes, digests_of
+from zpipe.checkpoints.folders import files_below, step_of
 from zpipe.checkpoints.manifest import MANIFEST_NAME, FileEntry, Manifest, read_manifest
-from zpipe.checkpoints.names import step_of
 from zpipe.problems import Refusal
 from zpipe.runfolder.foreign_files import is_below
 

@@ -5,9 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from zpipe.checkpoints.choice import checkpoints_in
-from zpipe.checkpoints.digests import OnBytes, bytes_below
-from zpipe.checkpoints.rotation import STAGING_PREFIX, leftovers_in
+from zpipe.checkpoints.digests import OnBytes
+from zpipe.checkpoints.folders import STAGING_PREFIX, bytes_below, checkpoints_in, leftovers_in
 from zpipe.checkpoints.state import NO_STEP, CheckpointState, State, inspect
 
 UNCHANGED: frozenset[State] = frozenset({"good", "model only"})
@@ -59,11 +58,6 @@ def usage_of(found: CheckpointState) -> Usage:
     except OSError:
         return Usage(None, found.manifest.time if found.manifest else None)
     return Usage(count, found.manifest.time if found.manifest else changed)
-
-
-def bytes_of_checkpoints(run_dir: Path) -> int:
-    """What the checkpoints of a run take on the disk. Raises OSError."""
-    return sum(map(bytes_below, [*checkpoints_in(run_dir), *leftovers_in(run_dir)]))
 
 
 def _half_done(folder: Path) -> CheckpointState:

@@ -9,7 +9,7 @@ from zpipe.schema.experiment import Experiment
 
 def checkpoint_writer_is_unusable(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     """Without data_parallel the engine does not start; with it, torch refuses to load what was saved."""
-    for name, value in experiment.checkpoint.writer.model_dump(exclude_none=True).items():
+    for name, value in experiment.checkpoint.writer.given().items():
         key = f"checkpoint.writer.{name}"
         reason = "checkpoints of DeepSpeed's writers cannot be loaded again with torch 2.6 and later"
         yield Problem(key, value, reason, "null", either(f"{key}=null"))

@@ -42,7 +42,7 @@ def compile_keys_need_deepcompile(experiment: Experiment, facts: Facts) -> Itera
     if experiment.compile.deepcompile:
         return
     others = {"deepcompile", "autoep_non_moe"}
-    for name, value in experiment.compile.model_dump(exclude_none=True, exclude=others).items():
+    for name, value in experiment.compile.given(without=others).items():
         key = f"compile.{name}"
         turn_on = [] if facts.device == "cpu" else [_deepcompile(name, experiment.stage.stage)]
         yield Problem(

@@ -58,7 +58,7 @@ def inference_blocks_are_unused(experiment: Experiment, facts: Facts) -> Iterato
         ("weight_quantization", "quantizes weights for inference; training needs them in full precision"),
     ):
         block = getattr(experiment.deepspeed, name)
-        for inner, value in block.model_dump(exclude_none=True).items():
+        for inner, value in block.given().items():
             key = f"deepspeed.{name}.{inner}"
             yield Problem(key, value, reason, "null", either(f"{key}=null"))
 
@@ -167,7 +167,7 @@ def tensor_parallel_keys_need_a_group(experiment: Experiment, facts: Facts) -> I
     block = experiment.deepspeed.tensor_parallel
     if (block.autotp_size or 0) > 1:
         return
-    for name, value in block.model_dump(exclude_none=True, exclude={"autotp_size"}).items():
+    for name, value in block.given(without={"autotp_size"}).items():
         key = f"deepspeed.tensor_parallel.{name}"
         yield Problem(
             key,

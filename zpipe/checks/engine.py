@@ -26,7 +26,7 @@ def activation_checkpointing_keys_need_the_switch(experiment: Experiment, facts:
     block = experiment.activation_checkpointing
     if block.enabled:
         return
-    for name, value in block.model_dump(exclude_none=True, exclude={"enabled"}).items():
+    for name, value in block.given(without={"enabled"}).items():
         key = f"activation_checkpointing.{name}"
         reason = "only used by DeepSpeed's activation checkpointing, which is off"
         needs_gpu = name == "cpu_checkpointing" and facts.device == "cpu"
@@ -87,7 +87,7 @@ def profiler_settings_need_the_profiler(experiment: Experiment, facts: Facts) ->
 
 def settings_of_a_disabled_block(prefix: str, block: Group) -> Iterator[Problem]:
     """One problem for each key of a block whose `enabled` is not true."""
-    values = block.model_dump(exclude_none=True)
+    values = block.given()
     if values.pop("enabled", None):
         return
     for name, value in values.items():

@@ -23,5 +23,5 @@ def precision(experiment: Experiment, dtype: str) -> str:
 
 def autocast_off(experiment: Experiment) -> str:
     """Removes every key of the torch_autocast block that is set."""
-    given = experiment.precision.torch_autocast.model_dump(exclude_none=True)
+    given = experiment.precision.torch_autocast.given()
     return " ".join(f"precision.torch_autocast.{name}=null" for name in given)

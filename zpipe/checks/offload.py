@@ -79,7 +79,7 @@ def settings_match_the_device(experiment: Experiment, facts: Facts) -> Iterator[
     devices = {offload.offload_optimizer.device, offload.offload_param.device}
     if "nvme" not in devices:
         given: dict[str, object] = {"offload.nvme_path": offload.nvme_path}
-        given |= {f"offload.aio.{key}": value for key, value in offload.aio.model_dump().items()}
+        given |= {f"offload.aio.{key}": value for key, value in offload.aio.given().items()}
         for key, value in given.items():
             if value is not None:
                 yield Problem(
@@ -155,7 +155,7 @@ NVME_ONLY = ("buffer_count", "buffer_size", "max_in_cpu", "pipeline_read", "pipe
 
 
 def _settings_of_other_devices(prefix: str, block: Group, device: str) -> Iterator[Problem]:
-    for name, value in block.model_dump(exclude={"device"}, exclude_none=True).items():
+    for name, value in block.given(without={"device"}).items():
         if device == "none" or (name in NVME_ONLY and device != "nvme"):
             needed = "nvme" if name in NVME_ONLY else "cpu or nvme"
             yield Problem(

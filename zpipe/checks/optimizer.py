@@ -48,7 +48,7 @@ def params_match_the_optimizer(experiment: Experiment, facts: Facts) -> Iterator
     """DeepSpeed passes params on unchanged: an unknown one raises a TypeError when the engine starts."""
     optimizer = experiment.optimizer
     allowed = OWN_PARAMS[optimizer.type] if optimizer.type is not None else frozenset()
-    for name, value in optimizer.params.model_dump(exclude_none=True).items():
+    for name, value in optimizer.params.given().items():
         if name in allowed:
             continue
         key = f"optimizer.params.{name}"
@@ -68,7 +68,7 @@ def params_match_the_implementation(experiment: Experiment, facts: Facts) -> Ite
     if optimizer.type is None:
         return
     actual = implementation(experiment, facts)
-    for name, value in optimizer.params.model_dump(exclude_none=True).items():
+    for name, value in optimizer.params.given().items():
         if name in OWN_PARAMS[optimizer.type] and actual not in NEEDS.get(name, (actual,)):
             key = f"optimizer.params.{name}"
             classes = {"torch": "PyTorch's", "fused": "DeepSpeed's fused", "host": "DeepSpeed's CPU"}

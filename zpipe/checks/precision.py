@@ -23,7 +23,7 @@ def settings_match_the_dtype(experiment: Experiment, facts: Facts) -> Iterator[P
     """The fp16 block is only used with fp16, the bf16 block only with bf16."""
     for dtype in ("fp16", "bf16"):
         block: Group = getattr(experiment.precision, dtype)
-        for name, value in block.model_dump(exclude_none=True).items() if facts.dtype != dtype else ():
+        for name, value in block.given().items() if facts.dtype != dtype else ():
             key = f"precision.{dtype}.{name}"
             reason = f"only used with precision={dtype}, but the precision is {facts.dtype}"
             fix = either(fixes.precision(experiment, dtype), f"{key}=null")
@@ -200,7 +200,7 @@ def autocast_keys_need_autocast(experiment: Experiment, facts: Facts) -> Iterato
             key, None, "torch.autocast needs a dtype", "bfloat16, float16", either(f"{key}=bfloat16")
         )
     if not block.enabled:
-        for name, value in block.model_dump(exclude_none=True, exclude={"enabled"}).items():
+        for name, value in block.given(without={"enabled"}).items():
             key = f"precision.torch_autocast.{name}"
             reason = "only used with precision.torch_autocast.enabled=true"
             on = "precision.torch_autocast.enabled=true precision.torch_autocast.dtype=bfloat16"

@@ -30,7 +30,7 @@ def params_match_the_scheduler(experiment: Experiment, facts: Facts) -> Iterator
     """An unknown parameter raises a TypeError when the engine starts."""
     scheduler = experiment.scheduler
     allowed = PARAMS_OF[scheduler.type] if scheduler.type is not None else frozenset()
-    for name, value in scheduler.params.model_dump(exclude_none=True).items():
+    for name, value in scheduler.params.given().items():
         if name in allowed:
             continue
         key = f"scheduler.params.{name}"

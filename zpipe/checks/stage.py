@@ -153,7 +153,7 @@ def quantized_weights_exclude_autocast(experiment: Experiment, facts: Facts) -> 
 
 def zenflow_is_unusable(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     """Observed with deepspeed 0.19.8 and transformers 5.23 on a CPU."""
-    for name, value in experiment.stage.zenflow.model_dump(exclude_none=True).items():
+    for name, value in experiment.stage.zenflow.given().items():
         key = f"stage.zenflow.{name}"
         yield Problem(key, value, ZENFLOW, "null", either(f"{key}=null"))
 
@@ -166,7 +166,7 @@ ZENFLOW = (
 
 def leaf_modules_need_stage_3(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     """Only stage 3 fetches parameters by module."""
-    for name, value in experiment.stage.leaf_module.model_dump(exclude_none=True).items():
+    for name, value in experiment.stage.leaf_module.given().items():
         if experiment.stage.stage < 3:
             key = f"stage.leaf_module.{name}"
             reason = f"only used at stage 3, but this is stage {experiment.stage.stage}"

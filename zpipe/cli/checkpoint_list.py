@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from zpipe.checkpoints.best import Best, best_checkpoint, best_of
-from zpipe.checkpoints.names import step_of
+from zpipe.checkpoints.folders import step_of
 from zpipe.checkpoints.state import NO_STEP, CheckpointState
 from zpipe.checkpoints.survey import usage_of
 from zpipe.cli.output import Format, is_data, print_data

@@ -14,4 +14,5 @@ def without_garbage_collection() -> Iterator[None]:
         yield
     finally:
         if was_enabled:
+            gc.freeze()  # Python would make up for it at once.
             gc.enable()

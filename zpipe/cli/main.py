@@ -4,7 +4,6 @@ import errno
 import io
 import os
 import sys
-import traceback
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
@@ -80,6 +79,8 @@ def _main(arguments: list[str]) -> int:
     except Exception as error:
         expected = _report(error)
         if expected is None:
+            import traceback
+
             traceback.print_exc()
             return Exit.INTERNAL
         return expected

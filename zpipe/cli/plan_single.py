@@ -12,9 +12,9 @@ from zpipe.compose.compose import ComposedRun, compose_once
 from zpipe.compose.overrides import rewrite
 from zpipe.compose.repeat import continued
 from zpipe.exits import Exit
+from zpipe.machine.disk import unwritable
 from zpipe.machine.hardware import Hardware
 from zpipe.machine.packages import missing_packages
-from zpipe.machine.probes import unwritable
 from zpipe.plans.plan import CheckpointSpace, Plan, without_secrets
 from zpipe.problems import refuse_if_any
 from zpipe.record.store import tracking_problems
@@ -44,10 +44,10 @@ def plan_run(overrides: list[str], form: Format, hardware: Hardware, is_here: bo
     start = start_of(compiled)
     rows = resume_rows(compiled, start)
     if start.attempt > 1:
-        compiled = for_attempt(compiled, folder.numbered(start.attempt))
+        shown = without_secrets(for_attempt(compiled, folder.numbered(start.attempt)))
     else:
-        write_plan(compiled)
-    print_plan(without_secrets(compiled), form, rows, is_written=start.attempt == 1)
+        shown = write_plan(compiled)
+    print_plan(shown, form, rows, is_written=start.attempt == 1)
     return Exit.FINISHED
 
 

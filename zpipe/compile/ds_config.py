@@ -63,7 +63,7 @@ AUTO_IN_DEEPSPEED = frozenset(
 
 def given(block: Group, *leave_out: str) -> Json:
     """The keys of a block that are set, without empty inner blocks."""
-    return without_empty(block.model_dump(exclude_none=True, exclude=set(leave_out)))
+    return without_empty(block.given(without=leave_out))
 
 
 def _batch(experiment: Experiment, facts: Facts) -> Json:

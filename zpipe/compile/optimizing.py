@@ -30,7 +30,7 @@ def optimizer_block(experiment: Experiment, facts: Facts) -> Json:
         params["torch_adam"] = True
     if optimizer.type == "Adam":
         params["adam_w_mode"] = False  # DeepSpeed's "Adam" decouples weight decay by default
-    params.update(optimizer.params.model_dump(exclude_none=True))
+    params.update(optimizer.params.given())
     block: Json = {"type": optimizer.type, "params": params}
     if optimizer.legacy_fusion is not None:
         block["legacy_fusion"] = optimizer.legacy_fusion
@@ -43,7 +43,7 @@ def scheduler_block(experiment: Experiment, facts: Facts) -> Json:
     scheduler, train = experiment.scheduler, experiment.train
     if scheduler.type is None:
         return {}
-    chosen = scheduler.params.model_dump(exclude_none=True)
+    chosen = scheduler.params.given()
     derived: Json = {
         "warmup_min_lr": 0,
         "warmup_max_lr": train.learning_rate,

@@ -11,7 +11,7 @@ EMPTY_MEANS_DEFAULT = ("gradient_checkpointing", "gradient_checkpointing_kwargs"
 
 def training_arguments(experiment: Experiment, facts: Facts, run_dir: Path) -> dict[str, Any]:
     """All arguments except `deepspeed`, which the worker adds from the plan's JSON."""
-    arguments = experiment.train.model_dump(exclude_none=True)
+    arguments = experiment.train.given()
     for name in EMPTY_MEANS_DEFAULT:
         if not arguments[name]:
             del arguments[name]

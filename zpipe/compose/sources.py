@@ -1,13 +1,13 @@
 """Registers zpipe's configuration with Hydra: conf/, the recipes, and the schema as the base."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from typing import Any
 
 from hydra.core.config_search_path import ConfigSearchPath
-from hydra.core.config_store import ConfigStore
 from hydra.core.object_type import ObjectType
 from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult, ConfigSource
@@ -22,9 +22,6 @@ from zpipe.variables import EXPERIMENT_NAME, TRACKING_URI
 RECIPE_FOLDERS = "ZPIPE_RECIPE_FOLDERS"
 """Variable with the folders of the user's recipes, for the processes that Hydra's launchers start."""
 
-SCHEMA = "schema.yaml"
-ENVIRONMENT = "environment"
-"""Name of the layer in conf/config.yaml that holds MLflow's environment variables."""
 ENVIRONMENT_KEYS = {"uri": TRACKING_URI, "experiment": EXPERIMENT_NAME}
 
 _recipe_folders: ContextVar[tuple[Path, ...]] = ContextVar("recipe_folders", default=())
@@ -54,12 +51,8 @@ def exported_recipe_folder() -> Iterator[None]:
 def register() -> None:
     """Registers the recipes and the schema with Hydra. Can be called more than once."""
     plugins = Plugins.instance()
-    plugins.register(RecipeSource)
-    plugins.register(ZpipeSearchPath)
-    store = ConfigStore.instance()
-    if SCHEMA not in store.repo:
-        store.store(name=SCHEMA, node=OmegaConf.create(defaults()), provider="zpipe")
-    store.store(name=ENVIRONMENT, node=OmegaConf.create(_environment()), provider="zpipe")
+    for plugin in (RecipeSource, BaseSource, ZpipeSearchPath):
+        plugins.register(plugin)
 
 
 def _environment() -> dict[str, dict[str, str]]:
@@ -67,6 +60,34 @@ def _environment() -> dict[str, dict[str, str]]:
     named = {key: os.environ.get(variable) for key, variable in ENVIRONMENT_KEYS.items()}
     given = {key: value.replace("${", "\\${") for key, value in named.items() if value}
     return {"tracking": given} if given else {}
+
+
+BASE: Mapping[str, Callable[[], dict[str, Any]]] = {"schema": defaults, "environment": _environment}
+"""The lowest layers of conf/config.yaml."""
+
+
+class BaseSource(ConfigSource):
+    """The layers of BASE. Hydra's own ConfigStore would copy them three times in each composition."""
+
+    @staticmethod
+    def scheme() -> str:
+        return "zpipe"
+
+    def available(self) -> bool:
+        return True
+
+    def is_group(self, config_path: str) -> bool:
+        return config_path.strip("/") == ""
+
+    def is_config(self, config_path: str) -> bool:
+        return config_path.removesuffix(".yaml") in BASE
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        return [] if results_filter == ObjectType.GROUP else sorted(BASE)
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        config = OmegaConf.create(BASE[config_path.removesuffix(".yaml")]())
+        return ConfigResult(self.provider, f"{self.scheme()}://", config, header={"package": None})
 
 
 class RecipeSource(ConfigSource):
@@ -109,9 +130,10 @@ class RecipeSource(ConfigSource):
 
 
 class ZpipeSearchPath(SearchPathPlugin):
-    """Adds the recipe folders to Hydra's search path, the user's own folder first."""
+    """Adds the recipe folders, the user's own first, and the lowest layers to Hydra's search path."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         exported = os.environ.get(RECIPE_FOLDERS, "").split(os.pathsep)
         for folder in filter(None, [*(_recipe_folders.get() or exported), RECIPES]):
             search_path.append(provider="zpipe", path=f"recipe://{folder}")
+        search_path.append(provider="zpipe", path=f"{BaseSource.scheme()}://")

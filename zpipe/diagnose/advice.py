@@ -64,7 +64,7 @@ def _reset_other_dtypes(precision: Precision) -> list[str]:
         f"precision.{dtype}.{name}=null"
         for dtype, block in blocks.items()
         if precision.dtype not in (dtype, "auto")
-        for name in block.model_dump(exclude_none=True)
+        for name in block.given()
     ]
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from zpipe.checkpoints.survey import bytes_of_checkpoints
+from zpipe.checkpoints.folders import bytes_of_checkpoints
 from zpipe.data.inspection import Inspection, inspect
 from zpipe.facts.model import inspect_model
 from zpipe.machine.hardware import Hardware

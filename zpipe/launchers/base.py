@@ -1,7 +1,6 @@
 """The launcher: renders a plan to a command line, starts it, and finds logs and exit codes of the ranks."""
 
 import os
-import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,8 @@ from zpipe.runfolder.folder import Attempt
 from zpipe.runfolder.plan_file import folder_of
 
 if TYPE_CHECKING:
+    import subprocess
+
     from zpipe.launchers.rank_exits import RankExit
 
 
@@ -33,6 +34,8 @@ class Launcher(ABC):
 
     def start(self, plan: Plan, environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
         """Starts the command in its own session, with its output in the launcher's log."""
+        import subprocess  # planning starts nothing
+
         given = {**os.environ, **plan.launch.env, **environment}
         with folder_of(plan).attempt.launcher_log.open("wb") as log:
             return subprocess.Popen(

@@ -10,6 +10,9 @@ from zpipe.machine.cores import usable_cores
 from zpipe.machine.disk import free_bytes_for
 from zpipe.machine.host_memory import HostMemoryReader
 
+_DRIVER_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/nvgpu", "/dev/nvhost-ctrl-gpu")
+"""Device files of NVIDIA's driver on a server, in WSL and on Jetson; NVML needs one of them."""
+
 
 @dataclass(frozen=True)
 class Gpu:
@@ -46,6 +49,8 @@ def _torch_is_cpu_build() -> bool:
 
 
 def _visible_gpus() -> tuple[Gpu, ...]:
+    if not any(map(os.path.exists, _DRIVER_DEVICES)):
+        return ()
     import pynvml
 
     try:

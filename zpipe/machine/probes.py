@@ -11,7 +11,6 @@ from pathlib import Path
 
 from humanize import naturalsize
 
-from zpipe.machine.disk import free_bytes
 from zpipe.machine.libaio import c_compiler, fetched_folder, find_libaio
 from zpipe.machine.libaio_packages import FetchError, Say, fetch_libaio
 from zpipe.machine.memlock import MemlockError, build_library, raise_lock_limit
@@ -20,8 +19,6 @@ from zpipe.plans.plan import Plan
 from zpipe.problems import Problem
 from zpipe.runfolder.swap_folder import create_swap_folder, folders_to_create, remove_swap_folder
 
-MIN_FREE_BYTES = 16 * 2**20
-"""Free disk space at the run folder below which a run is not started."""
 CUDA_OPERATORS = ("fused_adam", "fused_lion", "fused_lamb")
 SOCKET_PATH_BYTES = 107
 """Of an address of AF_UNIX (unix(7)), without the NUL at its end."""
@@ -56,22 +53,6 @@ def lacking(plan: Plan) -> frozenset[str]:
     if "async_io" in plan.operators and find_libaio({**os.environ, **plan.launch.env}) is None:
         names.add("libaio")
     return frozenset(names)
-
-
-def unwritable(run_dir: Path) -> list[Problem]:
-    """Why the run folder cannot be created or written to, if so. Checks without writing anything."""
-    there = next(folder for folder in (run_dir, *run_dir.parents) if folder.exists())
-    allowed, fix = "a folder on a disk with free space", "hydra.run.dir=/path/to/run"
-    if not there.is_dir():
-        return [Problem("hydra.run.dir", str(run_dir), f"{there} is a file", allowed, fix)]
-    # access(2) also detects read-only file systems and immutable folders.
-    if not os.access(there, os.W_OK | os.X_OK):
-        return [Problem("hydra.run.dir", str(run_dir), f"{there} cannot be written to", allowed, fix)]
-    free = free_bytes(there)
-    if free < MIN_FREE_BYTES:
-        reason = f"the disk of {there} has {naturalsize(free, binary=True)} left"
-        return [Problem("hydra.run.dir", str(run_dir), reason, allowed, fix)]
-    return []
 
 
 def _packages() -> Iterator[Problem]:

@@ -6,7 +6,6 @@ standard library, so that the check takes milliseconds and is part of `zpipe pla
 
 import importlib.util
 import re
-import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
@@ -55,6 +54,8 @@ def store_revision(file: Path) -> str | None:
     """
     if not file.exists():
         return None
+    import sqlite3
+
     try:
         # mode=rw never creates the file, and unlike mode=ro it can recover a file after a crash.
         connection = sqlite3.connect(f"file:{quote(str(file))}?mode=rw", uri=True, timeout=_BUSY_SECONDS)

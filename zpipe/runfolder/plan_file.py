@@ -17,8 +17,8 @@ def folder_of(plan: Plan) -> RunFolder:
     return RunFolder(Path(plan.run_dir))
 
 
-def write_plan(plan: Plan) -> Path:
-    """Writes the three files, each atomically, and returns the path of plan.json.
+def write_plan(plan: Plan) -> Plan:
+    """Writes the three files, each atomically, and returns the plan as they hold it.
 
     Secrets are left out: the parent has them in memory, and the workers get them through their environment.
     """
@@ -26,9 +26,10 @@ def write_plan(plan: Plan) -> Path:
     remember_secrets({**plan.experiment.launcher.env, **tracking.tags}, tracking.uri)
     folder = folder_of(plan)
     folder.path.mkdir(parents=True, exist_ok=True)
-    for name, text in _texts(without_secrets(plan)).items():
+    written = without_secrets(plan)
+    for name, text in _texts(written).items():
         write_text(folder.path / name, text)
-    return folder.plan
+    return written
 
 
 def is_only_planned(folder: RunFolder) -> bool:

@@ -9,8 +9,9 @@ from pathlib import Path
 from zpipe.diagnose.classify import classify
 from zpipe.diagnose.evidence import Evidence
 from zpipe.diagnose.postmortem import write_postmortem
+from zpipe.machine.disk import unwritable
 from zpipe.machine.hardware import Hardware
-from zpipe.machine.probes import missing_requirements, unwritable
+from zpipe.machine.probes import missing_requirements
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal
 from zpipe.record.recorder_thread import RecorderThread

@@ -1,6 +1,7 @@
 """The base class of the config groups, and types that several of them share."""
 
 import re
+from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
@@ -19,6 +20,18 @@ class Group(BaseModel):
         defer_build=True,
         allow_inf_nan=False,
     )
+
+    def given(self, without: Collection[str] = ()) -> dict[str, Any]:
+        """The settings that are not null, blocks as dicts; model_dump would build a serializer for each."""
+        return {name: _plain(value) for name, value in self if value is not None and name not in without}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Group):
+        return value.given()
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return {name: _plain(each) for name, each in value.items()} if isinstance(value, dict) else value
 
 
 def _number_from_text(value: Any) -> Any:

@@ -134,7 +134,7 @@ STAGES_1_AND_2_ONLY = frozenset(
 
 def keys_without_effect(stage: Stage) -> list[str]:
     """Keys that are set although DeepSpeed ignores them at this stage."""
-    given = set(stage.model_dump(exclude_none=True, exclude={"stage", "leaf_module", "zenflow"}))
+    given = set(stage.given(without={"stage", "leaf_module", "zenflow"}))
     if stage.stage == 0:
         return sorted(given)
     return sorted(given & (STAGES_1_AND_2_ONLY if stage.stage == 3 else STAGE3_ONLY))

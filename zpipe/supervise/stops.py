@@ -5,7 +5,6 @@ import signal
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import FrameType
 
 from zpipe.exits import PREEMPTION, Exit
@@ -28,11 +27,13 @@ class Stopped(KeyboardInterrupt):
         return Exit.INTERRUPTED if self.number == signal.SIGINT else Exit.TERMINATED
 
 
-@dataclass
 class Caught:
-    number: int | None = None
-    """The first signal received."""
-    count: int = 0
+    """What a block of `signals_noted` has received."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        """The first signal received."""
+        self.count = 0
 
 
 _blocks: list[Caught] = []

@@ -13,9 +13,10 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from zpipe.checkpoints.digests import bytes_below, sync_tree
+from zpipe.checkpoints.digests import sync_tree
+from zpipe.checkpoints.folders import STAGING_PREFIX, bytes_below
 from zpipe.checkpoints.manifest import FileEntry, Manifest, entries_for, write_manifest
-from zpipe.checkpoints.rotation import STAGING_PREFIX, publish, remove_old
+from zpipe.checkpoints.rotation import publish, remove_old
 from zpipe.checkpoints.shape import shape_of
 from zpipe.checkpoints.shares import all_shares, close_shares, open_shares, unlisted, wait_until_named
 from zpipe.checkpoints.space import room_for

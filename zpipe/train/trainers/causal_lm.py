@@ -8,7 +8,7 @@ from typing import Any
 from transformers import PrinterCallback, ProgressCallback, TrainingArguments
 from transformers.utils import logging as transformers_logging
 
-from zpipe.checkpoints.digests import bytes_below
+from zpipe.checkpoints.folders import bytes_below
 from zpipe.checkpoints.shape import shape_of
 from zpipe.plans.plan import Plan
 from zpipe.runfolder.attempt_start import AttemptStart
