@@ -62,6 +62,7 @@ class Save:
         self._waits_since: float | None = None
         self._snapshots: list[Snapshot] = []
         self._copied = threading.Event()
+        self._added: set[Path] = set()
         self._jobs: deque[_Job] = deque()
         self._entries: list[FileEntry] = []
         self._errors: list[BaseException] = []
@@ -70,7 +71,14 @@ class Save:
         gathered.begin()
 
     def add(self, path: Path, state: Any, write: Write) -> None:
-        """Writes a state as it is now: a copy of it in the background, or itself at once. Raises OSError."""
+        """Writes a state as it is now: a copy of it in the background, or itself at once. Raises OSError.
+
+        A file that was added before is left as it is: transformers saves DeepSpeed's states twice if the weights
+        are not gathered (trainer.py, save_model and _save_optimizer_and_scheduler).
+        """
+        if path in self._added:
+            return
+        self._added.add(path)
         snapshot = Snapshot(state, self.gathered.owns)
         if snapshot.is_on_gpu():
             torch.cuda.synchronize()

@@ -29,7 +29,7 @@ def redirected_to(save: Save) -> Iterator[None]:
         save.add(Path(path), state_dict, write)
 
     def save_weights(tensors: dict[str, torch.Tensor], filename: Any, metadata: Any = None) -> None:
-        if can_write(tensors):
+        if tensors and can_write(tensors):  # transformers removes a file without tensors at once
             save.add(Path(filename), tensors, partial(_write_weights, metadata=metadata or {}))
         else:
             library_save_file(tensors, filename, metadata=metadata)
