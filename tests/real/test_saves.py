@@ -130,7 +130,10 @@ def train(folder: Path, text_file: Path, name: str) -> Run:
 def test_a_checkpoint_without_gathered_weights_holds_the_shards_alone_and_is_gone_on_from(
     in_background: str, tmp_path: Path, text_file: Path
 ) -> None:
-    ungathered = ("stage.stage3_gather_16bit_weights_on_model_save=false", "checkpoint.save_final_model=false")
+    ungathered = (
+        "stage.stage3_gather_16bit_weights_on_model_save=false",
+        "checkpoint.save_final_model=false",
+    )
     fixed = (f"data.path={text_file}", "tracking.enabled=false", f"hydra.run.dir={tmp_path / 'run'}")
     settings = (*LARGER, "stage=3", *ungathered, *fixed, f"checkpoint.async_save={in_background}")
     run = preloaded.zpipe(tmp_path, *settings, "train.max_steps=2")

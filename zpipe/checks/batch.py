@@ -65,14 +65,6 @@ def processes_have_devices(experiment: Experiment, facts: Facts) -> Iterator[Pro
             f"1 to {gpus}" if gpus > 1 else "1",
             either(f"launcher.nproc_per_node={gpus}"),
         )
-    if launcher.type == "inprocess" and facts.nproc_per_node > 1:
-        yield Problem(
-            "launcher.nproc_per_node",
-            facts.nproc_per_node,
-            "launcher=inprocess runs a single process",
-            "1",
-            either("launcher=torchrun", "launcher.nproc_per_node=1"),
-        )
 
 
 ERRORS = (batch_sizes_are_consistent, processes_have_devices)

@@ -1,9 +1,11 @@
-"""Environment variables of the launcher."""
+"""The launcher: its name, its processes and their environment."""
 
 from collections.abc import Iterator
 
 from zpipe.facts.facts import Facts
-from zpipe.problems import Problem, either
+from zpipe.launchers import launcher_of, names
+from zpipe.launchers.base import Launcher
+from zpipe.problems import Problem, either, nearest
 from zpipe.schema.experiment import Experiment
 
 
@@ -16,4 +18,45 @@ def visible_gpus_are_set_for_zpipe_itself(experiment: Experiment, facts: Facts) 
         yield Problem(key, value, reason, "only in the environment of zpipe itself", either(f"~{key}"))
 
 
-ERRORS = (visible_gpus_are_set_for_zpipe_itself,)
+def launcher_is_installed(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """A package may add launchers, so that the schema does not know them all."""
+    name = experiment.launcher.type
+    if _launcher(name) is None:
+        known = names()
+        fix = either(f"launcher.type={(nearest(name, known) or known)[0]}")
+        yield Problem("launcher.type", name, "no such launcher is installed", ", ".join(known), fix)
+
+
+def launcher_starts_as_many_processes(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    name, processes = experiment.launcher.type, facts.nproc_per_node
+    launcher = _launcher(name)
+    most = launcher.most_processes if launcher else None
+    if most is not None and processes > most:
+        fix = either("launcher=torchrun", f"launcher.nproc_per_node={most}")
+        reason = f"launcher={name} runs a single process"
+        yield Problem("launcher.nproc_per_node", processes, reason, f"{most}", fix)
+
+
+def deepspeed_launcher_knows_gpus_by_index(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """It reads each name as a number (deepspeed/launcher/runner.py, parse_node_config)."""
+    names_given = facts.hardware.visible_gpus or ()
+    is_affected = experiment.launcher.type == "deepspeed" and facts.device == "cuda"
+    if is_affected and not all(name.isdigit() for name in names_given):
+        reason = "DeepSpeed's launcher knows GPUs by their index only"
+        fix = either("launcher=torchrun")
+        yield Problem("CUDA_VISIBLE_DEVICES", ",".join(names_given), reason, "indices, such as 0,1", fix)
+
+
+def _launcher(name: str) -> Launcher | None:
+    try:
+        return launcher_of(name)
+    except LookupError:
+        return None
+
+
+ERRORS = (
+    visible_gpus_are_set_for_zpipe_itself,
+    launcher_is_installed,
+    launcher_starts_as_many_processes,
+    deepspeed_launcher_knows_gpus_by_index,
+)

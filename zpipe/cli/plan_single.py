@@ -109,10 +109,18 @@ def render(compiled: Plan, rows: Rows = (), is_written: bool = True) -> str:
     lines = [f"{title:<10} {text}" for title, text in (*rows, *_facts(compiled))]
     lines += [f"{'auto':<10} {key}: {reason}" for key, reason in compiled.unresolved.items()]
     lines += ["", "ds_config.json", json.dumps(compiled.ds_config, indent=2), "", "command"]
-    lines += [f"  {shlex.join(compiled.launch.argv)}" if compiled.launch.argv else "  (in this process)", ""]
+    lines += [launch_command(compiled) if compiled.launch.argv else "  (in this process)", ""]
     if is_written:
         lines += ["written", f"  {folder.plan}", f"  {folder.ds_config}"]
     return "\n".join(lines) + "\n"
+
+
+def launch_command(compiled: Plan) -> str:
+    """What a shell runs to start the workers without zpipe, which then nobody follows."""
+    launch, attempt = compiled.launch, folder_of(compiled).attempt
+    variables = [shlex.quote(f"{name}={value}") for name, value in launch.env.items()]
+    command = " \\\n    ".join(["env", *variables, *map(shlex.quote, launch.argv)])
+    return f"  mkdir -p {shlex.quote(str(attempt.logs))}\n  {command}"
 
 
 def _facts(compiled: Plan) -> Iterable[tuple[str, str]]:

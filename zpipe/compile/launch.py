@@ -7,6 +7,7 @@ from pathlib import Path
 import zpipe
 from zpipe.facts.facts import Facts
 from zpipe.launchers import launcher_of
+from zpipe.launchers.base import Job
 from zpipe.plans.plan import Launch
 from zpipe.runfolder.folder import RunFolder
 from zpipe.schema.experiment import Experiment
@@ -14,14 +15,17 @@ from zpipe.schema.experiment import Experiment
 
 def launch_of(experiment: Experiment, facts: Facts, run_dir: Path) -> Launch:
     """The launch part of the plan. The user's `launcher.env` comes last and wins."""
-    launcher = launcher_of(experiment.launcher.type)
+    launcher, run = launcher_of(experiment.launcher.type), RunFolder(run_dir)
+    job = Job(run, run.numbered(1), facts.device, facts.nproc_per_node, facts.hardware.visible_gpus)
+    rendered = launcher.render(job)
     return Launch(
         launcher=experiment.launcher.type,
         device=facts.device,
         nproc_per_node=facts.nproc_per_node,
         world_size=facts.world_size,
-        argv=launcher.render(run_dir, RunFolder(run_dir).numbered(1), facts.nproc_per_node),
+        argv=rendered.argv,
         env={**_environment(facts), **launcher.environment, **experiment.launcher.env},
+        files=dict(rendered.files),
     )
 
 

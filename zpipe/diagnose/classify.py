@@ -152,6 +152,13 @@ def _agent_killed(evidence: Evidence) -> Verdict | None:
     return Verdict("rank_died", reason)
 
 
+def _launcher_left(evidence: Evidence) -> Verdict | None:
+    """DeepSpeed's runner ends with 0 when its watcher is killed (deepspeed/launcher/runner.py)."""
+    if evidence.returncode != 0 or root_exit(evidence) is not None or root_error(evidence) is not None:
+        return None
+    return Verdict("rank_died", f"the launcher ended before the ranks {where(evidence)}; zpipe ended them")
+
+
 def _python_error(evidence: Evidence) -> Verdict | None:
     error = root_error(evidence)
     return None if error is None else Verdict("failed", f"rank {error.rank}: {error.line}", error.rank)
@@ -191,6 +198,7 @@ RULES: tuple[Rule, ...] = (
     disk,
     _killed_by_signal,
     _agent_killed,
+    _launcher_left,
     _python_error,
     _zpipe_killed,
     _exit_code,

@@ -83,9 +83,11 @@ def from_folder(
     in_batch_job: bool = False,
     silence: Silence | None = None,
     folder_is_gone: bool = False,
+    seen_exits: tuple[RankExit, ...] = (),
 ) -> Evidence:
     """Combines what the supervisor knows with the files that the workers left in the run folder."""
-    rank_exits, errors = tuple(read_rank_exits(folder.attempt)), tuple(_errors(folder.attempt, progress))
+    rank_exits = tuple(read_rank_exits(folder.attempt, seen_exits))
+    errors = tuple(_errors(folder.attempt, progress))
     ranks = {each.rank for each in rank_exits} | {error.rank for error in errors}
     ranks |= set(silence.states) if silence else set()
     count = STACK_LINES if silence else SHOWN_LINES

@@ -1,36 +1,64 @@
-"""The launcher: renders a plan to a command line, starts it, and finds logs and exit codes of the ranks."""
+"""The launcher: renders a job to files, a command line and an environment, and starts it."""
 
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from zpipe.machine.search_path import reachable_path
 from zpipe.plans.plan import Plan
-from zpipe.runfolder.folder import Attempt
+from zpipe.runfolder.folder import Attempt, RunFolder
 from zpipe.runfolder.plan_file import folder_of
 
 if TYPE_CHECKING:
     import subprocess
 
-    from zpipe.launchers.rank_exits import RankExit
+LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
+"""Keeps the connections between the ranks on this machine."""
+NO_FOREIGN_IMPORTS = {"PYTHONSAFEPATH": "1"}
+"""Files in the working folder must not replace the packages of the workers."""
+
+WORKER = "zpipe.train"
+"""The module of a worker; its argument is the run folder."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """The workers to start: everything that a launcher may render."""
+
+    run: RunFolder
+    attempt: Attempt
+    device: Literal["cuda", "cpu"]
+    nproc_per_node: int
+    visible_gpus: tuple[str, ...] | None = None
+    """CUDA_VISIBLE_DEVICES of zpipe itself; None if it is not set."""
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """What starts the job."""
+
+    argv: list[str]
+    """Empty for a launcher that does not spawn."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Texts by their names in the folder `launch` of the run."""
 
 
 class Launcher(ABC):
-    """Rendering is pure: the same plan gives the same command on every machine."""
+    """Rendering is pure: the same job gives the same command on every machine, and nothing is written."""
 
-    is_local: ClassVar[bool] = True
-    """Whether the workers run on this machine, where signals reach them and their memory can be sampled."""
     spawns: ClassVar[bool] = True
     """Whether the workers are processes of their own; otherwise `run_here` runs the only one."""
+    most_processes: ClassVar[int | None] = None
+    """Processes that it can start; None is any number."""
 
-    environment: ClassVar[dict[str, str]] = {}
+    environment: ClassVar[Mapping[str, str]] = {}
     """Variables that every worker of this launcher gets."""
 
     @abstractmethod
-    def render(self, run_dir: Path, attempt: Attempt, nproc_per_node: int) -> list[str]:
-        """The command line that starts every worker; empty for a launcher that does not spawn."""
+    def render(self, job: Job) -> Rendered:
+        """The command line that starts every worker, and the files that it reads."""
 
     def start(self, plan: Plan, environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
         """Starts the command in its own session, with its output in the launcher's log."""
@@ -50,15 +78,3 @@ class Launcher(ABC):
     def run_here(self, plan: Plan) -> int:
         """Runs the only worker in this process and returns its exit code."""
         raise NotImplementedError(f"{type(self).__name__} spawns its workers")
-
-    def exits(self, attempt: Attempt) -> "list[RankExit]":
-        """Every rank that did not end with exit code 0, the first one first."""
-        from zpipe.launchers.rank_exits import read_rank_exits
-
-        return read_rank_exits(attempt)
-
-    def logs(self, attempt: Attempt) -> list[Path]:
-        """Every log file, the standard errors of the ranks first."""
-        from zpipe.launchers.logs import log_files
-
-        return log_files(attempt)

@@ -3,21 +3,22 @@
 import os
 import socket
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from zpipe.launchers.base import Launcher
+from zpipe.launchers.base import LOOPBACK, Job, Launcher, Rendered
 from zpipe.plans.plan import Plan
-from zpipe.runfolder.folder import Attempt
 
 
 class InProcess(Launcher):
     spawns: ClassVar[bool] = False
-    environment: ClassVar[dict[str, str]] = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
+    most_processes: ClassVar[int | None] = 1
+    environment: ClassVar[Mapping[str, str]] = LOOPBACK
 
-    def render(self, run_dir: Path, attempt: Attempt, nproc_per_node: int) -> list[str]:
-        del run_dir, attempt, nproc_per_node
-        return []
+    def render(self, job: Job) -> Rendered:
+        del job
+        return Rendered([])
 
     def run_here(self, plan: Plan) -> int:
         """No agent sets the variables of the only rank, so this method does."""

@@ -1,10 +1,12 @@
-"""Which ranks failed and how, from the launcher's log."""
+"""Which ranks failed and how, from the logs of the launcher and of the ranks."""
 
 import re
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from zpipe.launchers.logs import tail
 from zpipe.runfolder.folder import Attempt
 from zpipe.runfolder.foreign_files import read_end
 
@@ -17,6 +19,12 @@ _FAILURE = re.compile(
     re.MULTILINE,
 )
 """One failure in the table; upstream: torch/distributed/elastic/multiprocessing/errors/__init__.py."""
+
+# DeepSpeed's launcher reports the exit code of the first rank that failed, and not which one that is.
+_RETURN_CODE = re.compile(
+    r"^\[(?P<time>\S+ [\d:]+),\d+\].*exits with return code = (?P<code>-?\d+)$", re.MULTILINE
+)
+"""Upstream: deepspeed/launcher/launch.py."""
 
 
 @dataclass(frozen=True)
@@ -39,24 +47,46 @@ class RankExit:
             return f"signal {-self.exit_code}"
 
 
+_RANK = re.compile(r"_rank(\d+)\.log$")
 _MOST_BYTES = 1 << 24
 """The table of failures is at the end."""
 
 
-def read_rank_exits(attempt: Attempt) -> list[RankExit]:
-    """Every rank that did not exit with 0, the first failure first; empty if the log has no table."""
+def read_rank_exits(attempt: Attempt, seen: Sequence[RankExit] = ()) -> list[RankExit]:
+    """The ranks that did not exit with 0, the first failure first; empty if nothing tells.
+
+    torchrun's table is complete. Under other launchers, what the supervisor has seen comes first.
+    """
     try:
-        return parse_rank_exits(read_end(attempt.launcher_log, _MOST_BYTES))
+        text = read_end(attempt.launcher_log, _MOST_BYTES)
+        return parse_rank_exits(text) or list(seen) or _exit_under_deepspeed(attempt, text)
     except (OSError, ValueError):
-        return []
+        return list(seen)
 
 
 def parse_rank_exits(text: str) -> list[RankExit]:
     """The failures in a launcher's log; torchrun numbers them in the order in which it noticed them."""
     found = sorted(_FAILURE.finditer(text), key=lambda match: (match["time"], int(match["index"])))
-    return [RankExit(int(match["rank"]), int(match["code"]), _seconds(match["time"])) for match in found]
+    return [
+        RankExit(int(match["rank"]), int(match["code"]), _seconds(match["time"], "%Y-%m-%d_%H:%M:%S"))
+        for match in found
+    ]
 
 
-def _seconds(text: str) -> float:
-    """Unix time from the local time that the agent prints."""
-    return datetime.strptime(text, "%Y-%m-%d_%H:%M:%S").astimezone().timestamp()
+def _exit_under_deepspeed(attempt: Attempt, text: str) -> list[RankExit]:
+    """Under DeepSpeed's launcher: the first rank that neither the launcher nor an exception ended."""
+    from zpipe.train.signals import ENDED_BY_LAUNCHER
+
+    match = _RETURN_CODE.search(text)
+    ranks = {int(found[1]): log for log in attempt.rank_logs("stderr") if (found := _RANK.search(log.name))}
+    failed = [rank for rank in sorted(ranks) if tail(ranks[rank], 1) != [ENDED_BY_LAUNCHER]]
+    if match is None or not failed:
+        return []
+    silent = [rank for rank in failed if not attempt.rank_error(rank).exists()]
+    first = (silent or failed)[0]
+    return [RankExit(first, int(match["code"]), _seconds(match["time"], "%Y-%m-%d %H:%M:%S"))]
+
+
+def _seconds(text: str, form: str) -> float:
+    """Unix time from the local time that a launcher prints."""
+    return datetime.strptime(text, form).astimezone().timestamp()

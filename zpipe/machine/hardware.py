@@ -30,6 +30,8 @@ class Hardware:
     """CPU cores that this process can use, within its affinity mask and CPU quota; at least 1."""
     memory: int
     """Bytes of host memory that this process can use: the machine's, or less in a control group."""
+    visible_gpus: tuple[str, ...] | None = None
+    """CUDA_VISIBLE_DEVICES as names, each an index or a UUID; None if the variable is not set."""
     free_disk: Callable[[Path], int] | None = None
     """Free bytes for a folder, which need not exist yet; None for a machine that is not this one."""
 
@@ -38,7 +40,13 @@ def detect() -> Hardware:
     """The hardware of this machine within the limits of this process, CUDA_VISIBLE_DEVICES included."""
     gpus = () if _torch_is_cpu_build() else _visible_gpus()
     memory = HostMemoryReader().limit
-    return Hardware(gpus=gpus, cores=usable_cores(), memory=memory, free_disk=free_bytes_for)
+    return Hardware(gpus, usable_cores(), memory, visible_gpus(), free_bytes_for)
+
+
+def visible_gpus() -> tuple[str, ...] | None:
+    """CUDA_VISIBLE_DEVICES as names; None if the variable is not set."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return None if given is None else tuple(name.strip() for name in given.split(",") if name.strip())
 
 
 def _torch_is_cpu_build() -> bool:
@@ -66,10 +74,9 @@ def _visible_gpus() -> tuple[Gpu, ...]:
 
 def visible_indices(count: int) -> list[int]:
     """CUDA_VISIBLE_DEVICES as indices; UUIDs (GPU-…, MIG-…) are counted, not resolved."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is None:
+    names = visible_gpus()
+    if names is None:
         return list(range(count))
-    names = [name.strip() for name in visible.split(",") if name.strip()]
     indices: list[int] = []
     for position, name in enumerate(names):
         index = int(name) if name.lstrip("-").isdigit() else position

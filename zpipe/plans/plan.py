@@ -45,6 +45,8 @@ class Launch(Group):
     argv: list[str]
     env: dict[str, str]
     """Added to the environment of the parent."""
+    files: dict[str, str] = {}
+    """Texts that the command reads, by their names in the folder `launch` of the run."""
 
 
 class Engine(Group):

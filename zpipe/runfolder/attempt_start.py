@@ -1,5 +1,6 @@
 """How an attempt began, as a value that is also a file: attempt.json in the attempt's folder."""
 
+import hashlib
 import time
 
 from pydantic import Field
@@ -33,6 +34,11 @@ def write_start(attempt: Attempt, start: AttemptStart) -> None:
 def read_start(attempt: Attempt) -> AttemptStart:
     """Raises Refusal if the file is missing or damaged."""
     return read_model(AttemptStart, attempt.start, "attempt", "an attempt.json that zpipe wrote")
+
+
+def start_by_hand(folder: RunFolder) -> AttemptStart:
+    """The start of a command of `zpipe plan` that was run without zpipe: the same in every rank."""
+    return AttemptStart(run_id=hashlib.sha256(folder.plan.read_bytes()).hexdigest()[:32])
 
 
 def first_start(folder: RunFolder) -> AttemptStart | None:

@@ -17,6 +17,7 @@ CONFIG_NAME = "config.yaml"
 EVENTS_NAME = "events.jsonl"
 POSTMORTEM_NAME = "postmortem.md"
 MODEL_NAME = "model"
+LAUNCH_NAME = "launch"
 HYDRA_NAME = ".hydra"
 
 
@@ -91,7 +92,10 @@ class Attempt:
 
     def rank_logs(self, stream: str, rank: int | None = None) -> list[Path]:
         """Logs of one rank, or of all; `stream` is stderr or stdout."""
-        found = self.logs.glob(f"*/attempt_*/{'*' if rank is None else rank}/{stream}.log")
+        which = "*" if rank is None else rank
+        found = [*self.logs.glob(f"*/attempt_*/{which}/{stream}.log")]
+        if stream == "stderr":  # DeepSpeed's launcher writes both to one file
+            found += self.logs.glob(f"*_rank{which}.log")
         return sorted(log for log in found if is_regular(log) and is_below(log, self.path))
 
     def leftovers(self) -> list[Path]:
@@ -162,6 +166,11 @@ class RunFolder:
         """The final model."""
         return self.path / MODEL_NAME
 
+    @property
+    def launch(self) -> Path:
+        """Files that the launcher reads."""
+        return self.path / LAUNCH_NAME
+
     def checkpoint(self, step: int) -> Path:
         return self.path / checkpoint_name(step)
 
@@ -202,7 +211,13 @@ class RunFolder:
     def _written(self) -> list[Path]:
         """What a run writes, without Hydra's record, which is there before a point of a sweep starts."""
         texts = (self.plan, self.ds_config, self.config, self.record_state)
-        return [*texts, self.model, *self.path.glob("attempt-*"), *self.path.glob("checkpoint-*")]
+        return [
+            *texts,
+            self.model,
+            self.launch,
+            *self.path.glob("attempt-*"),
+            *self.path.glob("checkpoint-*"),
+        ]
 
     def supervision(self, patience: float = 0.0) -> AbstractContextManager[bool]:
         """Claims the supervision of the run; yields False if another process has it.

@@ -7,7 +7,7 @@ from zpipe.plans.plan import Plan, without_secrets
 from zpipe.problems import Refusal
 from zpipe.redact import remember_secrets
 from zpipe.runfolder.atomic import json_text, read_model, write_text
-from zpipe.runfolder.folder import CONFIG_NAME, DS_CONFIG_NAME, PLAN_NAME, RunFolder
+from zpipe.runfolder.folder import CONFIG_NAME, DS_CONFIG_NAME, LAUNCH_NAME, PLAN_NAME, RunFolder
 from zpipe.runfolder.foreign_files import read_text
 from zpipe.yaml_text import yaml_text
 
@@ -26,6 +26,8 @@ def write_plan(plan: Plan) -> Plan:
     remember_secrets({**plan.experiment.launcher.env, **tracking.tags}, tracking.uri)
     folder = folder_of(plan)
     folder.path.mkdir(parents=True, exist_ok=True)
+    if plan.launch.files:
+        folder.launch.mkdir(exist_ok=True)
     written = without_secrets(plan)
     for name, text in _texts(written).items():
         write_text(folder.path / name, text)
@@ -38,12 +40,13 @@ def is_only_planned(folder: RunFolder) -> bool:
     A file that was edited since belongs to the user.
     """
     found = folder.occupied_by()
-    if PLAN_NAME not in found or not set(found) <= {PLAN_NAME, DS_CONFIG_NAME, CONFIG_NAME}:
+    if PLAN_NAME not in found or not set(found) <= {PLAN_NAME, DS_CONFIG_NAME, CONFIG_NAME, LAUNCH_NAME}:
         return False
     try:
         plan = read_plan(folder.path)
         expected = _texts(plan)
-        is_unchanged = all(read_text(folder.path / name) == expected[name] for name in found)
+        there = [name for name in found if name != LAUNCH_NAME] + _names_below(folder.launch)
+        is_unchanged = all(read_text(folder.path / name) == expected.get(name) for name in there)
     except (Refusal, OSError, UnicodeDecodeError):
         return False
     return is_unchanged and Path(plan.run_dir) == folder.path
@@ -62,8 +65,14 @@ def read_plan_here(folder: RunFolder) -> Plan:
 
 def _texts(plan: Plan) -> Mapping[str, str]:
     """The files of a plan by their names, plan.json last."""
+    launch = {f"{LAUNCH_NAME}/{name}": text for name, text in plan.launch.files.items()}
     return {
+        **launch,
         DS_CONFIG_NAME: json_text(plan.ds_config),
         CONFIG_NAME: yaml_text(plan.experiment.model_dump()),
         PLAN_NAME: json_text(plan.model_dump(mode="json")),
     }
+
+
+def _names_below(launch: Path) -> list[str]:
+    return [f"{LAUNCH_NAME}/{file.name}" for file in launch.iterdir()] if launch.is_dir() else []

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zpipe.launchers import launcher_of
+from zpipe.launchers.base import Job
+from zpipe.machine.hardware import visible_gpus
 from zpipe.plans.changes import is_longer, other_changes, result_changes
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal, either, refuse_if_any
@@ -63,8 +65,10 @@ def _only_begun(folder: RunFolder) -> bool:
 def for_attempt(plan: Plan, attempt: Attempt) -> Plan:
     """The plan with the command that starts the workers of this attempt."""
     launch = plan.launch
-    argv = launcher_of(launch.launcher).render(Path(plan.run_dir), attempt, launch.nproc_per_node)
-    return plan.model_copy(update={"launch": launch.model_copy(update={"argv": argv})})
+    job = Job(folder_of(plan), attempt, launch.device, launch.nproc_per_node, visible_gpus())
+    rendered = launcher_of(launch.launcher).render(job)
+    update = {"argv": rendered.argv, "files": dict(rendered.files)}
+    return plan.model_copy(update={"launch": launch.model_copy(update=update)})
 
 
 def wait_for_workers(run_dir: Path, say: Callable[[str], None]) -> None:

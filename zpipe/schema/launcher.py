@@ -11,8 +11,9 @@ from zpipe.schema.batch import Positive
 class Launcher(Group):
     """How the worker processes are started."""
 
-    type: Literal["torchrun", "inprocess"] = "torchrun"
-    """torchrun: separate worker processes; inprocess: the current process."""
+    type: str = "torchrun"
+    """torchrun, deepspeed, accelerate: worker processes under that launcher; inprocess: the current process;
+    debug: one worker without an agent. Installed packages can add others."""
     nproc_per_node: Positive | None = None
     """Worker processes; null means one per visible GPU, or 1 without a GPU."""
     device: Literal["auto", "cuda", "cpu"] = "auto"

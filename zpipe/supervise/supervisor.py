@@ -12,6 +12,7 @@ import psutil
 
 from zpipe.diagnose.evidence import Evidence, Silence, from_folder
 from zpipe.launchers import launcher_of
+from zpipe.launchers.rank_exits import RankExit
 from zpipe.machine.guard import guarded
 from zpipe.machine.memlock import preloaded
 from zpipe.machine.process_identity import own_identity, place
@@ -46,6 +47,7 @@ class _End:
     returncode: int
     stopped_by: int | None = None
     silence: Silence | None = None
+    seen_exits: tuple[RankExit, ...] = ()
 
 
 def make_ready(plan: Plan) -> None:
@@ -81,6 +83,7 @@ def supervise(plan: Plan, progress: RunProgress, display: Display, caught: Caugh
         in_batch_job=in_batch_job(),
         silence=end.silence,
         folder_is_gone=not folder.path.is_dir(),
+        seen_exits=end.seen_exits,
     )
 
 
@@ -139,7 +142,7 @@ class _Watch:
         finally:
             tree.end(patience=lambda: False)
         self._follower.catch_up()
-        return _End(process.wait(), self._caught.number, silence)
+        return _End(process.wait(), self._caught.number, silence, tree.rank_exits())
 
     def _must_end(self) -> bool:
         if not self._folder.path.is_dir():
@@ -173,6 +176,7 @@ class _Watch:
     def _look(self, tree: ProcessTree) -> None:
         self._follower.catch_up()
         tree.refresh()
+        tree.look_for_ended_ranks()
         self.sampler.tick()
 
     def _end_hung(self, tree: ProcessTree) -> Silence:

@@ -73,8 +73,8 @@ class Save:
     def add(self, path: Path, state: Any, write: Write) -> None:
         """Writes a state as it is now: a copy of it in the background, or itself at once. Raises OSError.
 
-        A file that was added before is left as it is: transformers saves DeepSpeed's states twice if the weights
-        are not gathered (trainer.py, save_model and _save_optimizer_and_scheduler).
+        A file that was added before is left as it is: if the weights are not gathered, transformers saves
+        DeepSpeed's states twice (trainer.py, save_model and _save_optimizer_and_scheduler).
         """
         if path in self._added:
             return

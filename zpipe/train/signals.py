@@ -10,6 +10,9 @@ from zpipe.runfolder.stop_request import request_stop
 
 _SIGNALS = frozenset({signal.SIGTERM, signal.SIGUSR1})
 
+ENDED_BY_LAUNCHER = "zpipe: the launcher ends this rank"
+"""Last line of the log of a rank that got SIGTERM from its launcher."""
+
 training_begun = threading.Event()
 """Set once there are steps after which the ranks can stop."""
 
@@ -31,6 +34,9 @@ def _receive(attempt: Attempt, rank: int) -> None:
     if training_begun.is_set() and received.si_pid != os.getppid():
         request_stop(attempt, f"{signal.Signals(received.si_signo).name} to rank {rank}")
         received = signal.sigwaitinfo(_SIGNALS)
+    if received.si_pid == os.getppid():
+        # Tells a rank that was ended because of another one from the rank that failed.
+        os.write(2, f"{ENDED_BY_LAUNCHER}\n".encode())
     # The default action of both ends the process.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     os.kill(os.getpid(), received.si_signo)

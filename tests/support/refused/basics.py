@@ -1,7 +1,7 @@
 """The most common mistakes: stage, offload, precision, batch, data and the Trainer's arguments."""
 
 from tests.support.planning import CPU
-from tests.support.refused.rows import FOUR_GPUS, OLD_GPU, ONE_GPU, SMALL_DISK, Row
+from tests.support.refused.rows import FOUR_GPUS, GPU_BY_UUID, OLD_GPU, ONE_GPU, SMALL_DISK, Row
 
 ROWS: list[Row] = [
     (["checkpoint=default"], "checkpoint.save_strategy", SMALL_DISK),
@@ -208,6 +208,8 @@ ROWS: list[Row] = [
     (["launcher.device=cuda"], "launcher.device", CPU),
     (["launcher.nproc_per_node=2"], "launcher.nproc_per_node", ONE_GPU),
     (["launcher=inprocess", "launcher.nproc_per_node=2"], "launcher.nproc_per_node", CPU),
+    (["launcher.type=torchrum"], "launcher.type", CPU),
+    (["launcher=deepspeed"], "CUDA_VISIBLE_DEVICES", GPU_BY_UUID),
     # batch
     (
         ["batch.per_device_train_batch_size=4", "batch.train_batch_size=30"],

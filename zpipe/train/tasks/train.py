@@ -3,12 +3,14 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zpipe.checkpoints.folders import checkpoints_in
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal
-from zpipe.runfolder.attempt_start import AttemptStart, read_start
+from zpipe.runfolder.attempt_start import AttemptStart, read_start, start_by_hand, write_start
 from zpipe.runfolder.event_file import Reporter
 from zpipe.runfolder.events import AttemptBegan
 from zpipe.runfolder.plan_file import folder_of
+from zpipe.schema.resume import AUTO
 from zpipe.train.ranks import Rank
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 def train(plan: Plan, rank: Rank, reporter: Reporter) -> None:
     """Trains, evaluates and saves as one rank. Raises Refusal for input that cannot be used."""
     # Each module is imported when its phase begins: refused data should not wait for DeepSpeed.
-    start = _begin(plan, reporter)
+    start = _begin(plan, rank, reporter)
     reporter.phase("start", f"{rank.world_size} x {plan.launch.device}")
     _check_model_folder(plan)
     _select_device(plan, rank)
@@ -68,12 +70,28 @@ def _finish(plan: Plan, training: "CausalLMTraining", reporter: Reporter, *, eva
     reporter.phase("done")
 
 
-def _begin(plan: Plan, reporter: Reporter) -> AttemptStart:
-    attempt = folder_of(plan).attempt
+def _begin(plan: Plan, rank: Rank, reporter: Reporter) -> AttemptStart:
+    folder = folder_of(plan)
+    attempt = folder.attempt
+    if rank.is_main and attempt.process_group(rank.launch_id).exists():
+        reason = "this command was run before, and the run goes on with zpipe only"
+        raise Refusal([Problem("attempt", attempt.number, reason, fix=f"zpipe resume={folder.path}")])
+    if _is_by_hand(plan):
+        start = start_by_hand(folder)
+        if rank.is_main:
+            write_start(attempt, start)
+        return start
     start = read_start(attempt)
     if attempt.number > 1:
         reporter.report(AttemptBegan(number=attempt.number, step=start.step))
     return start
+
+
+def _is_by_hand(plan: Plan) -> bool:
+    """Whether no zpipe has begun this attempt, and there is nothing that it would go on from."""
+    folder = folder_of(plan)
+    is_first = folder.attempt.number == 1 and not checkpoints_in(folder.path)
+    return is_first and plan.experiment.resume.checkpoint == AUTO and not folder.attempt.start.exists()
 
 
 def _awaited(plan: Plan, start: AttemptStart) -> str:

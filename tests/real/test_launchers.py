@@ -1,0 +1,109 @@
+"""The launchers on two ranks of this machine: the same run, and no process left behind."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.process import (
+    SMALL,
+    finish,
+    processes_mentioning,
+    start,
+    verb,
+    wait_for_step,
+    worker_of,
+    zpipe,
+)
+
+pytestmark = pytest.mark.real
+
+OTHERS = ("deepspeed", "accelerate")
+HOSTILE = "two words; $(touch ran) 'é"
+"""Name of a run folder."""
+
+
+def arguments(launcher: str, text_file: Path, folder: Path) -> tuple[str, ...]:
+    name = "".join(f"\\{each}" if each in "\\'" else each for each in str(folder))
+    chosen = (f"launcher={launcher}", "launcher.nproc_per_node=2", f"data.path={text_file}")
+    return (*SMALL, *chosen, "tracking=none", f"hydra.run.dir='{name}'")
+
+
+def losses(folder: Path) -> list[float]:
+    lines = (folder / "events.jsonl").read_text().splitlines()
+    return [event["values"]["loss"] for event in map(json.loads, lines) if "loss" in event.get("values", {})]
+
+
+@pytest.fixture(scope="module")
+def under_torchrun(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> list[float]:
+    cwd = tmp_path_factory.mktemp("torchrun")
+    run = zpipe(cwd, *SMALL, "launcher.nproc_per_node=2", f"data.path={text_file}", "tracking=none")
+    assert run.exit_code == 0, run.explain()
+    return losses(run.folder)
+
+
+@pytest.mark.parametrize("launcher", OTHERS)
+def test_losses_are_those_of_torchrun_also_in_a_folder_with_a_hostile_name(
+    launcher: str, under_torchrun: list[float], text_file: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / HOSTILE
+    run = finish(start(tmp_path, *arguments(launcher, text_file, folder)), folder)
+    assert run.exit_code == 0, run.explain()
+    assert losses(folder) == under_torchrun
+    assert not (tmp_path / "ran").exists()
+    assert len(run.attempt.rank_logs("stderr")) == 2
+
+
+def test_the_printed_command_of_a_plan_trains_when_a_shell_runs_it(
+    under_torchrun: list[float], text_file: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / HOSTILE
+    plan = verb(tmp_path, "plan", *arguments("accelerate", text_file, folder), folder=folder)
+    assert plan.exit_code == 0, plan.explain()
+    command = plan.stdout.partition("\ncommand\n")[2].partition("\n\n")[0]
+    subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True, capture_output=True, timeout=120)
+    assert losses(folder) == under_torchrun
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_killed_rank_is_named_under_deepspeeds_launcher(text_file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    process = start(tmp_path, *arguments("deepspeed", text_file, folder), "train.max_steps=4000")
+    wait_for_step(process, folder)
+    worker_of(folder, 1).kill()
+    run = finish(process, folder)
+    assert run.exit_code == 15, run.explain()
+    assert (run.result["failed_rank"], run.result["ending"]) == (1, "rank_died")
+    assert "rank 1 was killed by SIGKILL" in run.result["reason"]
+
+
+@pytest.mark.parametrize("launcher", OTHERS)
+def test_sigterm_ends_every_process(launcher: str, text_file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    process = start(tmp_path, *arguments(launcher, text_file, folder), "train.max_steps=4000")
+    wait_for_step(process, folder)
+    sent = time.monotonic()
+    os.kill(process.pid, signal.SIGTERM)
+    run = finish(process, folder)
+    assert run.exit_code == 143, run.explain()
+    assert processes_mentioning(str(folder)) == []
+    assert time.monotonic() - sent < 20
+
+
+def test_a_watcher_that_is_killed_ends_the_run_under_deepspeeds_launcher(
+    text_file: Path, tmp_path: Path
+) -> None:
+    """DeepSpeed's runner then ends with exit code 0."""
+    folder = tmp_path / "run"
+    process = start(tmp_path, *arguments("deepspeed", text_file, folder), "train.max_steps=4000")
+    wait_for_step(process, folder)
+    (watcher,) = processes_mentioning("-m deepspeed.launcher.launch")
+    watcher.kill()
+    run = finish(process, folder)
+    assert run.exit_code == 15, run.explain()
+    assert "the launcher ended before the ranks" in run.result["reason"]
+    assert processes_mentioning(str(folder)) == []

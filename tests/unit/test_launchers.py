@@ -1,0 +1,171 @@
+"""Every registered launcher: what it renders, and that a shell passes each value on as it is."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support.planning import CPU, H200, gpus, plan_of, problems_of
+from zpipe.cli.plan_single import launch_command
+from zpipe.launchers import MODULES, launcher_of, names
+from zpipe.launchers.base import Job
+from zpipe.launchers.rank_exits import read_rank_exits
+from zpipe.machine.hardware import visible_gpus
+from zpipe.plans.plan import Plan
+from zpipe.runfolder.folder import RunFolder
+from zpipe.running.start import for_attempt
+from zpipe.train.signals import ENDED_BY_LAUNCHER
+
+SPAWNING = [name for name in MODULES if launcher_of(name).spawns]
+HOSTILE = [
+    "plain",
+    "two words",
+    "$(touch x)",
+    "`id`",
+    "; rm -rf ~",
+    "'",
+    '"',
+    "é ü 日本",
+    "\\",
+    "a\nb",
+    "*",
+    "&",
+]
+NAMES = st.lists(st.sampled_from(HOSTILE), min_size=1, max_size=4).map(" ".join)
+
+
+def job_in(path: Path, processes: int = 1) -> Job:
+    run = RunFolder(path)
+    return Job(run, run.numbered(1), "cpu", processes)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_rendering_is_pure(name: str, tmp_path: Path) -> None:
+    job = job_in(tmp_path / "run")
+    assert launcher_of(name).render(job) == launcher_of(name).render(job)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", SPAWNING)
+def test_the_command_ends_with_the_worker_and_its_run_folder(name: str, tmp_path: Path) -> None:
+    argv = launcher_of(name).render(job_in(tmp_path / "run")).argv
+    assert argv[-2:] == ["zpipe.train", str(tmp_path / "run")]
+    assert argv[0] == sys.executable
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_an_option_file_chooses_the_launcher(name: str) -> None:
+    plan = plan_of(f"launcher={name}")
+    assert plan.launch.launcher == name
+    assert plan.launch.env["GLOO_SOCKET_IFNAME"] == "lo"
+
+
+@pytest.mark.parametrize("name", SPAWNING)
+def test_each_attempt_has_its_own_command(name: str, tmp_path: Path) -> None:
+    plan = plan_of(f"launcher={name}", run_dir=tmp_path / "run")
+    second = for_attempt(plan, RunFolder(tmp_path / "run").numbered(2))
+    assert for_attempt(plan, RunFolder(tmp_path / "run").numbered(1)).launch == plan.launch
+    assert "attempt-1" not in " ".join(second.launch.argv)
+
+
+@pytest.mark.parametrize("name", SPAWNING)
+@given(folder=NAMES, value=NAMES)
+@settings(max_examples=12, deadline=None)
+def test_a_shell_passes_every_value_of_the_printed_command_on(
+    name: str, folder: str, value: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    place = tmp_path_factory.mktemp("printed")
+    plan = with_stand_in(plan_of(f"launcher={name}", run_dir=place / folder), place, value)
+    done = subprocess.run(["bash", "-c", launch_command(plan)], cwd=place, capture_output=True, check=True)
+    *arguments, given_value = done.stdout.split(b"\0")[:-1]
+    assert [each.decode() for each in arguments] == plan.launch.argv[1:]
+    assert given_value.decode() == value
+    assert {each.name for each in place.iterdir()} == {"stand-in", folder}
+
+
+def with_stand_in(plan: Plan, place: Path, value: str) -> Plan:
+    """The plan with a variable of this value, and a program that prints its arguments instead of Python."""
+    program = place / "stand-in"
+    program.write_text('#!/bin/sh\nprintf "%s\\0" "$@" "$GIVEN"\n')
+    program.chmod(0o755)
+    argv = [str(program), *plan.launch.argv[1:]]
+    launch = plan.launch.model_copy(update={"argv": argv, "env": {**plan.launch.env, "GIVEN": value}})
+    return plan.model_copy(update={"launch": launch})
+
+
+def test_accelerates_configuration_names_the_json_and_nothing_that_it_decides(tmp_path: Path) -> None:
+    rendered = launcher_of("accelerate").render(job_in(tmp_path / "a $(b) é", processes=2))
+    config = yaml.safe_load(rendered.files["accelerate.yaml"])
+    assert config["deepspeed_config"] == {
+        "deepspeed_config_file": str(tmp_path / "a $(b) é" / "ds_config.json")
+    }
+    assert (config["num_processes"], config["use_cpu"]) == (2, True)
+    assert "mixed_precision" not in config
+
+
+def test_deepspeeds_launcher_takes_the_gpus_that_zpipe_sees(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2, 3")
+    job = replace(job_in(tmp_path), device="cuda", visible_gpus=visible_gpus())
+    assert "--include=localhost:2" in launcher_of("deepspeed").render(job).argv
+    unset = replace(job, visible_gpus=None)
+    assert "--num_gpus=1" in launcher_of("deepspeed").render(unset).argv
+
+
+def test_only_deepspeeds_launcher_refuses_gpus_by_uuid() -> None:
+    hardware = replace(gpus(H200), visible_gpus=("GPU-8f3a",))
+    (problem,) = problems_of("launcher=deepspeed", hardware=hardware)
+    assert (problem.key, problem.fix) == ("CUDA_VISIBLE_DEVICES", "launcher=torchrun")
+    assert problems_of("launcher=torchrun", hardware=hardware) == []
+
+
+def test_an_unknown_launcher_is_refused_with_the_known_ones() -> None:
+    (problem,) = problems_of("launcher.type=torchrum")
+    assert problem.allowed == ", ".join(names())
+    assert problem.fix == "launcher.type=torchrun"
+
+
+@pytest.mark.parametrize("name", ["inprocess", "debug"])
+def test_a_launcher_of_one_process_refuses_two(name: str) -> None:
+    (problem,) = problems_of(f"launcher={name}", "launcher.nproc_per_node=2")
+    assert (problem.key, problem.allowed) == ("launcher.nproc_per_node", "1")
+
+
+def test_a_package_adds_a_launcher_by_an_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "theirs.py").write_text(
+        "from zpipe.launchers.base import Launcher, Rendered\n"
+        "class Theirs(Launcher):\n"
+        "    def render(self, job):\n"
+        "        return Rendered(['theirs', str(job.nproc_per_node), str(job.run.path)])\n"
+    )
+    installed = tmp_path / "theirs-1.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1\n")
+    (installed / "entry_points.txt").write_text("[zpipe.launchers]\ntheirs = theirs:Theirs\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert names() == [*MODULES, "theirs"]
+    plan = plan_of("launcher.type=theirs", "launcher.nproc_per_node=3", hardware=CPU)
+    assert plan.launch.argv == ["theirs", "3", plan.run_dir]
+
+
+DEEPSPEEDS_LOG = """\
+[2026-11-26 16:47:03,210] [INFO] [launch.py:245:main] process 101 spawned with command: ['python']
+[2026-11-26 16:47:03,211] [INFO] [launch.py:245:main] process 102 spawned with command: ['python']
+[2026-11-26 16:47:09,300] [INFO] [launch.py:305:sigkill_handler] Killing subprocess 101
+[2026-11-26 16:47:09,400] [ERROR] [launch.py:311:sigkill_handler] ['python'] exits with return code = -9
+"""
+
+
+def test_under_deepspeeds_launcher_the_failed_rank_is_the_one_that_it_did_not_end(tmp_path: Path) -> None:
+    attempt = RunFolder(tmp_path).begin(1)
+    attempt.logs.mkdir()
+    attempt.launcher_log.write_text(DEEPSPEEDS_LOG)
+    (attempt.logs / "20261126_rank0.log").write_text(f"step 1\n{ENDED_BY_LAUNCHER}\n")
+    (attempt.logs / "20261126_rank1.log").write_text("step 1\n")
+    assert [(each.rank, each.exit_code) for each in read_rank_exits(attempt)] == [(1, -9)]
