@@ -49,6 +49,10 @@ BY_EVIDENCE: list[tuple[str, int | None, Evidence]] = [
     ("finished", None, Evidence(progress("done"), returncode=0)),
     ("finished", None, Evidence(progress("done"), returncode=0, stopped_by=signal.SIGTERM)),
     ("finished", None, Evidence(progress("done"), returncode=None)),
+    ("finished", None, Evidence(progress("done"), returncode=1, rank_exits=(killed(signal.SIGABRT),))),
+    ("rank_died", 1, Evidence(progress("done"), returncode=1, rank_exits=(killed(signal.SIGKILL),))),
+    ("rank_died", 1, Evidence(progress("save"), returncode=1, rank_exits=(killed(signal.SIGABRT),))),
+    ("rank_died", None, Evidence(progress(), returncode=0)),
     (
         "refused",
         None,

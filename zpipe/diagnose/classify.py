@@ -14,6 +14,7 @@ _COLLECTIVE_TIMEOUT = re.compile(
     r"Watchdog caught collective operation timeout|Timed out waiting \d+ ?ms|wait timeout after \d+ ?ms"
 )
 _COMPILER_ERROR = re.compile(r"\b(fatal )?error: ")
+_CRASHES = (signal.SIGABRT, signal.SIGSEGV)
 _SCALE_AT_MINIMUM = re.compile(r"loss scale already at minimum", re.IGNORECASE)
 
 
@@ -43,7 +44,16 @@ def _folder_gone(evidence: Evidence) -> Verdict | None:
 
 def _finished(evidence: Evidence) -> Verdict | None:
     # A run whose zpipe was killed has no return code, but rank 0 may have reported that it was done.
-    return Verdict("finished") if evidence.progress.done and evidence.returncode in (0, None) else None
+    if not evidence.progress.done:
+        return None
+    if evidence.returncode in (0, None):
+        return Verdict("finished")
+    crashed = [each for each in evidence.rank_exits if -each.exit_code in _CRASHES]
+    others = [each for each in evidence.rank_exits if -each.exit_code not in (*_CRASHES, signal.SIGTERM)]
+    if not crashed or others or evidence.errors or evidence.stopped_by is not None:
+        return None
+    # torch's threads can abort a process that exits.
+    return Verdict("finished", f"rank {crashed[0].rank} crashed while it exited, after everything was saved")
 
 
 def _saved_and_stopped(evidence: Evidence) -> Verdict | None:
