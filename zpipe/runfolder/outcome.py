@@ -61,7 +61,7 @@ class Outcome(Group):
 
     ending: Ending
     reason: str = ""
-    """One line for people; empty for a finished run."""
+    """One line for people; empty for a finished run in which nothing was remarkable."""
     failed_rank: int | None = None
     """The rank that failed first, where one did."""
     run_dir: str
