@@ -37,6 +37,26 @@ def launcher_starts_as_many_processes(experiment: Experiment, facts: Facts) -> I
         yield Problem("launcher.nproc_per_node", processes, reason, f"{most}", fix)
 
 
+def several_nodes_can_meet(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """Each node has a number, knows where node 0 is, and has a launcher that works across machines."""
+    settings = experiment.launcher
+    if settings.node_rank >= settings.nodes:
+        allowed = f"0 to {settings.nodes - 1}"
+        fix = either("launcher.node_rank=0", f"launcher.nodes={settings.node_rank + 1}")
+        reason = f"launcher.nodes={settings.nodes}, and nodes are numbered from 0"
+        yield Problem("launcher.node_rank", settings.node_rank, reason, allowed, fix)
+    if settings.nodes == 1:
+        return
+    launcher = _launcher(settings.type)
+    if launcher is not None and not launcher.several_nodes:
+        reason = f"launcher={settings.type} starts the workers of one machine"
+        yield Problem("launcher.nodes", settings.nodes, reason, "1", either("launcher=torchrun"))
+    if settings.master_addr is None:
+        reason = "the nodes meet on node 0, and each of them must know its address"
+        allowed = "a host name or an address of node 0"
+        yield Problem("launcher.master_addr", "null", reason, allowed, either("launcher.master_addr=HOST"))
+
+
 def deepspeed_launcher_knows_gpus_by_index(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     """It reads each name as a number (deepspeed/launcher/runner.py, parse_node_config)."""
     names_given = facts.hardware.visible_gpus or ()
@@ -58,5 +78,6 @@ ERRORS = (
     visible_gpus_are_set_for_zpipe_itself,
     launcher_is_installed,
     launcher_starts_as_many_processes,
+    several_nodes_can_meet,
     deepspeed_launcher_knows_gpus_by_index,
 )

@@ -181,7 +181,7 @@ def note_pinned_memory(experiment: Experiment, facts: Facts) -> Iterator[Notice]
         and pinned
     ):
         text = f"swapping pins {pinned / 1024**3:.2f} GiB of host memory in each process"
-        total, available = pinned * facts.world_size, facts.hardware.memory
+        total, available = pinned * facts.nproc_per_node, facts.hardware.memory
         if total <= available:
             yield Notice(level="info", key="offload", text=text)
             return

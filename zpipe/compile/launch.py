@@ -16,15 +16,19 @@ from zpipe.schema.experiment import Experiment
 def launch_of(experiment: Experiment, facts: Facts, run_dir: Path) -> Launch:
     """The launch part of the plan. The user's `launcher.env` comes last and wins."""
     launcher, run = launcher_of(experiment.launcher.type), RunFolder(run_dir)
-    job = Job(run, run.numbered(1), facts.device, facts.nproc_per_node, facts.hardware.visible_gpus)
+    attempt = run.numbered(1)
+    job = Job(
+        run, attempt, experiment.launcher, facts.device, facts.nproc_per_node, facts.hardware.visible_gpus
+    )
     rendered = launcher.render(job)
     return Launch(
         launcher=experiment.launcher.type,
         device=facts.device,
         nproc_per_node=facts.nproc_per_node,
         world_size=facts.world_size,
+        nodes=experiment.launcher.nodes,
         argv=rendered.argv,
-        env={**_environment(facts), **launcher.environment, **experiment.launcher.env},
+        env={**_environment(facts), **rendered.env, **experiment.launcher.env},
         files=dict(rendered.files),
     )
 

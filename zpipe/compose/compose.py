@@ -20,6 +20,7 @@ from yaml import YAMLError
 
 from zpipe.compose.folders import folder_problems
 from zpipe.compose.option_folders import config_dir
+from zpipe.compose.overrides import given_overrides
 from zpipe.compose.recording_loader import NO_EXPERIMENT, Recording, RecordingLoader
 from zpipe.compose.sources import register
 from zpipe.compose.translate import option_problem
@@ -64,7 +65,19 @@ def compose_once(overrides: list[str]) -> ComposedRun:
         HydraConfig.instance().set_config(config)
         refuse_if_any(folder_problems("hydra.run.dir", str(config.hydra.run.dir)))
         run_dir = Path(config.hydra.run.dir).absolute()
-        return ComposedRun(to_experiment(config), run_dir, provenance_of(loader.recording), config, loader)
+        experiment = to_experiment(config)
+        refuse_if_any(_shared_folder(experiment, config))
+        return ComposedRun(experiment, run_dir, provenance_of(loader.recording), config, loader)
+
+
+def _shared_folder(experiment: Experiment, config: DictConfig) -> Iterator[Problem]:
+    """Several nodes meet in the run folder; the default name has the time at which each was started."""
+    named = any(text.startswith("hydra.run.dir=") for text in given_overrides(config.hydra)[0])
+    if experiment.launcher.nodes > 1 and not named:
+        reason = "several nodes meet in the run folder, and its default name differs from node to node"
+        allowed = "a folder on a file system that all nodes share"
+        fix = "hydra.run.dir=/shared/runs/NAME, the same on every node"
+        yield Problem("hydra.run.dir", str(config.hydra.run.dir), reason, allowed, fix)
 
 
 def require_working_folder(config: DictConfig) -> None:

@@ -26,6 +26,7 @@ from zpipe.resources import CONF
 from zpipe.runfolder.outcome import Outcome
 from zpipe.running.conclusion import refuse
 from zpipe.running.finished import finished_before
+from zpipe.running.member import take_part, tell_refusal
 from zpipe.running.runner import run_plan, start_problems
 from zpipe.running.start import start_of
 from zpipe.schema.experiment import Experiment
@@ -42,7 +43,15 @@ def run_composed(composed: ComposedRun) -> Outcome:
     """The plan that is checked is the plan that runs. Raises Refusal, which leaves nothing behind."""
     hardware = detect()
     command = [as_typed(text) for text in given_overrides(composed.config.hydra)[1]]
-    plan = compile_plan(composed.experiment, composed.run_dir, command, hardware, composed.provenance)
+    is_member = composed.experiment.launcher.node_rank > 0
+    try:
+        plan = compile_plan(composed.experiment, composed.run_dir, command, hardware, composed.provenance)
+    except Refusal as refusal:
+        if is_member:
+            tell_refusal(composed.experiment, composed.run_dir, refusal)
+        raise
+    if is_member:
+        return take_part(plan)
     refuse_if_any(start_problems(plan))
     finished = start_of(plan).finished
     if finished is not None:

@@ -7,8 +7,9 @@ from zpipe.compile.compiler import compile_plan
 from zpipe.compose.sweep import Point, Sweep, sweep_of
 from zpipe.machine.hardware import Hardware, detect
 from zpipe.plans.plan import Plan
-from zpipe.problems import Problem, Refusal, refuse_if_any
+from zpipe.problems import Problem, Refusal, either, refuse_if_any
 from zpipe.record.store import tracking_problems
+from zpipe.schema.experiment import Experiment
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,13 @@ def _planned(sweep: Sweep, point: Point, hardware: Hardware) -> PlannedPoint:
     try:
         composed = sweep.compose(point)
         plan = compile_plan(composed.experiment, point.folder, point.command, hardware, composed.provenance)
-        refuse_if_any(tracking_problems(plan.experiment.tracking))
+        refuse_if_any([*tracking_problems(plan.experiment.tracking), *_several_nodes(plan.experiment)])
     except Refusal as refusal:
         return PlannedPoint(point, None, refusal.problems)
     return PlannedPoint(point, plan)
+
+
+def _several_nodes(experiment: Experiment) -> Iterator[Problem]:
+    if experiment.launcher.nodes > 1:
+        reason = "the points of a sweep run on one machine"
+        yield Problem("launcher.nodes", experiment.launcher.nodes, reason, "1", either("launcher.nodes=1"))

@@ -114,7 +114,7 @@ def block_of(config: Mapping[str, Any], name: str, draft: Draft) -> Mapping[str,
 def _processes(config: Mapping[str, Any], draft: Draft) -> None:
     machines, processes = config.get("num_machines", 1), config.get("num_processes")
     if machines != 1:
-        reason = "zpipe starts workers on one machine only"
+        reason = "several machines are not imported: launcher.nodes, launcher.node_rank, launcher.master_addr"
         draft.refuse(Problem("num_machines", machines, reason, "1"), "left out, together with num_processes")
     elif isinstance(processes, int) and processes > 0:
         draft.put("launcher.nproc_per_node", processes, "num_processes")

@@ -6,7 +6,7 @@ import signal
 
 from zpipe.diagnose.evidence import Evidence, Silence
 from zpipe.diagnose.resource_rules import disk, gpu_memory, host_memory, memory_use
-from zpipe.diagnose.root_cause import error_of_type, root_error, root_exit
+from zpipe.diagnose.root_cause import error_of_type, is_consequence, root_error, root_exit
 from zpipe.diagnose.verdict import Rule, Verdict, agent_signal, matching_line, where
 from zpipe.exits import PREEMPTION
 
@@ -79,6 +79,14 @@ def _stopped(evidence: Evidence) -> Verdict | None:
     name = signal.Signals(number).name
     reason = f"{name}, which batch schedulers send before they end a job, {where(evidence)}"
     return Verdict("preempted", reason)
+
+
+def _other_node(evidence: Evidence) -> Verdict | None:
+    """The failure of another node, which the ranks here only suffered from."""
+    note = evidence.other_node
+    if note is None or not is_consequence(evidence):
+        return None
+    return Verdict(note.ending or "refused", f"node {note.node} ({note.host}): {note.reason}")
 
 
 def _hang(evidence: Evidence) -> Verdict | None:
@@ -198,6 +206,7 @@ RULES: tuple[Rule, ...] = (
     _finished,
     _saved_and_stopped,
     _stopped,
+    _other_node,
     _hang,
     _operator_build,
     _nonfinite,

@@ -10,6 +10,7 @@ from zpipe.launchers.rank_exits import RankExit, read_rank_exits
 from zpipe.machine.samples import Sample
 from zpipe.runfolder.folder import Attempt, RunFolder
 from zpipe.runfolder.foreign_files import read_bytes
+from zpipe.runfolder.nodes import NodeNote
 from zpipe.runfolder.progress import RunProgress
 
 SHOWN_LINES = 20
@@ -67,6 +68,8 @@ class Evidence:
     launcher_lines: tuple[str, ...] = ()
     folder_is_gone: bool = False
     """Whether the run folder was deleted while the run was active."""
+    other_node: NodeNote | None = None
+    """Another node that failed, where the run has several."""
 
     @property
     def all_lines(self) -> list[str]:
@@ -78,16 +81,19 @@ def from_folder(
     progress: RunProgress,
     samples: tuple[Sample, ...],
     *,
+    attempt: Attempt | None = None,
     returncode: int | None = None,
     stopped_by: int | None = None,
     in_batch_job: bool = False,
     silence: Silence | None = None,
     folder_is_gone: bool = False,
     seen_exits: tuple[RankExit, ...] = (),
+    other_node: NodeNote | None = None,
 ) -> Evidence:
     """Combines what the supervisor knows with the files that the workers left in the run folder."""
-    rank_exits = tuple(read_rank_exits(folder.attempt, seen_exits))
-    errors = tuple(_errors(folder.attempt, progress))
+    attempt = attempt or folder.attempt
+    rank_exits = tuple(read_rank_exits(attempt, seen_exits))
+    errors = tuple(_errors(attempt, progress))
     ranks = {each.rank for each in rank_exits} | {error.rank for error in errors}
     ranks |= set(silence.states) if silence else set()
     count = STACK_LINES if silence else SHOWN_LINES
@@ -100,9 +106,10 @@ def from_folder(
         rank_exits=rank_exits,
         errors=errors,
         samples=samples,
-        lines={rank: tuple(rank_lines(folder.attempt, rank, count)) for rank in sorted(ranks)},
-        launcher_lines=tuple(launcher_lines(folder.attempt, SHOWN_LINES)),
+        lines={rank: tuple(rank_lines(attempt, rank, count)) for rank in sorted(ranks)},
+        launcher_lines=tuple(launcher_lines(attempt, SHOWN_LINES)),
         folder_is_gone=folder_is_gone,
+        other_node=other_node,
     )
 
 

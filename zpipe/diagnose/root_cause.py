@@ -34,6 +34,12 @@ def root_exit(evidence: Evidence) -> RankExit | None:
     return _first_killed(evidence) or next(iter(evidence.rank_exits), None)
 
 
+def is_consequence(evidence: Evidence) -> bool:
+    """Whether nothing on this node is more than the consequence of a failure elsewhere."""
+    causes = [error for error in evidence.errors if not _CONSEQUENCE.search(error.message)]
+    return not causes and _first_killed(evidence) is None
+
+
 def _first_killed(evidence: Evidence) -> RankExit | None:
     """The first rank that a signal killed; SIGTERM is left out, because the launcher sends it to the rest."""
     signals = ((each, -each.exit_code) for each in evidence.rank_exits)

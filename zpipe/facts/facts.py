@@ -55,14 +55,15 @@ def gather(experiment: Experiment, hardware: Hardware, run_dir: Path | None = No
     if launcher.device == "cuda" or (launcher.device == "auto" and hardware.gpus):
         device = "cuda"
     processes = launcher.nproc_per_node or (len(hardware.gpus) if device == "cuda" else 1) or 1
-    data_parallel = max(1, processes // (experiment.deepspeed.tensor_parallel.autotp_size or 1))
+    world_size = processes * launcher.nodes
+    data_parallel = max(1, world_size // (experiment.deepspeed.tensor_parallel.autotp_size or 1))
     model = inspect_model(experiment.model)
     micro_batch, accumulation = _batch(experiment.batch, data_parallel)
     return Facts(
         hardware=hardware,
         device=device,
         nproc_per_node=processes,
-        world_size=processes,
+        world_size=world_size,
         data_parallel_size=data_parallel,
         micro_batch=micro_batch,
         accumulation=accumulation,

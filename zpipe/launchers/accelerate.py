@@ -1,8 +1,7 @@
 """`accelerate launch` with a configuration file of its own; it starts the ranks through torchrun's agent."""
 
 import sys
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from zpipe.launchers.base import LOOPBACK, NO_FOREIGN_IMPORTS, WORKER, Job, Launcher, Rendered
 from zpipe.launchers.torchrun import OWN_RENDEZVOUS
@@ -13,8 +12,6 @@ CONFIG_NAME = "accelerate.yaml"
 
 class Accelerate(Launcher):
     """One node. Its agent opens a port that the system chooses: accelerate has no rendezvous in a file."""
-
-    environment: ClassVar[Mapping[str, str]] = {**LOOPBACK, **NO_FOREIGN_IMPORTS, **OWN_RENDEZVOUS}
 
     def render(self, job: Job) -> Rendered:
         argv = [
@@ -28,7 +25,8 @@ class Accelerate(Launcher):
             WORKER,
             str(job.run.path),
         ]
-        return Rendered(argv, {CONFIG_NAME: yaml_text(_config(job))})
+        environment = {**LOOPBACK, **NO_FOREIGN_IMPORTS, **OWN_RENDEZVOUS}
+        return Rendered(argv, environment, {CONFIG_NAME: yaml_text(_config(job))})
 
 
 def _config(job: Job) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from zpipe.machine.search_path import reachable_path
 from zpipe.plans.plan import Plan
 from zpipe.runfolder.folder import Attempt, RunFolder
-from zpipe.runfolder.plan_file import folder_of
+from zpipe.schema.launcher import Launcher as Settings
 
 if TYPE_CHECKING:
     import subprocess
@@ -29,6 +29,7 @@ class Job:
 
     run: RunFolder
     attempt: Attempt
+    settings: Settings
     device: Literal["cuda", "cpu"]
     nproc_per_node: int
     visible_gpus: tuple[str, ...] | None = None
@@ -41,6 +42,8 @@ class Rendered:
 
     argv: list[str]
     """Empty for a launcher that does not spawn."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Variables that every worker gets."""
     files: Mapping[str, str] = field(default_factory=dict)
     """Texts by their names in the folder `launch` of the run."""
 
@@ -52,20 +55,21 @@ class Launcher(ABC):
     """Whether the workers are processes of their own; otherwise `run_here` runs the only one."""
     most_processes: ClassVar[int | None] = None
     """Processes that it can start; None is any number."""
-
-    environment: ClassVar[Mapping[str, str]] = {}
-    """Variables that every worker of this launcher gets."""
+    several_nodes: ClassVar[bool] = False
+    """Whether it starts the workers of several machines together."""
 
     @abstractmethod
     def render(self, job: Job) -> Rendered:
         """The command line that starts every worker, and the files that it reads."""
 
-    def start(self, plan: Plan, environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
+    def start(
+        self, plan: Plan, attempt: Attempt, environment: Mapping[str, str]
+    ) -> "subprocess.Popen[bytes]":
         """Starts the command in its own session, with its output in the launcher's log."""
         import subprocess  # planning starts nothing
 
         given = {**os.environ, **plan.launch.env, **environment}
-        with folder_of(plan).attempt.launcher_log.open("wb") as log:
+        with attempt.launcher_log.open("wb") as log:
             return subprocess.Popen(
                 plan.launch.argv,
                 env={**given, **reachable_path(given)},

@@ -1,8 +1,6 @@
 """DeepSpeed's launcher: a runner that starts a watcher, which starts the ranks (deepspeed/launcher)."""
 
 import sys
-from collections.abc import Mapping
-from typing import ClassVar
 
 from zpipe.launchers.base import LOOPBACK, NO_FOREIGN_IMPORTS, WORKER, Job, Launcher, Rendered
 
@@ -12,8 +10,6 @@ _NO_FILE = "/dev/null"
 
 class DeepSpeed(Launcher):
     """One node. The ranks meet in a file (zpipe/train/process_group.py), so that the port is not opened."""
-
-    environment: ClassVar[Mapping[str, str]] = {**LOOPBACK, **NO_FOREIGN_IMPORTS}
 
     def render(self, job: Job) -> Rendered:
         return Rendered(
@@ -28,7 +24,8 @@ class DeepSpeed(Launcher):
                 "--module",
                 WORKER,
                 str(job.run.path),
-            ]
+            ],
+            {**LOOPBACK, **NO_FOREIGN_IMPORTS},
         )
 
 

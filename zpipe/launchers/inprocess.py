@@ -3,7 +3,6 @@
 import os
 import socket
 import uuid
-from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,11 +13,10 @@ from zpipe.plans.plan import Plan
 class InProcess(Launcher):
     spawns: ClassVar[bool] = False
     most_processes: ClassVar[int | None] = 1
-    environment: ClassVar[Mapping[str, str]] = LOOPBACK
 
     def render(self, job: Job) -> Rendered:
         del job
-        return Rendered([])
+        return Rendered([], LOOPBACK)
 
     def run_here(self, plan: Plan) -> int:
         """No agent sets the variables of the only rank, so this method does."""

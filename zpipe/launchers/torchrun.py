@@ -1,4 +1,4 @@
-"""PyTorch's launcher: one agent that starts the ranks, signals them together and keeps their logs."""
+"""PyTorch's launcher: an agent on each node starts the ranks, signals them together and keeps their logs."""
 
 import subprocess
 import sys
@@ -6,42 +6,71 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from zpipe.launchers.base import LOOPBACK, NO_FOREIGN_IMPORTS, WORKER, Job, Launcher, Rendered
+from zpipe.machine.network import interface_towards
 from zpipe.plans.plan import Plan
-from zpipe.runfolder.plan_file import folder_of
+from zpipe.runfolder.folder import Attempt
 
 OWN_RENDEZVOUS = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 """The ranks meet in a file of their own (zpipe/train/process_group.py), not in the store of their agent."""
 
 
 class Torchrun(Launcher):
-    """One node. The rendezvous is a file: torch's TCP store would listen on every interface."""
+    """On one node the rendezvous is a file: torch's TCP store would listen on every interface.
 
-    environment: ClassVar[Mapping[str, str]] = {**LOOPBACK, **NO_FOREIGN_IMPORTS, **OWN_RENDEZVOUS}
+    Several nodes meet in that store, on node 0. Its values are texts and numbers, no pickles.
+    """
+
+    several_nodes: ClassVar[bool] = True
 
     def render(self, job: Job) -> Rendered:
-        return Rendered(
-            [
-                sys.executable,
-                "-m",
-                "torch.distributed.run",
-                "--nnodes=1",
-                f"--nproc-per-node={job.nproc_per_node}",
-                "--rdzv-backend=c10d",
-                "--rdzv-conf=store_type=file",
-                f"--rdzv-endpoint={job.attempt.rendezvous}",
-                "--max-restarts=0",
-                f"--log-dir={job.attempt.logs}",
-                "--redirects=3",
-                "-m",
-                WORKER,
-                str(job.run.path),
-            ]
-        )
+        several = job.settings.nodes > 1
+        argv = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            f"--nnodes={job.settings.nodes}",
+            f"--nproc-per-node={job.nproc_per_node}",
+            *(_static(job) if several else _in_a_file(job)),
+            "--max-restarts=0",
+            f"--log-dir={job.attempt.logs}",
+            "--redirects=3",
+            "-m",
+            WORKER,
+            str(job.run.path),
+        ]
+        meeting = {"ZPIPE_JOB_ID": "nodes"} if several else {**LOOPBACK, **OWN_RENDEZVOUS}
+        return Rendered(argv, {**NO_FOREIGN_IMPORTS, **meeting})
 
-    def start(self, plan: Plan, environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
+    def start(
+        self, plan: Plan, attempt: Attempt, environment: Mapping[str, str]
+    ) -> "subprocess.Popen[bytes]":
         """Starts the agent. A rendezvous file of an earlier launch would keep it from starting the ranks."""
-        folder_of(plan).attempt.rendezvous.unlink(missing_ok=True)
-        return super().start(plan, environment)
+        attempt.rendezvous.unlink(missing_ok=True)
+        return super().start(plan, attempt, {**_interface(plan), **environment})
+
+
+def _in_a_file(job: Job) -> list[str]:
+    endpoint = f"--rdzv-endpoint={job.attempt.rendezvous}"
+    return ["--rdzv-backend=c10d", "--rdzv-conf=store_type=file", endpoint]
+
+
+def _static(job: Job) -> list[str]:
+    settings = job.settings
+    return [
+        f"--node-rank={settings.node_rank}",
+        f"--master-addr={settings.master_addr}",
+        f"--master-port={settings.master_port}",
+    ]
+
+
+def _interface(plan: Plan) -> dict[str, str]:
+    """The interface of this node towards node 0, unless the user chose one."""
+    settings = plan.experiment.launcher
+    if settings.nodes == 1 or settings.master_addr is None:
+        return {}
+    name = interface_towards(settings.master_addr, settings.master_port)
+    chosen = {} if name is None else {"GLOO_SOCKET_IFNAME": name, "NCCL_SOCKET_IFNAME": name}
+    return {key: value for key, value in chosen.items() if key not in settings.env}
 
 
 LAUNCHER = Torchrun

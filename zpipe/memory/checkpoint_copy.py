@@ -27,7 +27,8 @@ def copy_need(experiment: Experiment, facts: Facts) -> CopyNeed | None:
     copy = checkpoint_bytes(experiment, facts)
     if copy is None or experiment.checkpoint.save_strategy == "no":
         return None
-    return CopyNeed(copy=copy, beside=_beside(experiment, facts), memory=facts.hardware.memory)
+    nodes = experiment.launcher.nodes  # each has its share
+    return CopyNeed(copy // nodes, _beside(experiment, facts) // nodes, facts.hardware.memory)
 
 
 def _beside(experiment: Experiment, facts: Facts) -> int:

@@ -12,6 +12,8 @@ FREE = (
     "checkpoint.",
     "launcher.env.",
     "launcher.hang_timeout_s",
+    "launcher.master_",
+    "launcher.node",
     "launcher.type",
     "offload.nvme_path",
     "profiler.",

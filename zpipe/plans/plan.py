@@ -42,6 +42,7 @@ class Launch(Group):
     device: Literal["cuda", "cpu"]
     nproc_per_node: int
     world_size: int
+    nodes: int = 1
     argv: list[str]
     env: dict[str, str]
     """Added to the environment of the parent."""

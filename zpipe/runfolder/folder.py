@@ -40,9 +40,12 @@ def attempt_number(path: Path) -> int | None:
 
 @dataclass(frozen=True)
 class Attempt:
-    """The files of one start of the workers."""
+    """The files of one start of the workers, as one of its nodes writes them."""
 
     path: Path
+    node: int = 0
+    first_rank: int = 0
+    """Of this node. torchrun numbers the logs of a node from 0."""
 
     @property
     def number(self) -> int:
@@ -77,7 +80,11 @@ class Attempt:
 
     @property
     def logs(self) -> Path:
-        return self.path / "logs"
+        return self.path / "logs" / f"node-{self.node}" if self.node else self.path / "logs"
+
+    def note(self, node: int) -> Path:
+        """What the zpipe of a node tells those of the others."""
+        return self.path / "nodes" / f"{node}.json"
 
     @property
     def launcher_log(self) -> Path:
@@ -92,7 +99,7 @@ class Attempt:
 
     def rank_logs(self, stream: str, rank: int | None = None) -> list[Path]:
         """Logs of one rank, or of all; `stream` is stderr or stdout."""
-        which = "*" if rank is None else rank
+        which = "*" if rank is None else rank - self.first_rank
         found = [*self.logs.glob(f"*/attempt_*/{which}/{stream}.log")]
         if stream == "stderr":  # DeepSpeed's launcher writes both to one file
             found += self.logs.glob(f"*_rank{which}.log")
@@ -103,9 +110,9 @@ class Attempt:
         launch = [file for file in (self.rendezvous, self.stop_request) if is_regular(file)]
         return [*launch, *self.path.glob(".process-group-*"), *self.path.glob(".data-*.json")]
 
-    def data_marker(self, launch_id: str) -> Path:
-        """Written by rank 0 when the packed data is ready for the other ranks."""
-        return self.path / f".data-{launch_id}.json"
+    def data_marker(self, launch_id: str, node: int = 0) -> Path:
+        """Written by the first rank of a node when the packed data is ready for the others."""
+        return self.path / (f".data-{launch_id}-{node}.json" if node else f".data-{launch_id}.json")
 
     @property
     def stop_request(self) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 from zpipe.diagnose.classify import classify
 from zpipe.diagnose.evidence import Evidence
 from zpipe.diagnose.postmortem import write_postmortem
+from zpipe.diagnose.root_cause import is_consequence
 from zpipe.machine.disk import unwritable
 from zpipe.machine.hardware import Hardware
 from zpipe.machine.probes import missing_requirements
@@ -26,8 +27,10 @@ from zpipe.runfolder.progress import RunProgress
 from zpipe.running.choose import checkpoint_for, choose, given_problems
 from zpipe.running.conclusion import clean_up, conclude, reasons, refuse, save_outcome
 from zpipe.running.finished import finished_before
+from zpipe.running.leader import gather, nodes_of
 from zpipe.running.recover import conclude_if_abandoned
 from zpipe.running.start import Start, for_attempt, start_of, wait_for_workers
+from zpipe.supervise.nodes import Nodes
 from zpipe.supervise.stops import Caught, in_batch_job, signals_noted
 from zpipe.supervise.supervisor import make_ready, supervise
 from zpipe.terminal.console import print_problems, say, tolerant
@@ -69,11 +72,30 @@ def run_plan(plan: Plan, hardware: Hardware, parent_run_id: str | None = None) -
 def _run_attempt(
     plan: Plan, start: Start, attempt: Attempt, hardware: Hardware, parent_run_id: str | None, caught: Caught
 ) -> Outcome:
+    """Whatever becomes of the attempt, the other nodes are told."""
+    nodes = nodes_of(plan)
+    outcome = _attempted(plan, start, attempt, hardware, parent_run_id, caught, nodes)
+    if nodes is not None and not nodes.has_ended:
+        nodes.tell("ended", ending=outcome.ending, reason=outcome.reason, is_cause=True)
+    return outcome
+
+
+def _attempted(
+    plan: Plan,
+    start: Start,
+    attempt: Attempt,
+    hardware: Hardware,
+    parent_run_id: str | None,
+    caught: Caught,
+    nodes: Nodes | None,
+) -> Outcome:
     try:
         with signals_noted(interrupt_at=1):
             plan = _prepare(plan, start, attempt)
             _print_warnings(plan)
             missing = missing_requirements(plan, say)
+            if nodes is not None and not missing:
+                gather(plan, nodes)
     except Refusal as refusal:
         outcome = refuse(Path(plan.run_dir), refusal.problems)
         disk_reserve.release(attempt)
@@ -83,7 +105,7 @@ def _run_attempt(
         return _stopped_early(plan, hardware, caught)
     if missing:
         return _lacking(plan, missing, hardware)
-    return _train_and_record(plan, hardware, parent_run_id, caught)
+    return _train_and_record(plan, hardware, parent_run_id, caught, nodes)
 
 
 def _print_warnings(plan: Plan) -> None:
@@ -112,7 +134,9 @@ def _stopped_early(plan: Plan, hardware: Hardware, caught: Caught) -> Outcome:
     return outcome
 
 
-def _train_and_record(plan: Plan, hardware: Hardware, parent_run_id: str | None, caught: Caught) -> Outcome:
+def _train_and_record(
+    plan: Plan, hardware: Hardware, parent_run_id: str | None, caught: Caught, nodes: Nodes | None
+) -> Outcome:
     tracking, recorder = plan.experiment.tracking, None
     if tracking.enabled:
         recorder = RecorderThread(plan, tracking_uri(tracking.uri), parent_run_id)
@@ -120,9 +144,12 @@ def _train_and_record(plan: Plan, hardware: Hardware, parent_run_id: str | None,
     say(where_it_goes(plan))
     progress = RunProgress()
     with LiveDisplay(plan, progress) as display:
-        evidence = supervise(plan, progress, display, caught)
+        evidence = supervise(plan, progress, display, caught, nodes)
     before = caught.count
     outcome, postmortem = conclude(plan, evidence, hardware)
+    if nodes is not None:
+        is_cause = outcome.ending != "finished" and not is_consequence(evidence)
+        nodes.tell("ended", ending=outcome.ending, reason=outcome.reason, is_cause=is_cause)
     if recorder is not None:
         outcome = _finish_record(plan, recorder, outcome, lambda: caught.count - before)
     if progress.refused is not None and outcome.ending == "refused":

@@ -65,7 +65,8 @@ def _only_begun(folder: RunFolder) -> bool:
 def for_attempt(plan: Plan, attempt: Attempt) -> Plan:
     """The plan with the command that starts the workers of this attempt."""
     launch = plan.launch
-    job = Job(folder_of(plan), attempt, launch.device, launch.nproc_per_node, visible_gpus())
+    settings = plan.experiment.launcher
+    job = Job(folder_of(plan), attempt, settings, launch.device, launch.nproc_per_node, visible_gpus())
     rendered = launcher_of(launch.launcher).render(job)
     update = {"argv": rendered.argv, "files": dict(rendered.files)}
     return plan.model_copy(update={"launch": launch.model_copy(update=update)})

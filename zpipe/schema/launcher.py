@@ -4,8 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from zpipe.schema.base import Group, Number, Texts
+from zpipe.schema.base import Count, Group, Number, Texts
 from zpipe.schema.batch import Positive
+
+NotNegative = Annotated[Count, Field(ge=0)]
+Port = Annotated[Count, Field(ge=1, le=65535)]
 
 
 class Launcher(Group):
@@ -16,6 +19,14 @@ class Launcher(Group):
     debug: one worker without an agent. Installed packages can add others."""
     nproc_per_node: Positive | None = None
     """Worker processes; null means one per visible GPU, or 1 without a GPU."""
+    nodes: Positive = 1
+    """Machines; on each of them zpipe is started with its own `node_rank`. They share the run folder."""
+    node_rank: NotNegative = 0
+    """The number of this machine, from 0. Machine 0 supervises and records the run."""
+    master_addr: str | None = None
+    """Host name or address of machine 0, as the others reach it; needed for several machines."""
+    master_port: Port = 29500
+    """TCP port on which machine 0 listens for the others."""
     device: Literal["auto", "cuda", "cpu"] = "auto"
     """auto: CUDA if a GPU and a CUDA build of PyTorch are available, otherwise the CPU."""
     env: Texts = {}

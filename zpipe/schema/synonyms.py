@@ -169,7 +169,7 @@ OPTIONS: dict[str, dict[str, str]] = {
 
 _ADAPTERS = "zpipe trains all weights; it has no adapters (LoRA, QLoRA, DoRA)"
 _QUANTIZED = "zpipe trains all weights, and quantized weights cannot be trained in full"
-_ONE_MACHINE = "zpipe runs on one machine; launcher.nproc_per_node sets its processes"
+_EACH_MACHINE = "start zpipe on each machine: launcher.nodes, launcher.node_rank, launcher.master_addr"
 _DATA_PARALLEL = "zpipe offers data parallelism and deepspeed.tensor_parallel only"
 _OTHER_TRACKER = "zpipe records to MLflow"
 
@@ -179,8 +179,8 @@ UNSUPPORTED: dict[str, str] = {
     **_all("finetuning_type train_type adapter_name_or_path lora_model_dir", _ADAPTERS),
     **_all("lora_target_linear use_dora use_rslora", _ADAPTERS),
     **_all("load_in_4bit load_in_8bit quantization quantization_bit bnb_config bits", _QUANTIZED),
-    **_all("nnodes num_nodes n_nodes num_machines machine_rank node_rank hostfile", _ONE_MACHINE),
-    **_all("main_process_ip main_process_port master_addr master_port", _ONE_MACHINE),
+    **_all("nnodes num_nodes n_nodes num_machines machine_rank node_rank hostfile", _EACH_MACHINE),
+    **_all("main_process_ip main_process_port master_addr master_port", _EACH_MACHINE),
     **_all("fsdp fsdp_config", "zpipe uses DeepSpeed ZeRO instead: stage=3 is full sharding"),
     **_all("context_parallel_size sequence_parallel_size sequence_parallel_degree", _DATA_PARALLEL),
     **_all("pipeline_parallel_size pp_size", _DATA_PARALLEL),
@@ -196,6 +196,6 @@ UNSUPPORTED_OPTIONS: dict[str, dict[str, str]] = {
     "tracking": _all("wandb tensorboard comet comet_ml neptune clearml swanlab all", _OTHER_TRACKER),
     "precision": _all("fp8 int8 nf4 4bit 8bit", "zpipe trains in 16 and 32 bits"),
     "stage": _all("sft pt dpo kto rm ppo orpo", "stage is ZeRO's; zpipe trains on next tokens only"),
-    "launcher": _all("slurm mpi openmpi pdsh k8s ray", _ONE_MACHINE),
+    "launcher": _all("slurm mpi openmpi pdsh k8s ray", _EACH_MACHINE),
 }
 """By group, options that zpipe cannot offer, with the reason."""

@@ -25,6 +25,7 @@ from zpipe.runfolder.plan_file import folder_of
 from zpipe.runfolder.progress import RunProgress
 from zpipe.runfolder.run_events import RunEvents
 from zpipe.supervise.graceful import GracefulStop
+from zpipe.supervise.nodes import Nodes, with_other_node
 from zpipe.supervise.silence import SilenceWatch
 from zpipe.supervise.stops import Caught, in_batch_job, signals_noted
 from zpipe.supervise.tree import ProcessTree
@@ -58,10 +59,13 @@ def make_ready(plan: Plan) -> None:
     disk_reserve.take(attempt)
 
 
-def supervise(plan: Plan, progress: RunProgress, display: Display, caught: Caught) -> Evidence:
+def supervise(
+    plan: Plan, progress: RunProgress, display: Display, caught: Caught, nodes: Nodes | None = None
+) -> Evidence:
     """Runs the workers to their end. Blocks; every event updates `progress` and the display, in order.
 
-    The run folder must be ready (`make_ready`). A signal in `caught` ends the workers.
+    The run folder must be ready (`make_ready`). A signal in `caught` ends the workers, and so does the
+    failure of another node.
     """
     folder = folder_of(plan)
     silence = SilenceWatch(plan.experiment.launcher.hang_timeout_s)
@@ -69,12 +73,12 @@ def supervise(plan: Plan, progress: RunProgress, display: Display, caught: Caugh
     with folder.supervision(patience=LOOKING_SECONDS):
         try:
             stop = GracefulStop(plan, progress, caught)
-            watch = _Watch(plan, follower, silence, stop, caught)
+            watch = _Watch(plan, follower, silence, stop, caught, nodes)
             end = watch.spawned() if launcher_of(plan.launch.launcher).spawns else watch.here()
             watch.sampler.sample()
         finally:
             disk_reserve.release(folder.attempt)
-    return from_folder(
+    evidence = from_folder(
         folder,
         progress,
         tuple(watch.sampler.kept),
@@ -85,6 +89,7 @@ def supervise(plan: Plan, progress: RunProgress, display: Display, caught: Caugh
         folder_is_gone=not folder.path.is_dir(),
         seen_exits=end.seen_exits,
     )
+    return evidence if nodes is None else with_other_node(evidence, nodes)
 
 
 class _Follower:
@@ -108,9 +113,16 @@ class _Watch:
     """One launch, from its start to its end."""
 
     def __init__(
-        self, plan: Plan, follower: _Follower, silence: SilenceWatch, stop: GracefulStop, caught: Caught
+        self,
+        plan: Plan,
+        follower: _Follower,
+        silence: SilenceWatch,
+        stop: GracefulStop,
+        caught: Caught,
+        nodes: Nodes | None,
     ) -> None:
         self._plan = plan
+        self._nodes = nodes
         self._stop = stop
         self._folder = folder_of(plan)
         self._caught = caught
@@ -125,10 +137,10 @@ class _Watch:
     def spawned(self) -> _End:
         """The workers in processes of their own."""
         with guarded("ZPIPE_LAUNCH_ID") as mark:
-            return self._to_the_end({**mark, **_launch_environment(self._plan)})
+            return self._to_the_end({**mark, **launch_environment(self._plan)})
 
     def _to_the_end(self, environment: Mapping[str, str]) -> _End:
-        process = self._launcher.start(self._plan, environment)
+        process = self._launcher.start(self._plan, self._folder.attempt, environment)
         tree = self._tree = ProcessTree(process.pid)
         silence = None
         try:
@@ -145,7 +157,7 @@ class _Watch:
         return _End(process.wait(), self._caught.number, silence, tree.rank_exits())
 
     def _must_end(self) -> bool:
-        if not self._folder.path.is_dir():
+        if not self._folder.path.is_dir() or (self._nodes is not None and self._nodes.failed() is not None):
             return True
         return self._caught.number is not None and not self._stop.is_under_way()
 
@@ -177,6 +189,8 @@ class _Watch:
         self._follower.catch_up()
         tree.refresh()
         tree.look_for_ended_ranks()
+        if self._nodes is not None:
+            self._nodes.tell()
         self.sampler.tick()
 
     def _end_hung(self, tree: ProcessTree) -> Silence:
@@ -192,7 +206,7 @@ class _Watch:
         return self._tree.resident_bytes()
 
 
-def _launch_environment(plan: Plan) -> dict[str, str]:
+def launch_environment(plan: Plan) -> dict[str, str]:
     """The variables that identify the parent process, on which the workers depend.
 
     Where locked memory is limited, also the library with which NVMe offload runs nevertheless.

@@ -47,7 +47,7 @@ class CheckpointWriter:
         self._on_saved, self._on_notice = on_saved, on_notice
         self._folder = folder_of(plan)
         self._settings = plan.experiment.checkpoint
-        self._buffers, self._gathered = HostBuffers(rank.world_size), HostBuffers(ranks=1)
+        self._buffers, self._gathered = HostBuffers(rank.local_size), HostBuffers(ranks=1)
         self._save: Save | None = None
         space = plan.checkpoint_space
         self._bytes = (space.bytes or 0) if space is not None else 0

@@ -1,7 +1,8 @@
 """Prepares the training data once and shares it with all ranks.
 
 Rank 0 prepares the data before torch.distributed is initialized, so that a long preparation cannot time out a
-collective. The other ranks wait for a marker file in the run folder.
+collective. The other ranks wait for a marker file in the run folder. A node that does not share the cache of
+node 0 prepares its own.
 """
 
 import hashlib
@@ -64,18 +65,15 @@ class Sequences:
 
 def load_sequences(plan: Plan, tokenizer: Any, rank: Rank, reporter: Reporter) -> Sequences:
     """Prepares the packed data or finds it in the cache, and splits it. Raises Refusal for unusable data."""
-    marker = _marker(plan, rank)
+    attempt = folder_of(plan).attempt
     if rank.is_main:
-        prepared = prepare(plan.experiment.data, tokenizer, reporter)
-        for notice in prepared.notices:
-            reporter.notice(notice)
-        if prepared.has_messages and not tokenizer.chat_template:
-            tokenizer.chat_template = CHAT_TEMPLATE
-            reporter.notice(
-                "the tokenizer has no chat template; zpipe uses ChatML and saves it with the model"
-            )
-        write_json(marker, {"path": str(prepared.path), "mean_tokens": prepared.mean_tokens})
-    shared = _wait_for(marker)
+        _prepare_for(attempt.data_marker(rank.launch_id), plan, tokenizer, reporter)
+    shared = _wait_for(attempt.data_marker(rank.launch_id))
+    if not Path(shared["path"]).exists():  # in the cache of node 0 alone
+        own = attempt.data_marker(rank.launch_id, rank.node)
+        if rank.local_index == 0:
+            _prepare_for(own, plan, tokenizer, reporter)
+        shared = _wait_for(own)
     import datasets
 
     packed = datasets.Dataset.from_file(shared["path"]).with_format("numpy")
@@ -86,9 +84,22 @@ def load_sequences(plan: Plan, tokenizer: Any, rank: Rank, reporter: Reporter) -
     return Sequences(train, held_out, shared["mean_tokens"])
 
 
-def remove_marker(plan: Plan, rank: Rank) -> None:
-    """Removes the marker file. Call this on rank 0 after a collective, when every rank has read it."""
-    _marker(plan, rank).unlink(missing_ok=True)
+def _prepare_for(marker: Path, plan: Plan, tokenizer: Any, reporter: Reporter) -> None:
+    """Prepares the data and tells the other ranks where it is."""
+    prepared = prepare(plan.experiment.data, tokenizer, reporter)
+    for notice in prepared.notices:
+        reporter.notice(notice)
+    if prepared.has_messages and not tokenizer.chat_template:
+        tokenizer.chat_template = CHAT_TEMPLATE
+        reporter.notice("the tokenizer has no chat template; zpipe uses ChatML and saves it with the model")
+    write_json(marker, {"path": str(prepared.path), "mean_tokens": prepared.mean_tokens})
+
+
+def remove_markers(plan: Plan, rank: Rank) -> None:
+    """Removes the marker files. Call this on rank 0 after a collective, when every rank has read its own."""
+    attempt = folder_of(plan).attempt
+    for node in range(plan.launch.nodes):
+        attempt.data_marker(rank.launch_id, node).unlink(missing_ok=True)
 
 
 def prepare(data: Data, tokenizer: Any, reporter: Reporter) -> Prepared:
@@ -158,10 +169,6 @@ def split(packed: Any, data: Data, seed: int) -> tuple[Any, Any | None]:
         )
     order = np.random.default_rng(seed).permutation(count)
     return packed.select(np.sort(order[held_out:])), packed.select(np.sort(order[:held_out]))
-
-
-def _marker(plan: Plan, rank: Rank) -> Path:
-    return folder_of(plan).attempt.data_marker(rank.launch_id)
 
 
 def _wait_for(marker: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Joins the ranks of one machine in a process group that opens no port to other machines.
+"""Joins the ranks in a process group, which on one machine opens no port to other machines.
 
 torch's default store listens on every interface and stores what anybody sends to it; here the ranks meet in a
 file of the run folder. Gloo and NCCL are bound to the loopback interface by the launcher's environment.
@@ -22,9 +22,11 @@ def join_group(plan: Plan, rank: Rank, timeout: timedelta) -> None:
     if dist.is_initialized():  # by the run before this one, under launcher=inprocess
         return
     file = folder_of(plan).attempt.process_group(rank.launch_id)
+    # Several nodes meet in the store of torchrun's agents: a file would have to be locked over the network.
+    store = FileStore(str(file), rank.world_size) if plan.launch.nodes == 1 else None
     dist.init_process_group(
         get_accelerator().communication_backend_name(),
-        store=FileStore(str(file), rank.world_size),
+        store=store,
         rank=rank.index,
         world_size=rank.world_size,
         timeout=timeout,

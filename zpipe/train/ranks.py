@@ -12,7 +12,13 @@ class Rank:
     local_index: int
     world_size: int
     launch_id: str
-    """Unique to each launch of a run folder."""
+    """Unique to each launch of a run folder, and the same on all its nodes."""
+    local_size: int = 1
+    """Ranks on this node."""
+
+    @property
+    def node(self) -> int:
+        return self.index // self.local_size
 
     @property
     def is_main(self) -> bool:
@@ -21,9 +27,11 @@ class Rank:
 
     @classmethod
     def from_environment(cls) -> "Rank":
+        world_size = os.environ.get("WORLD_SIZE", "1")
         return cls(
             index=int(os.environ.get("RANK", "0")),
             local_index=int(os.environ.get("LOCAL_RANK", "0")),
-            world_size=int(os.environ.get("WORLD_SIZE", "1")),
-            launch_id=os.environ.get("ZPIPE_LAUNCH_ID", "0"),
+            world_size=int(world_size),
+            launch_id=os.environ.get("ZPIPE_JOB_ID") or os.environ.get("ZPIPE_LAUNCH_ID", "0"),
+            local_size=int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or world_size),
         )

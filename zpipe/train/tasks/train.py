@@ -32,7 +32,7 @@ def train(plan: Plan, rank: Rank, reporter: Reporter) -> None:
     tokenizer = load_tokenizer(plan)
 
     reporter.phase("data", plan.experiment.data.path or plan.experiment.data.source)
-    from zpipe.train.data import load_sequences, remove_marker
+    from zpipe.train.data import load_sequences, remove_markers
 
     sequences = load_sequences(plan, tokenizer, rank, reporter)
 
@@ -54,7 +54,7 @@ def train(plan: Plan, rank: Rank, reporter: Reporter) -> None:
     reporter.phase("train", _awaited(plan, start))
     is_complete = training.train()
     if rank.is_main:
-        remove_marker(plan, rank)
+        remove_markers(plan, rank)
     if is_complete:
         _finish(plan, training, reporter, evaluates=sequences.held_out is not None)
 

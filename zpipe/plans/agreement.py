@@ -1,0 +1,36 @@
+"""Whether two nodes would train the same: their plans and their packages must agree."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from zpipe.plans.plan import Plan
+from zpipe.problems import Problem
+from zpipe.trees import leaves
+
+OWN = ("launcher.node_rank", "launcher.env", "tracking.", "offload.nvme_path")
+"""Settings in which nodes may differ."""
+PACKAGES = ("zpipe", "torch", "transformers", "accelerate", "deepspeed")
+"""Packages whose versions must agree."""
+
+
+def disagreements(first: Plan, here: Plan) -> Iterator[Problem]:
+    """Every setting and version in which this node differs from node 0."""
+    ours, theirs = _settings(here), _settings(first)
+    for key in sorted({*ours, *theirs}):
+        if ours.get(key) != theirs.get(key) and not key.startswith(OWN):
+            yield _different(key, ours.get(key), theirs.get(key), f"{key}={theirs.get(key)}")
+    for name in PACKAGES:
+        our_version, their_version = here.versions.get(name), first.versions.get(name)
+        if our_version != their_version:
+            yield _different(name, our_version, their_version, f"pip install {name}=={their_version}")
+    if here.launch.nproc_per_node != first.launch.nproc_per_node:
+        ours_here, wanted = here.launch.nproc_per_node, first.launch.nproc_per_node
+        yield _different("launcher.nproc_per_node", ours_here, wanted, f"launcher.nproc_per_node={wanted}")
+
+
+def _settings(plan: Plan) -> Mapping[str, Any]:
+    return dict(leaves(plan.experiment.model_dump(mode="json")))
+
+
+def _different(key: str, ours: object, theirs: object, fix: str) -> Problem:
+    return Problem(key, "null" if ours is None else ours, "node 0 has another value", str(theirs), fix)

@@ -1,0 +1,41 @@
+"""What the zpipe of each node tells those of the others: a file for each in a folder that all of them see."""
+
+from typing import Literal
+
+from pydantic import ValidationError
+
+from zpipe.runfolder.atomic import write_json
+from zpipe.runfolder.folder import Attempt
+from zpipe.runfolder.foreign_files import read_bytes
+from zpipe.runfolder.outcome import Ending
+from zpipe.schema.base import Group
+
+
+class NodeNote(Group):
+    """The state of one node."""
+
+    node: int
+    host: str
+    state: Literal["waiting", "ready", "refused", "started", "ended"] = "waiting"
+    """waiting: for the other nodes; ready and refused: whether this node can take part."""
+    beat: int = 0
+    """Grows while its zpipe lives; the clocks of nodes may differ."""
+    ending: Ending | None = None
+    reason: str = ""
+    is_cause: bool = False
+    """Whether the failure began on this node."""
+
+
+def write_note(attempt: Attempt, note: NodeNote) -> None:
+    """Raises OSError."""
+    file = attempt.note(note.node)
+    file.parent.mkdir(exist_ok=True)
+    write_json(file, note.model_dump(mode="json"))
+
+
+def read_note(attempt: Attempt, node: int) -> NodeNote | None:
+    """None if the node has not told anything yet, or if its file cannot be read."""
+    try:
+        return NodeNote.model_validate_json(read_bytes(attempt.note(node)))
+    except (OSError, ValidationError):
+        return None

@@ -1,0 +1,190 @@
+"""A node that is not node 0: it waits for the run to begin there, takes part, and ends as the run does."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from zpipe.diagnose.classify import classify
+from zpipe.diagnose.evidence import Evidence, from_folder
+from zpipe.diagnose.root_cause import is_consequence
+from zpipe.launchers import launcher_of
+from zpipe.machine.guard import guarded
+from zpipe.machine.network import reach
+from zpipe.machine.probes import missing_requirements
+from zpipe.plans.agreement import disagreements
+from zpipe.plans.plan import Plan
+from zpipe.problems import Problem, Refusal, refuse_if_any
+from zpipe.runfolder.folder import Attempt, RunFolder
+from zpipe.runfolder.nodes import read_note
+from zpipe.runfolder.outcome import Outcome, read_outcome
+from zpipe.runfolder.plan_file import folder_of, read_plan
+from zpipe.runfolder.progress import RunProgress
+from zpipe.runfolder.run_events import RunEvents
+from zpipe.running.conclusion import reasons, refuse
+from zpipe.running.start import for_attempt
+from zpipe.schema.experiment import Experiment
+from zpipe.supervise.graceful import GracefulStop
+from zpipe.supervise.nodes import Nodes, with_other_node
+from zpipe.supervise.stops import Caught, in_batch_job, signals_noted
+from zpipe.supervise.supervisor import POLL_SECONDS, launch_environment
+from zpipe.supervise.tree import ProcessTree
+from zpipe.terminal.console import say
+
+JOIN_SECONDS = 600.0
+"""How long the nodes wait for each other."""
+REFUSAL_SECONDS = 60.0
+"""How long a node without a plan looks for node 0, to tell it."""
+OUTCOME_SECONDS = 90.0
+"""How long the end of the run on node 0 is waited for."""
+
+
+def take_part(plan: Plan) -> Outcome:
+    """Runs the workers of this node in the run that node 0 begins, and returns how that run ended."""
+    settings = plan.experiment.launcher
+    with signals_noted() as caught:
+        try:
+            with signals_noted(interrupt_at=1):
+                say(f"node {settings.node_rank}: waiting for node 0 to begin the run in {plan.run_dir}")
+                attempt = _begun(plan)
+                nodes = Nodes(attempt, settings.nodes, settings.node_rank)
+                nodes.tell("waiting")
+                with _told(nodes):
+                    refuse_if_any([*disagreements(read_plan(folder_of(plan).path), plan)])
+                    refuse_if_any([*missing_requirements(plan, say), *_unreachable(plan)])
+                nodes.tell("ready")
+                _wait_for_start(attempt, nodes)
+        except Refusal as refusal:
+            return refuse(folder_of(plan).path, refusal.problems)
+        except KeyboardInterrupt:
+            verdict = classify(Evidence(returncode=1, stopped_by=caught.number, in_batch_job=in_batch_job()))
+            return Outcome(ending=verdict.ending, reason=verdict.reason, run_dir=plan.run_dir)
+        return _train(plan, attempt, nodes, caught)
+
+
+def tell_refusal(experiment: Experiment, run_dir: Path, refusal: Refusal) -> None:
+    """Tells node 0, if it waits, that this node has no plan."""
+    settings = experiment.launcher
+    attempt = _waiting_attempt(RunFolder(run_dir), REFUSAL_SECONDS)
+    if attempt is not None:
+        nodes = Nodes(attempt, settings.nodes, settings.node_rank)
+        nodes.tell("refused", reason=reasons(refusal.problems), is_cause=True)
+
+
+def _begun(plan: Plan) -> Attempt:
+    """The attempt in which node 0 waits. Raises Refusal."""
+    node = plan.experiment.launcher.node_rank
+    attempt = _waiting_attempt(folder_of(plan), JOIN_SECONDS)
+    if attempt is not None:
+        return Attempt(attempt.path, node, node * plan.launch.nproc_per_node)
+    reason = f"node 0 has not begun a run in this folder for {JOIN_SECONDS:.0f} s"
+    allowed = "the run folder of node 0, on a file system that all nodes share"
+    raise Refusal([Problem("hydra.run.dir", plan.run_dir, reason, allowed)])
+
+
+def _waiting_attempt(folder: RunFolder, seconds: float) -> Attempt | None:
+    """Node 0 must be seen to live: it may have left a note before it was killed."""
+    deadline, seen = time.monotonic() + seconds, None
+    while time.monotonic() < deadline:
+        attempt = folder.attempt
+        note = read_note(attempt, 0)
+        if note is not None and note.state == "waiting":
+            if seen is not None and seen != (attempt.path, note.beat):
+                return attempt
+            seen = (attempt.path, note.beat)
+        time.sleep(0.5)
+    return None
+
+
+def _unreachable(plan: Plan) -> Iterator[Problem]:
+    """Node 0 listens while it waits."""
+    settings = plan.experiment.launcher
+    host, port = str(settings.master_addr), settings.master_port
+    try:
+        reach(host, port)
+    except OSError as error:
+        reason = f"node 0 cannot be reached at port {port}: {error.strerror or error}"
+        yield Problem("launcher.master_addr", host, reason, "an address of node 0 that this node can reach")
+
+
+@contextmanager
+def _told(nodes: Nodes) -> Iterator[None]:
+    """Tells the other nodes why this one cannot take part."""
+    try:
+        yield
+    except Refusal as refusal:
+        nodes.tell("refused", reason=reasons(refusal.problems), is_cause=True)
+        raise
+
+
+def _wait_for_start(attempt: Attempt, nodes: Nodes) -> None:
+    """Raises Refusal if node 0 gives the run up."""
+    while True:
+        note = read_note(attempt, 0)
+        if note is not None and note.state == "started":
+            return
+        failed = nodes.failed()
+        if failed is not None or (note is not None and note.state == "ended"):
+            reason = failed.reason if failed is not None and failed.reason else "node 0 gave the run up"
+            raise Refusal([Problem("launcher.nodes", "", reason)])
+        nodes.tell()
+        time.sleep(POLL_SECONDS)
+
+
+def _train(plan: Plan, attempt: Attempt, nodes: Nodes, caught: Caught) -> Outcome:
+    attempt.logs.mkdir(parents=True, exist_ok=True)
+    plan = for_attempt(plan, attempt)
+    progress = RunProgress()
+    events = RunEvents(folder_of(plan))
+    with guarded("ZPIPE_LAUNCH_ID") as mark:
+        process = launcher_of(plan.launch.launcher).start(plan, attempt, {**mark, **launch_environment(plan)})
+        tree, stop = ProcessTree(process.pid), GracefulStop(plan, progress, caught)
+        nodes.tell("started")
+        try:
+            while process.poll() is None:
+                for event in events.read_new():
+                    progress.update(event)
+                tree.refresh()
+                nodes.tell()
+                asked = caught.number is not None and not stop.is_under_way()
+                if asked or nodes.failed() is not None:
+                    tree.end(patience=lambda: caught.count < 2)
+                time.sleep(POLL_SECONDS)
+        finally:
+            tree.end(patience=lambda: False)
+    evidence = from_folder(
+        folder_of(plan),
+        progress,
+        (),
+        attempt=attempt,
+        returncode=process.wait(),
+        stopped_by=caught.number,
+        in_batch_job=in_batch_job(),
+    )
+    return _conclude(plan, attempt, nodes, with_other_node(evidence, nodes))
+
+
+def _conclude(plan: Plan, attempt: Attempt, nodes: Nodes, evidence: Evidence) -> Outcome:
+    """Tells the other nodes how this one ended, and waits for the end of the run on node 0."""
+    is_cause = evidence.returncode != 0 and not is_consequence(evidence)
+    verdict = classify(evidence)
+    ending = "finished" if evidence.returncode == 0 else verdict.ending
+    nodes.tell("ended", ending=ending, reason=verdict.reason, is_cause=is_cause)
+    outcome = _awaited(lambda: _outcome_of(plan, attempt), nodes)
+    if outcome is None:
+        outcome = Outcome(ending=verdict.ending, reason=verdict.reason, run_dir=plan.run_dir)
+    told = outcome.ending if not outcome.reason else f"{outcome.ending}: {outcome.reason}"
+    say(f"node {plan.experiment.launcher.node_rank}: {told}")
+    return outcome
+
+
+def _outcome_of(plan: Plan, attempt: Attempt) -> Outcome | None:
+    return read_outcome(folder_of(plan)) if attempt.result.exists() else None
+
+
+def _awaited(look: Callable[[], Outcome | None], nodes: Nodes) -> Outcome | None:
+    deadline = time.monotonic() + OUTCOME_SECONDS
+    while (found := look()) is None and time.monotonic() < deadline:
+        nodes.tell()
+        time.sleep(POLL_SECONDS)
+    return found

@@ -1,0 +1,107 @@
+"""The other nodes of an attempt, through notes in the run folder: who takes part, lives, has failed."""
+
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+from zpipe.diagnose.evidence import Evidence
+from zpipe.diagnose.root_cause import is_consequence
+from zpipe.runfolder.folder import Attempt
+from zpipe.runfolder.nodes import NodeNote, read_note, write_note
+
+BEAT_SECONDS = 2.0
+LOST_SECONDS = 60.0
+"""Without a sign of life, after which a node is given up: far more than a shared file system is slow."""
+LAST_WORDS_SECONDS = 15.0
+"""How long a node whose ranks failed because of others waits for the node that tells the cause."""
+
+
+@dataclass
+class _Seen:
+    beat: int
+    since: float
+
+
+class Nodes:
+    """The notes of all nodes; `clock` returns a monotonic time in seconds."""
+
+    def __init__(
+        self, attempt: Attempt, count: int, node: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._attempt, self._clock = attempt, clock
+        self._others = [number for number in range(count) if number != node]
+        self._own = NodeNote(node=node, host=socket.gethostname())
+        self._told = -BEAT_SECONDS
+        self._seen: dict[int, _Seen] = {}
+        self._hosts: dict[int, str] = {}
+
+    def tell(self, state: str | None = None, **more: Any) -> None:
+        """A sign of life, at most every BEAT_SECONDS, or a new state at once. A full disk stops nothing."""
+        if state is None and self._clock() - self._told < BEAT_SECONDS:
+            return
+        self._told = self._clock()
+        update = {"beat": self._own.beat + 1, "state": state or self._own.state, **more}
+        self._own = self._own.model_copy(update=update)
+        with suppress(OSError):
+            write_note(self._attempt, self._own)
+
+    def others(self) -> list[NodeNote]:
+        """The last note of each other node that has written one."""
+        notes = [read_note(self._attempt, number) for number in self._others]
+        return [note for note in notes if note is not None]
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether this node has told how it ended."""
+        return self._own.state == "ended"
+
+    def silent(self) -> list[int]:
+        """The other nodes that have not written anything yet."""
+        there = {note.node for note in self.others()}
+        return [number for number in self._others if number not in there]
+
+    def failed(self) -> NodeNote | None:
+        """The first other node that has failed, or gives no sign of life any more."""
+        notes = self.others()
+        ended = [note for note in notes if note.state == "refused" or note.ending not in (None, "finished")]
+        causes = [note for note in ended if note.is_cause]
+        return next(iter([*causes, *ended, *filter(self._is_lost, notes)]), None)
+
+    def last_words(self) -> NodeNote | None:
+        """The same for a node whose own ranks failed: it waits for the one that knows why."""
+        deadline = self._clock() + LAST_WORDS_SECONDS
+        while self._clock() < deadline:
+            failed = self.failed()
+            if failed is not None and failed.is_cause:
+                return failed
+            if all(note.state in ("ended", "refused") for note in self.others()):
+                break
+            self.tell()
+            time.sleep(0.2)
+        return self.failed()
+
+    def _is_lost(self, note: NodeNote) -> bool:
+        seen = self._seen.get(note.node)
+        if seen is None or seen.beat != note.beat:
+            self._seen[note.node] = _Seen(note.beat, self._clock())
+            return False
+        return note.state != "ended" and self._clock() - seen.since > LOST_SECONDS
+
+
+def with_other_node(evidence: Evidence, nodes: Nodes) -> Evidence:
+    """The evidence with the node on which the failure began, if it did not begin here."""
+    if evidence.returncode == 0 or not is_consequence(evidence):
+        return evidence
+    failed = nodes.last_words()
+    return evidence if failed is None else replace(evidence, other_node=_as_failure(failed))
+
+
+def _as_failure(note: NodeNote) -> NodeNote:
+    """The note with an ending and a reason, also of a node that has told neither."""
+    if note.state == "refused" or note.ending is not None:
+        return note
+    reason = f"gave no sign of life for {LOST_SECONDS:.0f} s"
+    return note.model_copy(update={"ending": "rank_died", "reason": reason, "is_cause": True})
