@@ -10,6 +10,7 @@ from zpipe.launchers.base import Job
 from zpipe.launchers.rank_exits import read_rank_exits
 from zpipe.launchers.torchrun import Torchrun
 from zpipe.runfolder.folder import RunFolder
+from zpipe.schema.launcher import Launcher
 
 pytestmark = pytest.mark.real
 
@@ -33,7 +34,7 @@ def test_the_failed_rank_comes_before_the_ranks_that_torchrun_ended(
     script.write_text(WORKER.format(failure=failure))
     attempt = RunFolder(tmp_path).begin(1)
     attempt.logs.mkdir()
-    agent = Torchrun().render(Job(RunFolder(tmp_path), attempt, "cpu", 2)).argv
+    agent = Torchrun().render(Job(RunFolder(tmp_path), attempt, Launcher(), "cpu", 2)).argv
     command = [*agent[: agent.index("-m", 2)], str(script)]  # everything but `-m zpipe.train RUN_DIR`
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with attempt.launcher_log.open("wb") as log:

@@ -19,6 +19,7 @@ from zpipe.machine.hardware import visible_gpus
 from zpipe.plans.plan import Plan
 from zpipe.runfolder.folder import RunFolder
 from zpipe.running.start import for_attempt
+from zpipe.schema.launcher import Launcher
 from zpipe.train.signals import ENDED_BY_LAUNCHER
 
 SPAWNING = [name for name in MODULES if launcher_of(name).spawns]
@@ -41,7 +42,7 @@ NAMES = st.lists(st.sampled_from(HOSTILE), min_size=1, max_size=4).map(" ".join)
 
 def job_in(path: Path, processes: int = 1) -> Job:
     run = RunFolder(path)
-    return Job(run, run.numbered(1), "cpu", processes)
+    return Job(run, run.numbered(1), Launcher(), "cpu", processes)
 
 
 @pytest.mark.parametrize("name", MODULES)

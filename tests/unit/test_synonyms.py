@@ -165,7 +165,7 @@ def test_option_that_zpipe_cannot_offer_says_why(group: str, option: str) -> Non
         ("train.lr=1e-4", "train.learning_rate=1e-4"),
         ("lr=1e-4,1e-5", "train.learning_rate=1e-4,1e-5"),
         ("launcher.gpus=8", "launcher.nproc_per_node=8"),
-        ("launcher.nnodes=2", ""),
+        ("launcher.nnodes=2", "launcher.nodes=2"),
         ("tracking.tracking_uri=sqlite:///a.db", "tracking.uri=sqlite:///a.db"),
         ("precision.fp16.enabled=true", "precision=fp16"),
         ("model=Qwen/Qwen2.5-0.5B", "model.name_or_path=Qwen/Qwen2.5-0.5B"),

@@ -169,7 +169,7 @@ OPTIONS: dict[str, dict[str, str]] = {
 
 _ADAPTERS = "zpipe trains all weights; it has no adapters (LoRA, QLoRA, DoRA)"
 _QUANTIZED = "zpipe trains all weights, and quantized weights cannot be trained in full"
-_EACH_MACHINE = "start zpipe on each machine: launcher.nodes, launcher.node_rank, launcher.master_addr"
+_EACH_MACHINE = "zpipe is started on each machine: launcher.nodes, launcher.node_rank, launcher.master_addr"
 _DATA_PARALLEL = "zpipe offers data parallelism and deepspeed.tensor_parallel only"
 _OTHER_TRACKER = "zpipe records to MLflow"
 
