@@ -41,8 +41,8 @@ def several_nodes_can_meet(experiment: Experiment, facts: Facts) -> Iterator[Pro
     """Each node has a number, knows where node 0 is, and has a launcher that works across machines."""
     settings = experiment.launcher
     if settings.node_rank >= settings.nodes:
-        allowed = f"0 to {settings.nodes - 1}"
-        fix = either("launcher.node_rank=0", f"launcher.nodes={settings.node_rank + 1}")
+        allowed = f"0 to {settings.nodes - 1}" if settings.nodes > 1 else "0"
+        fix = either("launcher.node_rank=0")
         reason = f"launcher.nodes={settings.nodes}, and nodes are numbered from 0"
         yield Problem("launcher.node_rank", settings.node_rank, reason, allowed, fix)
     if settings.nodes == 1:

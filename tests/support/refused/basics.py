@@ -208,6 +208,9 @@ ROWS: list[Row] = [
     (["launcher.device=cuda"], "launcher.device", CPU),
     (["launcher.nproc_per_node=2"], "launcher.nproc_per_node", ONE_GPU),
     (["launcher=inprocess", "launcher.nproc_per_node=2"], "launcher.nproc_per_node", CPU),
+    (["launcher.nodes=2"], "launcher.master_addr", CPU),
+    (["launcher.node_rank=1"], "launcher.node_rank", CPU),
+    (["launcher=debug", "launcher.nodes=2", "launcher.master_addr=a"], "launcher.nodes", CPU),
     (["launcher.type=torchrum"], "launcher.type", CPU),
     (["launcher=deepspeed"], "CUDA_VISIBLE_DEVICES", GPU_BY_UUID),
     # batch
