@@ -27,6 +27,10 @@ FREE_KEYS = {
     "batch.train_batch_size",
     "launcher.env",
     "launcher.hang_timeout_s",
+    "launcher.master_addr",
+    "launcher.master_port",
+    "launcher.node_rank",
+    "launcher.nodes",
     "launcher.nproc_per_node",  # the number of processes that was decided is compared instead
     "launcher.type",
     "offload.nvme_path",
