@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from tests.support.planning import CPU, H200, gpus, plan_of, problems_of
 from zpipe.cli.plan_single import launch_command
+from zpipe.compose.points import plan_sweep
+from zpipe.compose.recipe_rules import recipe_problems
 from zpipe.launchers import MODULES, launcher_of, names
 from zpipe.launchers.base import Job
 from zpipe.launchers.rank_exits import read_rank_exits
@@ -20,9 +24,11 @@ from zpipe.plans.plan import Plan
 from zpipe.runfolder.folder import RunFolder
 from zpipe.running.start import for_attempt
 from zpipe.schema.launcher import Launcher
+from zpipe.schema.slurm import Slurm
 from zpipe.train.signals import ENDED_BY_LAUNCHER
 
-SPAWNING = [name for name in MODULES if launcher_of(name).spawns]
+COMMANDS = [name for name in MODULES if launcher_of(name).spawns]
+SPAWNING = [name for name in COMMANDS if not launcher_of(name).queues]
 HOSTILE = [
     "plain",
     "two words",
@@ -63,7 +69,7 @@ def test_the_command_ends_with_the_worker_and_its_run_folder(name: str, tmp_path
 def test_an_option_file_chooses_the_launcher(name: str) -> None:
     plan = plan_of(f"launcher={name}")
     assert plan.launch.launcher == name
-    assert plan.launch.env["GLOO_SOCKET_IFNAME"] == "lo"
+    assert launcher_of(name).queues or plan.launch.env["GLOO_SOCKET_IFNAME"] == "lo"
 
 
 @pytest.mark.parametrize("name", SPAWNING)
@@ -74,7 +80,7 @@ def test_each_attempt_has_its_own_command(name: str, tmp_path: Path) -> None:
     assert "attempt-1" not in " ".join(second.launch.argv)
 
 
-@pytest.mark.parametrize("name", SPAWNING)
+@pytest.mark.parametrize("name", COMMANDS)
 @given(folder=NAMES, value=NAMES)
 @settings(max_examples=12, deadline=None)
 def test_a_shell_passes_every_value_of_the_printed_command_on(
@@ -86,7 +92,7 @@ def test_a_shell_passes_every_value_of_the_printed_command_on(
     *arguments, given_value = done.stdout.split(b"\0")[:-1]
     assert [each.decode() for each in arguments] == plan.launch.argv[1:]
     assert given_value.decode() == value
-    assert {each.name for each in place.iterdir()} == {"stand-in", folder}
+    assert {each.name for each in place.iterdir()} <= {"stand-in", folder}
 
 
 def with_stand_in(plan: Plan, place: Path, value: str) -> Plan:
@@ -170,3 +176,73 @@ def test_under_deepspeeds_launcher_the_failed_rank_is_the_one_that_it_did_not_en
     (attempt.logs / "20261126_rank0.log").write_text(f"step 1\n{ENDED_BY_LAUNCHER}\n")
     (attempt.logs / "20261126_rank1.log").write_text("step 1\n")
     assert [(each.rank, each.exit_code) for each in read_rank_exits(attempt)] == [(1, -9)]
+
+
+def job_script(*overrides: str, run_dir: Path = Path("/runs/one")) -> str:
+    return plan_of("launcher=slurm", *overrides, run_dir=run_dir).launch.files["job.sh"]
+
+
+def test_the_script_of_a_slurm_job_has_the_options_of_the_schema_and_repeats_the_command() -> None:
+    script = job_script(
+        "stage=3",
+        "launcher.nodes=2",
+        "launcher.slurm.partition=a100",
+        "launcher.slurm.time=1-12",
+        "launcher.slurm.gpus=8xH100",
+        "launcher.slurm.signal_s=300",
+        "launcher.slurm.extra=['--exclude=n3']",
+        "launcher.slurm.setup=['module load cuda']",
+    )
+    options = [line.removeprefix("#SBATCH ") for line in script.splitlines() if line.startswith("#SBATCH")]
+    assert options == [
+        "--nodes=2",
+        "--ntasks-per-node=1",
+        "--partition=a100",
+        "--time=1-12",
+        "--gres=gpu:8",
+        "--signal=USR1@300",
+        "--requeue",
+        "--open-mode=append",
+        "--exclude=n3",
+    ]
+    assert "\nmodule load cuda\n" in script
+    assert " stage=3 " in script.splitlines()[-1]
+    assert script.splitlines()[-1].endswith("'launcher.master_port=${oc.env:ZPIPE_MASTER_PORT}'")
+
+
+def test_a_slurm_job_is_planned_for_the_gpus_of_its_nodes() -> None:
+    plan = plan_of("launcher=slurm", "launcher.slurm.gpus=8xH100", "launcher.nodes=4", hardware=CPU)
+    assert (plan.launch.device, plan.launch.nproc_per_node, plan.launch.world_size) == ("cuda", 8, 32)
+    (problem,) = problems_of("launcher=slurm", "launcher.slurm.gpus=8xA9000")
+    assert (problem.key, problem.reason) == ("launcher.slurm.gpus", "no such GPU")
+
+
+@pytest.mark.parametrize("value", ["a b", "a;b", "a'b", "$(id)", "a\nb", "`id`", ""])
+def test_an_option_of_sbatch_is_one_word(value: str) -> None:
+    with pytest.raises(ValidationError):
+        Slurm(partition=value)
+
+
+@given(folder=NAMES, value=NAMES)
+@settings(max_examples=12, deadline=None)
+def test_a_shell_passes_every_override_of_a_slurm_job_on(folder: str, value: str) -> None:
+    job = replace(job_in(Path("/runs") / folder), command=("stage=3", f"launcher.env.NOTE={value}"))
+    last = launcher_of("slurm").render(job).files["job.sh"].partition("exec ")[2]
+    done = subprocess.run(
+        ["bash", "-c", f"srun() {{ printf '%s\\0' \"$@\"; }}; {last}"], capture_output=True, check=True
+    )
+    arguments = [each.decode() for each in done.stdout.split(b"\0")[:-1]]
+    assert arguments[1:] == [sys.executable, "-m", "zpipe", *job.command, *arguments[-2:]]
+    parsed = OverridesParser.create().parse_override(arguments[-1])
+    assert (parsed.key_or_group, str(parsed.value())) == ("hydra.run.dir", f"/runs/{folder}")
+
+
+def test_a_sweep_does_not_queue_its_points() -> None:
+    (point,) = plan_sweep(["launcher=slurm", "train.seed=3"])
+    assert [problem.key for problem in point.problems] == ["launcher.type"]
+
+
+@pytest.mark.parametrize("key", ["setup", "extra"])
+def test_a_recipe_runs_no_commands_in_a_job(key: str) -> None:
+    (problem,) = recipe_problems({"launcher": {"slurm": {key: ["rm"]}}}, "theirs.yaml")
+    assert problem.reason == "in theirs.yaml: a recipe may not run commands"

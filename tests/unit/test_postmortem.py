@@ -200,7 +200,7 @@ def test_settings_already_in_effect_are_not_advised() -> None:
 
 
 def test_every_ending_with_a_post_mortem_has_remedies_and_a_meaning() -> None:
-    assert set(REMEDIES) == set(MEANING) == set(EXIT_OF) - {"finished", "refused"}
+    assert set(REMEDIES) == set(MEANING) == set(EXIT_OF) - {"finished", "refused", "submitted"}
 
 
 def test_advice_replaces_overrides_in_the_command() -> None:

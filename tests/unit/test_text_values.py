@@ -9,7 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from zpipe.compile.compiler import compile_plan
 from zpipe.compose.compose import ComposedRun, compose_once
 from zpipe.compose.overrides import given_overrides, rewrite
-from zpipe.compose.quoting import quoted
+from zpipe.hydra_text import quoted
 from zpipe.machine.hardware import Hardware
 from zpipe.plans.plan import Plan
 from zpipe.problems import Refusal

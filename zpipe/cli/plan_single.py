@@ -12,6 +12,7 @@ from zpipe.compose.compose import ComposedRun, compose_once
 from zpipe.compose.overrides import rewrite
 from zpipe.compose.repeat import continued
 from zpipe.exits import Exit
+from zpipe.launchers import launcher_of
 from zpipe.machine.disk import unwritable
 from zpipe.machine.hardware import Hardware
 from zpipe.machine.packages import missing_packages
@@ -109,6 +110,8 @@ def render(compiled: Plan, rows: Rows = (), is_written: bool = True) -> str:
     lines = [f"{title:<10} {text}" for title, text in (*rows, *_facts(compiled))]
     lines += [f"{'auto':<10} {key}: {reason}" for key, reason in compiled.unresolved.items()]
     lines += ["", "ds_config.json", json.dumps(compiled.ds_config, indent=2), "", "command"]
+    for name, text in compiled.launch.files.items():
+        lines[-1:] = ["", str(folder.launch / name), text.rstrip(), "", "command"]
     lines += [launch_command(compiled) if compiled.launch.argv else "  (in this process)", ""]
     if is_written:
         lines += ["written", f"  {folder.plan}", f"  {folder.ds_config}"]
@@ -120,7 +123,8 @@ def launch_command(compiled: Plan) -> str:
     launch, attempt = compiled.launch, folder_of(compiled).attempt
     variables = [shlex.quote(f"{name}={value}") for name, value in launch.env.items()]
     command = " \\\n    ".join(["env", *variables, *map(shlex.quote, launch.argv)])
-    return f"  mkdir -p {shlex.quote(str(attempt.logs))}\n  {command}"
+    folder = "" if launcher_of(launch.launcher).queues else f"  mkdir -p {shlex.quote(str(attempt.logs))}\n"
+    return f"{folder}  {command}"
 
 
 def _facts(compiled: Plan) -> Iterable[tuple[str, str]]:

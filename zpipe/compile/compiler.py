@@ -14,6 +14,7 @@ from zpipe.compile.operators import operators_of
 from zpipe.compile.training_arguments import training_arguments
 from zpipe.facts.facts import Facts, gather
 from zpipe.machine.hardware import Hardware
+from zpipe.machine.known_gpus import target_hardware
 from zpipe.memory.checkpoint_space import checkpoint_space
 from zpipe.plans.plan import Notice, Plan
 from zpipe.plans.provenance import Provenance
@@ -54,7 +55,7 @@ def compile_plan(
 
     `provenance` holds the sources of the experiment's values; those of the JSON are added here.
     """
-    facts = gather(experiment, hardware, run_dir)
+    facts = gather(experiment, target_hardware(experiment.launcher, hardware), run_dir)
     refuse_if_any(checks.problems(experiment, facts))
     swap_folder = swap_folder_of(experiment.offload, run_dir)
     swap_dir = None if swap_folder is None else str(swap_folder)
@@ -69,7 +70,7 @@ def compile_plan(
         training_arguments=training_arguments(experiment, facts, run_dir),
         engine=expected_engine(experiment, facts),
         model=facts.model,
-        launch=launch_of(experiment, facts, run_dir),
+        launch=launch_of(experiment, facts, run_dir, command),
         operators=operators_of(experiment, facts),
         swap_dir=swap_dir,
         unresolved=unresolved(config),

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import zpipe
@@ -13,13 +14,12 @@ from zpipe.runfolder.folder import RunFolder
 from zpipe.schema.experiment import Experiment
 
 
-def launch_of(experiment: Experiment, facts: Facts, run_dir: Path) -> Launch:
+def launch_of(experiment: Experiment, facts: Facts, run_dir: Path, command: Sequence[str]) -> Launch:
     """The launch part of the plan. The user's `launcher.env` comes last and wins."""
     launcher, run = launcher_of(experiment.launcher.type), RunFolder(run_dir)
     attempt = run.numbered(1)
-    job = Job(
-        run, attempt, experiment.launcher, facts.device, facts.nproc_per_node, facts.hardware.visible_gpus
-    )
+    settings, gpus = experiment.launcher, facts.hardware.visible_gpus
+    job = Job(run, attempt, settings, facts.device, facts.nproc_per_node, tuple(command), gpus)
     rendered = launcher.render(job)
     return Launch(
         launcher=experiment.launcher.type,

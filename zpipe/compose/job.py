@@ -18,6 +18,7 @@ from zpipe.compose.compose import ComposedRun, provenance_under_hydra, to_experi
 from zpipe.compose.overrides import as_typed, given_overrides
 from zpipe.compose.redact_hydra import hide_secrets_in_hydra, printed_without_secrets
 from zpipe.compose.sources import exported_recipe_folder, register
+from zpipe.launchers import launcher_of
 from zpipe.machine.hardware import detect
 from zpipe.plans.plan import Plan
 from zpipe.plans.provenance import Origin, Provenance
@@ -27,8 +28,10 @@ from zpipe.runfolder.outcome import Outcome
 from zpipe.running.conclusion import refuse
 from zpipe.running.finished import finished_before
 from zpipe.running.member import take_part, tell_refusal
+from zpipe.running.requeue import requeue_if_preempted
 from zpipe.running.runner import run_plan, start_problems
 from zpipe.running.start import start_of
+from zpipe.running.submit import submit
 from zpipe.schema.experiment import Experiment
 from zpipe.sweep.definition import Definition
 from zpipe.sweep.point import run_point
@@ -53,10 +56,14 @@ def run_composed(composed: ComposedRun) -> Outcome:
     if is_member:
         return take_part(plan)
     refuse_if_any(start_problems(plan))
+    if launcher_of(plan.launch.launcher).queues:
+        return submit(plan)
     finished = start_of(plan).finished
     if finished is not None:
         return finished_before(plan, finished)
-    return run_as_job(composed, lambda: run_plan(plan, hardware))
+    outcome = run_as_job(composed, lambda: run_plan(plan, hardware))
+    requeue_if_preempted(plan, outcome)
+    return outcome
 
 
 def run_as_job(composed: ComposedRun, run: Callable[[], Outcome]) -> Outcome:

@@ -28,10 +28,11 @@ from zpipe.compose.accepted import default_override
 from zpipe.compose.hydra_names import check_hydra_name
 from zpipe.compose.names import OPEN_MAPPINGS, check_key, check_option, is_open_mapping, known_keys
 from zpipe.compose.option_folders import known_options, use_search_path
-from zpipe.compose.quoting import as_text, quoted, quoted_forms
+from zpipe.compose.quoting import as_text, quoted_forms
 from zpipe.compose.recipes import IMPLIED, RECIPE, implying_keys
 from zpipe.compose.sources import use_recipe_folders
 from zpipe.compose.translate import option_problem
+from zpipe.hydra_text import quoted
 from zpipe.problems import Problem, refuse_if_any
 from zpipe.redact import redact_override
 from zpipe.resources import config_groups

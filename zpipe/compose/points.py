@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from zpipe.compile.compiler import compile_plan
 from zpipe.compose.sweep import Point, Sweep, sweep_of
+from zpipe.launchers import launcher_of
 from zpipe.machine.hardware import Hardware, detect
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal, either, refuse_if_any
 from zpipe.record.store import tracking_problems
-from zpipe.schema.experiment import Experiment
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,16 @@ def _planned(sweep: Sweep, point: Point, hardware: Hardware) -> PlannedPoint:
     try:
         composed = sweep.compose(point)
         plan = compile_plan(composed.experiment, point.folder, point.command, hardware, composed.provenance)
-        refuse_if_any([*tracking_problems(plan.experiment.tracking), *_several_nodes(plan.experiment)])
+        refuse_if_any([*tracking_problems(plan.experiment.tracking), *_not_here(plan)])
     except Refusal as refusal:
         return PlannedPoint(point, None, refusal.problems)
     return PlannedPoint(point, plan)
 
 
-def _several_nodes(experiment: Experiment) -> Iterator[Problem]:
-    if experiment.launcher.nodes > 1:
-        reason = "the points of a sweep run on one machine"
-        yield Problem("launcher.nodes", experiment.launcher.nodes, reason, "1", either("launcher.nodes=1"))
+def _not_here(plan: Plan) -> Iterator[Problem]:
+    """The points of a sweep run on this machine, one after the other or as Hydra's launcher starts them."""
+    reason = "the points of a sweep run on one machine, without a queue"
+    if plan.launch.nodes > 1:
+        yield Problem("launcher.nodes", plan.launch.nodes, reason, "1", either("launcher.nodes=1"))
+    if launcher_of(plan.launch.launcher).queues:
+        yield Problem("launcher.type", plan.launch.launcher, reason, "torchrun", either("launcher=torchrun"))

@@ -1,11 +1,11 @@
 """Quotes values that Hydra's grammar cannot read but whose key takes any text: paths, names, tags."""
 
-import re
 from functools import cache
 from typing import get_args
 
 from pydantic import BaseModel
 
+from zpipe.hydra_text import quoted
 from zpipe.schema.experiment import Experiment
 
 HYDRA_TEXTS = (
@@ -16,15 +16,6 @@ HYDRA_TEXTS = (
     "hydra.output_subdir",
 )
 TEXT_MAPPINGS = ("launcher.env.", "tracking.tags.")
-
-
-def quoted(value: str, mark: str = "'") -> str:
-    """The value as a quoted string of Hydra's grammar, in which a backslash acts only before a quote."""
-
-    def escaped(found: re.Match[str]) -> str:
-        return found[1] * 2 + (f"\\{mark}" if found[2] else "")
-
-    return mark + re.sub(rf"(\\*)({mark}|\Z)", escaped, value) + mark
 
 
 def takes_text(key: str) -> bool:

@@ -73,6 +73,9 @@ def _leaf(key: str, value: Any, file: str) -> Iterator[Problem]:
     elif key.startswith("launcher.env.") and decides_code(key.removeprefix("launcher.env.")):
         reason = f"in {file}: this variable decides which code runs"
         yield Problem(key, value, reason, "other variables", f"{key}=… on the command line")
+    elif key in ("launcher.slurm.setup", "launcher.slurm.extra") and value:
+        reason = f"in {file}: a recipe may not run commands"
+        yield Problem(key, value, reason, "[]", f"{key}=… on the command line")
     elif key == "model.trust_remote_code" and value:
         reason = f"in {file}: a recipe may not run the code of a model"
         yield Problem(key, value, reason, "false", "model.trust_remote_code=true on the command line")

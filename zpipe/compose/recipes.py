@@ -9,8 +9,8 @@ import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from zpipe.compose.quoting import quoted
 from zpipe.compose.recipe_rules import recipe_problems
+from zpipe.hydra_text import quoted
 from zpipe.problems import Problem, Refusal, refuse_if_any
 from zpipe.resources import config_groups
 

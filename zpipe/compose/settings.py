@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from zpipe.compose.quoting import quoted
+from zpipe.hydra_text import quoted
 from zpipe.resources import config_groups
 from zpipe.trees import leaves
 

@@ -16,6 +16,7 @@ MODULES = {
     "torchrun": "zpipe.launchers.torchrun",
     "deepspeed": "zpipe.launchers.deepspeed",
     "accelerate": "zpipe.launchers.accelerate",
+    "slurm": "zpipe.launchers.slurm",
     "inprocess": "zpipe.launchers.inprocess",
     "debug": "zpipe.launchers.debug",
 }

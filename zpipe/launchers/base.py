@@ -23,6 +23,11 @@ WORKER = "zpipe.train"
 """The module of a worker; its argument is the run folder."""
 
 
+# Slurm sends the signal before a time limit to every process of a job: it would kill an agent with its ranks.
+_DEAF = ("/bin/sh", "-c", 'trap "" USR1 USR2; exec "$@"', "sh")
+"""Runs a command that ignores these signals. A worker sets its own handlers (zpipe/train/signals.py)."""
+
+
 @dataclass(frozen=True)
 class Job:
     """The workers to start: everything that a launcher may render."""
@@ -32,6 +37,8 @@ class Job:
     settings: Settings
     device: Literal["cuda", "cpu"]
     nproc_per_node: int
+    command: tuple[str, ...] = ()
+    """The overrides as the user typed them."""
     visible_gpus: tuple[str, ...] | None = None
     """CUDA_VISIBLE_DEVICES of zpipe itself; None if it is not set."""
 
@@ -57,6 +64,10 @@ class Launcher(ABC):
     """Processes that it can start; None is any number."""
     several_nodes: ClassVar[bool] = False
     """Whether it starts the workers of several machines together."""
+    finds_node_0: ClassVar[bool] = False
+    """Whether it tells the other nodes the address of node 0."""
+    queues: ClassVar[bool] = False
+    """Whether it submits the run to a queue, in whose job another zpipe supervises it."""
 
     @abstractmethod
     def render(self, job: Job) -> Rendered:
@@ -71,7 +82,7 @@ class Launcher(ABC):
         given = {**os.environ, **plan.launch.env, **environment}
         with attempt.launcher_log.open("wb") as log:
             return subprocess.Popen(
-                plan.launch.argv,
+                [*_DEAF, *plan.launch.argv],
                 env={**given, **reachable_path(given)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -4,6 +4,7 @@ import re
 
 from zpipe.machine.hardware import Gpu, Hardware
 from zpipe.problems import Problem, Refusal
+from zpipe.schema.launcher import Launcher
 
 MIB = 2**20
 GIB = 2**30
@@ -60,3 +61,14 @@ def other_machine(gpus: str, host_memory_gib: float | None, cores: int | None, h
         cores=cores or here.cores,
         memory=round(host_memory_gib * GIB) if host_memory_gib is not None else here.memory,
     )
+
+
+def target_hardware(settings: Launcher, here: Hardware) -> Hardware:
+    """The nodes of a Slurm job that are described by their GPUs; otherwise this machine. Raises Refusal."""
+    if settings.type != "slurm" or settings.slurm.gpus is None:
+        return here
+    try:
+        return other_machine(settings.slurm.gpus, None, settings.slurm.cpus_per_task, here)
+    except Refusal as refusal:
+        key, fix = "launcher.slurm.gpus", "launcher.slurm.gpus=8xH100"
+        raise Refusal([problem._replace(key=key, fix=fix) for problem in refusal.problems]) from None

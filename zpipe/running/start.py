@@ -66,7 +66,8 @@ def for_attempt(plan: Plan, attempt: Attempt) -> Plan:
     """The plan with the command that starts the workers of this attempt."""
     launch = plan.launch
     settings = plan.experiment.launcher
-    job = Job(folder_of(plan), attempt, settings, launch.device, launch.nproc_per_node, visible_gpus())
+    processes, command = launch.nproc_per_node, tuple(plan.command)
+    job = Job(folder_of(plan), attempt, settings, launch.device, processes, command, visible_gpus())
     rendered = launcher_of(launch.launcher).render(job)
     update = {"argv": rendered.argv, "files": dict(rendered.files)}
     return plan.model_copy(update={"launch": launch.model_copy(update=update)})

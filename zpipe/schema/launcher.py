@@ -6,6 +6,7 @@ from pydantic import Field
 
 from zpipe.schema.base import Count, Group, Number, Texts
 from zpipe.schema.batch import Positive
+from zpipe.schema.slurm import Slurm
 
 NotNegative = Annotated[Count, Field(ge=0)]
 Port = Annotated[Count, Field(ge=1, le=65535)]
@@ -15,7 +16,7 @@ class Launcher(Group):
     """How the worker processes are started."""
 
     type: str = "torchrun"
-    """torchrun, deepspeed, accelerate: worker processes under that launcher; inprocess: the current process;
+    """torchrun, deepspeed, accelerate, slurm: workers under that launcher; inprocess: the current process;
     debug: one worker without an agent. Installed packages can add others."""
     nproc_per_node: Positive | None = None
     """Worker processes; null means one per visible GPU, or 1 without a GPU."""
@@ -27,6 +28,9 @@ class Launcher(Group):
     """Host name or address of machine 0, as the others reach it; needed for several machines."""
     master_port: Port = 29500
     """TCP port on which machine 0 listens for the others."""
+    wait: bool = True
+    """slurm: wait for the end of the job, and show its state; false: submit it only."""
+    slurm: Slurm = Field(default_factory=Slurm)
     device: Literal["auto", "cuda", "cpu"] = "auto"
     """auto: CUDA if a GPU and a CUDA build of PyTorch are available, otherwise the CPU."""
     env: Texts = {}

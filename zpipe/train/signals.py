@@ -24,6 +24,8 @@ def stop_on_signals(attempt: Attempt, rank: int) -> None:
     the other ranks are ending already. Only sigwaitinfo tells the sender, so a thread receives the signals.
     Call this before any other thread exists: each inherits the blocked signals.
     """
+    for number in _SIGNALS:  # the launcher may have been started with a signal ignored
+        signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     os.register_at_fork(after_in_child=partial(signal.pthread_sigmask, signal.SIG_UNBLOCK, _SIGNALS))
     threading.Thread(target=_receive, args=(attempt, rank), name="zpipe-signals", daemon=True).start()

@@ -1,0 +1,84 @@
+"""Slurm: a job in which srun starts zpipe once on each node, as a user would by hand."""
+
+import shlex
+import sys
+from collections.abc import Iterator
+from typing import ClassVar
+
+from zpipe.hydra_text import quoted
+from zpipe.launchers.base import Job, Launcher, Rendered
+
+SCRIPT_NAME = "job.sh"
+_TEMPLATE = "job.sh.j2"
+OUTPUT_NAME = "slurm-%j.out"
+"""In the run folder; %j is the number of the job."""
+
+
+class Slurm(Launcher):
+    """The command submits the job. In the job, launcher.type=torchrun starts the workers of each node."""
+
+    several_nodes: ClassVar[bool] = True
+    finds_node_0: ClassVar[bool] = True
+    queues: ClassVar[bool] = True
+
+    def render(self, job: Job) -> Rendered:
+        run = job.run.path
+        argv = [
+            "sbatch",
+            "--parsable",
+            f"--job-name=zpipe-{run.name}",
+            f"--output={str(run).replace('%', '%%')}/{OUTPUT_NAME}",
+            str(job.run.launch / SCRIPT_NAME),
+        ]
+        return Rendered(argv, files={SCRIPT_NAME: script(job)})
+
+
+def script(job: Job) -> str:
+    """The script of the job. Every value is quoted, or is one that needs no quotes."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("zpipe.launchers", "."),
+        autoescape=False,  # noqa: S701 - it is no HTML; shlex quotes
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(_TEMPLATE).render(
+        options=list(_options(job)),
+        setup=job.settings.slurm.setup,
+        several=job.settings.nodes > 1,
+        command=shlex.join([sys.executable, "-m", "zpipe", *job.command, *_in_the_job(job)]),
+    )
+
+
+def _options(job: Job) -> Iterator[str]:
+    settings = job.settings.slurm
+    yield f"--nodes={job.settings.nodes}"
+    yield "--ntasks-per-node=1"
+    for name in ("partition", "account", "qos", "constraint", "time", "mem", "mail_type", "mail_user"):
+        value = getattr(settings, name)
+        if value is not None:
+            yield f"--{name.replace('_', '-')}={value}"
+    if settings.cpus_per_task is not None:
+        yield f"--cpus-per-task={settings.cpus_per_task}"
+    if settings.gpus is not None:
+        yield f"--gres=gpu:{settings.gpus.lower().partition('x')[0]}"
+    if settings.signal_s:
+        yield f"--signal=USR1@{settings.signal_s}"
+    yield "--requeue" if settings.requeue else "--no-requeue"
+    yield "--open-mode=append"
+    yield from settings.extra
+
+
+def _in_the_job(job: Job) -> Iterator[str]:
+    """What the zpipe of a node is told in addition to what the user gave."""
+    yield "launcher.type=torchrun"
+    yield f"hydra.run.dir={quoted(str(job.run.path))}"
+    if job.settings.nodes > 1:
+        yield "launcher.node_rank=${oc.env:SLURM_NODEID}"
+        yield "launcher.master_addr=${oc.env:ZPIPE_MASTER_ADDR}"
+        yield "launcher.master_port=${oc.env:ZPIPE_MASTER_PORT}"
+
+
+LAUNCHER = Slurm
