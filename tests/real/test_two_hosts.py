@@ -154,7 +154,7 @@ def goes_on(run: Run) -> bool:
 def test_a_host_that_loses_power_is_given_up_and_the_run_goes_on_with_it(
     hosts: Pair, text_file: Path, tmp_path: Path
 ) -> None:
-    started = Started(hosts, tmp_path, text_file, *RESUMED)
+    started = Started(hosts, tmp_path, text_file, *RESUMED, "launcher.node_timeout_s=10")
     started.wait_for_step()
     while not list(started.folder.glob("checkpoint-*")):
         time.sleep(0.1)

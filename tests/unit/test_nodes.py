@@ -15,7 +15,8 @@ from zpipe.launchers.rank_exits import RankExit
 from zpipe.plans.agreement import disagreements
 from zpipe.problems import Refusal
 from zpipe.runfolder.nodes import NodeNote, read_note
-from zpipe.supervise.nodes import LOST_SECONDS, Nodes
+from zpipe.schema.launcher import Launcher
+from zpipe.supervise.nodes import Nodes
 
 TWO = ("launcher.nodes=2", "launcher.master_addr=10.0.0.1")
 
@@ -66,6 +67,9 @@ def test_nodes_agree_unless_what_matters_differs() -> None:
     assert found["train.seed"].fix == "train.seed=42"
 
 
+LOST_SECONDS = Launcher().node_timeout_s
+
+
 class Clock:
     now = 0.0
 
@@ -75,7 +79,8 @@ class Clock:
 
 def pair(tmp_path: Path, clock: Clock) -> tuple[Nodes, Nodes]:
     attempt = begin_attempt(tmp_path / "run")
-    return Nodes(attempt, 2, 0, clock), Nodes(attempt, 2, 1, clock)
+    settings = Launcher(nodes=2)
+    return Nodes(attempt, settings, 0, clock), Nodes(attempt, settings, 1, clock)
 
 
 def test_a_node_that_falls_silent_has_failed_after_a_while(tmp_path: Path) -> None:
@@ -97,7 +102,7 @@ def test_a_node_that_falls_silent_has_failed_after_a_while(tmp_path: Path) -> No
 
 def test_the_node_on_which_a_failure_began_comes_before_one_that_only_ended(tmp_path: Path) -> None:
     attempt = begin_attempt(tmp_path / "run")
-    nodes = [Nodes(attempt, 3, number, Clock()) for number in range(3)]
+    nodes = [Nodes(attempt, Launcher(nodes=3), number, Clock()) for number in range(3)]
     nodes[1].tell("ended", ending="failed", reason="closed by peer")
     nodes[2].tell("ended", ending="gpu_out_of_memory", reason="full", is_cause=True)
     failed = nodes[0].failed()

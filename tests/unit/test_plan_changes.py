@@ -18,6 +18,7 @@ from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.plan_file import read_plan, write_plan
 from zpipe.schema.base import Group
 from zpipe.schema.experiment import defaults
+from zpipe.schema.slurm import Slurm
 from zpipe.trees import flatten
 
 FREE_GROUPS = ("checkpoint", "profiler", "resume", "tracking")
@@ -32,7 +33,10 @@ FREE_KEYS = {
     "launcher.node_rank",
     "launcher.nodes",
     "launcher.nproc_per_node",  # the number of processes that was decided is compared instead
+    "launcher.node_timeout_s",
     "launcher.type",
+    "launcher.wait",
+    *(f"launcher.slurm.{name}" for name in Slurm.model_fields),
     "offload.nvme_path",
     "stage.stage",  # zpipe/checkpoints/shape.py decides
     "strict",

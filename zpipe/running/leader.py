@@ -16,7 +16,7 @@ _SAY_SECONDS = 30.0
 
 def nodes_of(plan: Plan) -> Nodes | None:
     """None for a run of one machine."""
-    return Nodes(folder_of(plan).attempt, plan.launch.nodes, 0) if plan.launch.nodes > 1 else None
+    return Nodes(folder_of(plan).attempt, plan.experiment.launcher) if plan.launch.nodes > 1 else None
 
 
 def gather(plan: Plan, nodes: Nodes) -> None:

@@ -47,7 +47,7 @@ def take_part(plan: Plan) -> Outcome:
             with signals_noted(interrupt_at=1):
                 say(f"node {settings.node_rank}: waiting for node 0 to begin the run in {plan.run_dir}")
                 attempt = _begun(plan)
-                nodes = Nodes(attempt, settings.nodes, settings.node_rank)
+                nodes = Nodes(attempt, settings)
                 nodes.tell("waiting")
                 with _told(nodes):
                     refuse_if_any([*disagreements(read_plan(folder_of(plan).path), plan)])
@@ -67,7 +67,7 @@ def tell_refusal(experiment: Experiment, run_dir: Path, refusal: Refusal) -> Non
     settings = experiment.launcher
     attempt = _waiting_attempt(RunFolder(run_dir), REFUSAL_SECONDS)
     if attempt is not None:
-        nodes = Nodes(attempt, settings.nodes, settings.node_rank)
+        nodes = Nodes(attempt, settings)
         nodes.tell("refused", reason=reasons(refusal.problems), is_cause=True)
 
 

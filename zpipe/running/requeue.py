@@ -17,6 +17,8 @@ def requeue_if_preempted(plan: Plan, outcome: Outcome) -> None:
     if job is None or not asked or not plan.experiment.launcher.slurm.requeue:
         return
     say(f"requeueing Slurm job {job}, which goes on from its checkpoint")
-    done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["scontrol", "requeue", job], capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     if done.returncode != 0:
         say(f"Slurm does not requeue it: {done.stderr.strip()}")

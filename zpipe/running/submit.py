@@ -76,7 +76,7 @@ def _submitted(plan: Plan) -> str:
 def _slurm(*argv: str) -> "subprocess.CompletedProcess[str]":
     """Runs a command of Slurm. Raises Refusal if it is not installed."""
     try:
-        return subprocess.run(argv, capture_output=True, text=True, check=False)
+        return subprocess.run(argv, capture_output=True, encoding="utf-8", errors="replace", check=False)
     except FileNotFoundError:
         reason, allowed = f"{argv[0]} is not installed here", "a machine that submits to Slurm"
         raise Refusal([Problem("launcher.type", "slurm", reason, allowed)]) from None

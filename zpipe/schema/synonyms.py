@@ -196,6 +196,6 @@ UNSUPPORTED_OPTIONS: dict[str, dict[str, str]] = {
     "tracking": _all("wandb tensorboard comet comet_ml neptune clearml swanlab all", _OTHER_TRACKER),
     "precision": _all("fp8 int8 nf4 4bit 8bit", "zpipe trains in 16 and 32 bits"),
     "stage": _all("sft pt dpo kto rm ppo orpo", "stage is ZeRO's; zpipe trains on next tokens only"),
-    "launcher": _all("slurm mpi openmpi pdsh k8s ray", _EACH_MACHINE),
+    "launcher": _all("mpi openmpi pdsh k8s ray", _EACH_MACHINE),
 }
 """By group, options that zpipe cannot offer, with the reason."""

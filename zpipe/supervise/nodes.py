@@ -11,10 +11,9 @@ from zpipe.diagnose.evidence import Evidence
 from zpipe.diagnose.root_cause import is_consequence
 from zpipe.runfolder.folder import Attempt
 from zpipe.runfolder.nodes import NodeNote, read_note, write_note
+from zpipe.schema.launcher import Launcher
 
 BEAT_SECONDS = 2.0
-LOST_SECONDS = 60.0
-"""Without a sign of life, after which a node is given up: far more than a shared file system is slow."""
 LAST_WORDS_SECONDS = 15.0
 """How long a node whose ranks failed because of others waits for the node that tells the cause."""
 
@@ -29,10 +28,15 @@ class Nodes:
     """The notes of all nodes; `clock` returns a monotonic time in seconds."""
 
     def __init__(
-        self, attempt: Attempt, count: int, node: int, clock: Callable[[], float] = time.monotonic
+        self,
+        attempt: Attempt,
+        settings: Launcher,
+        node: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._attempt, self._clock = attempt, clock
-        self._others = [number for number in range(count) if number != node]
+        node = settings.node_rank if node is None else node
+        self._attempt, self._clock, self._timeout = attempt, clock, settings.node_timeout_s
+        self._others = [number for number in range(settings.nodes) if number != node]
         self._own = NodeNote(node=node, host=socket.gethostname())
         self._told = -BEAT_SECONDS
         self._seen: dict[int, _Seen] = {}
@@ -68,7 +72,8 @@ class Nodes:
         notes = self.others()
         ended = [note for note in notes if note.state == "refused" or note.ending not in (None, "finished")]
         causes = [note for note in ended if note.is_cause]
-        return next(iter([*causes, *ended, *filter(self._is_lost, notes)]), None)
+        lost = [self._as_lost(note) for note in notes if self._is_lost(note)]
+        return next(iter([*causes, *ended, *lost]), None)
 
     def last_words(self) -> NodeNote | None:
         """The same for a node whose own ranks failed: it waits for the one that knows why."""
@@ -83,12 +88,16 @@ class Nodes:
             time.sleep(0.2)
         return self.failed()
 
+    def _as_lost(self, note: NodeNote) -> NodeNote:
+        reason = f"gave no sign of life for {self._timeout:.0f} s"
+        return note.model_copy(update={"ending": "rank_died", "reason": reason, "is_cause": True})
+
     def _is_lost(self, note: NodeNote) -> bool:
         seen = self._seen.get(note.node)
         if seen is None or seen.beat != note.beat:
             self._seen[note.node] = _Seen(note.beat, self._clock())
             return False
-        return note.state != "ended" and self._clock() - seen.since > LOST_SECONDS
+        return note.state != "ended" and self._clock() - seen.since > self._timeout
 
 
 def with_other_node(evidence: Evidence, nodes: Nodes) -> Evidence:
@@ -96,12 +105,4 @@ def with_other_node(evidence: Evidence, nodes: Nodes) -> Evidence:
     if evidence.returncode == 0 or not is_consequence(evidence):
         return evidence
     failed = nodes.last_words()
-    return evidence if failed is None else replace(evidence, other_node=_as_failure(failed))
-
-
-def _as_failure(note: NodeNote) -> NodeNote:
-    """The note with an ending and a reason, also of a node that has told neither."""
-    if note.state == "refused" or note.ending is not None:
-        return note
-    reason = f"gave no sign of life for {LOST_SECONDS:.0f} s"
-    return note.model_copy(update={"ending": "rank_died", "reason": reason, "is_cause": True})
+    return evidence if failed is None else replace(evidence, other_node=failed)
