@@ -34,7 +34,7 @@ def run(*overrides: str, **settings: Any) -> Outcome:
     """
     from zpipe.compose.job import run_composed
 
-    return run_composed(_composed(overrides, settings)[0])
+    return run_composed(*_composed(overrides, settings))
 
 
 def _composed(overrides: tuple[str, ...], settings: dict[str, Any]) -> tuple[ComposedRun, list[str]]:

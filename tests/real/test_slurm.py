@@ -47,6 +47,12 @@ def test_a_run_on_two_nodes_has_the_losses_of_one_machine_also_in_a_folder_with_
     assert "job 1: running" in run.stderr
     assert not (tmp_path / "ran").exists()
     assert [file.name for file in folder.glob("slurm-*.out")] == ["slurm-1.out"]
+    again = finish(start(tmp_path, *given, env=environment), folder)
+    assert again.exit_code == 0, again.explain()
+    assert "this run has finished" in again.stderr
+    changed = finish(start(tmp_path, *given, "train.seed=7", env=environment), folder)
+    assert changed.exit_code == 2, changed.explain()
+    assert "train.seed=7: this run was started with 42" in changed.stderr
     if checker := shutil.which("shellcheck"):
         subprocess.run([checker, RunFolder(folder).launch / "job.sh"], check=True)
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tests.support.planning import CPU, H200, gpus, plan_of, problems_of
+from tests.support.plans import run_in
 from zpipe.cli.plan_single import launch_command
 from zpipe.compose.points import plan_sweep
 from zpipe.compose.recipe_rules import recipe_problems
@@ -21,11 +22,16 @@ from zpipe.launchers.base import Job
 from zpipe.launchers.rank_exits import read_rank_exits
 from zpipe.machine.hardware import visible_gpus
 from zpipe.plans.plan import Plan
+from zpipe.redact import redact, redact_override
 from zpipe.runfolder.folder import RunFolder
+from zpipe.runfolder.outcome import Outcome
+from zpipe.runfolder.plan_file import read_plan
+from zpipe.running.requeue import requeue_if_preempted
 from zpipe.running.start import for_attempt
 from zpipe.schema.launcher import Launcher
 from zpipe.schema.slurm import Slurm
 from zpipe.train.signals import ENDED_BY_LAUNCHER
+from zpipe.trees import unflatten
 
 COMMANDS = [name for name in MODULES if launcher_of(name).spawns]
 SPAWNING = [name for name in COMMANDS if not launcher_of(name).queues]
@@ -205,7 +211,7 @@ def test_the_script_of_a_slurm_job_has_the_options_of_the_schema_and_repeats_the
         "--open-mode=append",
         "--exclude=n3",
     ]
-    assert "\nmodule load cuda\n" in script
+    assert "\nmodule load cuda || exit 1\n" in script
     assert " stage=3 " in script.splitlines()[-1]
     assert script.splitlines()[-1].endswith("'launcher.master_port=${oc.env:ZPIPE_MASTER_PORT}'")
 
@@ -232,7 +238,8 @@ def test_a_shell_passes_every_override_of_a_slurm_job_on(folder: str, value: str
         ["bash", "-c", f"srun() {{ printf '%s\\0' \"$@\"; }}; {last}"], capture_output=True, check=True
     )
     arguments = [each.decode() for each in done.stdout.split(b"\0")[:-1]]
-    assert arguments[1:] == [sys.executable, "-m", "zpipe", *job.command, *arguments[-2:]]
+    command = arguments[arguments.index(sys.executable) :]
+    assert command == [sys.executable, "-m", "zpipe", *job.command, *arguments[-2:]]
     parsed = OverridesParser.create().parse_override(arguments[-1])
     assert (parsed.key_or_group, str(parsed.value())) == ("hydra.run.dir", f"/runs/{folder}")
 
@@ -242,7 +249,41 @@ def test_a_sweep_does_not_queue_its_points() -> None:
     assert [problem.key for problem in point.problems] == ["launcher.type"]
 
 
-@pytest.mark.parametrize("key", ["setup", "extra"])
+@pytest.mark.parametrize("key", ["launcher.env", "launcher.slurm", "launcher"])
+def test_a_recipe_takes_no_block_from_elsewhere_which_could_hold_what_it_may_not_set(key: str) -> None:
+    (problem,) = recipe_problems(unflatten({key: "${tracking.tags}"}), "theirs.yaml")
+    assert problem.reason == "in theirs.yaml: a recipe may not take a whole block from elsewhere"
+
+
+def test_a_secret_of_a_job_can_be_named_as_a_variable() -> None:
+    override = "launcher.env.HF_TOKEN=${oc.env:HF_TOKEN}"
+    assert redact_override(override) == override
+    text = f"exec srun python -m zpipe '{override}' launcher.type=torchrun"
+    assert redact(text) == text
+    assert "hf_abc" not in redact(text.replace("${oc.env:HF_TOKEN}", "hf_abcdefghijklmnopq"))
+
+
+@pytest.mark.parametrize(
+    ("marked", "saved", "asked"), [(True, True, True), (False, True, False), (True, False, False)]
+)
+def test_only_a_job_of_zpipe_with_a_new_checkpoint_is_requeued(
+    marked: bool, saved: bool, asked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "scontrol"
+    program.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("ZPIPE_JOB", "1" if marked else "")
+    run_in(tmp_path / "run", checkpoints=(20,) if saved else ())
+    plan = read_plan(tmp_path / "run")
+    requeue_if_preempted(
+        plan, Outcome(ending="preempted", reason="SIGUSR1, saved at step 20", run_dir=plan.run_dir)
+    )
+    assert (tmp_path / "asked").exists() == asked
+
+
+@pytest.mark.parametrize("key", ["setup", "extra", "mail_user"])
 def test_a_recipe_runs_no_commands_in_a_job(key: str) -> None:
     (problem,) = recipe_problems({"launcher": {"slurm": {key: ["rm"]}}}, "theirs.yaml")
-    assert problem.reason == "in theirs.yaml: a recipe may not run commands"
+    assert problem.reason == "in theirs.yaml: a recipe may not run commands or send mail"

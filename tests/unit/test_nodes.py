@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.support.planning import plan_of, problems_of
-from tests.support.plans import begin_attempt
+from tests.support.plans import begin_attempt, run_in
 from zpipe.compose.compose import compose_once
 from zpipe.compose.points import plan_sweep
 from zpipe.diagnose.classify import classify
@@ -15,6 +15,8 @@ from zpipe.launchers.rank_exits import RankExit
 from zpipe.plans.agreement import disagreements
 from zpipe.problems import Refusal
 from zpipe.runfolder.nodes import NodeNote, read_note
+from zpipe.runfolder.plan_file import read_plan
+from zpipe.running.member import take_part
 from zpipe.schema.launcher import Launcher
 from zpipe.supervise.nodes import Nodes
 
@@ -108,6 +110,14 @@ def test_the_node_on_which_a_failure_began_comes_before_one_that_only_ended(tmp_
     failed = nodes[0].failed()
     assert failed is not None
     assert failed.ending == "gpu_out_of_memory"
+
+
+def test_a_node_finds_a_run_that_has_finished(tmp_path: Path) -> None:
+    run_in(tmp_path / "run", "finished")
+    plan = read_plan(tmp_path / "run")
+    launcher = plan.experiment.launcher.model_copy(update={"nodes": 2, "node_rank": 1})
+    here = plan.model_copy(update={"experiment": plan.experiment.model_copy(update={"launcher": launcher})})
+    assert take_part(here).ending == "finished"
 
 
 def test_a_damaged_note_is_none(tmp_path: Path) -> None:

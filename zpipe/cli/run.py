@@ -26,11 +26,12 @@ def run(arguments: list[str]) -> int:
         from zpipe.cli.multirun import start
 
         return start(arguments)
-    composed = compose_once(rewrite(continued(parsed.overrides)))
+    typed = continued(parsed.overrides)
+    composed = compose_once(rewrite(typed))
     if composed.is_multirun:
         from zpipe.cli.multirun import start
 
         return start([*arguments, "--multirun"])
     from zpipe.compose.job import run_composed
 
-    return run_composed(composed).exit_code
+    return run_composed(composed, typed).exit_code

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, read_write
 
 from zpipe.compile.compiler import compile_plan
 from zpipe.compose.compose import ComposedRun, provenance_under_hydra, to_experiment
+from zpipe.compose.option_folders import repeatable
 from zpipe.compose.overrides import as_typed, given_overrides
 from zpipe.compose.redact_hydra import hide_secrets_in_hydra, printed_without_secrets
 from zpipe.compose.sources import exported_recipe_folder, register
@@ -42,10 +43,15 @@ SWEEP_LABEL = "the sweep, after the values of its keys"
 """The source of a run name that the user did not choose."""
 
 
-def run_composed(composed: ComposedRun) -> Outcome:
-    """The plan that is checked is the plan that runs. Raises Refusal, which leaves nothing behind."""
+def run_composed(composed: ComposedRun, typed: list[str] | None = None) -> Outcome:
+    """The plan that is checked is the plan that runs. Raises Refusal, which leaves nothing behind.
+
+    `typed` is the whole command line, which the job of a queue repeats.
+    """
     hardware = detect()
     command = [as_typed(text) for text in given_overrides(composed.config.hydra)[1]]
+    if typed is not None and composed.experiment.launcher.type == "slurm":
+        command = repeatable(typed)
     is_member = composed.experiment.launcher.node_rank > 0
     try:
         plan = compile_plan(composed.experiment, composed.run_dir, command, hardware, composed.provenance)
@@ -56,11 +62,11 @@ def run_composed(composed: ComposedRun) -> Outcome:
     if is_member:
         return take_part(plan)
     refuse_if_any(start_problems(plan))
+    start = start_of(plan)
+    if start.finished is not None:
+        return finished_before(plan, start.finished)
     if launcher_of(plan.launch.launcher).queues:
-        return submit(plan)
-    finished = start_of(plan).finished
-    if finished is not None:
-        return finished_before(plan, finished)
+        return submit(plan, start)
     outcome = run_as_job(composed, lambda: run_plan(plan, hardware))
     requeue_if_preempted(plan, outcome)
     return outcome

@@ -35,6 +35,12 @@ def config_dir() -> Path | None:
     return _config_dir.get()
 
 
+def repeatable(typed: Iterable[str]) -> list[str]:
+    """A command line with the folder of --config-dir, as it can be given again."""
+    folder = config_dir()
+    return [*typed, *([] if folder is None else [f"--config-dir={folder}"])]
+
+
 def own_options(group: str) -> list[str]:
     """The options that the user's own folders add to a group."""
     folders = [*filter(None, [_config_dir.get()]), *_searched.get()]

@@ -6,17 +6,19 @@ the loader or of an interpreter decide which code a process runs. Such settings 
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 from zpipe.problems import Problem
 from zpipe.resources import config_groups
-from zpipe.schema.experiment import Experiment
-from zpipe.trees import leaves
+from zpipe.schema.experiment import Experiment, defaults
+from zpipe.trees import flatten, leaves
 from zpipe.variables import decides_code, would_get_credentials
 
 HYDRA_KEYS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.mode", "hydra.sweeper.params")
 """Hydra's settings that only name folders and the points of a sweep."""
 
+JOB_KEYS = tuple(f"launcher.slurm.{name}" for name in ("setup", "extra", "mail_type", "mail_user"))
 FOLDER_KEYS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 _PARAMS = "hydra.sweeper.params."
 _DEFAULT = re.compile(r"(?:optional )?(?:override )?/?(?P<group>[\w/]+)")
@@ -73,9 +75,12 @@ def _leaf(key: str, value: Any, file: str) -> Iterator[Problem]:
     elif key.startswith("launcher.env.") and decides_code(key.removeprefix("launcher.env.")):
         reason = f"in {file}: this variable decides which code runs"
         yield Problem(key, value, reason, "other variables", f"{key}=… on the command line")
-    elif key in ("launcher.slurm.setup", "launcher.slurm.extra") and value:
-        reason = f"in {file}: a recipe may not run commands"
-        yield Problem(key, value, reason, "[]", f"{key}=… on the command line")
+    elif key in JOB_KEYS and value:
+        reason = f"in {file}: a recipe may not run commands or send mail"
+        yield Problem(key, value, reason, "left out", f"{key}=… on the command line")
+    elif isinstance(value, str) and "${" in value and key in _blocks():
+        reason = f"in {file}: a recipe may not take a whole block from elsewhere"
+        yield Problem(key, value, reason, "a mapping", f"{key}.KEY=${{…}} for each key")
     elif key == "model.trust_remote_code" and value:
         reason = f"in {file}: a recipe may not run the code of a model"
         yield Problem(key, value, reason, "false", "model.trust_remote_code=true on the command line")
@@ -85,6 +90,14 @@ def _leaf(key: str, value: Any, file: str) -> Iterator[Problem]:
     elif key == "tracking.uri" and would_get_credentials(str(value)):
         reason = f"in {file}: this server would get the MLflow credentials of your environment"
         yield Problem(key, value, reason, "a store without a server", f"{key}={value} on the command line")
+
+
+@cache
+def _blocks() -> frozenset[str]:
+    """Every key that holds other keys."""
+    keys = flatten(defaults())
+    prefixes = {key[:at] for key in keys for at, letter in enumerate(key) if letter == "."}
+    return frozenset(prefixes | {key for key, value in keys.items() if value == {}})
 
 
 def _leads_outside(path: str) -> bool:

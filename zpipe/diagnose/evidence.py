@@ -88,12 +88,15 @@ def from_folder(
     silence: Silence | None = None,
     folder_is_gone: bool = False,
     seen_exits: tuple[RankExit, ...] = (),
-    other_node: NodeNote | None = None,
+    own_ranks: range | None = None,
 ) -> Evidence:
-    """Combines what the supervisor knows with the files that the workers left in the run folder."""
+    """Combines what the supervisor knows with the files that the workers left in the run folder.
+
+    With `own_ranks`, of these alone: the others have their own zpipe, which tells this one.
+    """
     attempt = attempt or folder.attempt
     rank_exits = tuple(read_rank_exits(attempt, seen_exits))
-    errors = tuple(_errors(attempt, progress))
+    errors = tuple(each for each in _errors(attempt, progress) if own_ranks is None or each.rank in own_ranks)
     ranks = {each.rank for each in rank_exits} | {error.rank for error in errors}
     ranks |= set(silence.states) if silence else set()
     count = STACK_LINES if silence else SHOWN_LINES
@@ -109,7 +112,6 @@ def from_folder(
         lines={rank: tuple(rank_lines(attempt, rank, count)) for rank in sorted(ranks)},
         launcher_lines=tuple(launcher_lines(attempt, SHOWN_LINES)),
         folder_is_gone=folder_is_gone,
-        other_node=other_node,
     )
 
 

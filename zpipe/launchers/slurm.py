@@ -10,6 +10,7 @@ from zpipe.launchers.base import Job, Launcher, Rendered
 
 SCRIPT_NAME = "job.sh"
 _TEMPLATE = "job.sh.j2"
+_WAIT_SECONDS = 180
 OUTPUT_NAME = "slurm-%j.out"
 """In the run folder; %j is the number of the job."""
 
@@ -48,6 +49,7 @@ def script(job: Job) -> str:
         options=list(_options(job)),
         setup=job.settings.slurm.setup,
         several=job.settings.nodes > 1,
+        step=shlex.join(_step(job)),
         command=shlex.join([sys.executable, "-m", "zpipe", *job.command, *_in_the_job(job)]),
     )
 
@@ -69,6 +71,14 @@ def _options(job: Job) -> Iterator[str]:
     yield "--requeue" if settings.requeue else "--no-requeue"
     yield "--open-mode=append"
     yield from settings.extra
+
+
+def _step(job: Job) -> Iterator[str]:
+    """srun's options. A node that ends first leaves the others this many seconds for their own end."""
+    yield f"--wait={_WAIT_SECONDS}"
+    yield "--kill-on-bad-exit=0"
+    if job.settings.slurm.cpus_per_task is not None:  # srun does not take it over from sbatch
+        yield f"--cpus-per-task={job.settings.slurm.cpus_per_task}"
 
 
 def _in_the_job(job: Job) -> Iterator[str]:

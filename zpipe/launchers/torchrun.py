@@ -1,5 +1,6 @@
 """PyTorch's launcher: an agent on each node starts the ranks, signals them together and keeps their logs."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -70,7 +71,7 @@ def _interface(plan: Plan) -> dict[str, str]:
         return {}
     name = interface_towards(settings.master_addr, settings.master_port)
     chosen = {} if name is None else {"GLOO_SOCKET_IFNAME": name, "NCCL_SOCKET_IFNAME": name}
-    return {key: value for key, value in chosen.items() if key not in settings.env}
+    return {key: value for key, value in chosen.items() if key not in {**os.environ, **settings.env}}
 
 
 LAUNCHER = Torchrun

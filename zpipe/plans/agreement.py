@@ -7,7 +7,7 @@ from zpipe.plans.plan import Plan
 from zpipe.problems import Problem
 from zpipe.trees import leaves
 
-OWN = ("launcher.node_rank", "launcher.env", "tracking.", "offload.nvme_path")
+OWN = ("launcher.node_rank", "launcher.env", "tracking.")
 """Settings in which nodes may differ."""
 PACKAGES = ("zpipe", "torch", "transformers", "accelerate", "deepspeed")
 """Packages whose versions must agree."""
@@ -23,9 +23,10 @@ def disagreements(first: Plan, here: Plan) -> Iterator[Problem]:
         our_version, their_version = here.versions.get(name), first.versions.get(name)
         if our_version != their_version:
             yield _different(name, our_version, their_version, f"pip install {name}=={their_version}")
-    if here.launch.nproc_per_node != first.launch.nproc_per_node:
-        ours_here, wanted = here.launch.nproc_per_node, first.launch.nproc_per_node
-        yield _different("launcher.nproc_per_node", ours_here, wanted, f"launcher.nproc_per_node={wanted}")
+    for name in ("nproc_per_node", "device"):
+        ours_here, wanted = getattr(here.launch, name), getattr(first.launch, name)
+        if ours_here != wanted:
+            yield _different(f"launcher.{name}", ours_here, wanted, f"launcher.{name}={wanted}")
 
 
 def _settings(plan: Plan) -> Mapping[str, Any]:

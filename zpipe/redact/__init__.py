@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from zpipe.redact.forms import without_secret_forms
-from zpipe.redact.names import HIDDEN, is_secret_name, is_shown
+from zpipe.redact.names import HIDDEN, is_reference, is_secret_name, is_shown
 from zpipe.redact.values import remember, secrets_among, secrets_of, unexplained, without_known_values
 
 __all__ = [
@@ -90,6 +90,8 @@ def redact_override(override: str) -> str:
     plain = key.lstrip("+~")
     if not equals:
         return redact(override)
+    if is_reference(value):
+        return override
     if plain in _VARIABLES or (plain in ("launcher", "launch") and "env" in value):
         return f"{key}={HIDDEN}"
     if plain.startswith(tuple(f"{place}." for place in _VARIABLES)):

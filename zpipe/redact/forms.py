@@ -14,7 +14,7 @@ _VALUE = r"(?:\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|[^\s\"',;&{}\[\]]+)"
 
 def _after_name(match: re.Match[str]) -> str:
     name, between, value = match["name"], match["between"], match["value"]
-    if not is_secret_name(name) or value.strip("\"'").lower() in _NO_VALUES:
+    if not is_secret_name(name) or value.strip("\"'").lower() in _NO_VALUES or _begins_reference(match):
         return match[0]
     quote = value[0] if value[0] in "\"'" else ""
     return f"{name}{between}{quote}{HIDDEN}{quote}"
@@ -22,7 +22,14 @@ def _after_name(match: re.Match[str]) -> str:
 
 def _of_variable(match: re.Match[str]) -> str:
     value = match["value"]
-    return match[0] if is_shown(match["name"], value.strip("\"'")) else f"{match['before']}{HIDDEN}"
+    if is_shown(match["name"], value.strip("\"'")) or _begins_reference(match):
+        return match[0]
+    return f"{match['before']}{HIDDEN}"
+
+
+def _begins_reference(match: re.Match[str]) -> bool:
+    """Whether the value is `${oc.env:NAME}`, of which the pattern takes the `$` alone."""
+    return match.string.startswith("${oc.env:", match.start("value"))
 
 
 def _basic(match: re.Match[str]) -> str:

@@ -36,6 +36,11 @@ _SETTING = (
 _HARMLESS = r"|[0-9.]{1,3}|true|false|yes|no|on|off|null|none|info|debug|warning"
 
 
+def is_reference(value: str) -> bool:
+    """Whether the value only names a variable of the environment: `${oc.env:NAME}`."""
+    return re.fullmatch(r"['\"]?\$\{oc\.env:\w+\}['\"]?", value) is not None
+
+
 def is_secret_name(name: str) -> bool:
     """Whether a variable, key or tag of this name holds a secret."""
     # re compiles a pattern when it is first used, and keeps it.

@@ -16,7 +16,7 @@ class NodeNote(Group):
 
     node: int
     host: str
-    state: Literal["waiting", "ready", "refused", "started", "ended"] = "waiting"
+    state: Literal["preparing", "waiting", "ready", "refused", "started", "ended"] = "preparing"
     """waiting: for the other nodes; ready and refused: whether this node can take part."""
     beat: int = 0
     """Grows while its zpipe lives; the clocks of nodes may differ."""

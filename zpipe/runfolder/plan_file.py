@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from zpipe.plans.plan import Plan, without_secrets
-from zpipe.problems import Refusal
+from zpipe.problems import Problem, Refusal
 from zpipe.redact import remember_secrets
 from zpipe.runfolder.atomic import json_text, read_model, write_text
 from zpipe.runfolder.folder import CONFIG_NAME, DS_CONFIG_NAME, LAUNCH_NAME, PLAN_NAME, RunFolder
@@ -26,12 +26,24 @@ def write_plan(plan: Plan) -> Plan:
     remember_secrets({**plan.experiment.launcher.env, **tracking.tags}, tracking.uri)
     folder = folder_of(plan)
     folder.path.mkdir(parents=True, exist_ok=True)
-    if plan.launch.files:
-        folder.launch.mkdir(exist_ok=True)
+    write_launch_files(plan)
     written = without_secrets(plan)
     for name, text in _texts(written).items():
         write_text(folder.path / name, text)
     return written
+
+
+def write_launch_files(plan: Plan) -> None:
+    """Writes what the launcher reads. Raises Refusal if their folder is a link, which may lead anywhere."""
+    folder = folder_of(plan)
+    if not plan.launch.files:
+        return
+    if folder.launch.is_symlink():
+        reason = f"its folder {LAUNCH_NAME} is a link"
+        raise Refusal([Problem("hydra.run.dir", plan.run_dir, reason, "a new folder")])
+    folder.launch.mkdir(parents=True, exist_ok=True)
+    for name, text in without_secrets(plan).launch.files.items():
+        write_text(folder.launch / name, text)
 
 
 def is_only_planned(folder: RunFolder) -> bool:
@@ -44,7 +56,7 @@ def is_only_planned(folder: RunFolder) -> bool:
         return False
     try:
         plan = read_plan(folder.path)
-        expected = _texts(plan)
+        expected = {**_texts(plan), **_launch_texts(plan)}
         there = [name for name in found if name != LAUNCH_NAME] + _names_below(folder.launch)
         is_unchanged = all(read_text(folder.path / name) == expected.get(name) for name in there)
     except (Refusal, OSError, UnicodeDecodeError):
@@ -65,14 +77,18 @@ def read_plan_here(folder: RunFolder) -> Plan:
 
 def _texts(plan: Plan) -> Mapping[str, str]:
     """The files of a plan by their names, plan.json last."""
-    launch = {f"{LAUNCH_NAME}/{name}": text for name, text in plan.launch.files.items()}
     return {
-        **launch,
         DS_CONFIG_NAME: json_text(plan.ds_config),
         CONFIG_NAME: yaml_text(plan.experiment.model_dump()),
         PLAN_NAME: json_text(plan.model_dump(mode="json")),
     }
 
 
+def _launch_texts(plan: Plan) -> Mapping[str, str]:
+    return {f"{LAUNCH_NAME}/{name}": text for name, text in plan.launch.files.items()}
+
+
 def _names_below(launch: Path) -> list[str]:
+    if launch.is_symlink():
+        return [LAUNCH_NAME]
     return [f"{LAUNCH_NAME}/{file.name}" for file in launch.iterdir()] if launch.is_dir() else []

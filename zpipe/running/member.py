@@ -9,18 +9,22 @@ from zpipe.diagnose.classify import classify
 from zpipe.diagnose.evidence import Evidence, from_folder
 from zpipe.diagnose.root_cause import is_consequence
 from zpipe.launchers import launcher_of
+from zpipe.launchers.logs import hide_secrets
 from zpipe.machine.guard import guarded
 from zpipe.machine.network import reach
 from zpipe.machine.probes import missing_requirements
 from zpipe.plans.agreement import disagreements
+from zpipe.plans.changes import is_longer
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal, refuse_if_any
+from zpipe.runfolder.events import AttemptBegan
 from zpipe.runfolder.folder import Attempt, RunFolder
 from zpipe.runfolder.nodes import read_note
-from zpipe.runfolder.outcome import Outcome, read_outcome
+from zpipe.runfolder.outcome import Ending, Outcome, read_outcome
 from zpipe.runfolder.plan_file import folder_of, read_plan
 from zpipe.runfolder.progress import RunProgress
 from zpipe.runfolder.run_events import RunEvents
+from zpipe.runfolder.swap_folder import remove_swap_folder
 from zpipe.running.conclusion import reasons, refuse
 from zpipe.running.start import for_attempt
 from zpipe.schema.experiment import Experiment
@@ -41,15 +45,18 @@ OUTCOME_SECONDS = 90.0
 
 def take_part(plan: Plan) -> Outcome:
     """Runs the workers of this node in the run that node 0 begins, and returns how that run ended."""
-    settings = plan.experiment.launcher
+    settings, finished = plan.experiment.launcher, _finished(plan)
+    if finished is not None:
+        say(f"this run has finished: {plan.run_dir}")
+        return finished
+    nodes: Nodes | None = None
     with signals_noted() as caught:
         try:
             with signals_noted(interrupt_at=1):
                 say(f"node {settings.node_rank}: waiting for node 0 to begin the run in {plan.run_dir}")
                 attempt = _begun(plan)
                 nodes = Nodes(attempt, settings)
-                nodes.tell("waiting")
-                with _told(nodes):
+                with nodes.preparing(), _told(nodes):
                     refuse_if_any([*disagreements(read_plan(folder_of(plan).path), plan)])
                     refuse_if_any([*missing_requirements(plan, say), *_unreachable(plan)])
                 nodes.tell("ready")
@@ -58,8 +65,19 @@ def take_part(plan: Plan) -> Outcome:
             return refuse(folder_of(plan).path, refusal.problems)
         except KeyboardInterrupt:
             verdict = classify(Evidence(returncode=1, stopped_by=caught.number, in_batch_job=in_batch_job()))
+            if nodes is not None:
+                nodes.tell("ended", ending=verdict.ending, reason=verdict.reason, is_cause=True)
             return Outcome(ending=verdict.ending, reason=verdict.reason, run_dir=plan.run_dir)
         return _train(plan, attempt, nodes, caught)
+
+
+def _finished(plan: Plan) -> Outcome | None:
+    """The outcome of a run that has nothing left to do: node 0 does not begin it again."""
+    folder = folder_of(plan)
+    outcome = read_outcome(folder) if folder.holds_run else None
+    if outcome is None or outcome.ending != "finished" or is_longer(read_plan(folder.path), plan):
+        return None
+    return outcome
 
 
 def tell_refusal(experiment: Experiment, run_dir: Path, refusal: Refusal) -> None:
@@ -83,17 +101,25 @@ def _begun(plan: Plan) -> Attempt:
 
 
 def _waiting_attempt(folder: RunFolder, seconds: float) -> Attempt | None:
-    """Node 0 must be seen to live: it may have left a note before it was killed."""
+    """None if node 0 is not seen to live: a killed one leaves its note. Raises Refusal if it gives up."""
     deadline, seen = time.monotonic() + seconds, None
     while time.monotonic() < deadline:
         attempt = folder.attempt
         note = read_note(attempt, 0)
-        if note is not None and note.state == "waiting":
-            if seen is not None and seen != (attempt.path, note.beat):
+        is_alive = note is not None and seen is not None and seen != (attempt.path, note.beat)
+        seen = seen if note is None else (attempt.path, note.beat)
+        if is_alive and note is not None:
+            if note.state == "waiting":
                 return attempt
-            seen = (attempt.path, note.beat)
+            if note.state == "ended":
+                raise Refusal([_given_up(note.reason)])
+            deadline = time.monotonic() + seconds
         time.sleep(0.5)
     return None
+
+
+def _given_up(reason: str) -> Problem:
+    return Problem("launcher.nodes", "", reason or "node 0 gave the run up")
 
 
 def _unreachable(plan: Plan) -> Iterator[Problem]:
@@ -125,8 +151,7 @@ def _wait_for_start(attempt: Attempt, nodes: Nodes) -> None:
             return
         failed = nodes.failed()
         if failed is not None or (note is not None and note.state == "ended"):
-            reason = failed.reason if failed is not None and failed.reason else "node 0 gave the run up"
-            raise Refusal([Problem("launcher.nodes", "", reason)])
+            raise Refusal([_given_up(failed.reason if failed is not None else "")])
         nodes.tell()
         time.sleep(POLL_SECONDS)
 
@@ -135,7 +160,11 @@ def _train(plan: Plan, attempt: Attempt, nodes: Nodes, caught: Caught) -> Outcom
     attempt.logs.mkdir(parents=True, exist_ok=True)
     plan = for_attempt(plan, attempt)
     progress = RunProgress()
-    events = RunEvents(folder_of(plan))
+    events, earlier = RunEvents.after_attempt(folder_of(plan), attempt.number - 1)
+    for event in earlier:
+        progress.update(event)
+    if attempt.number > 1:
+        progress.update(AttemptBegan(number=attempt.number, step=progress.step))
     with guarded("ZPIPE_LAUNCH_ID") as mark:
         process = launcher_of(plan.launch.launcher).start(plan, attempt, {**mark, **launch_environment(plan)})
         tree, stop = ProcessTree(process.pid), GracefulStop(plan, progress, caught)
@@ -152,11 +181,15 @@ def _train(plan: Plan, attempt: Attempt, nodes: Nodes, caught: Caught) -> Outcom
                 time.sleep(POLL_SECONDS)
         finally:
             tree.end(patience=lambda: False)
+    for event in events.read_new():
+        progress.update(event)
+    ranks = range(attempt.first_rank, attempt.first_rank + plan.launch.nproc_per_node)
     evidence = from_folder(
         folder_of(plan),
         progress,
         (),
         attempt=attempt,
+        own_ranks=ranks,
         returncode=process.wait(),
         stopped_by=caught.number,
         in_batch_job=in_batch_job(),
@@ -168,11 +201,13 @@ def _conclude(plan: Plan, attempt: Attempt, nodes: Nodes, evidence: Evidence) ->
     """Tells the other nodes how this one ended, and waits for the end of the run on node 0."""
     is_cause = evidence.returncode != 0 and not is_consequence(evidence)
     verdict = classify(evidence)
-    ending = "finished" if evidence.returncode == 0 else verdict.ending
+    ending: Ending = "finished" if evidence.returncode == 0 else verdict.ending
     nodes.tell("ended", ending=ending, reason=verdict.reason, is_cause=is_cause)
     outcome = _awaited(lambda: _outcome_of(plan, attempt), nodes)
     if outcome is None:
-        outcome = Outcome(ending=verdict.ending, reason=verdict.reason, run_dir=plan.run_dir)
+        outcome = Outcome(ending=ending, reason=verdict.reason, run_dir=plan.run_dir)
+    hide_secrets(attempt)
+    remove_swap_folder(plan)
     told = outcome.ending if not outcome.reason else f"{outcome.ending}: {outcome.reason}"
     say(f"node {plan.experiment.launcher.node_rank}: {told}")
     return outcome

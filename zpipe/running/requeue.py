@@ -3,22 +3,33 @@
 import os
 import subprocess
 
+from zpipe.checkpoints.folders import checkpoints_in, step_of
 from zpipe.plans.plan import Plan
+from zpipe.runfolder.attempt_start import read_start
 from zpipe.runfolder.outcome import Outcome
+from zpipe.runfolder.plan_file import folder_of
 from zpipe.terminal.console import say
 
 BEFORE_THE_LIMIT = "SIGUSR1"
 """What `--signal` of the job asks for; scancel sends SIGTERM."""
+OF_ZPIPE = "ZPIPE_JOB"
+"""Set by the script of zpipe (zpipe/launchers/job.sh.j2): a job of the user's own is left alone."""
 
 
 def requeue_if_preempted(plan: Plan, outcome: Outcome) -> None:
-    job = os.environ.get("SLURM_JOB_ID")
+    """Only if the next start goes on from a checkpoint of this one: otherwise it would never end."""
+    job = os.environ.get("SLURM_JOB_ID") if os.environ.get(OF_ZPIPE) else None
     asked = outcome.ending == "preempted" and outcome.reason.startswith(BEFORE_THE_LIMIT)
-    if job is None or not asked or not plan.experiment.launcher.slurm.requeue:
+    if job is None or not asked or not plan.experiment.launcher.slurm.requeue or not _has_saved(plan):
         return
     say(f"requeueing Slurm job {job}, which goes on from its checkpoint")
-    done = subprocess.run(
-        ["scontrol", "requeue", job], capture_output=True, encoding="utf-8", errors="replace", check=False
-    )
+    argv = ["scontrol", "requeue", job]
+    done = subprocess.run(argv, capture_output=True, encoding="utf-8", errors="replace", check=False)
     if done.returncode != 0:
         say(f"Slurm does not requeue it: {done.stderr.strip()}")
+
+
+def _has_saved(plan: Plan) -> bool:
+    folder = folder_of(plan)
+    began = read_start(folder.attempt).step
+    return any((step_of(each) or 0) > began for each in checkpoints_in(folder.path))

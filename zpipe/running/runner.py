@@ -3,7 +3,7 @@
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from zpipe.diagnose.classify import classify
@@ -91,9 +91,10 @@ def _attempted(
 ) -> Outcome:
     try:
         with signals_noted(interrupt_at=1):
-            plan = _prepare(plan, start, attempt)
-            _print_warnings(plan)
-            missing = missing_requirements(plan, say)
+            with nodes.preparing() if nodes is not None else nullcontext():
+                plan = _prepare(plan, start, attempt)
+                _print_warnings(plan)
+                missing = missing_requirements(plan, say)
             if nodes is not None and not missing:
                 gather(plan, nodes)
     except Refusal as refusal:

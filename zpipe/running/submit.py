@@ -8,16 +8,20 @@ from pathlib import Path
 
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal, refuse_if_any
-from zpipe.redact import redact_override
+from zpipe.redact import redact, redact_override
 from zpipe.runfolder.outcome import Ending, Outcome, read_outcome
-from zpipe.runfolder.plan_file import folder_of, write_plan
+from zpipe.runfolder.plan_file import folder_of, write_launch_files, write_plan
 from zpipe.runfolder.progress import RunProgress
 from zpipe.runfolder.run_events import RunEvents
+from zpipe.running.start import Start
 from zpipe.supervise.stops import Stopped
 from zpipe.terminal.console import say
 from zpipe.terminal.live import LiveDisplay
 
 LOOK_SECONDS = 2.0
+SILENT_LOOKS = 60
+"""After which a job is given up that Slurm does not know."""
+UNKNOWN = "UNKNOWN"
 # fmt: off
 ACTIVE = (
     "PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "REQUEUED", "REQUEUE_HOLD", "STOPPED",
@@ -35,10 +39,13 @@ ENDINGS: dict[str, Ending] = {
 """What a state of Slurm means for a run that did not tell its own ending."""
 
 
-def submit(plan: Plan) -> Outcome:
+def submit(plan: Plan, start: Start) -> Outcome:
     """Raises Refusal with Slurm's words if it does not take the job."""
     refuse_if_any(_secrets(plan))
-    write_plan(plan)
+    if start.attempt == 1:
+        write_plan(plan)
+    else:  # the plan of the last attempt stays until the job begins the next
+        write_launch_files(plan)
     job = _submitted(plan)
     say(f"submitted as Slurm job {job}; run folder {plan.run_dir}")
     if not plan.experiment.launcher.wait:
@@ -47,17 +54,18 @@ def submit(plan: Plan) -> Outcome:
         state = _followed(plan, job)
     except KeyboardInterrupt as stop:
         return _left(plan, job, stop)
-    return _outcome(plan, job, state)
+    return _outcome(plan, job, state, start.attempt)
 
 
 def _secrets(plan: Plan) -> Iterator[Problem]:
     """The script of the job has the overrides, and everybody who can read the run folder can read it."""
-    for override in plan.command:
-        if redact_override(override) != override:
-            key, name = override.partition("=")[0], override.partition("=")[0].rpartition(".")[2]
-            reason = "the script of the job would contain this secret"
-            allowed = "the name of a variable in the environment, which Slurm passes on"
-            yield Problem(key, "***", reason, allowed, f"'{key}=${{oc.env:{name}}}'")
+    reason = "the script of the job would contain this secret"
+    allowed = "the name of a variable in the environment, which Slurm passes on"
+    found = [override for override in plan.command if redact_override(override) != override]
+    for key in (override.partition("=")[0] for override in found):
+        yield Problem(key, "***", reason, allowed, f"'{key}=${{oc.env:{key.rpartition('.')[2]}}}'")
+    if not found and any(redact(text) != text for text in plan.launch.files.values()):
+        yield Problem("launcher.slurm.setup", "***", reason, allowed)
 
 
 def _submitted(plan: Plan) -> str:
@@ -85,10 +93,14 @@ def _slurm(*argv: str) -> "subprocess.CompletedProcess[str]":
 def _followed(plan: Plan, job: str) -> str:
     """Shows the state of the job, and of the run once it has begun; returns the last state."""
     progress, events = RunProgress(), RunEvents(folder_of(plan))
-    shown, state = "", ""
+    shown, state, silent = "", "", 0
     with LiveDisplay(plan, progress) as display:
         while True:
             state, reason = _state_of(job)
+            silent = silent + 1 if state == UNKNOWN else 0
+            if state == UNKNOWN and silent < SILENT_LOOKS:  # slurmctld may be restarting
+                time.sleep(LOOK_SECONDS)
+                continue
             text = f"job {job}: {state.lower()}" + (f", {reason}" if state == "PENDING" and reason else "")
             if text != shown:
                 say(text)
@@ -105,12 +117,13 @@ def _state_of(job: str) -> tuple[str, str]:
     """State and reason; Slurm forgets a job some minutes after its end."""
     shown = _slurm("scontrol", "show", "job", "--oneliner", job).stdout
     fields = dict(field.partition("=")[::2] for field in shown.split() if "=" in field)
-    return fields.get("JobState", "UNKNOWN"), fields.get("Reason", "")
+    return fields.get("JobState", UNKNOWN), fields.get("Reason", "")
 
 
-def _outcome(plan: Plan, job: str, state: str) -> Outcome:
+def _outcome(plan: Plan, job: str, state: str, attempt: int) -> Outcome:
+    """The outcome of the run, if the job came as far as this attempt."""
     folder = folder_of(plan)
-    outcome = read_outcome(folder)
+    outcome = read_outcome(folder) if folder.attempt.number >= attempt else None
     if outcome is not None:
         say(f"{outcome.ending}{': ' if outcome.reason else ''}{outcome.reason}")
         return outcome
@@ -122,9 +135,16 @@ def _outcome(plan: Plan, job: str, state: str) -> Outcome:
 
 def _left(plan: Plan, job: str, stop: KeyboardInterrupt) -> Outcome:
     """Ctrl-C leaves the job to Slurm, unless the user wants to cancel it."""
-    if sys.stdin.isatty() and input(f"Cancel job {job} too? [y/N] ").strip().lower() in ("y", "yes"):
+    if sys.stdin.isatty() and _agrees(f"Cancel job {job} too? [y/N] "):
         _slurm("scancel", job)
         return Outcome(ending="interrupted", reason=f"job {job} was cancelled", run_dir=plan.run_dir)
     say(f"job {job} goes on; scancel {job} cancels it")
     ending: Ending = "terminated" if isinstance(stop, Stopped) and stop.exit_code == 143 else "interrupted"
     return Outcome(ending=ending, reason=f"job {job} goes on without zpipe", run_dir=str(Path(plan.run_dir)))
+
+
+def _agrees(question: str) -> bool:
+    try:
+        return input(question).strip().lower() in ("y", "yes")
+    except EOFError:
+        return False

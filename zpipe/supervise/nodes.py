@@ -1,9 +1,10 @@
 """The other nodes of an attempt, through notes in the run folder: who takes part, lives, has failed."""
 
 import socket
+import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -56,6 +57,24 @@ class Nodes:
         """The last note of each other node that has written one."""
         notes = [read_note(self._attempt, number) for number in self._others]
         return [note for note in notes if note is not None]
+
+    @contextmanager
+    def preparing(self) -> Iterator[None]:
+        """Gives signs of life while this process is busy with something that takes its time."""
+        over = threading.Event()
+
+        def beat() -> None:
+            while not over.wait(BEAT_SECONDS):
+                self.tell()
+
+        self.tell(self._own.state)
+        thread = threading.Thread(target=beat, name="zpipe-beat", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     @property
     def has_ended(self) -> bool:

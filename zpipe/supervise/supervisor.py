@@ -19,7 +19,7 @@ from zpipe.machine.process_identity import own_identity, place
 from zpipe.machine.samples import Sampler
 from zpipe.plans.plan import Plan
 from zpipe.runfolder import disk_reserve
-from zpipe.runfolder.events import Event
+from zpipe.runfolder.events import AttemptBegan, Event
 from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.plan_file import folder_of
 from zpipe.runfolder.progress import RunProgress
@@ -88,6 +88,7 @@ def supervise(
         silence=end.silence,
         folder_is_gone=not folder.path.is_dir(),
         seen_exits=end.seen_exits,
+        own_ranks=None if nodes is None else range(plan.launch.nproc_per_node),
     )
     return evidence if nodes is None else with_other_node(evidence, nodes)
 
@@ -101,6 +102,8 @@ class _Follower:
         self._events, earlier = RunEvents.after_attempt(folder, folder.attempt.number - 1)
         for event in earlier:
             progress.update(event)
+        if folder.attempt.number > 1:  # the workers may end before they tell that they began
+            progress.update(AttemptBegan(number=folder.attempt.number, step=progress.step))
         self._updated = (progress, silence, display)
 
     def catch_up(self) -> None:

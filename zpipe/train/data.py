@@ -73,7 +73,7 @@ def load_sequences(plan: Plan, tokenizer: Any, rank: Rank, reporter: Reporter) -
         own = attempt.data_marker(rank.launch_id, rank.node)
         if rank.local_index == 0:
             _prepare_for(own, plan, tokenizer, reporter)
-        shared = _wait_for(own)
+        shared = _same_data(_wait_for(own), shared, plan)
     import datasets
 
     packed = datasets.Dataset.from_file(shared["path"]).with_format("numpy")
@@ -92,7 +92,16 @@ def _prepare_for(marker: Path, plan: Plan, tokenizer: Any, reporter: Reporter) -
     if prepared.has_messages and not tokenizer.chat_template:
         tokenizer.chat_template = CHAT_TEMPLATE
         reporter.notice("the tokenizer has no chat template; zpipe uses ChatML and saves it with the model")
-    write_json(marker, {"path": str(prepared.path), "mean_tokens": prepared.mean_tokens})
+    facts = {"mean_tokens": prepared.mean_tokens, "bytes": prepared.path.stat().st_size}
+    write_json(marker, {"path": str(prepared.path), **facts})
+
+
+def _same_data(own: dict[str, Any], first: dict[str, Any], plan: Plan) -> dict[str, Any]:
+    """What this node has prepared. Raises Refusal if node 0 has prepared something else."""
+    if all(own[name] == first[name] for name in ("mean_tokens", "bytes")):
+        return own
+    reason = "the data of this node is not that of node 0"
+    raise Refusal([Problem("data.path", plan.experiment.data.path or "", reason, "the same files on each")])
 
 
 def remove_markers(plan: Plan, rank: Rank) -> None:

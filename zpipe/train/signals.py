@@ -3,7 +3,6 @@
 import os
 import signal
 import threading
-from functools import partial
 
 from zpipe.runfolder.folder import Attempt
 from zpipe.runfolder.stop_request import request_stop
@@ -27,8 +26,14 @@ def stop_on_signals(attempt: Attempt, rank: int) -> None:
     for number in _SIGNALS:  # the launcher may have been started with a signal ignored
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    os.register_at_fork(after_in_child=partial(signal.pthread_sigmask, signal.SIG_UNBLOCK, _SIGNALS))
+    os.register_at_fork(after_in_child=_in_a_child)
     threading.Thread(target=_receive, args=(attempt, rank), name="zpipe-signals", daemon=True).start()
+
+
+def _in_a_child() -> None:
+    """A data loader must outlive the signal before a time limit: its rank still needs it."""
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
 
 def _receive(attempt: Attempt, rank: int) -> None:

@@ -1,5 +1,6 @@
 """The task `train`: from the plan to the trained model, phase by phase."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,9 @@ from zpipe.runfolder.events import AttemptBegan
 from zpipe.runfolder.plan_file import folder_of
 from zpipe.schema.resume import AUTO
 from zpipe.train.ranks import Rank
+
+_SUPERVISED = {"ZPIPE_PARENT", "ZPIPE_LAUNCH_ID"}
+"""Variables of workers that zpipe has started."""
 
 if TYPE_CHECKING:
     from zpipe.train.trainers.causal_lm import CausalLMTraining
@@ -73,7 +77,7 @@ def _finish(plan: Plan, training: "CausalLMTraining", reporter: Reporter, *, eva
 def _begin(plan: Plan, rank: Rank, reporter: Reporter) -> AttemptStart:
     folder = folder_of(plan)
     attempt = folder.attempt
-    if rank.is_main and attempt.process_group(rank.launch_id).exists():
+    if rank.is_main and attempt.start.exists() and not _SUPERVISED & os.environ.keys():
         reason = "this command was run before, and the run goes on with zpipe only"
         raise Refusal([Problem("attempt", attempt.number, reason, fix=f"zpipe resume={folder.path}")])
     if _is_by_hand(plan):
