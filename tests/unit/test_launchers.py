@@ -33,8 +33,7 @@ from zpipe.schema.slurm import Slurm
 from zpipe.train.signals import ENDED_BY_LAUNCHER
 from zpipe.trees import unflatten
 
-COMMANDS = [name for name in MODULES if launcher_of(name).spawns]
-SPAWNING = [name for name in COMMANDS if not launcher_of(name).queues]
+SPAWNING = [name for name in MODULES if launcher_of(name).spawns and not launcher_of(name).queues]
 HOSTILE = [
     "plain",
     "two words",
@@ -86,7 +85,7 @@ def test_each_attempt_has_its_own_command(name: str, tmp_path: Path) -> None:
     assert "attempt-1" not in " ".join(second.launch.argv)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", SPAWNING)
 @given(folder=NAMES, value=NAMES)
 @settings(max_examples=12, deadline=None)
 def test_a_shell_passes_every_value_of_the_printed_command_on(

@@ -124,10 +124,11 @@ def render(compiled: Plan, rows: Rows = (), is_written: bool = True) -> str:
 def launch_command(compiled: Plan) -> str:
     """What a shell runs to start the workers without zpipe, which then nobody follows."""
     launch, attempt = compiled.launch, folder_of(compiled).attempt
+    if launcher_of(launch.launcher).queues:
+        return f"  {shlex.join(launch.argv)}"
     variables = [shlex.quote(f"{name}={value}") for name, value in launch.env.items()]
     command = " \\\n    ".join(["env", *variables, *map(shlex.quote, launch.argv)])
-    folder = "" if launcher_of(launch.launcher).queues else f"  mkdir -p {shlex.quote(str(attempt.logs))}\n"
-    return f"{folder}  {command}"
+    return f"  mkdir -p {shlex.quote(str(attempt.logs))}\n  {command}"
 
 
 def _facts(compiled: Plan) -> Iterable[tuple[str, str]]:
