@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from zpipe.diagnose.classify import classify
@@ -82,11 +82,11 @@ def _finished(plan: Plan) -> Outcome | None:
 
 def tell_refusal(experiment: Experiment, run_dir: Path, refusal: Refusal) -> None:
     """Tells node 0, if it waits, that this node has no plan."""
-    settings = experiment.launcher
-    attempt = _waiting_attempt(RunFolder(run_dir), REFUSAL_SECONDS)
-    if attempt is not None:
-        nodes = Nodes(attempt, settings)
-        nodes.tell("refused", reason=reasons(refusal.problems), is_cause=True)
+    with suppress(Refusal):  # node 0 has given up already
+        attempt = _waiting_attempt(RunFolder(run_dir), REFUSAL_SECONDS)
+        if attempt is not None:
+            nodes = Nodes(attempt, experiment.launcher)
+            nodes.tell("refused", reason=reasons(refusal.problems), is_cause=True)
 
 
 def _begun(plan: Plan) -> Attempt:
