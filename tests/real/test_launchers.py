@@ -107,3 +107,25 @@ def test_a_watcher_that_is_killed_ends_the_run_under_deepspeeds_launcher(
     assert run.exit_code == 15, run.explain()
     assert "the launcher ended before the ranks" in run.result["reason"]
     assert processes_mentioning(str(folder)) == []
+
+
+def test_a_run_whose_rank_is_killed_is_started_again_from_its_checkpoint(
+    text_file: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    saving = (
+        "train.max_steps=120",
+        "checkpoint=default",
+        "checkpoint.save_steps=20",
+        "launcher.max_restarts=1",
+    )
+    process = start(tmp_path, *arguments("torchrun", text_file, folder), *saving)
+    wait_for_step(process, folder)
+    while not (folder / "checkpoint-20").exists():
+        time.sleep(0.02)
+    worker_of(folder, 1).kill()
+    run = finish(process, folder)
+    assert run.exit_code == 0, run.explain()
+    assert "starting the run again, 1 restart left: rank 1 was killed by SIGKILL" in run.stderr
+    assert run.result["attempts"] == 2
+    assert run.events[0]["step"] >= 20

@@ -30,6 +30,7 @@ FREE_KEYS = {
     "launcher.hang_timeout_s",
     "launcher.master_addr",
     "launcher.master_port",
+    "launcher.max_restarts",
     "launcher.node_rank",
     "launcher.nodes",
     "launcher.nproc_per_node",  # the number of processes that was decided is compared instead

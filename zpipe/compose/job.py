@@ -30,6 +30,7 @@ from zpipe.running.conclusion import refuse
 from zpipe.running.finished import finished_before
 from zpipe.running.member import take_part, tell_refusal
 from zpipe.running.requeue import requeue_if_preempted
+from zpipe.running.restarts import with_restarts
 from zpipe.running.runner import run_plan, start_problems
 from zpipe.running.start import start_of
 from zpipe.running.submit import submit
@@ -60,14 +61,18 @@ def run_composed(composed: ComposedRun, typed: list[str] | None = None) -> Outco
             tell_refusal(composed.experiment, composed.run_dir, refusal)
         raise
     if is_member:
-        return take_part(plan)
+        return with_restarts(plan, take_part)
     refuse_if_any(start_problems(plan))
     start = start_of(plan)
     if start.finished is not None:
         return finished_before(plan, start.finished)
     if launcher_of(plan.launch.launcher).queues:
         return submit(plan, start)
-    outcome = run_as_job(composed, lambda: run_plan(plan, hardware))
+
+    def run(again: Plan) -> Outcome:
+        return run_plan(again, hardware)
+
+    outcome = run_as_job(composed, lambda: with_restarts(plan, run))
     requeue_if_preempted(plan, outcome)
     return outcome
 
@@ -137,7 +142,7 @@ def _run(config: DictConfig, run_dir: Path, command: list[str], definition: Defi
         start_of(plan)
     except Refusal as refusal:
         return refuse(run_dir, refusal.problems)
-    return run_plan(plan, hardware, definition.mlflow_run_id)
+    return with_restarts(plan, lambda again: run_plan(again, hardware, definition.mlflow_run_id))
 
 
 def _named(experiment: Experiment, provenance: Provenance, label: str) -> tuple[Experiment, Provenance]:

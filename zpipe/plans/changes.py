@@ -14,6 +14,7 @@ FREE = (
     "launcher.hang_timeout_s",
     "launcher.master_addr",
     "launcher.master_port",
+    "launcher.max_restarts",
     "launcher.node_rank",
     "launcher.node_timeout_s",
     "launcher.nodes",

@@ -28,6 +28,8 @@ class Launcher(Group):
     """Host name or address of machine 0, as the others reach it; needed for several machines."""
     master_port: Port = 29500
     """TCP port on which machine 0 listens for the others."""
+    max_restarts: NotNegative = 0
+    """How often a run that failed, hung or lost a rank is started again, from its newest checkpoint."""
     node_timeout_s: Annotated[Number, Field(ge=10)] = 60.0
     """Seconds without a sign of life after which a machine is given up."""
     wait: bool = True
