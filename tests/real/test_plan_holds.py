@@ -27,11 +27,18 @@ def plant(folder: Path, **changes: object) -> Plan:
     return Plan.model_validate(plan)
 
 
+STARTED_BY_ZPIPE = {"ZPIPE_LAUNCH_ID": "test"}
+
+
 def work(plan: Plan) -> Run:
     """Starts the workers of a plan without the parent."""
     begin_attempt(Path(plan.run_dir))
     done = subprocess.run(
-        plan.launch.argv, env=environment(plan.launch.env), capture_output=True, text=True, check=False
+        plan.launch.argv,
+        env=environment({**plan.launch.env, **STARTED_BY_ZPIPE}),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return Run(done.returncode, done.stdout, done.stderr, Path(plan.run_dir))
 

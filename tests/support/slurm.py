@@ -29,7 +29,7 @@ SelectTypeParameters=CR_Core
 SchedulerParameters=sched_interval=1,bf_interval=1
 SlurmdParameters=config_overrides
 ReturnToService=2
-KillWait=5
+KillWait=30
 AccountingStorageType=accounting_storage/none
 JobAcctGatherType=jobacct_gather/none
 NodeName=n0 NodeHostname={host} NodeAddr=127.0.0.1 Port={port_0} CPUs=4 RealMemory=4000 State=UNKNOWN
