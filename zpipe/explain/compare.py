@@ -55,7 +55,7 @@ def _side(section: str, key: str, plan: Plan, values: Mapping[str, Any]) -> Side
 
 
 def _sections(plan: Plan) -> dict[str, dict[str, Any]]:
-    launch = plan.launch.model_dump(exclude={"env", "argv"})
+    launch = plan.launch.model_dump(exclude={"env", "argv", "files"})
     sections = {
         "experiment": dict(leaves(plan.experiment.model_dump())),
         "ds_config": dict(leaves(plan.ds_config)),
