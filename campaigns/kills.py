@@ -92,11 +92,11 @@ class Campaign:
             child = self._start(name)
             if begun < most:
                 self._kill_at_random(child, self._folder / name)
-            child.communicate()
+            _, errors = child.communicate()
             if child.returncode == 0:
                 return "; ".join(differences(self._twin, self._folder / name, self._folder))
             if child.returncode != -9:
-                return f"ended with {child.returncode}"
+                return f"ended with {child.returncode}: {errors[-1500:]}"
         return f"not finished after {_MOST_STARTS} starts"
 
     def _kill_at_random(self, child: preloaded.Child, run: Path) -> None:
