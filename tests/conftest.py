@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.browser import headless
-from tests.support.process import REPOSITORY
+from tests.support.process import REPOSITORY, SMALL, losses, zpipe
 from zpipe.machine.hardware import detect
 
 IN_CI = os.environ.get("CI") == "true"
@@ -67,6 +67,15 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("empty")
     prepare_store(default_uri(folder))
     return folder / "outputs" / "mlflow.db"
+
+
+@pytest.fixture(scope="session")
+def losses_of_two_ranks(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> list[float]:
+    """Of a short run with two processes of this machine under torchrun."""
+    cwd = tmp_path_factory.mktemp("two-ranks")
+    run = zpipe(cwd, *SMALL, "launcher.nproc_per_node=2", f"data.path={text_file}", "tracking=none")
+    assert run.exit_code == 0, run.explain()
+    return losses(run.folder)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """The launchers on two ranks of this machine: the same run, and no process left behind."""
 
-import json
 import os
 import signal
 import subprocess
@@ -12,13 +11,14 @@ import pytest
 from tests.support.process import (
     SMALL,
     finish,
+    losses,
     processes_mentioning,
     start,
     verb,
     wait_for_step,
     worker_of,
-    zpipe,
 )
+from zpipe.hydra_text import quoted
 
 pytestmark = pytest.mark.real
 
@@ -28,45 +28,31 @@ HOSTILE = "two words; $(touch ran) 'é"
 
 
 def arguments(launcher: str, text_file: Path, folder: Path) -> tuple[str, ...]:
-    name = "".join(f"\\{each}" if each in "\\'" else each for each in str(folder))
     chosen = (f"launcher={launcher}", "launcher.nproc_per_node=2", f"data.path={text_file}")
-    return (*SMALL, *chosen, "tracking=none", f"hydra.run.dir='{name}'")
-
-
-def losses(folder: Path) -> list[float]:
-    lines = (folder / "events.jsonl").read_text().splitlines()
-    return [event["values"]["loss"] for event in map(json.loads, lines) if "loss" in event.get("values", {})]
-
-
-@pytest.fixture(scope="module")
-def under_torchrun(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> list[float]:
-    cwd = tmp_path_factory.mktemp("torchrun")
-    run = zpipe(cwd, *SMALL, "launcher.nproc_per_node=2", f"data.path={text_file}", "tracking=none")
-    assert run.exit_code == 0, run.explain()
-    return losses(run.folder)
+    return (*SMALL, *chosen, "tracking=none", f"hydra.run.dir={quoted(str(folder))}")
 
 
 @pytest.mark.parametrize("launcher", OTHERS)
 def test_losses_are_those_of_torchrun_also_in_a_folder_with_a_hostile_name(
-    launcher: str, under_torchrun: list[float], text_file: Path, tmp_path: Path
+    launcher: str, losses_of_two_ranks: list[float], text_file: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / HOSTILE
     run = finish(start(tmp_path, *arguments(launcher, text_file, folder)), folder)
     assert run.exit_code == 0, run.explain()
-    assert losses(folder) == under_torchrun
+    assert losses(folder) == losses_of_two_ranks
     assert not (tmp_path / "ran").exists()
     assert len(run.attempt.rank_logs("stderr")) == 2
 
 
 def test_the_printed_command_of_a_plan_trains_when_a_shell_runs_it(
-    under_torchrun: list[float], text_file: Path, tmp_path: Path
+    losses_of_two_ranks: list[float], text_file: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / HOSTILE
     plan = verb(tmp_path, "plan", *arguments("accelerate", text_file, folder), folder=folder)
     assert plan.exit_code == 0, plan.explain()
     command = plan.stdout.partition("\ncommand\n")[2].partition("\n\n")[0]
     subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True, capture_output=True, timeout=120)
-    assert losses(folder) == under_torchrun
+    assert losses(folder) == losses_of_two_ranks
     assert not (tmp_path / "ran").exists()
 
 

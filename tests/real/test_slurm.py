@@ -1,6 +1,5 @@
 """Runs in the jobs of a real Slurm cluster: two nodes on this machine."""
 
-import json
 import shutil
 import subprocess
 import time
@@ -9,9 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.process import SMALL, Run, finish, processes_mentioning, start, wait_for_step, zpipe
+from tests.support.process import (
+    SMALL,
+    Run,
+    finish,
+    losses,
+    processes_mentioning,
+    start,
+    wait_for_step,
+    zpipe,
+)
 from tests.support.slurm import can_run_slurm, cluster, slurm
 from tests.support.store import Store
+from zpipe.hydra_text import quoted
 from zpipe.runfolder.folder import RunFolder
 
 pytestmark = [
@@ -29,21 +38,14 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environmen
         yield found
 
 
-def losses(folder: Path) -> list[float]:
-    lines = (folder / "events.jsonl").read_text().splitlines()
-    return [event["values"]["loss"] for event in map(json.loads, lines) if "loss" in event.get("values", {})]
-
-
 def test_a_run_on_two_nodes_has_the_losses_of_one_machine_also_in_a_folder_with_a_hostile_name(
-    environment: Environment, text_file: Path, tmp_path: Path
+    environment: Environment, losses_of_two_ranks: list[float], text_file: Path, tmp_path: Path
 ) -> None:
-    alone = zpipe(tmp_path, *SMALL, "launcher.nproc_per_node=2", f"data.path={text_file}", "tracking=none")
     folder = tmp_path / "two words $(touch ran) 'é %j"
-    name = str(folder).replace("'", "\\'")
-    given = (*ON_TWO_NODES, f"data.path={text_file}", "tracking=none", f"hydra.run.dir='{name}'")
+    given = (*ON_TWO_NODES, f"data.path={text_file}", "tracking=none", f"hydra.run.dir={quoted(str(folder))}")
     run = finish(start(tmp_path, *given, env=environment), folder)
     assert run.exit_code == 0, run.explain()
-    assert losses(folder) == losses(alone.folder)
+    assert losses(folder) == losses_of_two_ranks
     assert "job 1: running" in run.stderr
     assert not (tmp_path / "ran").exists()
     assert [file.name for file in folder.glob("slurm-*.out")] == ["slurm-1.out"]

@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 
 from tests.support.hosts import Host, can_make_hosts, two_hosts
-from tests.support.process import SMALL, Run, finish, processes_mentioning, wait_for_step, worker_of, zpipe
+from tests.support.process import (
+    SMALL,
+    Run,
+    finish,
+    losses,
+    processes_mentioning,
+    wait_for_step,
+    worker_of,
+)
 from zpipe.runfolder.folder import RunFolder
 
 pytestmark = [
@@ -27,19 +35,6 @@ RESUMED = ("train.max_steps=300", "checkpoint=default", "checkpoint.save_steps=5
 def hosts() -> Iterator[Pair]:
     with two_hosts() as pair:
         yield pair
-
-
-@pytest.fixture(scope="module")
-def on_one_machine(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> list[float]:
-    cwd = tmp_path_factory.mktemp("one")
-    run = zpipe(cwd, *SMALL, "launcher.nproc_per_node=2", f"data.path={text_file}", "tracking=none")
-    assert run.exit_code == 0, run.explain()
-    return losses(run.folder)
-
-
-def losses(folder: Path) -> list[float]:
-    lines = (folder / "events.jsonl").read_text().splitlines()
-    return [event["values"]["loss"] for event in map(json.loads, lines) if "loss" in event.get("values", {})]
 
 
 def arguments(hosts: Pair, text_file: Path, folder: Path) -> tuple[str, ...]:
@@ -64,12 +59,12 @@ class Started:
 
 
 def test_losses_on_two_hosts_are_those_of_one_machine_with_two_processes(
-    hosts: Pair, on_one_machine: list[float], text_file: Path, tmp_path: Path
+    hosts: Pair, losses_of_two_ranks: list[float], text_file: Path, tmp_path: Path
 ) -> None:
     first, second = Started(hosts, tmp_path, text_file).finish()
     assert first.exit_code == 0, first.explain()
     assert second.exit_code == 0, second.explain()
-    assert losses(first.folder) == on_one_machine
+    assert losses(first.folder) == losses_of_two_ranks
     assert "node 1: finished" in second.stderr
     attempt = RunFolder(first.folder).attempt
     assert [note["host"] for note in notes(first.folder)] == ["host-a", "host-b"]

@@ -73,6 +73,11 @@ class Run:
         return f"exit {self.exit_code}\n{self.stdout[-3000:]}\n{self.stderr[-3000:]}"
 
 
+def losses(folder: Path) -> list[float]:
+    """The losses that the last attempt of a run logged."""
+    return [value for _, value in Run(0, "", "", folder).series("loss")]
+
+
 def environment(more: Mapping[str, str] = NOTHING) -> dict[str, str]:
     """The environment of zpipe in a test: offline, with the package of this repository first."""
     path = os.pathsep.join([str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])])

@@ -81,16 +81,16 @@ class Clock:
 
 def pair(tmp_path: Path, clock: Clock) -> tuple[Nodes, Nodes]:
     attempt = begin_attempt(tmp_path / "run")
-    settings = Launcher(nodes=2)
-    return Nodes(attempt, settings, 0, clock), Nodes(attempt, settings, 1, clock)
+    first, second = (Launcher(nodes=2, node_rank=number) for number in range(2))
+    return Nodes(attempt, first, clock), Nodes(attempt, second, clock)
 
 
 def test_a_node_that_falls_silent_has_failed_after_a_while(tmp_path: Path) -> None:
     clock = Clock()
     first, second = pair(tmp_path, clock)
-    assert first.silent() == [1]
-    second.tell("started")
-    assert (first.silent(), first.failed()) == ([], None)
+    assert first.pending() == [1]
+    second.tell("ready")
+    assert (first.pending(), first.failed()) == ([], None)
     clock.now = LOST_SECONDS - 1
     second.tell()
     assert first.failed() is None
@@ -104,7 +104,7 @@ def test_a_node_that_falls_silent_has_failed_after_a_while(tmp_path: Path) -> No
 
 def test_the_node_on_which_a_failure_began_comes_before_one_that_only_ended(tmp_path: Path) -> None:
     attempt = begin_attempt(tmp_path / "run")
-    nodes = [Nodes(attempt, Launcher(nodes=3), number, Clock()) for number in range(3)]
+    nodes = [Nodes(attempt, Launcher(nodes=3, node_rank=number), Clock()) for number in range(3)]
     nodes[1].tell("ended", ending="failed", reason="closed by peer")
     nodes[2].tell("ended", ending="gpu_out_of_memory", reason="full", is_cause=True)
     failed = nodes[0].failed()

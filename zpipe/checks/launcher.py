@@ -51,7 +51,7 @@ def several_nodes_can_meet(experiment: Experiment, facts: Facts) -> Iterator[Pro
     if launcher is not None and not launcher.several_nodes:
         reason = f"launcher={settings.type} starts the workers of one machine"
         yield Problem("launcher.nodes", settings.nodes, reason, "1", either("launcher=torchrun"))
-    if settings.master_addr is None and not (launcher is not None and launcher.finds_node_0):
+    if settings.master_addr is None and not (launcher is not None and launcher.queues):
         reason = "the nodes meet on node 0, and each of them must know its address"
         allowed = "a host name or an address of node 0"
         yield Problem("launcher.master_addr", "null", reason, allowed, either("launcher.master_addr=HOST"))

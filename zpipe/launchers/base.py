@@ -64,10 +64,8 @@ class Launcher(ABC):
     """Processes that it can start; None is any number."""
     several_nodes: ClassVar[bool] = False
     """Whether it starts the workers of several machines together."""
-    finds_node_0: ClassVar[bool] = False
-    """Whether it tells the other nodes the address of node 0."""
     queues: ClassVar[bool] = False
-    """Whether it submits the run to a queue, in whose job another zpipe supervises it."""
+    """Whether it submits the run to a queue, whose job tells the zpipe of each node where node 0 is."""
 
     @abstractmethod
     def render(self, job: Job) -> Rendered:

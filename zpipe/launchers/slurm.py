@@ -19,7 +19,6 @@ class Slurm(Launcher):
     """The command submits the job. In the job, launcher.type=torchrun starts the workers of each node."""
 
     several_nodes: ClassVar[bool] = True
-    finds_node_0: ClassVar[bool] = True
     queues: ClassVar[bool] = True
 
     def render(self, job: Job) -> Rendered:
@@ -40,7 +39,7 @@ def script(job: Job) -> str:
 
     environment = Environment(
         loader=PackageLoader("zpipe.launchers", "."),
-        autoescape=False,  # noqa: S701 - it is no HTML; shlex quotes
+        autoescape=False,  # noqa: S701 - a shell script, quoted with shlex
         undefined=StrictUndefined,
         trim_blocks=True,
         keep_trailing_newline=True,

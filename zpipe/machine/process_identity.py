@@ -7,7 +7,7 @@ it does not change when the clock of the machine is set.
 import os
 from pathlib import Path
 
-_STATE, _START_TIME = 0, 19
+_STATE, _START_TIME, _EXIT_CODE = 0, 19, 49
 """Positions behind the command name, which may contain spaces and parentheses."""
 
 
@@ -24,6 +24,15 @@ def is_alive(identity: str) -> bool:
     except ProcessLookupError:
         return False
     return fields[_START_TIME] == started and fields[_STATE] not in ("Z", "X")
+
+
+def exit_code_of(pid: int) -> int | None:
+    """Of a process that has ended and that its parent has not asked for yet; None for any other."""
+    try:
+        fields = _fields(pid)
+    except ProcessLookupError:
+        return None
+    return os.waitstatus_to_exitcode(int(fields[_EXIT_CODE])) if fields[_STATE] == "Z" else None
 
 
 def own_identity() -> str:

@@ -26,15 +26,18 @@ def write_plan(plan: Plan) -> Plan:
     remember_secrets({**plan.experiment.launcher.env, **tracking.tags}, tracking.uri)
     folder = folder_of(plan)
     folder.path.mkdir(parents=True, exist_ok=True)
-    write_launch_files(plan)
     written = without_secrets(plan)
+    write_launch_files(written)
     for name, text in _texts(written).items():
         write_text(folder.path / name, text)
     return written
 
 
 def write_launch_files(plan: Plan) -> None:
-    """Writes what the launcher reads. Raises Refusal if their folder is a link, which may lead anywhere."""
+    """Writes what the launcher reads, of a plan without secrets.
+
+    Raises Refusal if their folder is a link, which may lead anywhere.
+    """
     folder = folder_of(plan)
     if not plan.launch.files:
         return
@@ -42,7 +45,7 @@ def write_launch_files(plan: Plan) -> None:
         reason = f"its folder {LAUNCH_NAME} is a link"
         raise Refusal([Problem("hydra.run.dir", plan.run_dir, reason, "a new folder")])
     folder.launch.mkdir(parents=True, exist_ok=True)
-    for name, text in without_secrets(plan).launch.files.items():
+    for name, text in plan.launch.files.items():
         write_text(folder.launch / name, text)
 
 

@@ -36,7 +36,7 @@ def gather(plan: Plan, nodes: Nodes) -> None:
 def _wait_for_all(nodes: Nodes) -> None:
     nodes.tell("waiting")
     deadline, said = time.monotonic() + JOIN_SECONDS, -_SAY_SECONDS
-    while pending := _pending(nodes):
+    while pending := nodes.pending():
         if time.monotonic() > deadline:
             break
         if time.monotonic() - said > _SAY_SECONDS:
@@ -45,12 +45,6 @@ def _wait_for_all(nodes: Nodes) -> None:
         nodes.tell()
         time.sleep(POLL_SECONDS)
     refuse_if_any(_problems(nodes, pending))
-
-
-def _pending(nodes: Nodes) -> list[int]:
-    """Nodes that have neither agreed nor refused."""
-    answered = {note.node for note in nodes.others() if note.state in ("ready", "refused")}
-    return sorted({*nodes.silent(), *(note.node for note in nodes.others())} - answered)
 
 
 def _problems(nodes: Nodes, pending: list[int]) -> list[Problem]:

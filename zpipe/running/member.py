@@ -17,13 +17,11 @@ from zpipe.plans.agreement import disagreements
 from zpipe.plans.changes import is_longer
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal, refuse_if_any
-from zpipe.runfolder.events import AttemptBegan
 from zpipe.runfolder.folder import Attempt, RunFolder
 from zpipe.runfolder.nodes import read_note
 from zpipe.runfolder.outcome import Ending, Outcome, read_outcome
 from zpipe.runfolder.plan_file import folder_of, read_plan
 from zpipe.runfolder.progress import RunProgress
-from zpipe.runfolder.run_events import RunEvents
 from zpipe.runfolder.swap_folder import remove_swap_folder
 from zpipe.running.conclusion import reasons, refuse
 from zpipe.running.start import for_attempt
@@ -31,7 +29,7 @@ from zpipe.schema.experiment import Experiment
 from zpipe.supervise.graceful import GracefulStop
 from zpipe.supervise.nodes import Nodes, with_other_node
 from zpipe.supervise.stops import Caught, in_batch_job, signals_noted
-from zpipe.supervise.supervisor import POLL_SECONDS, launch_environment
+from zpipe.supervise.supervisor import POLL_SECONDS, Follower, launch_environment
 from zpipe.supervise.tree import ProcessTree
 from zpipe.terminal.console import say
 
@@ -160,19 +158,14 @@ def _train(plan: Plan, attempt: Attempt, nodes: Nodes, caught: Caught) -> Outcom
     attempt.logs.mkdir(parents=True, exist_ok=True)
     plan = for_attempt(plan, attempt)
     progress = RunProgress()
-    events, earlier = RunEvents.after_attempt(folder_of(plan), attempt.number - 1)
-    for event in earlier:
-        progress.update(event)
-    if attempt.number > 1:
-        progress.update(AttemptBegan(number=attempt.number, step=progress.step))
+    follower = Follower(folder_of(plan), progress)
     with guarded("ZPIPE_LAUNCH_ID") as mark:
         process = launcher_of(plan.launch.launcher).start(plan, attempt, {**mark, **launch_environment(plan)})
         tree, stop = ProcessTree(process.pid), GracefulStop(plan, progress, caught)
         nodes.tell("started")
         try:
             while process.poll() is None:
-                for event in events.read_new():
-                    progress.update(event)
+                follower.catch_up()
                 tree.refresh()
                 nodes.tell()
                 asked = caught.number is not None and not stop.is_under_way()
@@ -181,8 +174,7 @@ def _train(plan: Plan, attempt: Attempt, nodes: Nodes, caught: Caught) -> Outcom
                 time.sleep(POLL_SECONDS)
         finally:
             tree.end(patience=lambda: False)
-    for event in events.read_new():
-        progress.update(event)
+    follower.catch_up()
     ranks = range(attempt.first_rank, attempt.first_rank + plan.launch.nproc_per_node)
     evidence = from_folder(
         folder_of(plan),

@@ -4,9 +4,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
-from zpipe.plans.plan import Plan
+from zpipe.exits import Exit
+from zpipe.plans.plan import Plan, without_secrets
 from zpipe.problems import Problem, Refusal, refuse_if_any
 from zpipe.redact import redact, redact_override
 from zpipe.runfolder.outcome import Ending, Outcome, read_outcome
@@ -45,7 +45,7 @@ def submit(plan: Plan, start: Start) -> Outcome:
     if start.attempt == 1:
         write_plan(plan)
     else:  # the plan of the last attempt stays until the job begins the next
-        write_launch_files(plan)
+        write_launch_files(without_secrets(plan))
     job = _submitted(plan)
     say(f"submitted as Slurm job {job}; run folder {plan.run_dir}")
     if not plan.experiment.launcher.wait:
@@ -139,8 +139,9 @@ def _left(plan: Plan, job: str, stop: KeyboardInterrupt) -> Outcome:
         _slurm("scancel", job)
         return Outcome(ending="interrupted", reason=f"job {job} was cancelled", run_dir=plan.run_dir)
     say(f"job {job} goes on; scancel {job} cancels it")
-    ending: Ending = "terminated" if isinstance(stop, Stopped) and stop.exit_code == 143 else "interrupted"
-    return Outcome(ending=ending, reason=f"job {job} goes on without zpipe", run_dir=str(Path(plan.run_dir)))
+    is_terminated = isinstance(stop, Stopped) and stop.exit_code == Exit.TERMINATED
+    ending: Ending = "terminated" if is_terminated else "interrupted"
+    return Outcome(ending=ending, reason=f"job {job} goes on without zpipe", run_dir=plan.run_dir)
 
 
 def _agrees(question: str) -> bool:

@@ -32,16 +32,13 @@ class Nodes:
         self,
         attempt: Attempt,
         settings: Launcher,
-        node: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        node = settings.node_rank if node is None else node
         self._attempt, self._clock, self._timeout = attempt, clock, settings.node_timeout_s
-        self._others = [number for number in range(settings.nodes) if number != node]
-        self._own = NodeNote(node=node, host=socket.gethostname())
+        self._others = [number for number in range(settings.nodes) if number != settings.node_rank]
+        self._own = NodeNote(node=settings.node_rank, host=socket.gethostname())
         self._told = -BEAT_SECONDS
         self._seen: dict[int, _Seen] = {}
-        self._hosts: dict[int, str] = {}
 
     def tell(self, state: str | None = None, **more: Any) -> None:
         """A sign of life, at most every BEAT_SECONDS, or a new state at once. A full disk stops nothing."""
@@ -81,10 +78,10 @@ class Nodes:
         """Whether this node has told how it ended."""
         return self._own.state == "ended"
 
-    def silent(self) -> list[int]:
-        """The other nodes that have not written anything yet."""
-        there = {note.node for note in self.others()}
-        return [number for number in self._others if number not in there]
+    def pending(self) -> list[int]:
+        """The other nodes that have neither agreed nor refused."""
+        answered = {note.node for note in self.others() if note.state in ("ready", "refused")}
+        return [number for number in self._others if number not in answered]
 
     def failed(self) -> NodeNote | None:
         """The first other node that has failed, or gives no sign of life any more."""

@@ -69,7 +69,7 @@ def supervise(
     """
     folder = folder_of(plan)
     silence = SilenceWatch(plan.experiment.launcher.hang_timeout_s)
-    follower = _Follower(folder, progress, silence, display)
+    follower = Follower(folder, progress, silence, display)
     with folder.supervision(patience=LOOKING_SECONDS):
         try:
             stop = GracefulStop(plan, progress, caught)
@@ -93,18 +93,16 @@ def supervise(
     return evidence if nodes is None else with_other_node(evidence, nodes)
 
 
-class _Follower:
-    """Reads new events and passes each to everything that depends on it."""
+class Follower:
+    """Reads the new events of the last attempt, and passes each to everything that depends on it."""
 
-    def __init__(
-        self, folder: RunFolder, progress: RunProgress, silence: SilenceWatch, display: Display
-    ) -> None:
+    def __init__(self, folder: RunFolder, progress: RunProgress, *others: Display | SilenceWatch) -> None:
         self._events, earlier = RunEvents.after_attempt(folder, folder.attempt.number - 1)
         for event in earlier:
             progress.update(event)
         if folder.attempt.number > 1:  # the workers may end before they tell that they began
             progress.update(AttemptBegan(number=folder.attempt.number, step=progress.step))
-        self._updated = (progress, silence, display)
+        self._updated = (progress, *others)
 
     def catch_up(self) -> None:
         for event in self._events.read_new():
@@ -118,7 +116,7 @@ class _Watch:
     def __init__(
         self,
         plan: Plan,
-        follower: _Follower,
+        follower: Follower,
         silence: SilenceWatch,
         stop: GracefulStop,
         caught: Caught,

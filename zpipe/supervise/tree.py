@@ -1,14 +1,13 @@
 """Finds all processes of one launch, and ends all of them."""
 
-import os
 import signal
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import psutil
 
 from zpipe.launchers.rank_exits import RankExit
+from zpipe.machine.process_identity import exit_code_of
 
 GRACE_SECONDS = 15.0
 """Between SIGTERM and SIGKILL."""
@@ -19,8 +18,6 @@ STACK_SECONDS = 1.0
 _POLL_SECONDS = 0.1
 _REFRESH_SECONDS = 1.0
 _WORKER = "zpipe.train"
-_EXIT_CODE = 49
-"""Of the fields in /proc/PID/stat after the name."""
 
 
 class ProcessTree:
@@ -70,7 +67,7 @@ class ProcessTree:
     def look_for_ended_ranks(self) -> None:
         """Notes the exit code of a rank in the moment in which its launcher has not asked for it yet."""
         for rank, process in self._ranks.items():
-            code = None if rank in self._exits else _exit_code(process.pid)
+            code = None if rank in self._exits else exit_code_of(process.pid)
             if code:
                 self._exits[rank] = RankExit(rank, code, time.time())
 
@@ -113,17 +110,6 @@ class ProcessTree:
             rank = _rank_of(child)
             if rank is not None:
                 self._ranks.setdefault(rank, child)
-
-
-def _exit_code(pid: int) -> int | None:
-    """Of a process that has ended and still has a parent that may ask (proc(5), /proc/PID/stat)."""
-    try:
-        fields = (
-            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        )
-    except OSError:
-        return None
-    return os.waitstatus_to_exitcode(int(fields[_EXIT_CODE])) if fields[0] == "Z" else None
 
 
 def _is_alive(process: psutil.Process) -> bool:
