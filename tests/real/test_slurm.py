@@ -106,6 +106,35 @@ def test_a_cancelled_job_ends_the_run_and_is_not_requeued(
     assert gone(str(tmp_path / "run"))
 
 
+def test_a_run_whose_node_is_drained_and_goes_down_goes_on_where_it_was_on_another_node(
+    environment: Environment, text_file: Path, tmp_path: Path
+) -> None:
+    saves = ("train.max_steps=300", "checkpoint=default", "checkpoint.save_steps=50")
+    given = (*SMALL, "launcher=slurm", *saves, f"data.path={text_file}", f"hydra.run.dir={tmp_path / 'run'}")
+    process = start(tmp_path, *given, env=environment)
+    wait_for_step(process, tmp_path / "run")
+    (node,) = slurm(environment, "squeue", "--noheader", "--format=%N").split()
+    set_state(environment, node, "drain")
+    while not list((tmp_path / "run").glob("checkpoint-*")):  # a drained node lets its jobs go on
+        time.sleep(0.1)
+    set_state(environment, node, "down")
+    try:
+        run = finish(process, tmp_path / "run")
+    finally:
+        set_state(environment, node, "resume")
+    assert run.exit_code == 0, run.explain()
+    assert RunFolder(run.folder).attempt.number == 2
+    assert run.series("loss")[0][0] > 1
+    store = Store(tmp_path)
+    recorded = store.only_run()
+    assert recorded.info.status == "FINISHED"
+    assert [step for step, _ in store.series(recorded.info.run_id, "loss")] == [*range(1, 301)]
+
+
+def set_state(environment: Environment, node: str, state: str) -> None:
+    slurm(environment, "scontrol", "update", f"NodeName={node}", f"State={state}", "Reason=test")
+
+
 def gone(text: str) -> bool:
     """Whether the processes of the job end within 20 seconds."""
     deadline = time.monotonic() + 20

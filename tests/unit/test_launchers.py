@@ -15,7 +15,6 @@ from pydantic import ValidationError
 from tests.support.planning import CPU, H200, gpus, plan_of, problems_of
 from tests.support.plans import run_in
 from zpipe.cli.plan_single import launch_command
-from zpipe.compose.points import plan_sweep
 from zpipe.compose.recipe_rules import recipe_problems
 from zpipe.launchers import MODULES, launcher_of, names
 from zpipe.launchers.base import Job
@@ -241,11 +240,6 @@ def test_a_shell_passes_every_override_of_a_slurm_job_on(folder: str, value: str
     assert command == [sys.executable, "-m", "zpipe", *job.command, *arguments[-2:]]
     parsed = OverridesParser.create().parse_override(arguments[-1])
     assert (parsed.key_or_group, str(parsed.value())) == ("hydra.run.dir", f"/runs/{folder}")
-
-
-def test_a_sweep_does_not_queue_its_points() -> None:
-    (point,) = plan_sweep(["launcher=slurm", "train.seed=3"])
-    assert [problem.key for problem in point.problems] == ["launcher.type"]
 
 
 @pytest.mark.parametrize("key", ["launcher.env", "launcher.slurm", "launcher"])

@@ -9,7 +9,8 @@ from zpipe.exits import Exit
 from zpipe.problems import Problem, Refusal
 from zpipe.supervise.stops import Stopped, signals_noted
 from zpipe.sweep.definition import holds_sweep
-from zpipe.sweep.session import PointStopped, Session, begin
+from zpipe.sweep.session import PointStopped, Session, SweepLeft, begin
+from zpipe.terminal.console import say
 
 _FOLDER = "hydra.sweep.dir="
 
@@ -50,6 +51,9 @@ def _lead(arguments: list[str]) -> int:
         return _close(session, Exit.INTERRUPTED)
     except PointStopped as stop:
         return _close(session, stop.exit_code)
+    except SweepLeft:
+        say(f"collect the results when the points have ended: zpipe sweep resume {session.folder}")
+        return Exit.FINISHED
     except SystemExit:  # Hydra has printed an error of its launcher or sweeper
         _close(session, whole=False)
         raise

@@ -1,7 +1,7 @@
 """Runs as Hydra jobs: a single run that zpipe composed, and the points of a sweep, composed by Hydra."""
 
 import argparse
-import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,15 +14,16 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, read_write
 
 from zpipe.compile.compiler import compile_plan
-from zpipe.compose.compose import ComposedRun, provenance_under_hydra, to_experiment
+from zpipe.compose.array_launcher import register_array_launcher
+from zpipe.compose.compose import ComposedRun
 from zpipe.compose.option_folders import repeatable
 from zpipe.compose.overrides import as_typed, given_overrides
+from zpipe.compose.point_plan import not_on_one_machine, plan_of_point, worst_objective
 from zpipe.compose.redact_hydra import hide_secrets_in_hydra, printed_without_secrets
 from zpipe.compose.sources import exported_recipe_folder, register
 from zpipe.launchers import launcher_of
 from zpipe.machine.hardware import detect
 from zpipe.plans.plan import Plan
-from zpipe.plans.provenance import Origin, Provenance
 from zpipe.problems import Refusal, refuse_if_any
 from zpipe.resources import CONF
 from zpipe.runfolder.outcome import Outcome
@@ -34,14 +35,13 @@ from zpipe.running.restarts import with_restarts
 from zpipe.running.runner import run_plan, start_problems
 from zpipe.running.start import start_of
 from zpipe.running.submit import submit
-from zpipe.schema.experiment import Experiment
 from zpipe.sweep.definition import Definition
 from zpipe.sweep.point import run_point
 
 hide_secrets_in_hydra()
 
-SWEEP_LABEL = "the sweep, after the values of its keys"
-"""The source of a run name that the user did not choose."""
+PARENT_RUN = "ZPIPE_PARENT_RUN"
+"""Set by the script of a job array: the MLflow run of the sweep (zpipe/launchers/array.sh.j2)."""
 
 
 def run_composed(composed: ComposedRun, typed: list[str] | None = None) -> Outcome:
@@ -70,7 +70,7 @@ def run_composed(composed: ComposedRun, typed: list[str] | None = None) -> Outco
         return submit(plan, start)
 
     def run(again: Plan) -> Outcome:
-        return run_plan(again, hardware)
+        return run_plan(again, hardware, os.environ.get(PARENT_RUN))
 
     outcome = run_as_job(composed, lambda: with_restarts(plan, run))
     requeue_if_preempted(plan, outcome)
@@ -108,6 +108,7 @@ def run_as_job(composed: ComposedRun, run: Callable[[], Outcome]) -> Outcome:
 def hand_over(arguments: argparse.Namespace) -> None:
     """Lets Hydra do what its flags ask for: print something, or call `_point` for each point of a sweep."""
     register()
+    register_array_launcher()
     version.setbase("1.3")
     with exported_recipe_folder():
         _run_hydra(arguments, get_args_parser(), _point, str(CONF), "config")
@@ -129,36 +130,14 @@ def _point(config: DictConfig) -> float:
     def run(folder: Path, definition: Definition) -> Outcome:
         return _run(config, folder, command, definition)
 
-    return run_point(sweep_dir, run_dir, command, _worst(hydra.sweeper), run)
+    return run_point(sweep_dir, run_dir, command, worst_objective(hydra.sweeper), run)
 
 
 def _run(config: DictConfig, run_dir: Path, command: list[str], definition: Definition) -> Outcome:
-    hydra, hardware = HydraConfig.get(), detect()
+    hardware = detect()
     try:
-        provenance = provenance_under_hydra([each for part in given_overrides(hydra) for each in part])
-        experiment, provenance = _named(to_experiment(config), provenance, definition.label(command))
-        plan: Plan = compile_plan(experiment, run_dir, command, hardware, provenance)
-        refuse_if_any(start_problems(plan))
-        start_of(plan)
+        plan, _ = plan_of_point(config, run_dir, command, definition.label(command), hardware)
+        refuse_if_any(not_on_one_machine(plan))
     except Refusal as refusal:
         return refuse(run_dir, refusal.problems)
     return with_restarts(plan, lambda again: run_plan(again, hardware, definition.mlflow_run_id))
-
-
-def _named(experiment: Experiment, provenance: Provenance, label: str) -> tuple[Experiment, Provenance]:
-    """Names the run of a point after the values of its keys, unless the user named it."""
-    if experiment.tracking.run_name is not None or not label:
-        return experiment, provenance
-    key = "tracking.run_name"
-    tracking = experiment.tracking.model_copy(update={"run_name": label})
-    origins = [*provenance.experiment.get(key, []), Origin(source=SWEEP_LABEL, value=label)]
-    sources = {**provenance.experiment, key: origins}
-    return (
-        experiment.model_copy(update={"tracking": tracking}),
-        provenance.model_copy(update={"experiment": sources}),
-    )
-
-
-def _worst(sweeper: DictConfig) -> float:
-    """The objective of a point without figures: NaN would end an optimization."""
-    return -math.inf if "maximize" in str(sweeper.get("direction")).lower() else math.inf

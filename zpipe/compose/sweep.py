@@ -14,6 +14,7 @@ from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -35,12 +36,14 @@ from zpipe.compose.overrides import as_typed
 from zpipe.compose.recording_loader import Recording, RecordingLoader, sets_a_value
 from zpipe.compose.validation import validated
 from zpipe.compose.value_history import Chains
+from zpipe.launchers import makes_arrays
 from zpipe.plans.provenance import Provenance
-from zpipe.problems import Problem, Refusal, refuse_if_any
+from zpipe.problems import Problem, Refusal, either, refuse_if_any
 from zpipe.resources import config_groups
 from zpipe.schema.experiment import Experiment
 
 BASIC = f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}"
+LOCAL = f"{BasicLauncher.__module__}.{BasicLauncher.__qualname__}"
 
 
 class Unlistable(Refusal):
@@ -114,7 +117,12 @@ class Sweep(Composer):
     def __init__(self, loader: RecordingLoader, overrides: list[str]) -> None:
         """Raises Refusal if the points cannot be listed."""
         super().__init__(loader)
-        self.points = list(_points(loader, overrides))
+        parsed = OverridesParser.create(config_loader=loader).parse_overrides(overrides)
+        fixed = [override.input_line or "" for override in parsed if not override.is_sweep_override()]
+        config = hydra_compose("config", fixed, return_hydra_config=True)
+        self.launcher = str(config.launcher.type)
+        """Of the points whose own overrides name no other."""
+        self.points = list(_points(config, loader, parsed, overrides))
 
 
 @contextmanager
@@ -156,18 +164,16 @@ class Base:
         return Provenance(options=self._options, experiment=self._chains.with_overrides(values).overridden())
 
 
-def _points(loader: RecordingLoader, overrides: list[str]) -> Iterator[Point]:
-    parser = OverridesParser.create(config_loader=loader)
-    parsed = parser.parse_overrides(overrides)
-    fixed = [override.input_line or "" for override in parsed if not override.is_sweep_override()]
-    config = hydra_compose("config", fixed, return_hydra_config=True)
+def _points(
+    config: DictConfig, loader: RecordingLoader, parsed: Sequence[Override], overrides: list[str]
+) -> Iterator[Point]:
     require_working_folder(config)
     hydra = config.hydra
-    refuse_if_any(sweep_folder_problems(hydra, overrides))
+    refuse_if_any([*sweep_folder_problems(hydra, overrides), *_two_launchers(config)])
     if hydra.sweeper._target_ != BASIC:
         reason = "this sweeper chooses its points while it runs"
         raise Unlistable([Problem("hydra/sweeper", hydra.sweeper._target_, reason, "basic")])
-    of_file = parser.parse_overrides(
+    of_file = OverridesParser.create(config_loader=loader).parse_overrides(
         [f"{key}={value}" for key, value in (hydra.sweeper.params or {}).items()]
     )
     of_experiment = [override for override in parsed if not override.is_hydra_override()]
@@ -176,6 +182,13 @@ def _points(loader: RecordingLoader, overrides: list[str]) -> Iterator[Point]:
     folder = Path(hydra.sweep.dir).absolute()
     for number, point in enumerate(batch):
         yield Point(number, folder / str(number), (*of_hydra, *point))
+
+
+def _two_launchers(config: DictConfig) -> Iterator[Problem]:
+    target = config.hydra.launcher._target_
+    if makes_arrays(config.launcher.type) and target != LOCAL:
+        reason = f"launcher={config.launcher.type} starts the points of a sweep itself, as one job array"
+        yield Problem("hydra/launcher", target, reason, "basic", either("hydra/launcher=basic"))
 
 
 @cache

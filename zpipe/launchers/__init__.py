@@ -39,6 +39,14 @@ def launcher_of(name: str) -> Launcher:
     raise LookupError(name)
 
 
+def makes_arrays(name: str) -> bool:
+    """Whether this launcher runs the points of a sweep as the tasks of one job; False for an unknown one."""
+    try:
+        return launcher_of(name).arrays
+    except LookupError:
+        return False
+
+
 def names() -> list[str]:
     """Every launcher that is installed, zpipe's own first."""
     return [*MODULES, *sorted({point.name for point in _entry_points()} - set(MODULES))]

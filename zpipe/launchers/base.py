@@ -66,6 +66,8 @@ class Launcher(ABC):
     """Whether it starts the workers of several machines together."""
     queues: ClassVar[bool] = False
     """Whether it submits the run to a queue, whose job tells the zpipe of each node where node 0 is."""
+    arrays: ClassVar[bool] = False
+    """Whether the points of a sweep are the tasks of one job of its queue."""
 
     @abstractmethod
     def render(self, job: Job) -> Rendered:

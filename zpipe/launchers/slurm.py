@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from zpipe.hydra_text import quoted
 from zpipe.launchers.base import Job, Launcher, Rendered
+from zpipe.schema.launcher import Launcher as Settings
 
 SCRIPT_NAME = "job.sh"
 _TEMPLATE = "job.sh.j2"
@@ -20,6 +21,7 @@ class Slurm(Launcher):
 
     several_nodes: ClassVar[bool] = True
     queues: ClassVar[bool] = True
+    arrays: ClassVar[bool] = True
 
     def render(self, job: Job) -> Rendered:
         run = job.run.path
@@ -35,6 +37,18 @@ class Slurm(Launcher):
 
 def script(job: Job) -> str:
     """The script of the job. Every value is quoted, or is one that needs no quotes."""
+    return rendered(
+        _TEMPLATE,
+        options=list(options(job.settings)),
+        setup=job.settings.slurm.setup,
+        several=job.settings.nodes > 1,
+        step=shlex.join(_step(job)),
+        command=shlex.join([sys.executable, "-m", "zpipe", *job.command, *_in_the_job(job)]),
+    )
+
+
+def rendered(template: str, **values: object) -> str:
+    """A shell script from a template of this package, whose values are quoted already."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -44,18 +58,13 @@ def script(job: Job) -> str:
         trim_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment.get_template(_TEMPLATE).render(
-        options=list(_options(job)),
-        setup=job.settings.slurm.setup,
-        several=job.settings.nodes > 1,
-        step=shlex.join(_step(job)),
-        command=shlex.join([sys.executable, "-m", "zpipe", *job.command, *_in_the_job(job)]),
-    )
+    return environment.get_template(template).render(**values)
 
 
-def _options(job: Job) -> Iterator[str]:
-    settings = job.settings.slurm
-    yield f"--nodes={job.settings.nodes}"
+def options(launcher: Settings) -> Iterator[str]:
+    """sbatch's options for the resources of a job, and for its signals."""
+    settings = launcher.slurm
+    yield f"--nodes={launcher.nodes}"
     yield "--ntasks-per-node=1"
     for name in ("partition", "account", "qos", "constraint", "time", "mem", "mail_type", "mail_user"):
         value = getattr(settings, name)

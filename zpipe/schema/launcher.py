@@ -34,6 +34,8 @@ class Launcher(Group):
     """Seconds without a sign of life after which a machine is given up."""
     wait: bool = True
     """slurm: wait for the end of the job, and show its state; false: submit it only."""
+    array_parallelism: Positive | None = None
+    """slurm: how many points of a sweep run at the same time; null is no limit."""
     slurm: Slurm = Field(default_factory=Slurm)
     device: Literal["auto", "cuda", "cpu"] = "auto"
     """auto: CUDA if a GPU and a CUDA build of PyTorch are available, otherwise the CPU."""

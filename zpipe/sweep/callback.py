@@ -6,10 +6,14 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from zpipe.launchers import makes_arrays
 from zpipe.sweep.definition import Definition, read_definition, write_definition
 from zpipe.sweep.session import Session, current
+
+ARRAY_LAUNCHER = "hydra_plugins.zpipe.ArrayLauncher"
+"""Hydra's launcher whose points are tasks of one job (zpipe/compose/array_launcher.py)."""
 
 
 class SweepCallback(Callback):
@@ -22,6 +26,9 @@ class SweepCallback(Callback):
         definition = read_definition(folder) or _define(config, session.arguments)
         session.open(folder, definition, config.tracking.uri)
         write_definition(folder, session.definition)
+        if makes_arrays(config.launcher.type):
+            with read_write(config), open_dict(config):
+                config.hydra.launcher = {"_target_": ARRAY_LAUNCHER}
 
 
 def _define(config: DictConfig, arguments: list[str]) -> Definition:

@@ -2,6 +2,9 @@
 
 import os
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from zpipe.redact import redact_override
 from zpipe.runfolder.atomic import read_model, write_json
@@ -28,6 +31,8 @@ class Definition(Group):
     """The parent run; null until MLflow could be reached."""
     session: int = 0
     """How often the sweep has been resumed."""
+    jobs: list[Annotated[str, Field(pattern=r"^\d+$")]] = []
+    """Slurm job arrays that were submitted for its points."""
     whole: bool = False
     """Whether the last session ran to its end, so that the sweeper has no further points."""
 
@@ -55,3 +60,8 @@ def write_definition(folder: Path, definition: Definition) -> None:
     """Writes sweep.json atomically."""
     safe = {**definition.model_dump(), "arguments": [redact_override(each) for each in definition.arguments]}
     write_json(folder / FILE_NAME, safe)
+
+
+def with_job(definition: Definition, job: str) -> Definition:
+    """The sweep with one more job array."""
+    return definition.model_copy(update={"jobs": [*definition.jobs, job]})

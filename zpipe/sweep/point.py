@@ -28,11 +28,9 @@ def run_point(sweep_dir: Path, run_dir: Path, overrides: list[str], worst: float
     known = settled_before(sweep_dir, overrides, definition.session)
     if known is not None:
         return ledger.objective_of(known, worst)
-    folder = _folder_of(sweep_dir, run_dir, overrides)
-    relative = os.path.relpath(folder, sweep_dir)  # hydra.sweep.subdir may have several levels
-    attempt = ledger.new_attempt(relative, overrides, definition.session)
     with signals_noted() as caught:
-        ledger.append(sweep_dir, attempt)
+        folder, attempt = begin_point(sweep_dir, run_dir, overrides, definition.session)
+        _copy_record(run_dir, folder)
         outcome = run(folder, definition)
         attempt = attempt.with_outcome(outcome)
         ledger.append(sweep_dir, attempt)
@@ -43,10 +41,13 @@ def run_point(sweep_dir: Path, run_dir: Path, overrides: list[str], worst: float
     return ledger.objective_of(attempt, worst)
 
 
-def _folder_of(sweep_dir: Path, run_dir: Path, overrides: list[str]) -> Path:
-    """The folder itself, in which an unfinished run of this point goes on.
+def begin_point(
+    sweep_dir: Path, run_dir: Path, overrides: list[str], session: int
+) -> tuple[Path, ledger.Attempt]:
+    """Notes in the ledger that the point begins, and returns its folder and the attempt at it.
 
-    If it holds another point, a new folder next to it with a copy of `.hydra`.
+    The folder is `run_dir`, in which an unfinished run of this point goes on, or a new one next to it if that
+    holds another point.
     """
     point = ledger.identity(overrides)
     own = {sweep_dir / each.folder for each in ledger.attempts(sweep_dir) if each.point == point}
@@ -54,6 +55,13 @@ def _folder_of(sweep_dir: Path, run_dir: Path, overrides: list[str]) -> Path:
     while RunFolder(folder).occupied_by() and folder not in own:
         number += 1
         folder = run_dir.with_name(f"{run_dir.name}-{number}")
+    relative = os.path.relpath(folder, sweep_dir)  # hydra.sweep.subdir may have several levels
+    attempt = ledger.new_attempt(relative, overrides, session)
+    ledger.append(sweep_dir, attempt)
+    return folder, attempt
+
+
+def _copy_record(run_dir: Path, folder: Path) -> None:
+    """Hydra has written its record of the composition into the folder that it chose."""
     if folder != run_dir:
         shutil.copytree(RunFolder(run_dir).hydra, RunFolder(folder).hydra, dirs_exist_ok=True)
-    return folder

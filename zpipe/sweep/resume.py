@@ -2,6 +2,7 @@
 
 import os
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -9,6 +10,7 @@ import psutil
 from zpipe.problems import Problem, Refusal, refuse_if_any
 from zpipe.redact import HIDDEN
 from zpipe.runfolder.folder import RunFolder
+from zpipe.running.slurm_queue import is_queued
 from zpipe.sweep import ledger, trusted_arguments
 from zpipe.sweep.definition import FILE_NAME, Definition, read_definition, write_definition
 from zpipe.variables import would_get_credentials
@@ -24,7 +26,7 @@ def prepare(folder: Path, more: list[str], again: bool = False) -> list[str]:
     """
     definition = _definition(folder)
     arguments = _arguments(definition, more)
-    refuse_if_any(_still_running(folder))
+    refuse_if_any([*_still_queued(definition), *_still_running(folder)])
     os.chdir(definition.cwd)
     for attempt in ledger.points(folder):
         reopens = again and attempt.is_refused
@@ -80,6 +82,12 @@ def _not_a_sweep(definition: Definition) -> list[Problem]:
 def _key(argument: str) -> str:
     """`+launcher.env.A=x` and `launcher.env.A=x` set the same key."""
     return argument.partition("=")[0].lstrip("+")
+
+
+def _still_queued(definition: Definition) -> Iterator[Problem]:
+    for job in filter(is_queued, definition.jobs):
+        reason = "points of this sweep still wait or run in this Slurm job"
+        yield Problem("sweep", f"job {job}", reason, fix=f"wait until it ends, or scancel {job}")
 
 
 def _still_running(folder: Path) -> list[Problem]:

@@ -29,6 +29,10 @@ class PointStopped(BaseException):
         self.exit_code = exit_code
 
 
+class SweepLeft(BaseException):
+    """The points run in a queue, and nobody waits for them."""
+
+
 @dataclass
 class Session:
     """State of the leading process: the command line, and the store with its password."""
