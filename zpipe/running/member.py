@@ -145,10 +145,10 @@ def _told(nodes: Nodes) -> Iterator[None]:
 
 def _wait_for_start(nodes: Nodes) -> None:
     """Raises Refusal if node 0 gives the run up."""
-    while not nodes.has_begun():
+    while (note := nodes.first()) is None or note.state != "started":
         failed = nodes.failed()
-        if failed is not None:
-            raise Refusal([_given_up(failed.reason)])
+        if failed is not None or (note is not None and note.state == "ended"):
+            raise Refusal([_given_up(failed.reason if failed is not None else "")])
         nodes.tell()
         time.sleep(POLL_SECONDS)
 

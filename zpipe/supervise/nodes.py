@@ -87,9 +87,9 @@ class Nodes:
         """For node 0: the nodes that cannot take part."""
         return [note for note in self._notes.read() if note.state == "refused"]
 
-    def has_begun(self) -> bool:
-        """For the others: whether node 0 has started the run."""
-        return any(note.state == "started" for note in self._notes.read())
+    def first(self) -> NodeNote | None:
+        """For the others: the note of node 0."""
+        return next(iter(self._notes.read()), None)
 
     def failed(self) -> NodeNote | None:
         """The node on which the failure of the run began, as far as that is known; node 0 tells the others.
