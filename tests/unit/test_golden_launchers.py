@@ -30,7 +30,7 @@ EVERY_SETTING = (
     "launcher.slurm.mem=480G",
     "launcher.slurm.signal_s=300",
     "launcher.slurm.requeue=false",
-    "launcher.slurm.mail_type=END,FAIL",
+    "launcher.slurm.mail_type='END,FAIL'",
     "launcher.slurm.mail_user=ann@example.org",
     "launcher.slurm.setup=['module load cuda/12.4','ulimit -l unlimited']",
     "launcher.slurm.extra=['--exclude=n[3-5]','--exclusive']",
