@@ -132,7 +132,7 @@ class CheckpointWriter:
     def _complete(self, staging: Path, step: int, epoch: float, keep: Collection[Path], save: Save) -> None:
         """In another thread: no collectives."""
         if not self._rank.is_main:
-            wait_until_named(staging)
+            wait_until_named(staging, self._rank.world_size)
             return
         written = time.perf_counter()
         entries = all_shares(staging, self._rank.world_size)
