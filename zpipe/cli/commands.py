@@ -8,6 +8,7 @@ from zpipe.problems import Problem, nearest
 OTHER_NAMES = {
     **dict.fromkeys(("train", "fit", "finetune", "sft", "launch", "start"), "run"),
     **dict.fromkeys(("check", "validate", "dry-run", "compile", "preview", "estimate"), "plan"),
+    **dict.fromkeys(("preflight", "healthcheck", "env", "test"), "doctor"),
     **dict.fromkeys(("ls", "list", "ps", "history"), "runs"),
     **dict.fromkeys(("status", "info", "logs", "describe", "inspect"), "show"),
     **dict.fromkeys(("checkpoint", "ckpt", "ckpts", "verify"), "checkpoints"),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from zpipe.cli import (
         checkpoints,
         diff,
+        doctor,
         export,
         import_,
         plan,
@@ -29,12 +30,13 @@ if TYPE_CHECKING:
     from zpipe.cli.verb import Verb
 
     _CHECKED: tuple[Verb, ...] = (
-        *(plan, rerun, diff, import_, runs, show),
+        *(plan, doctor, rerun, diff, import_, runs, show),
         *(checkpoints, export, ui, record, sweep, report),
     )
 
 VERBS = {
     "plan": "zpipe.cli.plan",
+    "doctor": "zpipe.cli.doctor",
     "rerun": "zpipe.cli.rerun",
     "diff": "zpipe.cli.diff",
     "import": "zpipe.cli.import_",

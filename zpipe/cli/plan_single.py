@@ -37,7 +37,7 @@ def plan_run(overrides: list[str], form: Format, hardware: Hardware, is_here: bo
         from zpipe.cli.plan_points import plan_points
 
         return plan_points(overrides, form, hardware)
-    compiled = _compile(composed, overrides, hardware)
+    compiled = compile_composed(composed, overrides, hardware)
     if not is_here:
         _print_plan_elsewhere(without_secrets(compiled), form, hardware)
         return Exit.FINISHED
@@ -56,12 +56,13 @@ def plan_run(overrides: list[str], form: Format, hardware: Hardware, is_here: bo
 def explain_plan(overrides: list[str], key: str, form: Format, hardware: Hardware) -> int:
     """Prints the sources of the key, or of all keys if it is empty; writes nothing. Raises Refusal."""
     overrides = continued(overrides)
-    compiled = _compile(compose_once(rewrite(overrides)), overrides, hardware)
+    compiled = compile_composed(compose_once(rewrite(overrides)), overrides, hardware)
     print_explanations(without_secrets(compiled), key, form)
     return Exit.FINISHED
 
 
-def _compile(composed: ComposedRun, overrides: list[str], hardware: Hardware) -> Plan:
+def compile_composed(composed: ComposedRun, overrides: list[str], hardware: Hardware) -> Plan:
+    """The plan of what these overrides were composed to. Raises Refusal."""
     queued = composed.experiment.launcher.type == "slurm"
     command = repeatable(overrides) if queued else overrides
     plan = compile_plan(composed.experiment, composed.run_dir, command, hardware, composed.provenance)

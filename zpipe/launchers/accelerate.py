@@ -3,7 +3,7 @@
 import sys
 from typing import Any
 
-from zpipe.launchers.base import LOOPBACK, NO_FOREIGN_IMPORTS, WORKER, Job, Launcher, Rendered
+from zpipe.launchers.base import LOOPBACK, NO_FOREIGN_IMPORTS, Job, Launcher, Rendered
 from zpipe.launchers.torchrun import OWN_RENDEZVOUS
 from zpipe.yaml_text import yaml_text
 
@@ -22,7 +22,7 @@ class Accelerate(Launcher):
             f"--log_dir={job.attempt.logs}",
             "--tee=3",
             "--module",
-            WORKER,
+            job.worker,
             str(job.run.path),
         ]
         environment = {**LOOPBACK, **NO_FOREIGN_IMPORTS, **OWN_RENDEZVOUS}

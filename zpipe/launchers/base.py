@@ -41,6 +41,8 @@ class Job:
     """The overrides as the user typed them."""
     visible_gpus: tuple[str, ...] | None = None
     """CUDA_VISIBLE_DEVICES of zpipe itself; None if it is not set."""
+    worker: str = WORKER
+    """The module that each process runs."""
 
 
 @dataclass(frozen=True)

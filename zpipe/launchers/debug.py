@@ -3,7 +3,7 @@
 import sys
 from typing import ClassVar
 
-from zpipe.launchers.base import LOOPBACK, NO_FOREIGN_IMPORTS, WORKER, Job, Launcher, Rendered
+from zpipe.launchers.base import LOOPBACK, NO_FOREIGN_IMPORTS, Job, Launcher, Rendered
 
 
 class Debug(Launcher):
@@ -13,7 +13,7 @@ class Debug(Launcher):
 
     def render(self, job: Job) -> Rendered:
         alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}
-        argv = [sys.executable, "-m", WORKER, str(job.run.path)]
+        argv = [sys.executable, "-m", job.worker, str(job.run.path)]
         return Rendered(argv, {**LOOPBACK, **NO_FOREIGN_IMPORTS, **alone})
 
 

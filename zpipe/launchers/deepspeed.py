@@ -2,7 +2,7 @@
 
 import sys
 
-from zpipe.launchers.base import LOOPBACK, NO_FOREIGN_IMPORTS, WORKER, Job, Launcher, Rendered
+from zpipe.launchers.base import LOOPBACK, NO_FOREIGN_IMPORTS, Job, Launcher, Rendered
 
 _NO_FILE = "/dev/null"
 """Otherwise the runner reads /job/hostfile, if there is one."""
@@ -22,7 +22,7 @@ class DeepSpeed(Launcher):
                 "--no_local_rank",
                 f"--enable_each_rank_log={job.attempt.logs}",
                 "--module",
-                WORKER,
+                job.worker,
                 str(job.run.path),
             ],
             {**LOOPBACK, **NO_FOREIGN_IMPORTS},

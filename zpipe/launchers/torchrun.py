@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import ClassVar
 
-from zpipe.launchers.base import LOOPBACK, NO_FOREIGN_IMPORTS, WORKER, Job, Launcher, Rendered
+from zpipe.launchers.base import LOOPBACK, NO_FOREIGN_IMPORTS, Job, Launcher, Rendered
 from zpipe.machine.network import interface_towards
 from zpipe.plans.plan import Plan
 from zpipe.runfolder.folder import Attempt
@@ -36,7 +36,7 @@ class Torchrun(Launcher):
             f"--log-dir={job.attempt.logs}",
             "--redirects=3",
             "-m",
-            WORKER,
+            job.worker,
             str(job.run.path),
         ]
         meeting = {"ZPIPE_JOB_ID": "nodes"} if several else {**LOOPBACK, **OWN_RENDEZVOUS}

@@ -1,11 +1,15 @@
-"""Whether machines reach each other, and on which network interface."""
+"""Whether machines reach each other, on which network interface, and whether their clocks agree."""
 
+import math
 import socket
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 REACH_SECONDS = 10.0
+_TIME_BYTES = 64
+"""More than a time takes as text."""
 
 
 def interface_towards(host: str, port: int) -> str | None:
@@ -25,7 +29,7 @@ def interface_towards(host: str, port: int) -> str | None:
 
 @contextmanager
 def listening(host: str, port: int) -> Iterator[None]:
-    """Accepts connections to this address of this machine inside the block. Raises OSError."""
+    """Tells the time of this machine to whoever connects to this address of it. Raises OSError."""
     (family, kind, protocol, _, address), *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     with socket.socket(family, kind, protocol) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -49,10 +53,21 @@ def _answer(listener: socket.socket) -> None:
             continue
         except OSError:
             return
-        connection.close()
+        with connection, suppress(OSError):
+            connection.sendall(f"{time.time():.6f}\n".encode())
 
 
-def reach(host: str, port: int) -> None:
-    """Connects once. Raises OSError that says why it cannot."""
-    with socket.create_connection((host, port), timeout=REACH_SECONDS):
-        return
+def reach(host: str, port: int) -> float | None:
+    """Connects once, and returns how many seconds the clock there is ahead of this one's.
+
+    The error is at most the time of the round trip. None if what answers there tells no time. Raises OSError
+    that says why it cannot connect.
+    """
+    before = time.time()
+    with socket.create_connection((host, port), timeout=REACH_SECONDS) as connection:
+        connection.settimeout(REACH_SECONDS)
+        try:
+            told = float(connection.makefile("rb").readline(_TIME_BYTES))
+        except (ValueError, OSError):
+            return None
+        return told - (before + time.time()) / 2 if math.isfinite(told) else None

@@ -1,6 +1,7 @@
 """Checks, before anything is spawned, that the machine has what the plan needs and zpipe cannot install."""
 
 import importlib.util
+import mmap
 import os
 import shlex
 import shutil
@@ -35,11 +36,11 @@ def missing_requirements(plan: Plan, say: Say) -> list[Problem]:
     found = [*_packages(), *missing_packages(plan), *_compilers(plan), *_libaio(plan, say)]
     found += [*_locked_memory(plan, say), *_direct_io(plan), *_socket_paths(plan)]
     if found:
-        _remove_empty(plan, created)
+        remove_empty(plan, created)
     return found
 
 
-def _remove_empty(plan: Plan, created: Iterable[Path]) -> None:
+def remove_empty(plan: Plan, created: Iterable[Path]) -> None:
     """A run that does not start leaves no folder behind that a mistyped offload.nvme_path names."""
     remove_swap_folder(plan)
     for folder in created:
@@ -165,8 +166,18 @@ def _temporary_folder(environment: Mapping[str, str]) -> str:
     return str(Path(next(usable, tempfile.gettempdir())).absolute())
 
 
+def _write_directly(file: Path) -> None:
+    """Writes one page past the cache. Raises OSError."""
+    descriptor = os.open(file, os.O_CREAT | os.O_RDWR | getattr(os, "O_DIRECT", 0), 0o600)
+    try:
+        with mmap.mmap(-1, mmap.PAGESIZE) as page:  # O_DIRECT needs memory that begins with a page
+            os.write(descriptor, page)
+    finally:
+        os.close(descriptor)
+
+
 def _direct_io(plan: Plan) -> Iterator[Problem]:
-    """The swap folder must be writable and on a file system that supports O_DIRECT; tmpfs may not."""
+    """The swap folder must be writable with room, and on a file system that supports O_DIRECT; tmpfs may not."""
     if plan.swap_dir is None:
         return
     folder = Path(plan.swap_dir)
@@ -174,7 +185,7 @@ def _direct_io(plan: Plan) -> Iterator[Problem]:
         create_swap_folder(plan)
         probe = folder / f"probe-{os.getpid()}"
         try:
-            os.close(os.open(probe, os.O_CREAT | os.O_RDWR | getattr(os, "O_DIRECT", 0), 0o600))
+            _write_directly(probe)
         finally:
             probe.unlink(missing_ok=True)
     except OSError as error:

@@ -20,6 +20,8 @@ class NodeNote(Group):
     """waiting: for the other nodes; ready and refused: whether this node can take part."""
     beat: int = 0
     """Grows while its zpipe lives; the clocks of nodes may differ."""
+    clock_ahead_s: float | None = None
+    """How far its clock is ahead of that of node 0, measured when it reached node 0."""
     ending: Ending | None = None
     reason: str = ""
     is_cause: bool = False

@@ -15,6 +15,8 @@ from zpipe.supervise.supervisor import POLL_SECONDS
 from zpipe.terminal.console import say
 
 _SAY_SECONDS = 30.0
+CLOCK_SECONDS = 2.0
+"""A larger difference confuses whoever compares logs and metrics of nodes."""
 
 
 def nodes_of(plan: Plan) -> Nodes | None:
@@ -22,23 +24,31 @@ def nodes_of(plan: Plan) -> Nodes | None:
     return Nodes(folder_of(plan).attempt, plan.experiment.launcher) if plan.launch.nodes > 1 else None
 
 
-def gather(plan: Plan, nodes: Nodes) -> None:
+def gather(plan: Plan, nodes: Nodes, seconds: float = JOIN_SECONDS) -> None:
     """Waits until every node is ready, and starts the run. Raises Refusal that names each that is not."""
     settings = plan.experiment.launcher
     host, port = str(settings.master_addr), settings.master_port
     try:
         with listening(host, port):
-            _wait_for_all(nodes)
+            _wait_for_all(nodes, seconds)
     except OSError as error:
         reason = f"this node cannot listen there on port {port}: {error.strerror or error}"
         fix = "the address of node 0, and a free port: launcher.master_port"
         raise Refusal([Problem("launcher.master_addr", host, reason, fix=fix)]) from error
+    for note in nodes.ready():
+        if note.clock_ahead_s is not None and abs(note.clock_ahead_s) > CLOCK_SECONDS:
+            say(f"warning: the clock of node {note.node} ({note.host}) is {clock_text(note.clock_ahead_s)}")
     nodes.tell("started")
 
 
-def _wait_for_all(nodes: Nodes) -> None:
+def clock_text(ahead_s: float) -> str:
+    """For messages: how the clock of a node differs from that of node 0."""
+    return f"{abs(ahead_s):.1f} s {'ahead of' if ahead_s > 0 else 'behind'} that of node 0"
+
+
+def _wait_for_all(nodes: Nodes, seconds: float) -> None:
     nodes.tell("waiting")
-    deadline, said = time.monotonic() + JOIN_SECONDS, -_SAY_SECONDS
+    deadline, said = time.monotonic() + seconds, -_SAY_SECONDS
     while pending := nodes.pending():
         if time.monotonic() > deadline:
             break
@@ -49,14 +59,14 @@ def _wait_for_all(nodes: Nodes) -> None:
             )
         nodes.tell()
         time.sleep(POLL_SECONDS)
-    refuse_if_any(refusals(nodes, pending))
+    refuse_if_any(refusals(nodes, pending, seconds))
 
 
-def refusals(nodes: Nodes, pending: list[int]) -> list[Problem]:
+def refusals(nodes: Nodes, pending: list[int], seconds: float = JOIN_SECONDS) -> list[Problem]:
     """The nodes that cannot take part, and those that did not join."""
     problems = [Problem(where, "", reason) for reason, where in _refused(nodes)]
     if pending:
-        reason = f"{nodes_text(pending)} did not join within {JOIN_SECONDS:.0f} s"
+        reason = f"{nodes_text(pending)} did not join within {seconds:.0f} s"
         fix = "start zpipe there, with the same hydra.run.dir on a shared file system"
         problems.append(Problem("launcher.nodes", "", reason, fix=fix))
     return problems

@@ -54,13 +54,9 @@ def take_part(plan: Plan) -> Outcome:
         try:
             with signals_noted(interrupt_at=1):
                 say(f"node {settings.node_rank}: waiting for node 0 to begin the run in {plan.run_dir}")
-                attempt = _begun(plan)
+                attempt = begun(plan)
                 nodes = Nodes(attempt, settings)
-                with nodes.preparing(), _told(nodes):
-                    refuse_if_any([*disagreements(read_plan(folder_of(plan).path), plan)])
-                    refuse_if_any([*missing_requirements(plan, say), *_unreachable(plan)])
-                nodes.tell("ready")
-                _wait_for_start(nodes)
+                agree(plan, nodes)
         except Refusal as refusal:
             return refuse(folder_of(plan).path, refusal.problems)
         except KeyboardInterrupt:
@@ -89,13 +85,13 @@ def tell_refusal(experiment: Experiment, run_dir: Path, refusal: Refusal) -> Non
             nodes.tell("refused", reason=reasons(refusal.problems), is_cause=True)
 
 
-def _begun(plan: Plan) -> Attempt:
+def begun(plan: Plan, seconds: float = JOIN_SECONDS) -> Attempt:
     """The attempt in which node 0 waits. Raises Refusal."""
     settings = plan.experiment.launcher
-    attempt = _waiting_attempt(folder_of(plan), settings, JOIN_SECONDS)
+    attempt = _waiting_attempt(folder_of(plan), settings, seconds)
     if attempt is not None:
         return Attempt(attempt.path, settings.node_rank, settings.node_rank * plan.launch.nproc_per_node)
-    reason = f"node 0 has not begun a run in this folder for {JOIN_SECONDS:.0f} s"
+    reason = f"node 0 has not begun a run in this folder for {seconds:.0f} s"
     allowed = "the run folder of node 0, on a file system that all nodes share"
     raise Refusal([Problem("hydra.run.dir", plan.run_dir, reason, allowed)])
 
@@ -118,19 +114,36 @@ def _waiting_attempt(folder: RunFolder, settings: Launcher, seconds: float) -> A
     return None
 
 
+def agree(plan: Plan, nodes: Nodes) -> None:
+    """Tells node 0 whether this node can take part, and waits until the run starts. Raises Refusal."""
+    with nodes.preparing(), _told(nodes):
+        refuse_if_any([*disagreements(read_plan(folder_of(plan).path), plan)])
+        problems = missing_requirements(plan, say)
+        try:
+            ahead = _clock_ahead(plan)
+        except OSError as error:
+            problems.append(_unreachable(plan, error))
+        refuse_if_any(problems)
+    nodes.tell("ready", clock_ahead_s=ahead)
+    _wait_for_start(nodes)
+
+
 def _given_up(reason: str) -> Problem:
     return Problem("launcher.nodes", "", reason or "node 0 gave the run up")
 
 
-def _unreachable(plan: Plan) -> Iterator[Problem]:
-    """Node 0 listens while it waits."""
+def _clock_ahead(plan: Plan) -> float | None:
+    """Seconds by which the clock of this node is ahead of node 0, which listens while it waits. Raises OSError."""
     settings = plan.experiment.launcher
-    host, port = str(settings.master_addr), settings.master_port
-    try:
-        reach(host, port)
-    except OSError as error:
-        reason = f"node 0 cannot be reached at port {port}: {error.strerror or error}"
-        yield Problem("launcher.master_addr", host, reason, "an address of node 0 that this node can reach")
+    behind = reach(str(settings.master_addr), settings.master_port)
+    return None if behind is None else -behind
+
+
+def _unreachable(plan: Plan, error: OSError) -> Problem:
+    settings = plan.experiment.launcher
+    reason = f"node 0 cannot be reached at port {settings.master_port}: {error.strerror or error}"
+    allowed = "an address of node 0 that this node can reach"
+    return Problem("launcher.master_addr", settings.master_addr, reason, allowed)
 
 
 @contextmanager

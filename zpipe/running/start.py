@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zpipe.launchers import launcher_of
-from zpipe.launchers.base import Job
+from zpipe.launchers.base import WORKER, Job
 from zpipe.machine.hardware import visible_gpus
 from zpipe.plans.changes import is_longer, other_changes, result_changes
 from zpipe.plans.plan import Plan
@@ -62,12 +62,13 @@ def _only_begun(folder: RunFolder) -> bool:
     return bool(attempts) and is_empty and len(folder.occupied_by()) == len(attempts)
 
 
-def for_attempt(plan: Plan, attempt: Attempt) -> Plan:
+def for_attempt(plan: Plan, attempt: Attempt, worker: str = WORKER) -> Plan:
     """The plan with the command that starts the workers of this attempt."""
     launch = plan.launch
     settings = plan.experiment.launcher
     processes, command = launch.nproc_per_node, tuple(plan.command)
-    job = Job(folder_of(plan), attempt, settings, launch.device, processes, command, visible_gpus())
+    gpus = visible_gpus()
+    job = Job(folder_of(plan), attempt, settings, launch.device, processes, command, gpus, worker)
     rendered = launcher_of(launch.launcher).render(job)
     update = {"argv": rendered.argv, "files": dict(rendered.files)}
     return plan.model_copy(update={"launch": launch.model_copy(update=update)})

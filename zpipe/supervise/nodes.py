@@ -87,6 +87,26 @@ class Nodes:
         """For node 0: the nodes that cannot take part."""
         return [note for note in self._notes.read() if note.state == "refused"]
 
+    def ready(self) -> list[NodeNote]:
+        """For node 0: the nodes that can take part."""
+        return [note for note in self._notes.read() if note.state == "ready"]
+
+    def all(self) -> list[NodeNote]:
+        """For node 0: the last note of each other node."""
+        return self._notes.read()
+
+    def working(self) -> list[NodeNote]:
+        """For node 0: the nodes that live and have not told their end."""
+        return [
+            note
+            for note in self._notes.read()
+            if note.state not in ("ended", "refused") and not self._is_lost(note)
+        ]
+
+    def lost(self) -> NodeNote | None:
+        """For node 0: a node that gave no sign of life for too long."""
+        return next((self._as_lost(note) for note in self._notes.read() if self._is_lost(note)), None)
+
     def first(self) -> NodeNote | None:
         """For the others: the note of node 0."""
         return next(iter(self._notes.read()), None)

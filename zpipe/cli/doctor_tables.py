@@ -1,0 +1,77 @@
+"""What `zpipe doctor` prints: the machines, what the ranks measured, and what is wrong."""
+
+from collections.abc import Iterator
+
+from zpipe.exits import Exit
+from zpipe.runfolder.preflight import SIZES, NodeReport, RankReport
+from zpipe.running.leader import CLOCK_SECONDS, clock_text
+from zpipe.running.preflight import Findings
+from zpipe.terminal.console import print_problems, print_table, say, show
+from zpipe.terminal.units import size
+
+COLUMNS = (
+    *("node", "host", "python", "torch", "deepspeed", "GPUs", "cores", "memory"),
+    *("run folder", "NVMe", "clock", "all-reduce"),
+)
+
+
+def show_findings(findings: Findings) -> None:
+    """The tables on stdout, warnings and problems on stderr."""
+    if findings.nodes:
+        print_table(COLUMNS, (_row(each, findings) for each in findings.nodes))
+    for line in _measured(findings.ranks):
+        show(line)
+    for line in _warnings(findings):
+        say(f"warning: {line}")
+    if findings.problems:
+        lacking = findings.exit_code == Exit.ENVIRONMENT
+        print_problems(findings.problems, "The machines lack what the run needs" if lacking else "")
+    elif findings.nodes:
+        show("nothing is wrong")
+
+
+def _row(node: NodeReport, findings: Findings) -> tuple[str, ...]:
+    versions = [node.versions.get(name, "?") for name in ("torch", "deepspeed")]
+    clock = findings.clocks.get(node.node)
+    slowest = _slowest(each for each in findings.ranks if each.host == node.host)
+    ranks = len(findings.ranks)
+    return (
+        *(str(node.node), node.host, node.python, *versions, _gpus(node.gpus)),
+        *(str(node.cores), size(node.memory), f"{size(node.run_disk_free)} free"),
+        "" if node.swap_disk_free is None else f"{size(node.swap_disk_free)} free",
+        "" if clock is None else f"{clock:+.3f} s",
+        f"{_bus_rate(slowest[SIZES[-1]], SIZES[-1], ranks):.2f} GB/s" if SIZES[-1] in slowest else "",
+    )
+
+
+def _gpus(names: list[str]) -> str:
+    return ", ".join(f"{names.count(name)} x {name}" for name in dict.fromkeys(names)) or "none"
+
+
+def _slowest(ranks: Iterator[RankReport]) -> dict[int, float]:
+    """Seconds by bytes, of the slowest of these ranks."""
+    slowest: dict[int, float] = {}
+    for each in ranks:
+        for count, seconds in each.seconds.items():
+            slowest[count] = max(seconds, slowest.get(count, 0.0))
+    return slowest
+
+
+def _bus_rate(seconds: float, count: int, ranks: int) -> float:
+    """GB/s of the slowest link: nccl-tests, doc/PERFORMANCE.md. With one rank nothing is sent."""
+    return count / seconds / 1e9 * 2 * (ranks - 1) / ranks
+
+
+def _measured(ranks: list[RankReport]) -> Iterator[str]:
+    for count, seconds in _slowest(iter(ranks)).items():
+        rate, bus = count / seconds / 1e9, _bus_rate(seconds, count, len(ranks))
+        rates = f"{rate:.2f} GB/s, bus {bus:.2f} GB/s"
+        what = f"{len(ranks)} ranks" if len(ranks) > 1 else "1 rank"
+        yield f"all-reduce of {size(count)} over {what}: {seconds * 1e3:.2f} ms, {rates}"
+
+
+def _warnings(findings: Findings) -> Iterator[str]:
+    hosts = {node.node: node.host for node in findings.nodes}
+    for node, ahead in findings.clocks.items():
+        if ahead is not None and abs(ahead) > CLOCK_SECONDS:
+            yield f"the clock of node {node} ({hosts.get(node, '?')}) is {clock_text(ahead)}"
