@@ -84,8 +84,8 @@ def _reasons(
         if report is None:
             node = rank // plan.launch.nproc_per_node
             last = launcher_lines(Attempt(attempt.path, node), 1)
-            yield rank, "was not started" + "".join(f": {line}" for line in last), False
+            yield rank, "did not start" + "".join(f": {line}" for line in last), False
         elif report.stage != "measured":
-            step = "joined the others" if report.stage == "started" else "finished the all-reduce"
+            step = "join the others" if report.stage == "started" else "finish the all-reduce"
             text = f": {report.error}" if report.error else ""
-            yield rank, f"has not {step}{text}", bool(report.error)
+            yield rank, f"did not {step}{text}", bool(report.error)

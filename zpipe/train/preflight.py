@@ -15,6 +15,8 @@ from zpipe.redact import redact
 from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.plan_file import read_plan
 from zpipe.runfolder.preflight import SIZES, RankReport, write_rank_report
+from zpipe.train.light_imports import leave_out_mlflow
+from zpipe.train.operators import disable_shm_comm
 from zpipe.train.parent_watch import exit_with_parent
 from zpipe.train.process_group import join_group, leave_group
 from zpipe.train.ranks import Rank
@@ -33,10 +35,11 @@ def check(folder: Path) -> int:
     report = RankReport(rank=rank.index, host=socket.gethostname())
     write_rank_report(attempt, report)
     try:
+        device = _device(plan, rank)
         join_group(plan, rank, timedelta(seconds=plan.experiment.launcher.node_timeout_s))
         report = report.model_copy(update={"stage": "joined"})
         write_rank_report(attempt, report)
-        seconds = {size: _all_reduce_seconds(_device(plan, rank), size) for size in SIZES}
+        seconds = {size: _all_reduce_seconds(device, size) for size in SIZES}
     except Exception as error:
         message = redact(f"{type(error).__name__}: {error}".splitlines()[0])
         write_rank_report(attempt, report.model_copy(update={"error": message}))
@@ -47,9 +50,11 @@ def check(folder: Path) -> int:
 
 
 def _device(plan: Plan, rank: Rank) -> "torch.device":
+    """The device of this rank, ready for DeepSpeed's communication."""
     import torch
 
     if plan.launch.device == "cpu":
+        disable_shm_comm()
         return torch.device("cpu")
     torch.cuda.set_device(rank.local_index)
     return torch.device("cuda", rank.local_index)
@@ -82,6 +87,7 @@ def _seconds(work: Callable[[], None]) -> float:
 
 if __name__ == "__main__":
     exit_with_parent()
+    leave_out_mlflow()
     code = check(Path(sys.argv[1]))
     sys.stderr.flush()
     os._exit(code)  # a rank that could not join would wait for others when its group is destroyed
