@@ -27,10 +27,15 @@ class Host:
     address: str
 
     def start(
-        self, cwd: Path, *overrides: str, env: Mapping[str, str] = NOTHING, hides: Path | None = None
+        self,
+        cwd: Path,
+        *overrides: str,
+        env: Mapping[str, str] = NOTHING,
+        hides: Path | None = None,
+        room: str = "50%",
     ) -> "subprocess.Popen[str]":
-        """Starts zpipe on this host, to which the folder `hides` looks empty."""
-        hiding = f"mount -t tmpfs none '{hides}' && " if hides is not None else ""
+        """Starts zpipe on this host, to which the folder `hides` looks empty, with this room on its disk."""
+        hiding = f"mount -t tmpfs -o size={room} none '{hides}' && " if hides is not None else ""
         script = f'hostname {self.name} && {hiding}exec "$@"'
         argv = [
             "ip",

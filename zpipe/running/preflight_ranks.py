@@ -11,7 +11,7 @@ from zpipe.machine.guard import guarded
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem
 from zpipe.runfolder.folder import Attempt
-from zpipe.runfolder.preflight import RankReport, node_reports, rank_reports
+from zpipe.runfolder.preflight import node_reports, rank_reports
 from zpipe.supervise.nodes import Nodes
 from zpipe.supervise.supervisor import POLL_SECONDS, launch_environment
 from zpipe.supervise.tree import ProcessTree
@@ -52,40 +52,31 @@ def wait_for_others(nodes: Nodes) -> None:
 
 
 def complaints(plan: Plan, attempt: Attempt, nodes: Nodes | None) -> list[Problem]:
-    """The ranks that did not measure, with their hosts: those that tell why, or else all of them."""
+    """The lost node, or the ranks that did not do everything, with their hosts; the same reason once."""
     lost = None if nodes is None else nodes.lost()
     if lost is not None:
         return [Problem(f"node {lost.node} ({lost.host})", "", lost.reason)]
     hosts = {report.node: report.host for report in node_reports(attempt, plan.launch.nodes)}
     by_reason: dict[str, list[int]] = defaultdict(list)
-    for rank, reason, _ in _unfinished(plan, attempt):
+    for rank, reason in _unfinished(plan, attempt):
         by_reason[reason].append(rank)
     found = []
     for reason, ranks in by_reason.items():
-        numbers = sorted({rank // plan.launch.nproc_per_node for rank in ranks})
+        numbers = {rank // plan.launch.nproc_per_node for rank in ranks}
         names = hosts_text(hosts.get(node, "unknown host") for node in numbers)
         which = f"rank{'s' if len(ranks) > 1 else ''} {numbers_text(ranks)}"
         found.append(Problem(f"{which} ({names})", "", reason))
     return found
 
 
-def _unfinished(plan: Plan, attempt: Attempt) -> list[tuple[int, str, bool]]:
-    """Each rank, its reason, and whether it has told that itself."""
+def _unfinished(plan: Plan, attempt: Attempt) -> Iterator[tuple[int, str]]:
     told = {report.rank: report for report in rank_reports(attempt, plan.launch.world_size)}
-    found = [*_reasons(plan, attempt, told)]
-    return [each for each in found if each[2]] or found
-
-
-def _reasons(
-    plan: Plan, attempt: Attempt, told: dict[int, RankReport]
-) -> Iterator[tuple[int, str, bool]]:
     for rank in range(plan.launch.world_size):
         report = told.get(rank)
         if report is None:
             node = rank // plan.launch.nproc_per_node
             last = launcher_lines(Attempt(attempt.path, node), 1)
-            yield rank, "did not start" + "".join(f": {line}" for line in last), False
+            yield rank, "did not start" + "".join(f": {line}" for line in last)
         elif report.stage != "measured":
             step = "join the others" if report.stage == "started" else "finish the all-reduce"
-            text = f": {report.error}" if report.error else ""
-            yield rank, f"did not {step}{text}", bool(report.error)
+            yield rank, f"did not {step}" + (f": {report.error}" if report.error else "")
