@@ -15,6 +15,7 @@ from tests.support.process import (
     losses,
     processes_mentioning,
     start,
+    verb,
     wait_for_step,
     zpipe,
 )
@@ -152,6 +153,23 @@ def test_without_waiting_the_job_is_only_submitted(
     job = slurm(environment, "squeue", "--noheader", "--format=%A").strip()
     assert f"submitted as Slurm job {job}" in run.stderr
     slurm(environment, "scancel", job)
+
+
+def test_doctor_checks_the_nodes_in_a_job_and_leaves_nothing(
+    environment: Environment, text_file: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "two words $(touch ran) 'é %j"
+    given = (*ON_TWO_NODES, f"data.path={text_file}", f"hydra.run.dir={quoted(str(folder))}")
+    run = verb(tmp_path, "doctor", "--launch", *given, folder=folder, env=environment)
+    assert run.exit_code == 0, run.explain()
+    assert "all-reduce of 64.0 MiB over 2 ranks" in run.stdout
+    assert not folder.exists()
+    away = tmp_path / "no-such-data.txt"
+    late = f"launcher.slurm.setup=['mv {text_file} {away}']"
+    run = verb(tmp_path, "doctor", "--launch", *given, late, folder=folder, env=environment)
+    away.rename(text_file)
+    assert run.exit_code == 2, run.explain()
+    assert "data.path" in run.stdout
 
 
 def test_a_secret_does_not_come_into_the_script_of_a_job(

@@ -48,9 +48,23 @@ def submitted(argv: Iterable[str], settings: Slurm) -> str:
 
 def state_of(job: str) -> tuple[str, str]:
     """State and reason; Slurm forgets a job some minutes after its end."""
-    shown = _slurm("scontrol", "show", "job", "--oneliner", job).stdout
-    fields = dict(field.partition("=")[::2] for field in shown.split() if "=" in field)
+    fields = _fields(job)
     return fields.get("JobState", UNKNOWN), fields.get("Reason", "")
+
+
+def exit_code_of(job: str) -> int | None:
+    """Of the script of a job that has ended; None if a signal ended it, or Slurm has forgotten it."""
+    code, _, number = _fields(job).get("ExitCode", "").partition(":")
+    return int(code) if code.isdigit() and number == "0" else None
+
+
+def cancel(job: str) -> None:
+    _slurm("scancel", job)
+
+
+def _fields(job: str) -> dict[str, str]:
+    shown = _slurm("scontrol", "show", "job", "--oneliner", job).stdout
+    return dict(field.partition("=")[::2] for field in shown.split() if "=" in field)
 
 
 def states_of_tasks(job: str) -> dict[int, tuple[str, str]]:
@@ -92,7 +106,7 @@ def outcome_of_job(plan: Plan, attempt: int, job: str, state: str, output: str) 
 def leave_or_cancel(job: str) -> bool:
     """Ctrl-C leaves the job to Slurm, unless the user cancels it here. Returns whether it was cancelled."""
     if sys.stdin.isatty() and _agrees(f"Cancel job {job} too? [y/N] "):
-        _slurm("scancel", job)
+        cancel(job)
         return True
     say(f"job {job} goes on; scancel {job} cancels it")
     return False
