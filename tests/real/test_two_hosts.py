@@ -126,6 +126,35 @@ def test_a_rank_that_is_killed_on_the_other_host_ends_the_run_with_its_name(
     assert processes_mentioning(str(started.folder)) == []
 
 
+@pytest.fixture
+def backwards(hosts: Pair) -> Pair:
+    """Hosts that c10d, which sorts their addresses, numbers in the other order."""
+    return hosts[1], hosts[0]
+
+
+def test_c10d_numbers_nodes_otherwise_and_the_losses_are_the_same(
+    backwards: Pair, losses_of_two_ranks: list[float], text_file: Path, tmp_path: Path
+) -> None:
+    first, second = Started(backwards, tmp_path, text_file, "launcher.rdzv_backend=c10d").finish()
+    assert (first.exit_code, second.exit_code) == (0, 0), first.explain() + second.explain()
+    assert losses(first.folder) == losses_of_two_ranks
+    assert "warning: launcher.rdzv_backend: every agent loads pickles" in first.stderr
+
+
+def test_under_c10d_a_killed_rank_is_named_with_its_host(
+    backwards: Pair, text_file: Path, tmp_path: Path
+) -> None:
+    started = Started(backwards, tmp_path, text_file, *ENDLESS, "launcher.rdzv_backend=c10d")
+    started.wait_for_step()
+    worker = worker_of(started.folder, 1)
+    assert worker.environ()["RANK"] == "0"
+    worker.kill()
+    first, second = started.finish()
+    assert (first.exit_code, second.exit_code) == (15, 15), first.explain() + second.explain()
+    assert first.result["reason"].startswith("node 1 (host-a): rank 1 was killed by SIGKILL")
+    assert processes_mentioning(str(started.folder)) == []
+
+
 def test_sigterm_on_the_other_host_saves_and_the_run_goes_on_from_there(
     hosts: Pair, text_file: Path, tmp_path: Path
 ) -> None:

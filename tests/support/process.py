@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import psutil
 
+from zpipe.train.ranks import rank_number
 from zpipe.runfolder.folder import Attempt, RunFolder
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -182,7 +183,7 @@ def worker_of(folder: Path, rank: int) -> psutil.Process:
     return next(
         worker
         for worker in workers
-        if "torch.distributed.run" not in worker.cmdline() and worker.environ().get("RANK") == str(rank)
+        if "torch.distributed.run" not in worker.cmdline() and rank_number(worker.environ()) == rank
     )
 
 

@@ -59,6 +59,7 @@ ERRORS: tuple[Rule, ...] = (
     *data.ERRORS,
 )
 NOTICES: tuple[Advice, ...] = (
+    *launcher.NOTICES,
     *data.NOTICES,
     *offload.NOTICES,
     *swap.NOTICES,

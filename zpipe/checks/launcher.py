@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from zpipe.facts.facts import Facts
 from zpipe.launchers import launcher_of, names
 from zpipe.launchers.base import Launcher
+from zpipe.plans.plan import Notice
 from zpipe.problems import Problem, either, nearest
 from zpipe.runfolder.pace import pace_of
 from zpipe.schema.experiment import Experiment
@@ -70,6 +71,27 @@ def nodes_have_time_for_signs_of_life(experiment: Experiment, facts: Facts) -> I
         yield Problem("launcher.node_timeout_s", settings.node_timeout_s, reason, f"{least} or more", fix)
 
 
+def one_machine_has_its_own_rendezvous(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """The agent of one machine uses a file, so that no port is opened."""
+    settings = experiment.launcher
+    if settings.rdzv_backend != "static" and settings.nodes == 1:
+        reason = "the agent of one machine meets nobody, and opens no port"
+        allowed = "static with launcher.nodes=1"
+        fix = either("launcher.rdzv_backend=static")
+        yield Problem("launcher.rdzv_backend", settings.rdzv_backend, reason, allowed, fix)
+
+
+def warn_about_a_rendezvous_of_pickles(experiment: Experiment, facts: Facts) -> Iterator[Notice]:
+    """torch/distributed/elastic/rendezvous/dynamic_rendezvous.py keeps its state as a pickle in the store."""
+    settings = experiment.launcher
+    if settings.rdzv_backend == "c10d" and settings.nodes > 1:
+        text = (
+            f"every agent loads pickles from port {settings.master_port} of node 0: whoever reaches that port "
+            "can run code on all nodes; use it on a trusted network only, or launcher.rdzv_backend=static"
+        )
+        yield Notice(level="warning", key="launcher.rdzv_backend", text=text)
+
+
 def deepspeed_launcher_knows_gpus_by_index(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     """It reads each name as a number (deepspeed/launcher/runner.py, parse_node_config)."""
     names_given = facts.hardware.visible_gpus or ()
@@ -93,5 +115,7 @@ ERRORS = (
     launcher_starts_as_many_processes,
     several_nodes_can_meet,
     nodes_have_time_for_signs_of_life,
+    one_machine_has_its_own_rendezvous,
     deepspeed_launcher_knows_gpus_by_index,
 )
+NOTICES = (warn_about_a_rendezvous_of_pickles,)

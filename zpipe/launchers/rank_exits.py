@@ -15,7 +15,7 @@ from zpipe.runfolder.foreign_files import read_end
 # agent writes no TORCHELASTIC_ERROR_FILE either. Its event log has exit codes but no times.
 _FAILURE = re.compile(
     r"^\[(?P<index>\d+)\]:\s+time\s+: (?P<time>\S+)\s+host\s+: .*\s+"
-    r"rank\s+: (?P<rank>\d+) \(local_rank: \d+\)\s+exitcode\s+: (?P<code>-?\d+) ",
+    r"rank\s+: \d+ \(local_rank: (?P<local>\d+)\)\s+exitcode\s+: (?P<code>-?\d+) ",
     re.MULTILINE,
 )
 """One failure in the table; upstream: torch/distributed/elastic/multiprocessing/errors/__init__.py."""
@@ -59,16 +59,19 @@ def read_rank_exits(attempt: Attempt, seen: Sequence[RankExit] = ()) -> list[Ran
     """
     try:
         text = read_end(attempt.launcher_log, _MOST_BYTES)
-        return parse_rank_exits(text) or list(seen) or _exit_under_deepspeed(attempt, text)
+        return parse_rank_exits(text, attempt.first_rank) or list(seen) or _exit_under_deepspeed(attempt, text)
     except (OSError, ValueError):
         return list(seen)
 
 
-def parse_rank_exits(text: str) -> list[RankExit]:
-    """The failures in a launcher's log; torchrun numbers them in the order in which it noticed them."""
+def parse_rank_exits(text: str, first_rank: int = 0) -> list[RankExit]:
+    """The failures in the log of a node's launcher; torchrun numbers them in the order in which it noticed them.
+
+    Of ranks only the local number counts: c10d numbers the nodes in an order of its own.
+    """
     found = sorted(_FAILURE.finditer(text), key=lambda match: (match["time"], int(match["index"])))
     return [
-        RankExit(int(match["rank"]), int(match["code"]), _seconds(match["time"], "%Y-%m-%d_%H:%M:%S"))
+        RankExit(first_rank + int(match["local"]), int(match["code"]), _seconds(match["time"], "%Y-%m-%d_%H:%M:%S"))
         for match in found
     ]
 

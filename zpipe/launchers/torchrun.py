@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from zpipe.launchers.base import LOOPBACK, NO_FOREIGN_IMPORTS, Job, Launcher, Rendered
-from zpipe.machine.network import interface_towards
+from zpipe.machine.network import address_towards, interface_with
 from zpipe.plans.plan import Plan
 from zpipe.runfolder.folder import Attempt
+from zpipe.train.ranks import NODE_RANK
 
 OWN_RENDEZVOUS = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 """The ranks meet in a file of their own (zpipe/train/process_group.py), not in the store of their agent."""
@@ -18,7 +19,7 @@ OWN_RENDEZVOUS = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 class Torchrun(Launcher):
     """On one node the rendezvous is a file: torch's TCP store would listen on every interface.
 
-    Several nodes meet in that store, on node 0. Its values are texts and numbers, no pickles.
+    Several nodes meet in that store, on node 0. Its values are texts and numbers; with c10d also a pickle.
     """
 
     several_nodes: ClassVar[bool] = True
@@ -31,7 +32,7 @@ class Torchrun(Launcher):
             "torch.distributed.run",
             f"--nnodes={job.settings.nodes}",
             f"--nproc-per-node={job.nproc_per_node}",
-            *(_static(job) if several else _in_a_file(job)),
+            *(_among_nodes(job) if several else _in_a_file(job)),
             "--max-restarts=0",
             f"--log-dir={job.attempt.logs}",
             "--redirects=3",
@@ -39,7 +40,7 @@ class Torchrun(Launcher):
             job.worker,
             str(job.run.path),
         ]
-        meeting = {"ZPIPE_JOB_ID": "nodes"} if several else {**LOOPBACK, **OWN_RENDEZVOUS}
+        meeting = _numbered(job) if several else {**LOOPBACK, **OWN_RENDEZVOUS}
         return Rendered(argv, {**NO_FOREIGN_IMPORTS, **meeting})
 
     def start(
@@ -55,8 +56,15 @@ def _in_a_file(job: Job) -> list[str]:
     return ["--rdzv-backend=c10d", "--rdzv-conf=store_type=file", endpoint]
 
 
-def _static(job: Job) -> list[str]:
+def _among_nodes(job: Job) -> list[str]:
     settings = job.settings
+    if settings.rdzv_backend == "c10d":
+        return [
+            "--rdzv-backend=c10d",
+            f"--rdzv-endpoint={settings.master_addr}:{settings.master_port}",
+            f"--rdzv-id={job.attempt.path.name}",
+            f"--rdzv-conf=is_host={'false' if settings.node_rank else 'true'}",
+        ]
     return [
         f"--node-rank={settings.node_rank}",
         f"--master-addr={settings.master_addr}",
@@ -64,13 +72,24 @@ def _static(job: Job) -> list[str]:
     ]
 
 
+def _numbered(job: Job) -> dict[str, str]:
+    """c10d numbers the nodes by their addresses, so that each rank derives its number from that of its node."""
+    if job.settings.rdzv_backend == "static":
+        return {"ZPIPE_JOB_ID": "nodes"}
+    shared = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "0"}  # of the agents: rank 0 may be on any of their nodes
+    return {"ZPIPE_JOB_ID": "nodes", NODE_RANK: str(job.settings.node_rank), **shared}
+
+
 def _interface(plan: Plan) -> dict[str, str]:
-    """The interface of this node towards node 0, unless the user chose one."""
+    """The address and the interface of this node towards node 0, unless the user chose others."""
     settings = plan.experiment.launcher
     if settings.nodes == 1 or settings.master_addr is None:
         return {}
-    name = interface_towards(settings.master_addr, settings.master_port)
+    address = address_towards(settings.master_addr, settings.master_port)
+    name = None if address is None else interface_with(address)
     chosen = {} if name is None else {"GLOO_SOCKET_IFNAME": name, "NCCL_SOCKET_IFNAME": name}
+    if address is not None and settings.rdzv_backend == "c10d":
+        chosen["PET_LOCAL_ADDR"] = address  # torchrun's --local-addr; a host name need not be known to all
     return {key: value for key, value in chosen.items() if key not in {**os.environ, **settings.env}}
 
 

@@ -12,19 +12,23 @@ _TIME_BYTES = 64
 """More than a time takes as text."""
 
 
-def interface_towards(host: str, port: int) -> str | None:
-    """Its name, such as eth0; None if the host has no address that this machine can reach. Sends nothing."""
-    import psutil  # planning needs no network
-
+def address_towards(host: str, port: int) -> str | None:
+    """That of this machine; None if the host has no address that it can reach. Sends nothing."""
     try:
         (family, kind, protocol, _, address), *_ = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
         with socket.socket(family, kind, protocol) as probe:
             probe.connect(address)
-            own = probe.getsockname()[0]
+            return str(probe.getsockname()[0])
     except OSError:
         return None
+
+
+def interface_with(address: str) -> str | None:
+    """The name of the interface of this machine that has the address, such as eth0."""
+    import psutil  # planning needs no network
+
     named = ((name, each.address) for name, found in psutil.net_if_addrs().items() for each in found)
-    return next((name for name, found in named if found.partition("%")[0] == own), None)
+    return next((name for name, found in named if found.partition("%")[0] == address), None)
 
 
 @contextmanager

@@ -28,6 +28,9 @@ class Launcher(Group):
     """Host name or address of machine 0, as the others reach it; needed for several machines."""
     master_port: Port = 29500
     """TCP port on which machine 0 listens for the others."""
+    rdzv_backend: Literal["static", "c10d"] = "static"
+    """How torchrun's agents on several machines meet. static: in the order of `node_rank`, without pickles;
+    c10d: in torch's own rendezvous, whose state is a pickle that anybody who reaches the port can replace."""
     max_restarts: NotNegative = 0
     """How often a run that failed, hung or lost a rank is started again, from its newest checkpoint."""
     node_timeout_s: Annotated[Number, Field(ge=10)] = 60.0

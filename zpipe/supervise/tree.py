@@ -8,6 +8,7 @@ import psutil
 
 from zpipe.launchers.rank_exits import RankExit
 from zpipe.machine.process_identity import exit_code_of
+from zpipe.train.ranks import rank_number
 
 GRACE_SECONDS = 15.0
 """Between SIGTERM and SIGKILL."""
@@ -125,7 +126,7 @@ def _rank_of(process: psutil.Process) -> int | None:
         command = process.cmdline()
         if "-m" not in command or command[command.index("-m") + 1] != _WORKER:
             return None
-        return int(process.environ()["RANK"])
+        return rank_number(process.environ())
     except (psutil.Error, KeyError, IndexError, ValueError):
         return None
 

@@ -19,7 +19,7 @@ from zpipe.train.light_imports import leave_out_mlflow
 from zpipe.train.operators import disable_shm_comm
 from zpipe.train.parent_watch import exit_with_parent
 from zpipe.train.process_group import join_group, leave_group
-from zpipe.train.ranks import Rank
+from zpipe.train.ranks import Rank, renumber
 
 if TYPE_CHECKING:
     import torch
@@ -86,6 +86,7 @@ def _seconds(work: Callable[[], None]) -> float:
 
 
 if __name__ == "__main__":
+    renumber()
     exit_with_parent()
     leave_out_mlflow()
     code = check(Path(sys.argv[1]))

@@ -1,7 +1,24 @@
 """The place of this process in the launch."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+NODE_RANK = "ZPIPE_NODE_RANK"
+"""Set where the launcher numbers the nodes in an order of its own."""
+
+
+def rank_number(environment: Mapping[str, str]) -> int:
+    """The rank of a worker with these variables, by launcher.node_rank. Raises KeyError if it is none."""
+    if NODE_RANK not in environment:
+        return int(environment["RANK"])
+    return int(environment[NODE_RANK]) * int(environment["LOCAL_WORLD_SIZE"]) + int(environment["LOCAL_RANK"])
+
+
+def renumber() -> None:
+    """Lets torch, DeepSpeed and transformers use the number that zpipe uses."""
+    if NODE_RANK in os.environ:
+        os.environ["RANK"] = str(rank_number(os.environ))
 
 
 @dataclass(frozen=True)
@@ -29,7 +46,7 @@ class Rank:
     def from_environment(cls) -> "Rank":
         world_size = os.environ.get("WORLD_SIZE", "1")
         return cls(
-            index=int(os.environ.get("RANK", "0")),
+            index=rank_number({"RANK": "0", **os.environ}),
             local_index=int(os.environ.get("LOCAL_RANK", "0")),
             world_size=int(world_size),
             launch_id=os.environ.get("ZPIPE_JOB_ID") or os.environ.get("ZPIPE_LAUNCH_ID", "0"),
