@@ -64,7 +64,9 @@ def test_a_host_whose_nvme_is_not_mounted_is_named(hosts: Pair, text_file: Path,
 def test_a_host_without_room_for_swap_files_is_named(hosts: Pair, text_file: Path, tmp_path: Path) -> None:
     nvme = tmp_path / "nvme"
     nvme.mkdir()
-    first, second = doctor(hosts, text_file, tmp_path, *NVME, f"offload.nvme_path={nvme}", hides=nvme, room="4k")
+    first, second = doctor(
+        hosts, text_file, tmp_path, *NVME, f"offload.nvme_path={nvme}", hides=nvme, room="4k"
+    )
     assert (first.exit_code, second.exit_code) == (2, 2), first.explain() + second.explain()
     assert "node 1 (host-b): offload.nvme_path: cannot hold swap files" in first.stderr
     assert "host-a" in first.stdout

@@ -15,8 +15,8 @@ from typing import Any, Protocol
 
 import psutil
 
-from zpipe.train.ranks import rank_number
 from zpipe.runfolder.folder import Attempt, RunFolder
+from zpipe.train.ranks import rank_number
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -44,6 +44,17 @@ def test_agents_of_several_nodes_meet_on_node_0_and_not_over_loopback() -> None:
     assert "GLOO_SOCKET_IFNAME" not in plan.launch.env
 
 
+def test_with_c10d_node_0_has_the_store_and_the_ranks_are_numbered_by_node() -> None:
+    plans = [plan_of(*TWO, "launcher.rdzv_backend=c10d", f"launcher.node_rank={each}") for each in (0, 1)]
+    for number, is_host in enumerate(("true", "false")):
+        launch = plans[number].launch
+        assert "--rdzv-endpoint=10.0.0.1:29500" in launch.argv
+        assert f"--rdzv-conf=is_host={is_host}" in launch.argv
+        assert launch.env["ZPIPE_NODE_RANK"] == str(number)
+    assert any(each.key == "launcher.rdzv_backend" and each.level == "warning" for each in plans[0].notices)
+    assert list(disagreements(*plans)) == []
+
+
 @pytest.mark.parametrize(
     ("overrides", "key"),
     [

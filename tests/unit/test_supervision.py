@@ -58,6 +58,7 @@ def test_the_root_cause_in_the_launchers_table_comes_first() -> None:
         (1, -9, "SIGKILL"),
         (0, -15, "SIGTERM"),
     ]
+    assert [each.rank for each in parse_rank_exits(ELASTIC, first_rank=6)] == [7, 6]
 
 
 def test_failures_at_different_times_are_in_order_of_time() -> None:

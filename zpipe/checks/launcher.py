@@ -86,8 +86,8 @@ def warn_about_a_rendezvous_of_pickles(experiment: Experiment, facts: Facts) -> 
     settings = experiment.launcher
     if settings.rdzv_backend == "c10d" and settings.nodes > 1:
         text = (
-            f"every agent loads pickles from port {settings.master_port} of node 0: whoever reaches that port "
-            "can run code on all nodes; use it on a trusted network only, or launcher.rdzv_backend=static"
+            f"every agent loads pickles from port {settings.master_port} of node 0: who reaches it can run "
+            "code on all nodes. Use it on a trusted network only; launcher.rdzv_backend=static has no pickles"
         )
         yield Notice(level="warning", key="launcher.rdzv_backend", text=text)
 

@@ -17,7 +17,9 @@ OVERVIEW = {
 
 def add_arguments(parser: "ArgumentParser") -> None:
     overrides = "those of the run: GROUP=OPTION or KEY=VALUE; `zpipe --help` lists groups and options"
-    launch = "start the launcher with a short check instead of the training; on several nodes, start it on each"
+    launch = (
+        "start the launcher with a short check instead of the training; on several nodes, start it on each"
+    )
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help=overrides)
     parser.add_argument("--launch", action="store_true", help=launch)
     parser.add_argument("--config-dir", "-cd", metavar="FOLDER", help="your own options: GROUP/OPTION.yaml")
@@ -30,6 +32,7 @@ def run(options: "Namespace") -> int:
     from zpipe.compose.option_folders import use_config_dir
     from zpipe.compose.overrides import rewrite
     from zpipe.compose.repeat import continued
+    from zpipe.launchers import launcher_of
     from zpipe.machine.hardware import detect
     from zpipe.running.preflight import check_here, check_together, take_part
 
@@ -39,7 +42,7 @@ def run(options: "Namespace") -> int:
     plan = _compiled(composed, overrides, hardware, options.launch)
     if not options.launch:
         findings = check_here(plan, hardware)
-    elif plan.launch.launcher == "slurm":
+    elif launcher_of(plan.launch.launcher).queues:
         from zpipe.running.preflight_job import check_in_a_job
 
         return check_in_a_job(plan)

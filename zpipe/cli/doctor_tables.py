@@ -33,7 +33,7 @@ def show_findings(findings: Findings) -> None:
 def _row(node: NodeReport, findings: Findings) -> tuple[str, ...]:
     versions = [node.versions.get(name, "?") for name in ("torch", "deepspeed")]
     clock = findings.clocks.get(node.node)
-    slowest = _slowest(each for each in findings.ranks if each.host == node.host)
+    slowest = _slowest(each for each in findings.ranks if each.node == node.node)
     ranks = len(findings.ranks)
     return (
         *(str(node.node), node.host, node.python, *versions, _gpus(node.gpus)),

@@ -59,19 +59,23 @@ def read_rank_exits(attempt: Attempt, seen: Sequence[RankExit] = ()) -> list[Ran
     """
     try:
         text = read_end(attempt.launcher_log, _MOST_BYTES)
-        return parse_rank_exits(text, attempt.first_rank) or list(seen) or _exit_under_deepspeed(attempt, text)
+        return (
+            parse_rank_exits(text, attempt.first_rank) or list(seen) or _exit_under_deepspeed(attempt, text)
+        )
     except (OSError, ValueError):
         return list(seen)
 
 
 def parse_rank_exits(text: str, first_rank: int = 0) -> list[RankExit]:
-    """The failures in the log of a node's launcher; torchrun numbers them in the order in which it noticed them.
+    """The failures in the log of a node's launcher, in the order in which torchrun noticed them.
 
     Of ranks only the local number counts: c10d numbers the nodes in an order of its own.
     """
     found = sorted(_FAILURE.finditer(text), key=lambda match: (match["time"], int(match["index"])))
     return [
-        RankExit(first_rank + int(match["local"]), int(match["code"]), _seconds(match["time"], "%Y-%m-%d_%H:%M:%S"))
+        RankExit(
+            first_rank + int(match["local"]), int(match["code"]), _seconds(match["time"], "%Y-%m-%d_%H:%M:%S")
+        )
         for match in found
     ]
 

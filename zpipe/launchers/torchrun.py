@@ -73,7 +73,7 @@ def _among_nodes(job: Job) -> list[str]:
 
 
 def _numbered(job: Job) -> dict[str, str]:
-    """c10d numbers the nodes by their addresses, so that each rank derives its number from that of its node."""
+    """c10d numbers the nodes by their addresses; zpipe numbers the ranks by launcher.node_rank."""
     if job.settings.rdzv_backend == "static":
         return {"ZPIPE_JOB_ID": "nodes"}
     shared = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "0"}  # of the agents: rank 0 may be on any of their nodes

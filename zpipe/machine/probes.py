@@ -177,7 +177,7 @@ def _write_directly(file: Path) -> None:
 
 
 def _direct_io(plan: Plan) -> Iterator[Problem]:
-    """The swap folder must be writable with room, and on a file system that supports O_DIRECT; tmpfs may not."""
+    """The swap folder must be writable, with room, on a file system with O_DIRECT; tmpfs may have none."""
     if plan.swap_dir is None:
         return
     folder = Path(plan.swap_dir)

@@ -36,6 +36,7 @@ class RankReport(Group):
     """One rank."""
 
     rank: int
+    node: int
     host: str
     stage: Literal["started", "joined", "measured"] = "started"
     error: str = ""

@@ -133,7 +133,7 @@ def _given_up(reason: str) -> Problem:
 
 
 def _clock_ahead(plan: Plan) -> float | None:
-    """Seconds by which the clock of this node is ahead of node 0, which listens while it waits. Raises OSError."""
+    """Seconds, by the clock of node 0, which listens while it waits. Raises OSError if it is not reached."""
     settings = plan.experiment.launcher
     behind = reach(str(settings.master_addr), settings.master_port)
     return None if behind is None else -behind

@@ -1,4 +1,4 @@
-"""`zpipe doctor`: whether a plan can start, on this machine and on all its nodes together. Nothing is trained."""
+"""`zpipe doctor`: whether a plan can start, on this machine and on all its nodes. It trains nothing."""
 
 import shutil
 from collections.abc import Iterator
@@ -77,7 +77,8 @@ def take_part(plan: Plan, hardware: Hardware) -> Exit:
         try:
             attempt = begun(checked, settings.node_timeout_s)
             nodes = Nodes(attempt, settings)
-            write_node_report(attempt, node_report(checked, hardware))
+            with suppress(OSError):  # the disk is full, and node 0 goes without it
+                write_node_report(attempt, node_report(checked, hardware))
             agree(checked, nodes)
             is_good = run_ranks(_for_ranks(checked, attempt), attempt, nodes)
         except Refusal as refusal:
@@ -102,7 +103,9 @@ def meeting_place(run_dir: Path) -> Iterator[Attempt]:
             raise FileExistsError(17, f"{FOLDER_NAME} in it is a link")
         with folder.supervision() as is_ours:
             if not is_ours:
-                raise Refusal([_problem(run_dir, "another zpipe doctor uses this folder", "wait for its end")])
+                raise Refusal(
+                    [_problem(run_dir, "another zpipe doctor uses this folder", "wait for its end")]
+                )
             attempt = folder.begin(folder.attempts[-1].number + 1 if folder.attempts else 1)
             try:
                 yield attempt
@@ -144,9 +147,7 @@ def _elsewhere(plan: Plan) -> Plan:
     """The plan for a folder of its own: a run in the run folder may be at work."""
     run_dir = Path(plan.run_dir) / FOLDER_NAME
     swap = swap_folder_of(plan.experiment.offload, run_dir)
-    return plan.model_copy(
-        update={"run_dir": str(run_dir), "swap_dir": None if swap is None else str(swap)}
-    )
+    return plan.model_copy(update={"run_dir": str(run_dir), "swap_dir": None if swap is None else str(swap)})
 
 
 def _for_ranks(plan: Plan, attempt: Attempt) -> Plan:
@@ -183,7 +184,12 @@ def _without_swap_path(plan: Plan, reports: list[NodeReport]) -> list[Problem]:
     path = plan.experiment.offload.nvme_path
     reason = "does not exist there: is the NVMe mounted?"
     return [
-        Problem(f"node {each.node} ({each.host})", "", f"offload.nvme_path={path} {reason}", fix=f"mkdir -p {path}")
+        Problem(
+            f"node {each.node} ({each.host})",
+            "",
+            f"offload.nvme_path={path} {reason}",
+            fix=f"mkdir -p {path}",
+        )
         for each in reports
         if not each.has_swap_path
     ]

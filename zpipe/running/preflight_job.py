@@ -20,7 +20,7 @@ from zpipe.terminal.console import say, show
 
 
 def check_in_a_job(plan: Plan) -> int:
-    """The exit code of the check in the job. Raises Refusal, with Slurm's words if it does not take the job."""
+    """The exit code of the check. Raises Refusal, with Slurm's words if it does not take the job."""
     with meeting_place(Path(plan.run_dir)) as attempt:
         here = _in_a_job(plan, attempt)
         refuse_if_any(queue.secrets_in(here))
@@ -48,9 +48,7 @@ def _in_a_job(plan: Plan, attempt: Attempt) -> Plan:
     job = Job(folder, attempt, settings, launch.device, launch.nproc_per_node, command, visible_gpus())
     rendered = launcher_of(launch.launcher).render(job)
     update = {"argv": rendered.argv, "files": dict(rendered.files)}
-    return plan.model_copy(
-        update={"run_dir": str(attempt.path), "launch": launch.model_copy(update=update)}
-    )
+    return plan.model_copy(update={"run_dir": str(attempt.path), "launch": launch.model_copy(update=update)})
 
 
 def _short(settings: Launcher) -> Launcher:

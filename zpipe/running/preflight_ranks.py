@@ -23,7 +23,7 @@ LEAVE_SECONDS = 20.0
 
 
 def run_ranks(plan: Plan, attempt: Attempt, nodes: Nodes | None) -> bool:
-    """Whether the ranks of this node did all they should. Takes at most the timeout of a node and a minute."""
+    """Whether the ranks of this node did all they should, within the timeout of a node and a minute."""
     deadline = time.monotonic() + plan.experiment.launcher.node_timeout_s + MEASURE_SECONDS
     attempt.logs.mkdir(parents=True, exist_ok=True)
     with guarded("ZPIPE_LAUNCH_ID") as mark:

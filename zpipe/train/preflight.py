@@ -32,7 +32,7 @@ MOST_TIMES = 50
 def check(folder: Path) -> int:
     """Joins the other ranks, measures the all-reduce with them and reports both; returns an `Exit` code."""
     rank, plan, attempt = Rank.from_environment(), read_plan(folder), RunFolder(folder).attempt
-    report = RankReport(rank=rank.index, host=socket.gethostname())
+    report = RankReport(rank=rank.index, node=rank.node, host=socket.gethostname())
     write_rank_report(attempt, report)
     try:
         device = _device(plan, rank)

@@ -210,6 +210,7 @@ ROWS: list[Row] = [
     (["launcher=inprocess", "launcher.nproc_per_node=2"], "launcher.nproc_per_node", CPU),
     (["launcher.nodes=2"], "launcher.master_addr", CPU),
     (["launcher.node_rank=1"], "launcher.node_rank", CPU),
+    (["launcher.rdzv_backend=c10d"], "launcher.rdzv_backend", CPU),
     (["launcher=debug", "launcher.nodes=2", "launcher.master_addr=a"], "launcher.nodes", CPU),
     (
         ["launcher=slurm", "launcher.nodes=1024", "launcher.node_timeout_s=10"],
