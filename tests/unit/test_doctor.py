@@ -58,7 +58,7 @@ def test_this_machine_is_shown_and_nothing_is_left(
     assert main(["doctor", "launcher.device=cpu", f"hydra.run.dir={tmp_path / 'run'}"]) == Exit.FINISHED
     out = capsys.readouterr().out
     assert socket.gethostname() in out
-    assert "nothing is wrong" in out
+    assert "all checks passed" in out
     assert list(tmp_path.iterdir()) == []
 
 

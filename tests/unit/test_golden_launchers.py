@@ -39,6 +39,7 @@ CASES: dict[str, tuple[list[str], Hardware]] = {
     "torchrun": (["launcher=torchrun"], CPU),
     "torchrun_two_gpus": (["launcher=torchrun", "launcher.env.NOTE='two words'"], TWO_GPUS),
     "torchrun_two_nodes": (["launcher=torchrun", *TWO_NODES], TWO_GPUS),
+    "torchrun_c10d": (["launcher=torchrun", *TWO_NODES, "launcher.rdzv_backend=c10d"], TWO_GPUS),
     "deepspeed": (["launcher=deepspeed"], CPU),
     "deepspeed_two_gpus": (["launcher=deepspeed"], TWO_GPUS),
     "accelerate": (["launcher=accelerate"], CPU),

@@ -18,16 +18,22 @@ COLUMNS = (
 def show_findings(findings: Findings) -> None:
     """The tables on stdout, warnings and problems on stderr."""
     if findings.nodes:
-        print_table(COLUMNS, (_row(each, findings) for each in findings.nodes))
+        _print_nodes([_row(each, findings) for each in findings.nodes])
     for line in _measured(findings.ranks):
         show(line)
     for line in _warnings(findings):
         say(f"warning: {line}")
     if findings.problems:
         lacking = findings.exit_code == Exit.ENVIRONMENT
-        print_problems(findings.problems, "The machines lack what the run needs" if lacking else "")
+        print_problems(findings.problems, "The run would not work" if lacking else "")
     elif findings.nodes:
-        show("nothing is wrong")
+        show("all checks passed")
+
+
+def _print_nodes(rows: list[tuple[str, ...]]) -> None:
+    """Without the columns in which nothing is known."""
+    filled = [index for index in range(len(COLUMNS)) if any(row[index] for row in rows)]
+    print_table([COLUMNS[index] for index in filled], ([row[index] for index in filled] for row in rows))
 
 
 def _row(node: NodeReport, findings: Findings) -> tuple[str, ...]:
@@ -40,7 +46,7 @@ def _row(node: NodeReport, findings: Findings) -> tuple[str, ...]:
         *(str(node.cores), size(node.memory), f"{size(node.run_disk_free)} free"),
         "" if node.swap_disk_free is None else f"{size(node.swap_disk_free)} free",
         "" if clock is None else f"{clock:+.3f} s",
-        f"{_bus_rate(slowest[SIZES[-1]], SIZES[-1], ranks):.2f} GB/s" if SIZES[-1] in slowest else "",
+        f"{_bus_rate(slowest[SIZES[-1]], SIZES[-1], ranks):.2f} GB/s" if ranks > 1 and SIZES[-1] in slowest else "",
     )
 
 
@@ -58,16 +64,17 @@ def _slowest(ranks: Iterator[RankReport]) -> dict[int, float]:
 
 
 def _bus_rate(seconds: float, count: int, ranks: int) -> float:
-    """GB/s of the slowest link: nccl-tests, doc/PERFORMANCE.md. With one rank nothing is sent."""
+    """GB/s of the slowest link: nccl-tests, doc/PERFORMANCE.md."""
     return count / seconds / 1e9 * 2 * (ranks - 1) / ranks
 
 
 def _measured(ranks: list[RankReport]) -> Iterator[str]:
+    if len(ranks) == 1:  # it sends nothing
+        return
     for count, seconds in _slowest(iter(ranks)).items():
         rate, bus = count / seconds / 1e9, _bus_rate(seconds, count, len(ranks))
         rates = f"{rate:.2f} GB/s, bus {bus:.2f} GB/s"
-        what = f"{len(ranks)} ranks" if len(ranks) > 1 else "1 rank"
-        yield f"all-reduce of {size(count)} over {what}: {seconds * 1e3:.2f} ms, {rates}"
+            yield f"all-reduce of {size(count)} over {len(ranks)} ranks: {seconds * 1e3:.2f} ms, {rates}"
 
 
 def _warnings(findings: Findings) -> Iterator[str]:
