@@ -39,15 +39,20 @@ def _print_nodes(rows: list[tuple[str, ...]]) -> None:
 def _row(node: NodeReport, findings: Findings) -> tuple[str, ...]:
     versions = [node.versions.get(name, "?") for name in ("torch", "deepspeed")]
     clock = findings.clocks.get(node.node)
-    slowest = _slowest(each for each in findings.ranks if each.node == node.node)
-    ranks = len(findings.ranks)
     return (
         *(str(node.node), node.host, node.python, *versions, _gpus(node.gpus)),
         *(str(node.cores), size(node.memory), f"{size(node.run_disk_free)} free"),
         "" if node.swap_disk_free is None else f"{size(node.swap_disk_free)} free",
         "" if clock is None else f"{clock:+.3f} s",
-        f"{_bus_rate(slowest[SIZES[-1]], SIZES[-1], ranks):.2f} GB/s" if ranks > 1 and SIZES[-1] in slowest else "",
+        _bus_of(node.node, findings.ranks),
     )
+
+
+def _bus_of(node: int, ranks: list[RankReport]) -> str:
+    """Of the slowest rank of a node, with the most bytes."""
+    most = SIZES[-1]
+    seconds = _slowest(each for each in ranks if each.node == node).get(most)
+    return "" if seconds is None or len(ranks) == 1 else f"{_bus_rate(seconds, most, len(ranks)):.2f} GB/s"
 
 
 def _gpus(names: list[str]) -> str:
@@ -74,7 +79,7 @@ def _measured(ranks: list[RankReport]) -> Iterator[str]:
     for count, seconds in _slowest(iter(ranks)).items():
         rate, bus = count / seconds / 1e9, _bus_rate(seconds, count, len(ranks))
         rates = f"{rate:.2f} GB/s, bus {bus:.2f} GB/s"
-            yield f"all-reduce of {size(count)} over {len(ranks)} ranks: {seconds * 1e3:.2f} ms, {rates}"
+        yield f"all-reduce of {size(count)} over {len(ranks)} ranks: {seconds * 1e3:.2f} ms, {rates}"
 
 
 def _warnings(findings: Findings) -> Iterator[str]:
