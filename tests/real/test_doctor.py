@@ -36,16 +36,27 @@ def doctor(hosts: Pair, text_file: Path, cwd: Path, *more: str, **second: object
 
 
 @needs_hosts
+@pytest.mark.parametrize("backend", ["static", "c10d"])
 def test_hosts_that_fit_are_listed_with_their_clocks_and_the_all_reduce(
-    hosts: Pair, text_file: Path, tmp_path: Path
+    hosts: Pair, text_file: Path, tmp_path: Path, backend: str
 ) -> None:
-    first, second = doctor(hosts, text_file, tmp_path)
+    first, second = doctor(hosts, text_file, tmp_path, f"launcher.rdzv_backend={backend}")
     assert (first.exit_code, second.exit_code) == (0, 0), first.explain() + second.explain()
     rows = {line.split()[1]: line for line in first.stdout.splitlines() if line[:1].isdigit()}
     assert rows.keys() == {"host-a", "host-b"}
     assert all("GB/s" in row for row in rows.values())
     assert " s " in rows["host-b"]
     assert "all-reduce of 64.0 MiB over 2 ranks" in first.stdout
+
+
+@needs_hosts
+def test_a_host_without_the_data_is_named(hosts: Pair, text_file: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "train.txt").write_text(text_file.read_text())
+    first, second = doctor(hosts, data / "train.txt", tmp_path, hides=data)
+    assert (first.exit_code, second.exit_code) == (2, 2), first.explain() + second.explain()
+    assert "node 1 (host-b): data.path: " in first.stderr
 
 
 @needs_hosts

@@ -35,11 +35,13 @@ def run(options: "Namespace") -> int:
     from zpipe.launchers import launcher_of
     from zpipe.machine.hardware import detect
     from zpipe.running.preflight import check_here, check_together, take_part
+    from zpipe.running.runner import print_warnings
 
     use_config_dir(options.config_dir)
     overrides, hardware = continued(options.overrides), detect()
     composed = compose_once(rewrite(overrides))
     plan = _compiled(composed, overrides, hardware, options.launch)
+    print_warnings(plan)
     if not options.launch:
         findings = check_here(plan, hardware)
     elif launcher_of(plan.launch.launcher).queues:

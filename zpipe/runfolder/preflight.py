@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from zpipe.runfolder.atomic import write_json
 from zpipe.runfolder.folder import Attempt
@@ -40,7 +40,7 @@ class RankReport(Group):
     host: str
     stage: Literal["started", "joined", "measured"] = "started"
     error: str = ""
-    seconds: dict[int, float] = {}
+    seconds: dict[int, Annotated[float, Field(gt=0)]] = {}
     """Of one all-reduce over all ranks, by its bytes."""
 
 

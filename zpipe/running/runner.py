@@ -93,7 +93,7 @@ def _attempted(
         with signals_noted(interrupt_at=1):
             with nodes.preparing() if nodes is not None else nullcontext():
                 plan = _prepare(plan, start, attempt)
-                _print_warnings(plan)
+                print_warnings(plan)
                 missing = missing_requirements(plan, say)
             if nodes is not None and not missing:
                 gather(plan, nodes)
@@ -109,7 +109,8 @@ def _attempted(
     return _train_and_record(plan, hardware, parent_run_id, caught, nodes)
 
 
-def _print_warnings(plan: Plan) -> None:
+def print_warnings(plan: Plan) -> None:
+    """Those of the plan, on stderr."""
     for notice in plan.notices:
         if notice.level == "warning":
             say(f"warning: {notice.key}: {notice.text}")
