@@ -111,6 +111,16 @@ def test_a_folder_behind_a_link_is_not_used(tmp_path: Path) -> None:
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
+def test_nothing_is_removed_that_was_there_before(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "accelerate.yaml").write_text("mine")
+    (tmp_path / "run" / ".doctor").mkdir(parents=True)
+    (tmp_path / "run" / ".doctor" / "launch").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(Refusal, match="left from a zpipe doctor"), meeting_place(tmp_path / "run"):
+        pass
+    assert (tmp_path / "elsewhere" / "accelerate.yaml").read_text() == "mine"
+
+
 def test_two_doctors_do_not_use_the_same_folder(tmp_path: Path) -> None:
     with (
         meeting_place(tmp_path / "run"),

@@ -1,5 +1,6 @@
 """`zpipe doctor`: whether a plan can start, on this machine and on all its nodes. It trains nothing."""
 
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -11,8 +12,8 @@ from zpipe.machine.hardware import Hardware
 from zpipe.machine.node_report import node_report
 from zpipe.machine.probes import missing_requirements, remove_empty
 from zpipe.plans.plan import Plan
-from zpipe.problems import Problem, Refusal
-from zpipe.runfolder.folder import CONFIG_NAME, DS_CONFIG_NAME, PLAN_NAME, Attempt, RunFolder
+from zpipe.problems import Problem, Refusal, refuse_if_any
+from zpipe.runfolder.folder import Attempt, RunFolder
 from zpipe.runfolder.plan_file import write_plan
 from zpipe.runfolder.preflight import NodeReport, RankReport, node_reports, rank_reports, write_node_report
 from zpipe.runfolder.swap_folder import folders_to_create, swap_folder_of
@@ -102,15 +103,11 @@ def meeting_place(run_dir: Path) -> Iterator[Attempt]:
         if folder.path.is_symlink():
             raise FileExistsError(17, f"{FOLDER_NAME} in it is a link")
         with folder.supervision() as is_ours:
-            if not is_ours:
-                raise Refusal(
-                    [_problem(run_dir, "another zpipe doctor uses this folder", "wait for its end")]
-                )
-            attempt = folder.begin(folder.attempts[-1].number + 1 if folder.attempts else 1)
+            refuse_if_any(_in_use(folder, is_ours))
             try:
-                yield attempt
+                yield folder.begin(1)
             finally:
-                _remove(folder, attempt)
+                _remove(folder)
     except OSError as error:
         reason = f"the run folder cannot be written: {error.strerror}"
         raise Refusal([_problem(run_dir, reason, "hydra.run.dir=/path/to/run")]) from error
@@ -120,18 +117,26 @@ def meeting_place(run_dir: Path) -> Iterator[Attempt]:
                 each.rmdir()
 
 
+def _in_use(folder: RunFolder, is_ours: bool) -> list[Problem]:
+    """What is removed at the end must have been written here."""
+    if not is_ours:
+        return [_problem(folder.path.parent, "another zpipe doctor uses this folder", "wait for its end")]
+    if not (found := folder.occupied_by()):
+        return []
+    reason = f"{folder.path} is left from a zpipe doctor that was killed: {', '.join(found)}"
+    return [_problem(folder.path.parent, reason, shlex.join(["rm", "-r", str(folder.path)]))]
+
+
 def _problem(run_dir: Path, reason: str, fix: str) -> Problem:
     return Problem("hydra.run.dir", str(run_dir), reason, "a folder on a disk with room", fix)
 
 
-def _remove(folder: RunFolder, attempt: Attempt) -> None:
-    """Only what was written here: the folder may have been there before."""
-    shutil.rmtree(attempt.path, ignore_errors=True)
-    for name in (PLAN_NAME, DS_CONFIG_NAME, CONFIG_NAME, "launch/accelerate.yaml", ".supervised.lock"):
+def _remove(folder: RunFolder) -> None:
+    for written in (folder.numbered(1).path, folder.launch):
+        shutil.rmtree(written, ignore_errors=True)
+    for file in (folder.plan, folder.ds_config, folder.config, folder.path / ".supervised.lock"):
         with suppress(OSError):
-            (folder.path / name).unlink(missing_ok=True)
-    with suppress(OSError):
-        folder.launch.rmdir()
+            file.unlink(missing_ok=True)
 
 
 @contextmanager
