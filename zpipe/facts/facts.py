@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from zpipe.checkpoints.folders import bytes_of_checkpoints
+from zpipe.checkpoints.home import home_of
 from zpipe.data.inspection import Inspection, inspect
 from zpipe.facts.model import inspect_model
 from zpipe.machine.hardware import Hardware
@@ -74,15 +75,16 @@ def gather(experiment: Experiment, hardware: Hardware, run_dir: Path | None = No
         parameter_numels=model.parameter_numels,
         unexpected_weights=model.unexpected,
         data=inspect(experiment.data),
-        checkpoint_room=_checkpoint_room(hardware, run_dir),
+        checkpoint_room=_checkpoint_room(hardware, experiment, run_dir),
     )
 
 
-def _checkpoint_room(hardware: Hardware, run_dir: Path | None) -> int | None:
+def _checkpoint_room(hardware: Hardware, experiment: Experiment, run_dir: Path | None) -> int | None:
     if run_dir is None or hardware.free_disk is None:
         return None
+    home = home_of(experiment.checkpoint, run_dir)
     try:
-        return hardware.free_disk(run_dir) + bytes_of_checkpoints(run_dir)
+        return hardware.free_disk(home) + bytes_of_checkpoints(home)
     except OSError:  # a folder that cannot be read has a refusal of its own
         return None
 

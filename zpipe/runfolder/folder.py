@@ -1,5 +1,6 @@
 """RunFolder: owns every path of a run. Other modules ask it for paths, and for the names below."""
 
+import hashlib
 import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -22,6 +23,12 @@ HYDRA_NAME = ".hydra"
 
 
 _ATTEMPT = re.compile(r"attempt-([1-9]\d{0,5})")
+
+
+def private_name(run_dir: Path) -> str:
+    """A name for the files of a run in a folder that other runs use too."""
+    digest = hashlib.sha256(str(run_dir).encode(errors="surrogateescape")).hexdigest()[:12]
+    return f"zpipe-{run_dir.name[:80]}-{digest}"
 
 
 def checkpoint_name(step: int) -> str:
@@ -177,9 +184,6 @@ class RunFolder:
     def launch(self) -> Path:
         """Files that the launcher reads."""
         return self.path / LAUNCH_NAME
-
-    def checkpoint(self, step: int) -> Path:
-        return self.path / checkpoint_name(step)
 
     @property
     def record_state(self) -> Path:
