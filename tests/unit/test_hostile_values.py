@@ -39,6 +39,9 @@ HOSTILE = (
     "* ? [a] {b,c} ~ # !",
     "$HOME $$ $1 $@",
     "a=b,c: d",
+    "tab\there",
+    "\x1b[31mred \r\x7f",
+    "right\u202eleft zero\u200bwidth\u00a0",
 )
 KEYS = (
     "launcher.slurm.account",
@@ -88,12 +91,12 @@ class Place:
     def program(self, name: str) -> Program:
         return Program(self.programs / name)
 
-    def run_with(self, text: str, interpreter: str = "/bin/sh") -> None:
-        """The text as a script of a shell that finds the programs first."""
+    def run_with(self, text: str) -> None:
+        """The text as a script of the system's shell, which finds the programs first."""
         path = f"{self.programs}{os.pathsep}{os.environ['PATH']}"
         given = {**os.environ, "PATH": path, "SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "n0"}
         subprocess.run(
-            [interpreter, "-c", text], cwd=self.work, env=given, check=True, stdin=subprocess.DEVNULL
+            ["/bin/sh", "-c", text], cwd=self.work, env=given, check=True, stdin=subprocess.DEVNULL
         )
 
     def is_untouched(self, folder: str) -> bool:
@@ -156,7 +159,7 @@ def test_a_job_gives_zpipe_every_value_as_it_is(
     plan = read_plan(folder)
     place.run_with(command)
     assert place.program("sbatch").arguments == plan.launch.argv[1:]
-    place.run_with((folder / "launch" / "job.sh").read_text(), interpreter="/bin/bash")
+    place.run_with(shlex.join(["/bin/bash", str(folder / "launch" / "job.sh")]))
     given = place.program("srun").arguments
     overrides = given[given.index("zpipe") + 1 :]
     composed = compose_once(rewrite(overrides))
