@@ -37,7 +37,7 @@ bench: $(STAMP)  ## what benchmarks/README.md describes, on this machine
 	$(BIN)/python -m benchmarks.startup
 
 golden: $(STAMP)  ## renew the golden files under tests/golden
-	ZPIPE_RENEW_GOLDEN=1 $(BIN)/python -m pytest -q tests/unit/test_golden.py tests/unit/test_command_line.py
+	ZPIPE_RENEW_GOLDEN=1 $(BIN)/python -m pytest -q tests/unit/test_golden.py tests/unit/test_golden_launchers.py tests/unit/test_command_line.py
 
 docs: $(STAMP)  ## write docs/configuration.md from the schema
 	DS_ACCELERATOR=cpu $(BIN)/python -m docs.configuration

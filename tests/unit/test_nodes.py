@@ -1,5 +1,8 @@
 """Several nodes: what a plan requires of them, how they agree, and how they tell each other their state."""
 
+import json
+import socket
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +13,17 @@ from tests.support.plans import begin_attempt, run_in
 from zpipe.compose.compose import compose_once
 from zpipe.compose.points import plan_sweep
 from zpipe.diagnose.classify import classify
-from zpipe.diagnose.evidence import Evidence, RankError
+from zpipe.diagnose.evidence import Evidence, RankError, from_folder
 from zpipe.launchers.rank_exits import RankExit
+from zpipe.machine.network import listening, reach
 from zpipe.plans.agreement import disagreements
-from zpipe.problems import Refusal
+from zpipe.problems import Refusal, refuse_if_any
+from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.nodes import NodeNote, read_note
+from zpipe.runfolder.pace import NOTES_PER_SECOND, pace_of
 from zpipe.runfolder.plan_file import read_plan
+from zpipe.runfolder.progress import RunProgress
+from zpipe.running.leader import refusals
 from zpipe.running.member import take_part
 from zpipe.schema.launcher import Launcher
 from zpipe.supervise.nodes import Nodes
@@ -70,6 +78,7 @@ def test_nodes_agree_unless_what_matters_differs() -> None:
 
 
 LOST_SECONDS = Launcher().node_timeout_s
+LOOK_SECONDS = pace_of(3).look
 
 
 class Clock:
@@ -78,38 +87,166 @@ class Clock:
     def __call__(self) -> float:
         return self.now
 
+    def passes(self, seconds: float = LOOK_SECONDS) -> None:
+        self.now += seconds
 
-def pair(tmp_path: Path, clock: Clock) -> tuple[Nodes, Nodes]:
+
+def several(tmp_path: Path, clock: Clock, count: int = 2) -> list[Nodes]:
     attempt = begin_attempt(tmp_path / "run")
-    first, second = (Launcher(nodes=2, node_rank=number) for number in range(2))
-    return Nodes(attempt, first, clock), Nodes(attempt, second, clock)
+    return [Nodes(attempt, Launcher(nodes=count, node_rank=number), clock) for number in range(count)]
 
 
 def test_a_node_that_falls_silent_has_failed_after_a_while(tmp_path: Path) -> None:
     clock = Clock()
-    first, second = pair(tmp_path, clock)
+    first, second = several(tmp_path, clock)
     assert first.pending() == [1]
     second.tell("ready")
+    clock.passes()
     assert (first.pending(), first.failed()) == ([], None)
-    clock.now = LOST_SECONDS - 1
+    clock.passes(LOST_SECONDS - 1)
     second.tell()
     assert first.failed() is None
-    clock.now = 2 * LOST_SECONDS - 2
+    clock.passes(LOST_SECONDS - 1)
     assert first.failed() is None
-    clock.now = 2 * LOST_SECONDS
+    clock.passes(2)
     lost = first.failed()
     assert lost is not None
     assert lost.node == 1
 
 
+def test_the_other_nodes_learn_from_node_0_which_one_gave_no_sign_of_life(tmp_path: Path) -> None:
+    clock = Clock()
+    first, second, third = several(tmp_path, clock, 3)
+    for each in (first, second, third):
+        each.tell("started")
+    clock.passes()
+    assert [each.failed() for each in (first, second, third)] == [None] * 3
+    for _ in range(int(LOST_SECONDS) + 1):  # the third has lost power
+        clock.passes(1)
+        first.tell()
+        second.tell()
+        first.failed()
+        second.failed()
+    lost = second.failed()
+    assert lost is not None
+    assert (lost.node, lost.ending) == (2, "rank_died")
+    assert lost.reason == "gave no sign of life for 60 s"
+
+
+def test_a_silent_node_0_has_failed(tmp_path: Path) -> None:
+    clock = Clock()
+    first, second = several(tmp_path, clock)
+    first.tell("started")
+    assert second.failed() is None
+    clock.passes(LOST_SECONDS)
+    assert second.failed() is None
+    clock.passes()
+    lost = second.failed()
+    assert lost is not None
+    assert lost.node == 0
+
+
 def test_the_node_on_which_a_failure_began_comes_before_one_that_only_ended(tmp_path: Path) -> None:
-    attempt = begin_attempt(tmp_path / "run")
-    nodes = [Nodes(attempt, Launcher(nodes=3, node_rank=number), Clock()) for number in range(3)]
+    clock = Clock()
+    nodes = several(tmp_path, clock, 4)
+    seen = []
     nodes[1].tell("ended", ending="failed", reason="closed by peer")
-    nodes[2].tell("ended", ending="gpu_out_of_memory", reason="full", is_cause=True)
-    failed = nodes[0].failed()
+    for _ in range(2):
+        clock.passes()
+        seen += [nodes[0].failed(), nodes[3].failed()]
+        nodes[2].tell("ended", ending="gpu_out_of_memory", reason="full", is_cause=True)
+        clock.passes()
+    assert [each and each.node for each in seen] == [1, 1, 2, 2]
+
+
+def test_only_node_0_reads_the_notes_of_all(tmp_path: Path) -> None:
+    clock = Clock()
+    first, second, third = several(tmp_path, clock, 3)
+    third.tell("ended", ending="failed", reason="full", is_cause=True)
+    clock.passes()
+    assert second.failed() is None
+    assert first.failed() is not None
+    clock.passes()
+    failed = second.failed()
     assert failed is not None
-    assert failed.ending == "gpu_out_of_memory"
+    assert (failed.node, failed.reason) == (2, "full")
+
+
+def test_a_node_that_failed_by_itself_on_node_0_comes_before_one_that_only_ended(tmp_path: Path) -> None:
+    clock = Clock()
+    first, second, third = several(tmp_path, clock, 3)
+    second.tell("ended", ending="failed", reason="closed by peer")
+    clock.passes()
+    first.failed()
+    first.tell("ended", ending="gpu_out_of_memory", reason="full", is_cause=True)
+    clock.passes()
+    failed = third.failed()
+    assert failed is not None
+    assert (failed.node, failed.ending) == (0, "gpu_out_of_memory")
+
+
+def test_nodes_that_refuse_for_the_same_reason_are_one_problem(tmp_path: Path) -> None:
+    clock = Clock()
+    nodes = several(tmp_path, clock, 6)
+    for each in (nodes[1], nodes[2], nodes[3]):
+        each.tell("refused", reason="no such file")
+    nodes[5].tell("refused", reason="another version")
+    host = socket.gethostname()
+    with pytest.raises(Refusal) as caught:
+        clock.passes()
+        refuse_if_any(refusals(nodes[0], nodes[0].pending()))
+    assert [(each.key, each.reason) for each in caught.value.problems] == [
+        (f"node 5 ({host})", "another version"),
+        (f"nodes 1-3 ({host})", "no such file"),
+        ("launcher.nodes", "node 4 did not join within 600 s"),
+    ]
+
+
+@pytest.mark.parametrize("count", [2, 64, 1024, 4096])
+def test_the_nodes_together_read_and_write_a_bounded_number_of_notes(count: int) -> None:
+    pace = pace_of(count)
+    assert count / pace.look <= NOTES_PER_SECOND
+    assert count / pace.beat <= NOTES_PER_SECOND
+    assert pace.least_timeout > 2 * pace.beat + pace.look
+
+
+def test_node_0_reads_a_thousand_notes_in_turn_and_none_of_them_more_often_than_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    monkeypatch.setattr("zpipe.supervise.notes.read_note", lambda _, node: read.append(node))
+    clock, look = Clock(), pace_of(1024).look
+    first = Nodes(begin_attempt(tmp_path / "run"), Launcher(nodes=1024), clock)
+    most = 0
+    for _ in range(int(3 * look / 0.1)):
+        before = len(read)
+        first.failed()
+        most = max(most, len(read) - before)
+        clock.passes(0.1)
+    assert sorted(set(read)) == [*range(1, 1024)]
+    assert max(Counter(read).values()) <= 3
+    assert most <= NOTES_PER_SECOND / 5
+
+
+def test_more_nodes_than_a_queue_of_connections_reach_node_0() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with listening("127.0.0.1", port):
+        for _ in range(300):
+            reach("127.0.0.1", port)
+    with pytest.raises(OSError, match="refused"):
+        reach("127.0.0.1", port)
+
+
+def test_a_node_reads_the_errors_of_its_own_ranks_alone(tmp_path: Path) -> None:
+    run_in(tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    for rank in range(4):
+        error = {"rank": rank, "type": "ValueError", "message": "no"}
+        folder.attempt.rank_error(rank).write_text(json.dumps(error))
+    evidence = from_folder(folder, RunProgress(), (), own_ranks=range(2, 4))
+    assert [error.rank for error in evidence.errors] == [2, 3]
 
 
 def test_a_node_finds_a_run_that_has_finished(tmp_path: Path) -> None:

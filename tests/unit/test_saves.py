@@ -192,7 +192,7 @@ def test_a_file_that_cannot_be_written_fails_the_save_on_every_rank(tmp_path: Pa
     save.go_on(lambda _: None)
     with pytest.raises(OSError, match="File exists"):
         save.wait()
-    for wait in (lambda: all_shares(tmp_path, 2), lambda: wait_until_named(tmp_path)):
+    for wait in (lambda: all_shares(tmp_path, 2), lambda: wait_until_named(tmp_path, 2)):
         with pytest.raises(OSError, match="rank 1") as caught:
             wait()
         assert caught.value.errno == errno.EEXIST
@@ -202,7 +202,7 @@ def test_rank_0_waits_for_the_files_of_all_ranks_and_the_others_for_the_name(tmp
     staging = tmp_path / ".saving-1-4"
     staging.mkdir()
     open_shares(staging)
-    other = threading.Thread(target=wait_until_named, args=(staging,))
+    other = threading.Thread(target=wait_until_named, args=(staging, 2))
     other.start()
     leave_share(staging, 0, [])
     late = threading.Timer(0.05, leave_share, args=(staging, 1, []))
@@ -217,14 +217,14 @@ def test_rank_0_waits_for_the_files_of_all_ranks_and_the_others_for_the_name(tmp
 def test_a_rank_may_look_for_failures_while_rank_0_removes_the_shares(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zpipe.checkpoints.shares._POLL_SECONDS", 0)
+    monkeypatch.setattr("zpipe.checkpoints.shares.marker_seconds", lambda *_: 0)
     staging, ended = tmp_path / ".saving-1-4", threading.Event()
     errors: list[BaseException] = []
 
     def wait() -> None:
         try:
             while not ended.is_set():
-                wait_until_named(staging)
+                wait_until_named(staging, 2)
         except BaseException as error:
             errors.append(error)
 

@@ -9,17 +9,18 @@ import errno
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from zpipe.checkpoints.folders import files_below
 from zpipe.checkpoints.manifest import FileEntry
 from zpipe.runfolder.atomic import read_model, write_json
+from zpipe.runfolder.pace import marker_seconds
 from zpipe.schema.base import Group
 
 _FOLDER = ".shares"
-_FAILED = ".failed.json"
+_FAILED = "failed.json"
 _POLL_SECONDS = 0.005
 
 
@@ -51,24 +52,26 @@ def leave_failure(staging: Path, rank: int, error: BaseException) -> None:
     number = getattr(error, "errno", None) or errno.EIO
     failure = Failure(errno=number, text=f"rank {rank}: {error}")
     with suppress(OSError):
-        write_json(staging / _FOLDER / f"{rank}{_FAILED}", failure.model_dump(mode="json"))
+        write_json(staging / _FOLDER / _FAILED, failure.model_dump(mode="json"))
 
 
-def all_shares(staging: Path, ranks: Iterable[int]) -> list[FileEntry]:
+def all_shares(staging: Path, ranks: Sequence[int]) -> list[FileEntry]:
     """The files of these ranks, as soon as each has written its own. Raises OSError if one could not."""
     files = [staging / _FOLDER / f"{rank}.json" for rank in ranks]
+    seconds = marker_seconds(len(ranks), _POLL_SECONDS)
     while not all(file.exists() for file in files):
         _raise_failure(staging)
-        time.sleep(_POLL_SECONDS)
+        time.sleep(seconds)
     shares = [read_model(Share, file, "share", "the files that a rank has written") for file in files]
     return [entry for share in shares for entry in share.files]
 
 
-def wait_until_named(staging: Path) -> None:
+def wait_until_named(staging: Path, world_size: int) -> None:
     """Until rank 0 has given the checkpoint its name. Raises OSError if a rank failed."""
+    seconds = marker_seconds(world_size, _POLL_SECONDS)
     while staging.exists():
         _raise_failure(staging)
-        time.sleep(_POLL_SECONDS)
+        time.sleep(seconds)
 
 
 def unlisted(staging: Path, listed: Iterable[FileEntry]) -> Iterator[Path]:
@@ -83,12 +86,8 @@ def close_shares(staging: Path) -> None:
 
 
 def _raise_failure(staging: Path) -> None:
-    try:
-        files = list((staging / _FOLDER).iterdir())
-    except FileNotFoundError:  # rank 0 has all shares, and is about to name the checkpoint
-        return
-    for file in files:
-        if not file.name.endswith(_FAILED):
-            continue
+    """Without a look at the shares: every rank looks, and there are as many shares."""
+    file = staging / _FOLDER / _FAILED
+    if file.exists():
         failure = read_model(Failure, file, "failure", "why a rank could not write")
         raise OSError(failure.errno, f"{os.strerror(failure.errno)} ({failure.text})", str(staging))

@@ -6,6 +6,7 @@ from zpipe.facts.facts import Facts
 from zpipe.launchers import launcher_of, names
 from zpipe.launchers.base import Launcher
 from zpipe.problems import Problem, either, nearest
+from zpipe.runfolder.pace import pace_of
 from zpipe.schema.experiment import Experiment
 
 
@@ -57,6 +58,18 @@ def several_nodes_can_meet(experiment: Experiment, facts: Facts) -> Iterator[Pro
         yield Problem("launcher.master_addr", "null", reason, allowed, either("launcher.master_addr=HOST"))
 
 
+def nodes_have_time_for_signs_of_life(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """Each node gives them less often where there are many."""
+    settings = experiment.launcher
+    least = pace_of(settings.nodes).least_timeout
+    if settings.nodes > 1 and settings.node_timeout_s < least:
+        reason = (
+            f"each of {settings.nodes} nodes gives a sign of life every {pace_of(settings.nodes).beat:.1f} s"
+        )
+        fix = either(f"launcher.node_timeout_s={least}")
+        yield Problem("launcher.node_timeout_s", settings.node_timeout_s, reason, f"{least} or more", fix)
+
+
 def deepspeed_launcher_knows_gpus_by_index(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     """It reads each name as a number (deepspeed/launcher/runner.py, parse_node_config)."""
     names_given = facts.hardware.visible_gpus or ()
@@ -79,5 +92,6 @@ ERRORS = (
     launcher_is_installed,
     launcher_starts_as_many_processes,
     several_nodes_can_meet,
+    nodes_have_time_for_signs_of_life,
     deepspeed_launcher_knows_gpus_by_index,
 )

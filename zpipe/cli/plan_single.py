@@ -1,12 +1,12 @@
 """`zpipe plan` and `zpipe plan --explain`: the plan of one run, and the sources of its values."""
 
 import json
-import shlex
 from collections.abc import Iterable
 from dataclasses import asdict
 
 from zpipe.cli.output import Format, is_data, print_data
 from zpipe.cli.plan_resume import Rows, resume_problems, resume_rows
+from zpipe.cli.shell_text import command_text, word
 from zpipe.compile.compiler import compile_plan
 from zpipe.compose.compose import ComposedRun, compose_once
 from zpipe.compose.option_folders import repeatable
@@ -125,10 +125,10 @@ def launch_command(compiled: Plan) -> str:
     """What a shell runs to start the workers without zpipe, which then nobody follows."""
     launch, attempt = compiled.launch, folder_of(compiled).attempt
     if launcher_of(launch.launcher).queues:
-        return f"  {shlex.join(launch.argv)}"
-    variables = [shlex.quote(f"{name}={value}") for name, value in launch.env.items()]
-    command = " \\\n    ".join(["env", *variables, *map(shlex.quote, launch.argv)])
-    return f"  mkdir -p {shlex.quote(str(attempt.logs))}\n  {command}"
+        return f"  {command_text(launch.argv)}"
+    variables = [word(f"{name}={value}") for name, value in launch.env.items()]
+    command = " \\\n    ".join(["env", *variables, *map(word, launch.argv)])
+    return f"  mkdir -p {word(str(attempt.logs))}\n  {command}"
 
 
 def _facts(compiled: Plan) -> Iterable[tuple[str, str]]:

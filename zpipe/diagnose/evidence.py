@@ -96,7 +96,7 @@ def from_folder(
     """
     attempt = attempt or folder.attempt
     rank_exits = tuple(read_rank_exits(attempt, seen_exits))
-    errors = tuple(each for each in _errors(attempt, progress) if own_ranks is None or each.rank in own_ranks)
+    errors = tuple(_errors(attempt, progress, own_ranks))
     ranks = {each.rank for each in rank_exits} | {error.rank for error in errors}
     ranks |= set(silence.states) if silence else set()
     count = STACK_LINES if silence else SHOWN_LINES
@@ -115,15 +115,15 @@ def from_folder(
     )
 
 
-def _errors(attempt: Attempt, progress: RunProgress) -> list[RankError]:
+def _errors(attempt: Attempt, progress: RunProgress, ranks: range | None) -> list[RankError]:
     """From the ranks' error files; on a full disk rank 0 may have reported its error as an event only."""
     errors = []
-    for file in attempt.rank_errors():
+    for file in attempt.rank_errors(ranks):
         try:
             errors.append(TypeAdapter(RankError).validate_json(read_bytes(file)))
         except (OSError, ValidationError, RecursionError):  # a full disk leaves an incomplete file
             continue
-    failed = progress.failed
+    failed = progress.failed if ranks is None or 0 in ranks else None
     if failed is not None and not any(error.rank == 0 for error in errors):
         errors.append(RankError(0, failed.type, failed.message, time=failed.time))
     return sorted(errors, key=lambda error: (error.time, error.rank))

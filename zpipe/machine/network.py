@@ -1,6 +1,7 @@
 """Whether machines reach each other, and on which network interface."""
 
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -29,8 +30,26 @@ def listening(host: str, port: int) -> Iterator[None]:
     with socket.socket(family, kind, protocol) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen(128)  # the kernel accepts: nobody has anything to say
-        yield
+        listener.listen()
+        thread = threading.Thread(target=_answer, args=(listener,), name="zpipe-answer", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)  # ends the thread's accept
+            thread.join()
+
+
+def _answer(listener: socket.socket) -> None:
+    """Takes every connection, or else the kernel would drop those after the first hundred."""
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except ConnectionAbortedError:  # the other side has left already
+            continue
+        except OSError:
+            return
+        connection.close()
 
 
 def reach(host: str, port: int) -> None:

@@ -101,8 +101,10 @@ class Attempt:
         """The exception that ended a rank."""
         return self.path / f"rank{rank}.error.json"
 
-    def rank_errors(self) -> list[Path]:
-        return sorted(filter(is_regular, self.path.glob("rank*.error.json")))
+    def rank_errors(self, ranks: range | None = None) -> list[Path]:
+        """Of these ranks, without a look at the files of the others, or of all."""
+        found = self.path.glob("rank*.error.json") if ranks is None else map(self.rank_error, ranks)
+        return sorted(filter(is_regular, found))
 
     def rank_logs(self, stream: str, rank: int | None = None) -> list[Path]:
         """Logs of one rank, or of all; `stream` is stderr or stdout."""

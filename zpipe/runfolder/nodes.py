@@ -24,6 +24,8 @@ class NodeNote(Group):
     reason: str = ""
     is_cause: bool = False
     """Whether the failure began on this node."""
+    failure: "NodeNote | None" = None
+    """From node 0 to the others: the node on which the failure of the run began, as far as it is known."""
 
 
 def write_note(attempt: Attempt, note: NodeNote) -> None:

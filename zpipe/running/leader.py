@@ -1,7 +1,10 @@
 """Node 0 of several: it begins the run when all nodes are there and agree."""
 
 import time
+from collections.abc import Iterator
+from itertools import groupby
 
+from zpipe.hostlist import hosts_text, nodes_text
 from zpipe.machine.network import listening
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal, refuse_if_any
@@ -41,21 +44,28 @@ def _wait_for_all(nodes: Nodes) -> None:
             break
         if time.monotonic() - said > _SAY_SECONDS:
             said = time.monotonic()
-            say(f"waiting for {_named(pending)}: start the same command there with its launcher.node_rank")
+            say(
+                f"waiting for {nodes_text(pending)}: start the same command there with its launcher.node_rank"
+            )
         nodes.tell()
         time.sleep(POLL_SECONDS)
-    refuse_if_any(_problems(nodes, pending))
+    refuse_if_any(refusals(nodes, pending))
 
 
-def _problems(nodes: Nodes, pending: list[int]) -> list[Problem]:
-    refused = [note for note in nodes.others() if note.state == "refused"]
-    problems = [Problem(f"node {note.node} ({note.host})", "", note.reason) for note in refused]
+def refusals(nodes: Nodes, pending: list[int]) -> list[Problem]:
+    """The nodes that cannot take part, and those that did not join."""
+    problems = [Problem(where, "", reason) for reason, where in _refused(nodes)]
     if pending:
-        reason = f"{_named(pending)} did not join within {JOIN_SECONDS:.0f} s"
+        reason = f"{nodes_text(pending)} did not join within {JOIN_SECONDS:.0f} s"
         fix = "start zpipe there, with the same hydra.run.dir on a shared file system"
         problems.append(Problem("launcher.nodes", "", reason, fix=fix))
     return problems
 
 
-def _named(nodes: list[int]) -> str:
-    return f"node{'s' if len(nodes) > 1 else ''} {', '.join(map(str, nodes))}"
+def _refused(nodes: Nodes) -> Iterator[tuple[str, str]]:
+    """Each reason, and the nodes that have it."""
+    notes = sorted(nodes.refused(), key=lambda note: note.reason)
+    for reason, same in groupby(notes, key=lambda note: note.reason):
+        found = list(same)
+        hosts = hosts_text(note.host for note in found)
+        yield reason, f"{nodes_text([note.node for note in found])} ({hosts})"

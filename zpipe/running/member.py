@@ -1,7 +1,7 @@
 """A node that is not node 0: it waits for the run to begin there, takes part, and ends as the run does."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -20,12 +20,14 @@ from zpipe.problems import Problem, Refusal, refuse_if_any
 from zpipe.runfolder.folder import Attempt, RunFolder
 from zpipe.runfolder.nodes import read_note
 from zpipe.runfolder.outcome import Ending, Outcome, read_outcome
+from zpipe.runfolder.pace import Every, pace_of
 from zpipe.runfolder.plan_file import folder_of, read_plan
 from zpipe.runfolder.progress import RunProgress
 from zpipe.runfolder.swap_folder import remove_swap_folder
 from zpipe.running.conclusion import reasons, refuse
 from zpipe.running.start import for_attempt
 from zpipe.schema.experiment import Experiment
+from zpipe.schema.launcher import Launcher
 from zpipe.supervise.graceful import GracefulStop
 from zpipe.supervise.nodes import Nodes, with_other_node
 from zpipe.supervise.stops import Caught, in_batch_job, signals_noted
@@ -58,7 +60,7 @@ def take_part(plan: Plan) -> Outcome:
                     refuse_if_any([*disagreements(read_plan(folder_of(plan).path), plan)])
                     refuse_if_any([*missing_requirements(plan, say), *_unreachable(plan)])
                 nodes.tell("ready")
-                _wait_for_start(attempt, nodes)
+                _wait_for_start(nodes)
         except Refusal as refusal:
             return refuse(folder_of(plan).path, refusal.problems)
         except KeyboardInterrupt:
@@ -81,7 +83,7 @@ def _finished(plan: Plan) -> Outcome | None:
 def tell_refusal(experiment: Experiment, run_dir: Path, refusal: Refusal) -> None:
     """Tells node 0, if it waits, that this node has no plan."""
     with suppress(Refusal):  # node 0 has given up already
-        attempt = _waiting_attempt(RunFolder(run_dir), REFUSAL_SECONDS)
+        attempt = _waiting_attempt(RunFolder(run_dir), experiment.launcher, REFUSAL_SECONDS)
         if attempt is not None:
             nodes = Nodes(attempt, experiment.launcher)
             nodes.tell("refused", reason=reasons(refusal.problems), is_cause=True)
@@ -89,18 +91,18 @@ def tell_refusal(experiment: Experiment, run_dir: Path, refusal: Refusal) -> Non
 
 def _begun(plan: Plan) -> Attempt:
     """The attempt in which node 0 waits. Raises Refusal."""
-    node = plan.experiment.launcher.node_rank
-    attempt = _waiting_attempt(folder_of(plan), JOIN_SECONDS)
+    settings = plan.experiment.launcher
+    attempt = _waiting_attempt(folder_of(plan), settings, JOIN_SECONDS)
     if attempt is not None:
-        return Attempt(attempt.path, node, node * plan.launch.nproc_per_node)
+        return Attempt(attempt.path, settings.node_rank, settings.node_rank * plan.launch.nproc_per_node)
     reason = f"node 0 has not begun a run in this folder for {JOIN_SECONDS:.0f} s"
     allowed = "the run folder of node 0, on a file system that all nodes share"
     raise Refusal([Problem("hydra.run.dir", plan.run_dir, reason, allowed)])
 
 
-def _waiting_attempt(folder: RunFolder, seconds: float) -> Attempt | None:
+def _waiting_attempt(folder: RunFolder, settings: Launcher, seconds: float) -> Attempt | None:
     """None if node 0 is not seen to live: a killed one leaves its note. Raises Refusal if it gives up."""
-    deadline, seen = time.monotonic() + seconds, None
+    deadline, seen, pace = time.monotonic() + seconds, None, pace_of(settings.nodes)
     while time.monotonic() < deadline:
         attempt = folder.attempt
         note = read_note(attempt, 0)
@@ -112,7 +114,7 @@ def _waiting_attempt(folder: RunFolder, seconds: float) -> Attempt | None:
             if note.state == "ended":
                 raise Refusal([_given_up(note.reason)])
             deadline = time.monotonic() + seconds
-        time.sleep(0.5)
+        time.sleep(pace.look)
     return None
 
 
@@ -141,12 +143,9 @@ def _told(nodes: Nodes) -> Iterator[None]:
         raise
 
 
-def _wait_for_start(attempt: Attempt, nodes: Nodes) -> None:
+def _wait_for_start(nodes: Nodes) -> None:
     """Raises Refusal if node 0 gives the run up."""
-    while True:
-        note = read_note(attempt, 0)
-        if note is not None and note.state == "started":
-            return
+    while (note := nodes.first()) is None or note.state != "started":
         failed = nodes.failed()
         if failed is not None or (note is not None and note.state == "ended"):
             raise Refusal([_given_up(failed.reason if failed is not None else "")])
@@ -162,10 +161,13 @@ def _train(plan: Plan, attempt: Attempt, nodes: Nodes, caught: Caught) -> Outcom
     with guarded("ZPIPE_LAUNCH_ID") as mark:
         process = launcher_of(plan.launch.launcher).start(plan, attempt, {**mark, **launch_environment(plan)})
         tree, stop = ProcessTree(process.pid), GracefulStop(plan, progress, caught)
+        looks, signals = Every(pace_of(plan.launch.nodes).look), 0
         nodes.tell("started")
         try:
             while process.poll() is None:
-                follower.catch_up()
+                if looks.is_due() or caught.count > signals:
+                    signals = caught.count
+                    follower.catch_up()
                 tree.refresh()
                 nodes.tell()
                 asked = caught.number is not None and not stop.is_under_way()
@@ -195,7 +197,7 @@ def _conclude(plan: Plan, attempt: Attempt, nodes: Nodes, evidence: Evidence) ->
     verdict = classify(evidence)
     ending: Ending = "finished" if evidence.returncode == 0 else verdict.ending
     nodes.tell("ended", ending=ending, reason=verdict.reason, is_cause=is_cause)
-    outcome = _awaited(lambda: _outcome_of(plan, attempt), nodes)
+    outcome = _awaited(plan, attempt, nodes)
     if outcome is None:
         outcome = Outcome(ending=ending, reason=verdict.reason, run_dir=plan.run_dir)
     hide_secrets(attempt)
@@ -205,13 +207,9 @@ def _conclude(plan: Plan, attempt: Attempt, nodes: Nodes, evidence: Evidence) ->
     return outcome
 
 
-def _outcome_of(plan: Plan, attempt: Attempt) -> Outcome | None:
-    return read_outcome(folder_of(plan)) if attempt.result.exists() else None
-
-
-def _awaited(look: Callable[[], Outcome | None], nodes: Nodes) -> Outcome | None:
-    deadline = time.monotonic() + OUTCOME_SECONDS
-    while (found := look()) is None and time.monotonic() < deadline:
+def _awaited(plan: Plan, attempt: Attempt, nodes: Nodes) -> Outcome | None:
+    deadline, pace = time.monotonic() + OUTCOME_SECONDS, pace_of(plan.launch.nodes)
+    while not attempt.result.exists() and time.monotonic() < deadline:
         nodes.tell()
-        time.sleep(POLL_SECONDS)
-    return found
+        time.sleep(pace.look)
+    return read_outcome(folder_of(plan)) if attempt.result.exists() else None

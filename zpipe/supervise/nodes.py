@@ -1,32 +1,30 @@
-"""The other nodes of an attempt, through notes in the run folder: who takes part, lives, has failed."""
+"""The other nodes of an attempt, through notes in the run folder: who takes part, lives, has failed.
+
+Node 0 reads the notes of all, and tells in its own which node failed. The others read that note alone.
+"""
 
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from zpipe.diagnose.evidence import Evidence
 from zpipe.diagnose.root_cause import is_consequence
 from zpipe.runfolder.folder import Attempt
-from zpipe.runfolder.nodes import NodeNote, read_note, write_note
+from zpipe.runfolder.nodes import NodeNote, write_note
+from zpipe.runfolder.pace import pace_of
 from zpipe.schema.launcher import Launcher
+from zpipe.supervise.notes import Notes
 
-BEAT_SECONDS = 2.0
 LAST_WORDS_SECONDS = 15.0
-"""How long a node whose ranks failed because of others waits for the node that tells the cause."""
-
-
-@dataclass
-class _Seen:
-    beat: int
-    since: float
+"""How long a node whose ranks failed because of others waits at least for the node that tells the cause."""
 
 
 class Nodes:
-    """The notes of all nodes; `clock` returns a monotonic time in seconds."""
+    """This node among the others; `clock` returns a monotonic time in seconds."""
 
     def __init__(
         self,
@@ -35,25 +33,27 @@ class Nodes:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._attempt, self._clock, self._timeout = attempt, clock, settings.node_timeout_s
-        self._others = [number for number in range(settings.nodes) if number != settings.node_rank]
+        self._pace = pace_of(settings.nodes)
+        self._leads = settings.node_rank == 0
+        self._others = range(1, settings.nodes) if self._leads else range(1)
+        self._notes = Notes(attempt, self._others, self._pace.look, clock)
         self._own = NodeNote(node=settings.node_rank, host=socket.gethostname())
-        self._told = -BEAT_SECONDS
-        self._seen: dict[int, _Seen] = {}
+        self._share = (settings.node_rank + 1) / settings.nodes
+        self._due = clock()
 
     def tell(self, state: str | None = None, **more: Any) -> None:
-        """A sign of life, at most every BEAT_SECONDS, or a new state at once. A full disk stops nothing."""
-        if state is None and self._clock() - self._told < BEAT_SECONDS:
+        """A sign of life when it is due, or something new at once. A full disk stops nothing.
+
+        What all nodes tell at the same moment is followed by signs of life at different ones.
+        """
+        is_new = state is not None or bool(more)
+        if not is_new and self._clock() < self._due:
             return
-        self._told = self._clock()
+        self._due = self._clock() + self._pace.beat * (self._share if is_new else 1)
         update = {"beat": self._own.beat + 1, "state": state or self._own.state, **more}
         self._own = self._own.model_copy(update=update)
         with suppress(OSError):
             write_note(self._attempt, self._own)
-
-    def others(self) -> list[NodeNote]:
-        """The last note of each other node that has written one."""
-        notes = [read_note(self._attempt, number) for number in self._others]
-        return [note for note in notes if note is not None]
 
     @contextmanager
     def preparing(self) -> Iterator[None]:
@@ -61,7 +61,7 @@ class Nodes:
         over = threading.Event()
 
         def beat() -> None:
-            while not over.wait(BEAT_SECONDS):
+            while not over.wait(self._pace.beat):
                 self.tell()
 
         self.tell(self._own.state)
@@ -79,41 +79,58 @@ class Nodes:
         return self._own.state == "ended"
 
     def pending(self) -> list[int]:
-        """The other nodes that have neither agreed nor refused."""
-        answered = {note.node for note in self.others() if note.state in ("ready", "refused")}
-        return [number for number in self._others if number not in answered]
+        """For node 0: the nodes that have neither agreed nor refused."""
+        answered = {note.node for note in self._notes.read() if note.state in ("ready", "refused")}
+        return [node for node in self._others if node not in answered]
+
+    def refused(self) -> list[NodeNote]:
+        """For node 0: the nodes that cannot take part."""
+        return [note for note in self._notes.read() if note.state == "refused"]
+
+    def first(self) -> NodeNote | None:
+        """For the others: the note of node 0."""
+        return next(iter(self._notes.read()), None)
 
     def failed(self) -> NodeNote | None:
-        """The first other node that has failed, or gives no sign of life any more."""
-        notes = self.others()
+        """The node on which the failure of the run began, as far as that is known; node 0 tells the others.
+
+        A node that gives no sign of life any more has failed.
+        """
+        notes = self._notes.read()
+        told = [note.failure for note in notes if note.failure is not None]
         ended = [note for note in notes if note.state == "refused" or note.ending not in (None, "finished")]
-        causes = [note for note in ended if note.is_cause]
         lost = [self._as_lost(note) for note in notes if self._is_lost(note)]
-        return next(iter([*causes, *ended, *lost]), None)
+        causes = [note for note in (*told, *ended) if note.is_cause]
+        found = next(iter([*causes, *told, *ended, *lost]), None)
+        if self._leads and found is not None:
+            self._pass_on(found)
+        return found
 
     def last_words(self) -> NodeNote | None:
         """The same for a node whose own ranks failed: it waits for the one that knows why."""
-        deadline = self._clock() + LAST_WORDS_SECONDS
+        deadline = self._clock() + max(LAST_WORDS_SECONDS, 3 * self._pace.look)
         while self._clock() < deadline:
             failed = self.failed()
             if failed is not None and failed.is_cause:
                 return failed
-            if all(note.state in ("ended", "refused") for note in self.others()):
+            notes = self._notes.read()
+            if len(notes) == len(self._others) and all(note.state in ("ended", "refused") for note in notes):
                 break
             self.tell()
             time.sleep(0.2)
         return self.failed()
+
+    def _pass_on(self, found: NodeNote) -> None:
+        failure = found.model_copy(update={"beat": 0})
+        if failure != self._own.failure:
+            self.tell(failure=failure)
 
     def _as_lost(self, note: NodeNote) -> NodeNote:
         reason = f"gave no sign of life for {self._timeout:.0f} s"
         return note.model_copy(update={"ending": "rank_died", "reason": reason, "is_cause": True})
 
     def _is_lost(self, note: NodeNote) -> bool:
-        seen = self._seen.get(note.node)
-        if seen is None or seen.beat != note.beat:
-            self._seen[note.node] = _Seen(note.beat, self._clock())
-            return False
-        return note.state != "ended" and self._clock() - seen.since > self._timeout
+        return note.state != "ended" and self._notes.silence(note.node) > self._timeout
 
 
 def with_other_node(evidence: Evidence, nodes: Nodes) -> Evidence:

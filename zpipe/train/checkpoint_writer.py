@@ -51,6 +51,8 @@ class CheckpointWriter:
         self._is_divided = is_divided(plan)
         self._leads = rank.leads_node if self._is_divided else rank.is_main
         """Whether this rank names the checkpoints in its home."""
+        self._sharing = rank.on_node if self._is_divided else range(rank.world_size)
+        """The ranks that write into it."""
         self._settings = plan.experiment.checkpoint
         self._buffers, self._gathered = HostBuffers(rank.local_size), HostBuffers(ranks=1)
         self._save: Save | None = None
@@ -152,10 +154,10 @@ class CheckpointWriter:
     def _complete(self, staging: Path, step: int, epoch: float, keep: Collection[Path], save: Save) -> None:
         """In another thread: no collectives."""
         if not self._leads:
-            wait_until_named(staging)
+            wait_until_named(staging, len(self._sharing))
             return
         written = time.perf_counter()
-        entries = all_shares(staging, self._rank.on_node if self._is_divided else range(self._rank.world_size))
+        entries = all_shares(staging, self._sharing)
         entries += entries_for(staging, unlisted(staging, entries))
         verified = time.perf_counter()
         close_shares(staging)

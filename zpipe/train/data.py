@@ -26,6 +26,7 @@ from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal
 from zpipe.runfolder.atomic import write_json
 from zpipe.runfolder.event_file import Reporter
+from zpipe.runfolder.pace import marker_seconds
 from zpipe.runfolder.plan_file import folder_of
 from zpipe.schema.data import Data
 from zpipe.train.formats import Documents
@@ -37,8 +38,6 @@ from zpipe.train.tokens import CHAT_TEMPLATE, Encoder
 
 CACHE_FORMAT = 3
 """Increment this whenever the same input is packed differently, so that old cache files are not used."""
-
-POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -68,12 +67,12 @@ def load_sequences(plan: Plan, tokenizer: Any, rank: Rank, reporter: Reporter) -
     attempt = folder_of(plan).attempt
     if rank.is_main:
         _prepare_for(attempt.data_marker(rank.launch_id), plan, tokenizer, reporter)
-    shared = _wait_for(attempt.data_marker(rank.launch_id))
+    shared = _wait_for(attempt.data_marker(rank.launch_id), rank)
     if not Path(shared["path"]).exists():  # in the cache of node 0 alone
         own = attempt.data_marker(rank.launch_id, rank.node)
         if rank.local_index == 0:
             _prepare_for(own, plan, tokenizer, reporter)
-        shared = _same_data(_wait_for(own), shared, plan)
+        shared = _same_data(_wait_for(own, rank), shared, plan)
     import datasets
 
     packed = datasets.Dataset.from_file(shared["path"]).with_format("numpy")
@@ -180,12 +179,12 @@ def split(packed: Any, data: Data, seed: int) -> tuple[Any, Any | None]:
     return packed.select(np.sort(order[held_out:])), packed.select(np.sort(order[:held_out]))
 
 
-def _wait_for(marker: Path) -> dict[str, Any]:
+def _wait_for(marker: Path, rank: Rank) -> dict[str, Any]:
     """Waits without a timeout: if rank 0 fails, torchrun ends this process."""
-    launcher = os.getppid()
+    launcher, seconds = os.getppid(), marker_seconds(rank.world_size)
     while not marker.exists():
         if os.getppid() != launcher:
             raise RuntimeError("the launcher exited while rank 0 was preparing the data")
-        time.sleep(POLL_SECONDS)
+        time.sleep(seconds)
     found: dict[str, Any] = json.loads(marker.read_text(encoding="utf-8"))
     return found

@@ -211,6 +211,11 @@ ROWS: list[Row] = [
     (["launcher.nodes=2"], "launcher.master_addr", CPU),
     (["launcher.node_rank=1"], "launcher.node_rank", CPU),
     (["launcher=debug", "launcher.nodes=2", "launcher.master_addr=a"], "launcher.nodes", CPU),
+    (
+        ["launcher=slurm", "launcher.nodes=1024", "launcher.node_timeout_s=10"],
+        "launcher.node_timeout_s",
+        CPU,
+    ),
     (["launcher.type=torchrum"], "launcher.type", CPU),
     (["launcher=deepspeed"], "CUDA_VISIBLE_DEVICES", GPU_BY_UUID),
     # batch
