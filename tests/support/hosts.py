@@ -27,10 +27,17 @@ class Host:
     address: str
 
     def start(
-        self, cwd: Path, *overrides: str, env: Mapping[str, str] = NOTHING, hides: Path | None = None
+        self,
+        cwd: Path,
+        *overrides: str,
+        env: Mapping[str, str] = NOTHING,
+        hides: Path | None = None,
+        disk: Path | None = None,
     ) -> "subprocess.Popen[str]":
-        """Starts zpipe on this host, to which the folder `hides` looks empty."""
+        """Starts zpipe on this host, to which `hides` looks empty, and `disk` like its own disk."""
         hiding = f"mount -t tmpfs none '{hides}' && " if hides is not None else ""
+        if disk is not None:
+            hiding += f"mount --bind '{self.disk(disk)}' '{disk}' && "
         script = f'hostname {self.name} && {hiding}exec "$@"'
         argv = [
             "ip",
@@ -53,6 +60,12 @@ class Host:
             stderr=subprocess.PIPE,
             text=True,
         )
+
+    def disk(self, disk: Path) -> Path:
+        """What only this host sees at `disk`."""
+        own = disk.with_name(f"{disk.name}-of-{self.name}")
+        own.mkdir(exist_ok=True)
+        return own
 
     def unplug(self) -> None:
         _ip("-n", self.namespace, "link", "set", self.device, "down")

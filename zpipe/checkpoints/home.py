@@ -3,7 +3,9 @@
 from pathlib import Path
 
 from zpipe.plans.plan import Plan
-from zpipe.runfolder.folder import private_name
+from zpipe.problems import Refusal
+from zpipe.runfolder.folder import RunFolder, private_name
+from zpipe.runfolder.plan_file import read_plan_here
 from zpipe.schema.checkpoint import Checkpoint
 
 
@@ -22,3 +24,11 @@ def checkpoint_home(plan: Plan) -> Path:
 def is_divided(plan: Plan) -> bool:
     """Whether each node has a part of every checkpoint, its own."""
     return plan.experiment.checkpoint.node_local and plan.launch.nodes > 1
+
+
+def home_in(folder: RunFolder) -> Path:
+    """The checkpoints, on this machine, of the run in a folder; its own if its plan cannot be read."""
+    try:
+        return checkpoint_home(read_plan_here(folder))
+    except Refusal:
+        return folder.path

@@ -2,7 +2,8 @@
 
 A checkpoint is written while the ranks train, and collectives belong to the training. Each rank leaves a list
 of its files in the folder that is being written, or why it could not write them. Rank 0 waits for all lists,
-and names the checkpoint; the others wait for that. Where each node has its own folder, its first rank does so.
+and names the checkpoint; the others wait for that.
+Where each node has its own folder, its first rank does what rank 0 does.
 """
 
 import errno

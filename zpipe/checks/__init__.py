@@ -18,6 +18,7 @@ from zpipe.checks import (
     launcher,
     model,
     model_folder,
+    node_local,
     offload,
     optimizer,
     precision,
@@ -55,6 +56,7 @@ ERRORS: tuple[Rule, ...] = (
     *checkpoint.ERRORS,
     *checkpoint_space.ERRORS,
     *checkpoint_copy.ERRORS,
+    *node_local.ERRORS,
     *batch.ERRORS,
     *data.ERRORS,
 )

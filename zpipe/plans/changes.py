@@ -10,6 +10,7 @@ from zpipe.trees import Tree, flatten
 
 FREE = (
     "checkpoint.",
+    "launcher.array_parallelism",
     "launcher.env.",
     "launcher.hang_timeout_s",
     "launcher.master_addr",

@@ -20,6 +20,8 @@ class NodeNote(Group):
     """waiting: for the other nodes; ready and refused: whether this node can take part."""
     beat: int = 0
     """Grows while its zpipe lives; the clocks of nodes may differ."""
+    checkpoints: list[int] = []
+    """Steps of which it has its part intact, if each node has its own (checkpoint.node_local)."""
     ending: Ending | None = None
     reason: str = ""
     is_cause: bool = False

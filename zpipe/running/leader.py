@@ -4,12 +4,14 @@ import time
 from collections.abc import Iterator
 from itertools import groupby
 
+from zpipe.checkpoints.home import is_divided
 from zpipe.hostlist import hosts_text, nodes_text
 from zpipe.machine.network import listening
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal, refuse_if_any
 from zpipe.runfolder.plan_file import folder_of
 from zpipe.running.member import JOIN_SECONDS
+from zpipe.running.node_local import agree, intact_steps
 from zpipe.supervise.nodes import Nodes
 from zpipe.supervise.supervisor import POLL_SECONDS
 from zpipe.terminal.console import say
@@ -33,6 +35,9 @@ def gather(plan: Plan, nodes: Nodes) -> None:
         reason = f"this node cannot listen there on port {port}: {error.strerror or error}"
         fix = "the address of node 0, and a free port: launcher.master_port"
         raise Refusal([Problem("launcher.master_addr", host, reason, fix=fix)]) from error
+    if is_divided(plan):
+        own = {0: intact_steps(plan, say)}
+        agree(plan, folder_of(plan).attempt, {**own, **nodes.parts()}, say)
     nodes.tell("started")
 
 

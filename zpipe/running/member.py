@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from zpipe.checkpoints.home import is_divided
 from zpipe.diagnose.classify import classify
 from zpipe.diagnose.evidence import Evidence, from_folder
 from zpipe.diagnose.root_cause import is_consequence
@@ -25,6 +26,7 @@ from zpipe.runfolder.plan_file import folder_of, read_plan
 from zpipe.runfolder.progress import RunProgress
 from zpipe.runfolder.swap_folder import remove_swap_folder
 from zpipe.running.conclusion import reasons, refuse
+from zpipe.running.node_local import intact_steps
 from zpipe.running.start import for_attempt
 from zpipe.schema.experiment import Experiment
 from zpipe.schema.launcher import Launcher
@@ -59,7 +61,8 @@ def take_part(plan: Plan) -> Outcome:
                 with nodes.preparing(), _told(nodes):
                     refuse_if_any([*disagreements(read_plan(folder_of(plan).path), plan)])
                     refuse_if_any([*missing_requirements(plan, say), *_unreachable(plan)])
-                nodes.tell("ready")
+                    steps = intact_steps(plan, say) if is_divided(plan) else []
+                nodes.tell("ready", checkpoints=steps)
                 _wait_for_start(nodes)
         except Refusal as refusal:
             return refuse(folder_of(plan).path, refusal.problems)

@@ -87,6 +87,10 @@ class Nodes:
         """For node 0: the nodes that cannot take part."""
         return [note for note in self._notes.read() if note.state == "refused"]
 
+    def parts(self) -> dict[int, list[int]]:
+        """For node 0: the steps of which each node has its part of the checkpoint."""
+        return {note.node: note.checkpoints for note in self._notes.read()}
+
     def first(self) -> NodeNote | None:
         """For the others: the note of node 0."""
         return next(iter(self._notes.read()), None)

@@ -180,9 +180,9 @@ class CheckpointWriter:
     def _report(self, step: int, seconds: dict[str, float], save: Save) -> None:
         folder = self.folder_of(step)
         count, held_up = bytes_below(folder), save.held_up()
-        self._on_saved(
-            CheckpointSaved(step=step, path=folder.name, bytes=count, seconds=seconds, held_up=held_up)
-        )
+        is_in_run = self._home == Path(self._plan.run_dir)
+        path = folder.name if is_in_run else str(folder)
+        self._on_saved(CheckpointSaved(step=step, path=path, bytes=count, seconds=seconds, held_up=held_up))
 
     def _manifest(self, step: int, epoch: float, entries: list[FileEntry]) -> Manifest:
         plan = self._plan

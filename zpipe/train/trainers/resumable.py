@@ -147,6 +147,7 @@ class ResumableTrainer(Trainer):
             self._save_scaler(str(folder))
             self._save_rng_state(str(folder))
             self._save_running_loss(folder)
+            self._save_latest(folder)
         if self.args.should_save:
             self._collect_callback_states()
             self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
@@ -163,6 +164,13 @@ class ResumableTrainer(Trainer):
         else:
             model = self.accelerator.unwrap_model(self.model_wrapped)
             self._save(str(folder), state_dict=model.state_dict())
+
+    def _save_latest(self, folder: Path) -> None:
+        """DeepSpeed 0.19 writes it on node 0 alone, and then finds no checkpoint on the other nodes."""
+        latest = folder / "latest"
+        if self.args.should_save and not latest.exists():
+            tag = next(folder.glob("global_step*")).name
+            latest.write_text(tag, encoding="utf-8")
 
     def _save_running_loss(self, folder: Path) -> None:
         values = {
