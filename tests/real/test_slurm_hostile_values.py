@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.hostile import place_in, printed_command
+from tests.support.hostile import folder_name, place_in, printed_command
 from tests.support.slurm import can_run_slurm, cluster, slurm
 from zpipe.compose.compose import compose_once
 from zpipe.compose.overrides import rewrite
@@ -19,7 +19,7 @@ pytestmark = [
 COMBINED = (
     "it's $(touch ran) `touch ran`; touch ran %j",
     '-rf "two" words & touch ran | touch ran > ran é',
-    "* {a,b} ~ $HOME # a\ttouch ran\ntouch ran",
+    "* {a,b} ~ $HOME # a\ttouch ran\ntouch ran \\",
 )
 
 
@@ -39,6 +39,7 @@ def test_a_job_gives_the_zpipe_of_each_node_every_value_as_it_is(
 ) -> None:
     place = place_in(tmp_path, monkeypatch)
     command = printed_command("slurm", value, place, capsys, "launcher.nodes=2")
+    folder = folder_name("slurm", value)
     wait_for_end(environment, place.run(command, environment).strip())
     for node in ("0", "1"):
         noted = place.noted("python", node)
@@ -47,12 +48,12 @@ def test_a_job_gives_the_zpipe_of_each_node_every_value_as_it_is(
                 of_node.setenv(name, noted.environment[name])
             composed = compose_once(rewrite(noted.arguments[2:]))
         launcher = composed.experiment.launcher
-        assert composed.run_dir == place.work / value
+        assert composed.run_dir == place.work / folder
         assert launcher.env == {"TRITON_NOTE": value}
         assert composed.experiment.tracking.run_name == value
         assert (launcher.node_rank, launcher.master_addr) == (int(node), "127.0.0.1")
-    assert place.is_untouched(value)
-    assert len([*(place.work / value).glob("slurm-*.out")]) == 1
+    assert place.is_untouched(folder)
+    assert len([*(place.work / folder).glob("slurm-*.out")]) == 1
 
 
 def wait_for_end(environment: dict[str, str], job: str) -> None:

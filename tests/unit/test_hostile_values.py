@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.hostile import HOSTILE, Place, place_in, printed_command
+from tests.support.hostile import HOSTILE, Place, folder_name, place_in, printed_command
 from tests.support.planning import problems_of
 from zpipe.compose.compose import compose_once
 from zpipe.compose.overrides import rewrite
 from zpipe.hydra_text import quoted
 from zpipe.launchers import launcher_of, names
+from zpipe.problems import Refusal
 from zpipe.runfolder.plan_file import read_plan
 
 WORDS = ("account", "partition", "qos", "constraint", "time", "mem", "mail_type", "mail_user")
@@ -31,9 +32,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
 def test_a_shell_gives_the_launcher_every_value_as_it_is(
     launcher: str, value: str, place: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = printed_command(launcher, value, place, capsys)
-    plan = read_plan(place.work / value)
-    assert plan.run_dir == str(place.work / value)
+    command, folder = printed_command(launcher, value, place, capsys), folder_name(launcher, value)
+    plan = read_plan(place.work / folder)
+    assert plan.run_dir == str(place.work / folder)
     assert plan.launch.env["TRITON_NOTE"] == value
     if launcher_of(launcher).spawns:
         program = Path(plan.launch.argv[0]).name
@@ -42,7 +43,7 @@ def test_a_shell_gives_the_launcher_every_value_as_it_is(
         noted = place.noted(program)
         assert noted.arguments == plan.launch.argv[1:]
         assert launcher_of(launcher).queues or noted.environment.items() >= plan.launch.env.items()
-    assert place.is_untouched(value)
+    assert place.is_untouched(folder)
 
 
 @pytest.mark.parametrize("value", HOSTILE)
@@ -51,13 +52,21 @@ def test_a_job_of_slurm_gives_zpipe_every_value_as_it_is(
 ) -> None:
     printed_command("slurm", value, place, capsys)
     place.put("srun")
-    place.run(shlex.join(["/bin/bash", str(place.work / value / "launch" / "job.sh")]), IN_A_JOB)
+    folder = place.work / folder_name("slurm", value)
+    place.run(shlex.join(["/bin/bash", str(folder / "launch" / "job.sh")]), IN_A_JOB)
     given = place.noted("srun").arguments
     composed = compose_once(rewrite(given[given.index("zpipe") + 1 :]))
-    assert composed.run_dir == place.work / value
+    assert composed.run_dir == folder
     assert composed.experiment.launcher.env == {"TRITON_NOTE": value}
     assert composed.experiment.tracking.run_name == value
-    assert place.is_untouched(value)
+    assert place.is_untouched(folder.name)
+
+
+def test_a_folder_into_which_slurm_cannot_write_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "back\\slash"
+    with pytest.raises(Refusal, match="a folder with a backslash") as caught:
+        compose_once(rewrite(["launcher=slurm", f"hydra.run.dir={quoted(str(folder))}"]))
+    assert [problem.key for problem in caught.value.problems] == ["hydra.run.dir"]
 
 
 @pytest.mark.parametrize("name", WORDS)
