@@ -66,7 +66,7 @@ def compose_once(overrides: list[str]) -> ComposedRun:
         refuse_if_any(folder_problems("hydra.run.dir", str(config.hydra.run.dir)))
         run_dir = Path(config.hydra.run.dir).absolute()
         experiment = to_experiment(config)
-        refuse_if_any(_shared_folder(experiment, config))
+        refuse_if_any([*_shared_folder(experiment, config), *_folder_of_a_job(experiment, run_dir)])
         return ComposedRun(experiment, run_dir, provenance_of(loader.recording), config, loader)
 
 
@@ -78,6 +78,13 @@ def _shared_folder(experiment: Experiment, config: DictConfig) -> Iterator[Probl
         allowed = "a folder on a file system that all nodes share"
         fix = "hydra.run.dir=/shared/runs/NAME, the same on every node"
         yield Problem("hydra.run.dir", str(config.hydra.run.dir), reason, allowed, fix)
+
+
+def _folder_of_a_job(experiment: Experiment, run_dir: Path) -> Iterator[Problem]:
+    """slurmd removes backslashes from the name of the output file, finds no such folder and fails the job."""
+    if experiment.launcher.type == "slurm" and "\\" in str(run_dir):
+        reason = "Slurm cannot write the output of a job into a folder with a backslash in its name"
+        yield Problem("hydra.run.dir", str(run_dir), reason, "a name without a backslash")
 
 
 def require_working_folder(config: DictConfig) -> None:
