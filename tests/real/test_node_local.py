@@ -19,12 +19,12 @@ pytestmark = [
     pytest.mark.skipif(not can_make_hosts(), reason="network namespaces need root and iproute2"),
 ]
 
-STEPS = 90
+STEPS = 40
 SETTINGS = (
     *(text for text in SMALL if not text.startswith(("train.max_steps", "checkpoint="))),
     f"train.max_steps={STEPS}",
     "checkpoint=default",
-    "checkpoint.save_steps=10",
+    "checkpoint.save_steps=5",
     "tracking=none",
 )
 
@@ -89,8 +89,8 @@ def test_a_run_goes_on_from_the_newest_checkpoint_of_which_every_host_has_its_pa
     first, second = pair.start().finish()
     assert (first.exit_code, second.exit_code) == (0, 0), first.explain() + second.explain()
     assert f"checkpoint-{damaged} on this node is passed over: changed" in second.stderr
-    assert f"goes on from step {damaged - 10}, of which every node has its part" in first.stderr
-    assert losses(pair.folder) == losses_of_twin(pair)[damaged - 10 :]
+    assert f"goes on from step {damaged - 5}, of which every node has its part" in first.stderr
+    assert losses(pair.folder) == losses_of_twin(pair)[damaged - 5 :]
 
 
 def lose_a_host(pair: Pair) -> None:

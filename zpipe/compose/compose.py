@@ -2,6 +2,7 @@
 
 import io
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
@@ -21,13 +22,14 @@ from yaml import YAMLError
 from zpipe.compose.folders import folder_problems
 from zpipe.compose.option_folders import config_dir
 from zpipe.compose.overrides import given_overrides
+from zpipe.compose.quoting import quoted_forms
 from zpipe.compose.recording_loader import NO_EXPERIMENT, Recording, RecordingLoader
 from zpipe.compose.sources import register
 from zpipe.compose.translate import option_problem
 from zpipe.compose.validation import validated
 from zpipe.compose.value_history import Chains
 from zpipe.plans.provenance import Provenance
-from zpipe.problems import Problem, Refusal, nearest, refuse_if_any
+from zpipe.problems import Problem, Refusal, either, nearest, refuse_if_any
 from zpipe.resources import CONF, config_groups
 from zpipe.schema.experiment import Experiment
 
@@ -183,7 +185,9 @@ def _composition_problem(error: Exception) -> Problem:
     if several is not None:
         override = several.group(1).replace("'", "")
         key, _, value = override.partition("=")
-        return Problem(key, value, "several values are a sweep", "one value, or -m", f"-m {override}")
+        one = quoted_forms(override)[:1]
+        fix = either(f"-m {override}", *map(shlex.quote, one))
+        return Problem(key, value, "several values are a sweep", "one value, or -m", fix)
     not_there = _NOT_THERE.search(text)
     if not_there is not None:
         return _not_there(not_there.group(1))
