@@ -198,7 +198,7 @@ def test_nodes_that_refuse_for_the_same_reason_are_one_problem(tmp_path: Path) -
     assert [(each.key, each.reason) for each in caught.value.problems] == [
         (f"node 5 ({host})", "another version"),
         (f"nodes 1-3 ({host})", "no such file"),
-        ("launcher.nodes", "node 4 did not join within 600 s"),
+        ("launcher.nodes", "node 4 did not join within 30 s"),
     ]
 
 

@@ -17,6 +17,8 @@ from zpipe.supervise.supervisor import POLL_SECONDS
 from zpipe.terminal.console import say
 
 _SAY_SECONDS = 30.0
+_OTHERS_SECONDS = 30.0
+"""How long the other nodes have to say what they lack, once one was refused: the run will not begin."""
 
 
 def nodes_of(plan: Plan) -> Nodes | None:
@@ -45,6 +47,8 @@ def _wait_for_all(nodes: Nodes) -> None:
     nodes.tell("waiting")
     deadline, said = time.monotonic() + JOIN_SECONDS, -_SAY_SECONDS
     while pending := nodes.pending():
+        if nodes.refused():
+            deadline = min(deadline, time.monotonic() + _OTHERS_SECONDS)
         if time.monotonic() > deadline:
             break
         if time.monotonic() - said > _SAY_SECONDS:
@@ -61,7 +65,8 @@ def refusals(nodes: Nodes, pending: list[int]) -> list[Problem]:
     """The nodes that cannot take part, and those that did not join."""
     problems = [Problem(where, "", reason) for reason, where in _refused(nodes)]
     if pending:
-        reason = f"{nodes_text(pending)} did not join within {JOIN_SECONDS:.0f} s"
+        seconds = _OTHERS_SECONDS if problems else JOIN_SECONDS
+        reason = f"{nodes_text(pending)} did not join within {seconds:.0f} s"
         fix = "start zpipe there, with the same hydra.run.dir on a shared file system"
         problems.append(Problem("launcher.nodes", "", reason, fix=fix))
     return problems
