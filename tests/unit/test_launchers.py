@@ -14,7 +14,6 @@ from pydantic import ValidationError
 
 from tests.support.planning import CPU, H200, gpus, plan_of, problems_of
 from tests.support.plans import run_in
-from zpipe.cli.plan_single import launch_command
 from zpipe.compose.recipe_rules import recipe_problems
 from zpipe.launchers import MODULES, launcher_of, names
 from zpipe.launchers.base import Job
@@ -29,6 +28,7 @@ from zpipe.running.requeue import requeue_if_preempted
 from zpipe.running.start import for_attempt
 from zpipe.schema.launcher import Launcher
 from zpipe.schema.slurm import Slurm
+from zpipe.terminal.plan_text import launch_command
 from zpipe.train.signals import ENDED_BY_LAUNCHER
 from zpipe.trees import unflatten
 

@@ -57,7 +57,7 @@ def continued(overrides: list[str]) -> list[str]:
 
 def _run_folder(text: str) -> RunFolder | None:
     """The run folder that the text names; None for auto, never and the folder of a checkpoint."""
-    folder = RunFolder(Path(text).expanduser().absolute())
+    folder = RunFolder(Path(text.strip("'\"")).expanduser().absolute())
     return folder if folder.holds_run else None
 
 
