@@ -9,6 +9,7 @@ from zpipe.compile.compiler import compile_plan
 from zpipe.compose.compose import ComposedRun, compose_once
 from zpipe.compose.option_folders import use_config_dir
 from zpipe.compose.overrides import rewrite
+from zpipe.compose.queued import repeated_command, settled
 from zpipe.compose.repeat import continued
 from zpipe.compose.settings import overrides_from
 from zpipe.machine.hardware import detect
@@ -26,7 +27,10 @@ def plan(*overrides: str, **settings: Any) -> ShownPlan:
     """
     with refusals_shown():
         composed, typed = _composed(overrides, settings)
-        compiled = compile_plan(composed.experiment, composed.run_dir, typed, detect(), composed.provenance)
+        command = repeated_command(composed, typed, typed)
+        compiled = compile_plan(
+            composed.experiment, composed.run_dir, command, detect(), composed.provenance, settled(composed)
+        )
         refuse_if_any(tracking_problems(compiled.experiment.tracking))
         return ShownPlan.of(compiled)
 

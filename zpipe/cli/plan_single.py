@@ -6,8 +6,8 @@ from zpipe.cli.output import Format, is_data, print_data
 from zpipe.cli.plan_resume import resume_problems, resume_rows
 from zpipe.compile.compiler import compile_plan
 from zpipe.compose.compose import ComposedRun, compose_once
-from zpipe.compose.option_folders import repeatable
 from zpipe.compose.overrides import rewrite
+from zpipe.compose.queued import repeated_command, settled
 from zpipe.compose.repeat import continued
 from zpipe.exits import Exit
 from zpipe.machine.disk import unwritable
@@ -58,9 +58,10 @@ def explain_plan(overrides: list[str], key: str, form: Format, hardware: Hardwar
 
 
 def _compile(composed: ComposedRun, overrides: list[str], hardware: Hardware) -> Plan:
-    queued = composed.experiment.launcher.type == "slurm"
-    command = repeatable(overrides) if queued else overrides
-    plan = compile_plan(composed.experiment, composed.run_dir, command, hardware, composed.provenance)
+    command = repeated_command(composed, overrides, overrides)
+    plan = compile_plan(
+        composed.experiment, composed.run_dir, command, hardware, composed.provenance, settled(composed)
+    )
     refuse_if_any(tracking_problems(plan.experiment.tracking))
     return plan
 

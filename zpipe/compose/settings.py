@@ -52,10 +52,10 @@ def literal(value: Any) -> str:
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{literal(str(key))}: {literal(each)}" for key, each in value.items()) + "}"
     text = str(value)
-    return text if is_plain(text) else quoted(_without_interpolation(text), '"')
+    return text if is_plain(text) else quoted(without_interpolation(text), '"')
 
 
-def _without_interpolation(text: str) -> str:
+def without_interpolation(text: str) -> str:
     """The text that OmegaConf resolves to this text: a backslash before `${` takes its meaning."""
     return re.sub(r"(\\*)\$\{", lambda found: f"{found[1] * 2}\\${{", text)
 

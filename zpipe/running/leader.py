@@ -1,7 +1,9 @@
 """Node 0 of several: it begins the run when all nodes are there and agree."""
 
+import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import groupby
 
 from zpipe.checkpoints.home import is_divided
@@ -17,6 +19,7 @@ from zpipe.supervise.supervisor import POLL_SECONDS
 from zpipe.terminal.console import say
 
 _SAY_SECONDS = 30.0
+_NAME_SECONDS = 20.0
 
 
 def nodes_of(plan: Plan) -> Nodes | None:
@@ -29,6 +32,7 @@ def gather(plan: Plan, nodes: Nodes) -> None:
     settings = plan.experiment.launcher
     host, port = str(settings.master_addr), settings.master_port
     try:
+        _wait_for_name(host, port, nodes)
         with listening(host, port):
             _wait_for_all(nodes)
     except OSError as error:
@@ -39,6 +43,17 @@ def gather(plan: Plan, nodes: Nodes) -> None:
         own = {0: intact_steps(plan, say)}
         agree(plan, folder_of(plan).attempt, {**own, **nodes.parts()}, say)
     nodes.tell("started")
+
+
+def _wait_for_name(host: str, port: int, nodes: Nodes) -> None:
+    """The name of a pod is known some seconds after its start. Raises OSError if it is not known by then."""
+    deadline = time.monotonic() + _NAME_SECONDS
+    while time.monotonic() < deadline:
+        with suppress(socket.gaierror):
+            socket.getaddrinfo(host, port)
+            return
+        nodes.tell()
+        time.sleep(POLL_SECONDS)
 
 
 def _wait_for_all(nodes: Nodes) -> None:
