@@ -69,9 +69,19 @@ def test_the_command_ends_with_the_worker_and_its_run_folder(name: str, tmp_path
     assert argv[0] == sys.executable
 
 
+NEEDED = {
+    "kubeflow": (
+        "launcher.kubeflow.image=registry.example/zpipe:1",
+        "launcher.kubeflow.volumes=['runs:/shared']",
+        "tracking=none",
+    )
+}
+"""What a launcher cannot guess."""
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_an_option_file_chooses_the_launcher(name: str) -> None:
-    plan = plan_of(f"launcher={name}")
+    plan = plan_of(f"launcher={name}", *NEEDED.get(name, ()))
     assert plan.launch.launcher == name
     assert launcher_of(name).queues or plan.launch.env["GLOO_SOCKET_IFNAME"] == "lo"
 
