@@ -16,7 +16,7 @@ from tests.support.planning import CPU, plan_of, problems_of
 from zpipe.compose.compose import compose_once
 from zpipe.compose.overrides import rewrite
 from zpipe.compose.queued import settled
-from zpipe.compose.recipe_rules import recipe_problems
+from zpipe.compose.recipe_rules import POD_KEYS, recipe_problems
 from zpipe.launchers import launcher_of
 from zpipe.launchers.base import Job, Settled
 from zpipe.launchers.kubeflow import job_name
