@@ -14,6 +14,7 @@ import zpipe
 from tests.support.kubernetes import documents, expanded, pod_arguments, schema_problems
 from tests.support.planning import CPU, plan_of, problems_of
 from zpipe.compose.compose import compose_once
+from zpipe.compose.option_folders import use_config_dir
 from zpipe.compose.overrides import rewrite
 from zpipe.compose.queued import settled
 from zpipe.compose.recipe_rules import POD_KEYS, recipe_problems
@@ -145,26 +146,52 @@ def test_pods_compose_the_same_experiment_without_the_files_of_the_user(
     overrides: tuple[str, ...], tmp_path: Path
 ) -> None:
     composed = compose_once(rewrite([*CHOSEN[:3], *overrides]))
-    made = settled(composed)
-    (tmp_path / "recipe.yaml").write_text(made.recipe, encoding="utf-8")
-    again = compose_once(rewrite([f"recipe={tmp_path / 'recipe.yaml'}", *made.overrides]))
-    assert without_launcher(again.experiment) == without_launcher(composed.experiment)
-    assert again.experiment.launcher.env == composed.experiment.launcher.env
+    again = composed_in_a_pod(settled(composed), tmp_path)
+    assert without_launcher(again) == without_launcher(composed.experiment)
+    assert again.launcher.env == composed.experiment.launcher.env
 
 
 def without_launcher(experiment: Experiment) -> dict[str, object]:
     return experiment.model_dump(exclude={"launcher"})
 
 
-def test_own_options_reach_the_pods_as_values(tmp_path: Path) -> None:
+def composed_in_a_pod(made: Settled, folder: Path) -> Experiment:
+    (folder / "recipe.yaml").write_text(made.recipe, encoding="utf-8")
+    return compose_once(rewrite([f"recipe={folder / 'recipe.yaml'}", *made.overrides])).experiment
+
+
+@pytest.mark.parametrize("name", ["mine", "none"])
+def test_own_options_reach_the_pods_as_values(name: str, tmp_path: Path) -> None:
+    """Also one that has the name of an option of zpipe."""
     (tmp_path / "offload").mkdir()
-    (tmp_path / "offload" / "mine.yaml").write_text("offload_optimizer: {device: cpu}\n")
-    given_overrides = [*CHOSEN, f"hydra.searchpath=[file://{tmp_path}]", "offload=mine"]
-    made = settled(compose_once(rewrite(given_overrides)))
+    (tmp_path / "offload" / f"{name}.yaml").write_text("offload_optimizer: {device: cpu}\n")
+    use_config_dir(str(tmp_path))
+    try:
+        made = settled(compose_once(rewrite([*CHOSEN, f"offload={name}"])))
+    finally:
+        use_config_dir(None)
     assert "mine" not in made.recipe
-    (tmp_path / "recipe.yaml").write_text(made.recipe)
-    again = compose_once(rewrite([f"recipe={tmp_path / 'recipe.yaml'}", *made.overrides]))
-    assert again.experiment.offload.offload_optimizer.device == "cpu"
+    assert composed_in_a_pod(made, tmp_path).offload.offload_optimizer.device == "cpu"
+
+
+def test_a_store_in_the_environment_reaches_the_pods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an override: a recipe may not choose the store of pods that have credentials."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
+    made = settled(compose_once(rewrite([*CHOSEN, "tracking=mlflow"])))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "from-a-secret")
+    assert composed_in_a_pod(made, tmp_path).tracking.uri == "http://mlflow:5000"
+
+
+def test_a_store_in_a_secret_replaces_that_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://u:s3cretword@h/x")
+    named = "launcher.kubeflow.env_from=['mlflow/MLFLOW_TRACKING_URI']"
+    made = settled(compose_once(rewrite([*CHOSEN, "tracking=mlflow", named])))
+    assert "s3cretword" not in made.recipe + "".join(made.overrides)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
+    assert composed_in_a_pod(made, tmp_path).tracking.uri == "http://mlflow:5000"
 
 
 @pytest.mark.parametrize(
