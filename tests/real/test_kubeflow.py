@@ -59,7 +59,6 @@ def test_pods_train_what_one_machine_trains_without_the_files_of_the_user(
     assert planned.exit_code == 0, planned.explain()
     text = (folder / "launch" / "trainjob.yaml").read_text()
     shutil.rmtree(user)
-    shutil.rmtree(folder)
 
     port = free_port()
     second = start_pod(text, 1, port, tmp_path / "pod-1")

@@ -13,11 +13,13 @@ from pydantic import ValidationError
 import zpipe
 from tests.support.kubernetes import documents, expanded, pod_arguments, schema_problems
 from tests.support.planning import CPU, plan_of, problems_of
+from zpipe.cli.main import main
 from zpipe.compose.compose import compose_once
 from zpipe.compose.option_folders import use_config_dir
 from zpipe.compose.overrides import rewrite
 from zpipe.compose.queued import settled
 from zpipe.compose.recipe_rules import POD_KEYS, recipe_problems
+from zpipe.exits import Exit
 from zpipe.launchers import launcher_of
 from zpipe.launchers.base import Job, Settled
 from zpipe.launchers.kubeflow import job_name
@@ -72,6 +74,12 @@ def test_the_schema_refuses_fields_that_it_does_not_know() -> None:
     assert "workingDir" in " ".join(schema_problems(train_job))
 
 
+def test_what_the_runtime_decides_can_be_left_to_it() -> None:
+    assert "terminationGracePeriodSeconds: 120" in rendered()
+    left = rendered("launcher.kubeflow.termination_grace_period_seconds=null")
+    assert "terminationGracePeriodSeconds" not in left
+
+
 def test_settings_are_where_kubernetes_reads_them() -> None:
     _, train_job = documents(rendered(*EVERYTHING))
     trainer = train_job["spec"]["trainer"]
@@ -89,7 +97,7 @@ def test_settings_are_where_kubernetes_reads_them() -> None:
 
 
 @given(folder=TEXTS, value=TEXTS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_a_pod_gets_every_text_as_it_is(folder: str, value: str) -> None:
     given_settings = Launcher(kubeflow=Kubeflow(volumes=["runs:/shared"]))
     run = RunFolder(Path("/shared") / f"x{folder}")
@@ -368,6 +376,14 @@ def test_a_job_is_checked_by_the_server_before_anything_is_created(cluster: Clus
         f"create -f {file}",
     ]
     assert list(schema_problems(documents(file.read_text())[1])) == []
+
+
+def test_the_command_line_ends_with_the_exit_code_of_the_job(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.answer(with_condition("Failed", "FailedJobs"))
+    run_dir = f"hydra.run.dir={tmp_path / 'run'}"
+    assert main([*CHOSEN, run_dir, "launcher.nodes=2"]) == Exit.FAILED
+    cluster.refuse("Error from server (Forbidden): no")
+    assert main([*CHOSEN, run_dir, "launcher.nodes=2"]) == Exit.REFUSED
 
 
 def test_what_kubernetes_refuses_is_refused_with_its_words(cluster: Cluster, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ TEXTS = st.text(st.sampled_from("ab'\"\\\\$$${{}}[],=~: \n\té<&"), max_size=12)
 @example(text="\\\\${x}\\")
 @example(text="null")
 @example(text="3")
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_texts_arrive_as_they_are(text: str) -> None:
     plan = zpipe.plan(tracking={"run_name": text, "tags": {"note": text}}, launcher={"env": {"NOTE": text}})
     tracking = plan.experiment.tracking

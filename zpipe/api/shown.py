@@ -48,6 +48,7 @@ class ShownPlan(Plan):
     def _repr_html_(self) -> str:
         safe = without_secrets(self)
         parts = [html_table(self._rows().items()), html_details("ds_config.json", _json(safe.ds_config))]
+        parts += [html_details(name, text) for name, text in safe.launch.files.items()]
         if safe.launch.argv:
             parts.append(html_details("command", launch_command(safe)))
         return "".join(parts)

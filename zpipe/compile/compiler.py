@@ -13,7 +13,7 @@ from zpipe.compile.launch import launch_of
 from zpipe.compile.operators import operators_of
 from zpipe.compile.training_arguments import training_arguments
 from zpipe.facts.facts import Facts, gather
-from zpipe.launchers.base import Settled
+from zpipe.launchers.base import NOTHING_SETTLED, Settled
 from zpipe.machine.hardware import Hardware
 from zpipe.machine.known_gpus import target_hardware
 from zpipe.memory.checkpoint_space import checkpoint_space
@@ -51,7 +51,7 @@ def compile_plan(
     command: list[str],
     hardware: Hardware,
     provenance: Provenance | None = None,
-    settled: Settled = Settled(),  # noqa: B008 - frozen
+    settled: Settled = NOTHING_SETTLED,
 ) -> Plan:
     """The plan of one run. Raises Refusal with the problems of all rules together.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import zpipe
 from zpipe.facts.facts import Facts
 from zpipe.launchers import launcher_of
-from zpipe.launchers.base import Job, Settled
+from zpipe.launchers.base import NOTHING_SETTLED, Job, Settled
 from zpipe.plans.plan import Launch
 from zpipe.runfolder.folder import RunFolder
 from zpipe.schema.experiment import Experiment
@@ -19,7 +19,7 @@ def launch_of(
     facts: Facts,
     run_dir: Path,
     command: Sequence[str],
-    settled: Settled = Settled(),  # noqa: B008 - frozen
+    settled: Settled = NOTHING_SETTLED,
 ) -> Launch:
     """The launch part of the plan. The user's `launcher.env` comes last and wins."""
     launcher, run = launcher_of(experiment.launcher.type), RunFolder(run_dir)

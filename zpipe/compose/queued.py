@@ -13,7 +13,7 @@ from zpipe.compose.option_folders import repeatable, without_config_dir
 from zpipe.compose.recipe_rules import recipe_problems
 from zpipe.compose.repeat import Repetition
 from zpipe.compose.settings import override, without_interpolation
-from zpipe.launchers.base import Settled
+from zpipe.launchers.base import NOTHING_SETTLED, Settled
 from zpipe.plans.plan import settings_without_secrets
 from zpipe.problems import Problem, refuse_if_any
 from zpipe.schema.experiment import Experiment
@@ -37,7 +37,7 @@ def settled(composed: ComposedRun) -> Settled:
     """What the pods of launcher=kubeflow compose; nothing for other launchers. Raises Refusal for secrets."""
     experiment = composed.experiment
     if experiment.launcher.type != "kubeflow":
-        return Settled()
+        return NOTHING_SETTLED
     if _is_read_from_a_secret(experiment):
         tracking = experiment.tracking.model_copy(update={"uri": None})
         experiment = experiment.model_copy(update={"tracking": tracking})

@@ -38,6 +38,10 @@ class Settled:
     """What a recipe may not set, and what it cannot remove."""
 
 
+NOTHING_SETTLED = Settled()
+"""For launchers whose jobs compose nothing."""
+
+
 @dataclass(frozen=True)
 class Job:
     """The workers to start: everything that a launcher may render."""
@@ -51,7 +55,7 @@ class Job:
     """The overrides as the user typed them."""
     visible_gpus: tuple[str, ...] | None = None
     """CUDA_VISIBLE_DEVICES of zpipe itself; None if it is not set."""
-    settled: Settled = Settled()
+    settled: Settled = NOTHING_SETTLED
 
 
 @dataclass(frozen=True)

@@ -168,8 +168,9 @@ def _pod(job: Job) -> dict[str, Any]:
     pod: dict[str, Any] = {
         "volumes": volumes,
         "containers": [{"name": _POD, "volumeMounts": mounts}],
-        "terminationGracePeriodSeconds": settings.termination_grace_period_seconds,
     }
+    if settings.termination_grace_period_seconds is not None:
+        pod["terminationGracePeriodSeconds"] = settings.termination_grace_period_seconds
     if settings.service_account_name is not None:
         pod["serviceAccountName"] = settings.service_account_name
     if settings.node_selector:

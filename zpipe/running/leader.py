@@ -32,7 +32,7 @@ def gather(plan: Plan, nodes: Nodes) -> None:
     settings = plan.experiment.launcher
     host, port = str(settings.master_addr), settings.master_port
     try:
-        _wait_for_name(host, port, nodes)
+        wait_for_name(host, port, nodes)
         with listening(host, port):
             _wait_for_all(nodes)
     except OSError as error:
@@ -45,8 +45,8 @@ def gather(plan: Plan, nodes: Nodes) -> None:
     nodes.tell("started")
 
 
-def _wait_for_name(host: str, port: int, nodes: Nodes) -> None:
-    """The name of a pod is known some seconds after its start. Raises OSError if it is not known by then."""
+def wait_for_name(host: str, port: int, nodes: Nodes) -> None:
+    """Returns once the name of this node is known, or after some seconds: a pod is older than its name."""
     deadline = time.monotonic() + _NAME_SECONDS
     while time.monotonic() < deadline:
         with suppress(socket.gaierror):

@@ -72,5 +72,5 @@ class Kubeflow(Group):
     """Service account of the pods."""
     node_selector: list[NodeLabel] = []
     """Labels that the nodes must have, as LABEL=VALUE."""
-    termination_grace_period_seconds: Annotated[Count, Field(ge=0)] = 120
-    """Seconds that a pod which must go has to save and to stop."""
+    termination_grace_period_seconds: Annotated[Count, Field(ge=0)] | None = 120
+    """Seconds that a pod which must go has to save and to stop; null leaves them to the runtime."""
