@@ -46,7 +46,9 @@ def submit_trainjob(plan: Plan, start: Start) -> Outcome:
     except KeyboardInterrupt as stop:
         say(f"TrainJob {job} goes on; {' '.join(_kubectl(plan, 'delete', 'trainjob', job))} ends it")
         return left_to_the_queue(plan, f"TrainJob {job}", stop)
-    return outcome_in(folder, start.attempt) or _outcome(plan, job, state)
+    outcome = outcome_in(folder, start.attempt) or _outcome(plan, job, state)
+    say(f"{outcome.ending}{': ' if outcome.reason else ''}{outcome.reason}")
+    return outcome
 
 
 def _secrets(plan: Plan) -> Iterator[Problem]:
@@ -96,7 +98,6 @@ def state_of(status: Mapping[str, Any]) -> JobState:
 def _outcome(plan: Plan, job: str, state: JobState) -> Outcome:
     """The state of the job decides: the pods have the run folder, and this machine has not."""
     reason = f"TrainJob {job}: {state.name}" + (f", {state.detail}" if state.detail else "")
-    say(reason)
     ending = REASONS.get(state.detail.partition(":")[0]) or ENDINGS.get(state.name, "failed")
     told = "" if ending == "finished" else reason
     return Outcome(ending=ending, reason=told, run_dir=plan.run_dir)

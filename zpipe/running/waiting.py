@@ -53,11 +53,8 @@ def follow(plan: Plan, title: str, look: Callable[[], JobState]) -> JobState:
 
 
 def outcome_in(folder: RunFolder, attempt: int) -> Outcome | None:
-    """The outcome of the run, told, if the job came as far as this attempt."""
-    outcome = read_outcome(folder) if folder.attempt.number >= attempt else None
-    if outcome is not None:
-        say(f"{outcome.ending}{': ' if outcome.reason else ''}{outcome.reason}")
-    return outcome
+    """The outcome of the run, if its job came as far as this attempt, and this machine sees its folder."""
+    return read_outcome(folder) if folder.attempt.number >= attempt else None
 
 
 def left_to_the_queue(plan: Plan, job: str, stop: KeyboardInterrupt) -> Outcome:
