@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import zpipe
+from tests.support.golden import assert_golden
 from tests.support.planning import CPU, H200, gpus, plan_of, problems_of
 from tests.support.refused import REFUSED, Row, command
 from zpipe.machine.hardware import Hardware
@@ -54,10 +55,7 @@ def test_a_train_job_equals_the_golden_file() -> None:
         tracking={"uri": "http://mlflow:5000", "run_name": "costs $(5) ${per} step"},
         launcher={"nodes": 2, "kubeflow": kubeflow},
     )
-    text, file = plan.launch.files["trainjob.yaml"], GOLDEN / "trainjob.yaml"
-    if os.environ.get("ZPIPE_RENEW_GOLDEN"):
-        file.write_text(text)
-    assert text == file.read_text(), f"{file.name} differs; if this is intended, run `make golden` and review"
+    assert_golden("trainjob.yaml", plan.launch.files["trainjob.yaml"])
 
 
 REFUSALS = GOLDEN / "refusals.txt"
