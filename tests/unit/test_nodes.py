@@ -23,6 +23,7 @@ from zpipe.runfolder.nodes import NodeNote, read_note
 from zpipe.runfolder.pace import NOTES_PER_SECOND, pace_of
 from zpipe.runfolder.plan_file import read_plan
 from zpipe.runfolder.progress import RunProgress
+from zpipe.running import leader
 from zpipe.running.leader import refusals
 from zpipe.running.member import take_part
 from zpipe.schema.launcher import Launcher
@@ -282,3 +283,17 @@ def test_the_ending_comes_from_the_node_on_which_the_failure_began(own: dict[str
     verdict = classify(Evidence(returncode=1, other_node=OTHER, **own))
     assert verdict.ending == ending
     assert verdict.reason.startswith("node 1 (b): rank 2: full") == (ending == "gpu_out_of_memory")
+
+
+def test_node_0_waits_until_its_own_name_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of a pod is known some seconds after its start."""
+    answers: list[Exception | None] = [socket.gaierror(), socket.gaierror(), None]
+
+    def lookup(host: str, port: int) -> None:
+        answer = answers.pop(0)
+        if answer is not None:
+            raise answer
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    leader.wait_for_name("job-node-0-0.job", 29500, Nodes(begin_attempt(tmp_path), Launcher(nodes=2)))
+    assert answers == []

@@ -18,6 +18,7 @@ from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.plan_file import read_plan, write_plan
 from zpipe.schema.base import Group
 from zpipe.schema.experiment import defaults
+from zpipe.schema.kubeflow import Kubeflow
 from zpipe.schema.slurm import Slurm
 from zpipe.trees import flatten
 
@@ -38,6 +39,7 @@ FREE_KEYS = {
     "launcher.type",
     "launcher.wait",
     *(f"launcher.slurm.{name}" for name in Slurm.model_fields),
+    *(f"launcher.kubeflow.{name}" for name in Kubeflow.model_fields),
     "offload.nvme_path",
     "stage.stage",  # zpipe/checkpoints/shape.py decides
     "strict",

@@ -15,6 +15,7 @@ from zpipe.checks import (
     deepcompile,
     deepspeed,
     engine,
+    kubeflow,
     launcher,
     model,
     model_folder,
@@ -50,6 +51,7 @@ ERRORS: tuple[Rule, ...] = (
     *training.ERRORS,
     *steps.ERRORS,
     *launcher.ERRORS,
+    *kubeflow.ERRORS,
     *model.ERRORS,
     *model_folder.ERRORS,
     *tracking.ERRORS,
@@ -75,6 +77,7 @@ NOTICES: tuple[Advice, ...] = (
     *model_folder.NOTICES,
     *checkpoint_space.NOTICES,
     *checkpoint_copy.NOTICES,
+    *kubeflow.NOTICES,
 )
 
 

@@ -8,18 +8,25 @@ from pathlib import Path
 import zpipe
 from zpipe.facts.facts import Facts
 from zpipe.launchers import launcher_of
-from zpipe.launchers.base import Job
+from zpipe.launchers.base import NOTHING_SETTLED, Job, Settled
 from zpipe.plans.plan import Launch
 from zpipe.runfolder.folder import RunFolder
 from zpipe.schema.experiment import Experiment
 
 
-def launch_of(experiment: Experiment, facts: Facts, run_dir: Path, command: Sequence[str]) -> Launch:
+def launch_of(
+    experiment: Experiment,
+    facts: Facts,
+    run_dir: Path,
+    command: Sequence[str],
+    settled: Settled = NOTHING_SETTLED,
+) -> Launch:
     """The launch part of the plan. The user's `launcher.env` comes last and wins."""
     launcher, run = launcher_of(experiment.launcher.type), RunFolder(run_dir)
     attempt = run.numbered(1)
     settings, gpus = experiment.launcher, facts.hardware.visible_gpus
-    job = Job(run, attempt, settings, facts.device, facts.nproc_per_node, tuple(command), gpus)
+    processes = facts.nproc_per_node
+    job = Job(run, attempt, settings, facts.device, processes, tuple(command), gpus, settled)
     rendered = launcher.render(job)
     return Launch(
         launcher=experiment.launcher.type,

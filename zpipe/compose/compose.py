@@ -73,7 +73,12 @@ def compose_once(overrides: list[str]) -> ComposedRun:
 
 
 def _shared_folder(experiment: Experiment, config: DictConfig) -> Iterator[Problem]:
-    """Several nodes meet in the run folder; the default name has the time at which each was started."""
+    """Several nodes meet in the run folder; the default name has the time at which each was started.
+
+    The pods of launcher=kubeflow are told the folder by their job.
+    """
+    if experiment.launcher.type == "kubeflow":
+        return
     named = any(text.startswith("hydra.run.dir=") for text in given_overrides(config.hydra)[0])
     if experiment.launcher.nodes > 1 and not named:
         reason = "several nodes meet in the run folder, and its default name differs from node to node"

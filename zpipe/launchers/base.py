@@ -29,6 +29,20 @@ _DEAF = ("/bin/sh", "-c", 'trap "" USR1 USR2; exec "$@"', "sh")
 
 
 @dataclass(frozen=True)
+class Settled:
+    """What composes the same experiment on a machine that has none of the user's files."""
+
+    recipe: str = ""
+    """A recipe, as YAML."""
+    overrides: tuple[str, ...] = ()
+    """What a recipe may not set, and what it cannot remove."""
+
+
+NOTHING_SETTLED = Settled()
+"""For launchers whose jobs compose nothing."""
+
+
+@dataclass(frozen=True)
 class Job:
     """The workers to start: everything that a launcher may render."""
 
@@ -41,6 +55,7 @@ class Job:
     """The overrides as the user typed them."""
     visible_gpus: tuple[str, ...] | None = None
     """CUDA_VISIBLE_DEVICES of zpipe itself; None if it is not set."""
+    settled: Settled = NOTHING_SETTLED
 
 
 @dataclass(frozen=True)

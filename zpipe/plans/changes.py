@@ -13,6 +13,7 @@ FREE = (
     "launcher.array_parallelism",
     "launcher.env.",
     "launcher.hang_timeout_s",
+    "launcher.kubeflow.",
     "launcher.master_addr",
     "launcher.master_port",
     "launcher.max_restarts",

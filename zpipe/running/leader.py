@@ -1,7 +1,9 @@
 """Node 0 of several: it begins the run when all nodes are there and agree."""
 
+import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import groupby
 
 from zpipe.checkpoints.home import is_divided
@@ -19,6 +21,7 @@ from zpipe.terminal.console import say
 _SAY_SECONDS = 30.0
 _OTHERS_SECONDS = 30.0
 """How long the other nodes have to say what they lack, once one was refused: the run will not begin."""
+_NAME_SECONDS = 20.0
 
 
 def nodes_of(plan: Plan) -> Nodes | None:
@@ -31,20 +34,40 @@ def gather(plan: Plan, nodes: Nodes) -> None:
     settings = plan.experiment.launcher
     host, port = str(settings.master_addr), settings.master_port
     try:
+        wait_for_name(host, port, nodes)
         with listening(host, port):
+            nodes.tell("waiting")
+            own = _own_steps(plan, nodes)
             _wait_for_all(nodes)
     except OSError as error:
         reason = f"this node cannot listen there on port {port}: {error.strerror or error}"
         fix = "the address of node 0, and a free port: launcher.master_port"
         raise Refusal([Problem("launcher.master_addr", host, reason, fix=fix)]) from error
     if is_divided(plan):
-        own = {0: intact_steps(plan, say)}
-        agree(plan, folder_of(plan).attempt, {**own, **nodes.parts()}, say)
+        agree(plan, folder_of(plan).attempt, {0: own, **nodes.parts()}, say)
     nodes.tell("started")
 
 
+def _own_steps(plan: Plan, nodes: Nodes) -> list[int]:
+    """The others verify their parts of the checkpoints at the same time."""
+    if not is_divided(plan):
+        return []
+    with nodes.preparing():
+        return intact_steps(plan, say)
+
+
+def wait_for_name(host: str, port: int, nodes: Nodes) -> None:
+    """Returns once the name of this node is known, or after some seconds: a pod is older than its name."""
+    deadline = time.monotonic() + _NAME_SECONDS
+    while time.monotonic() < deadline:
+        with suppress(socket.gaierror):
+            socket.getaddrinfo(host, port)
+            return
+        nodes.tell()
+        time.sleep(POLL_SECONDS)
+
+
 def _wait_for_all(nodes: Nodes) -> None:
-    nodes.tell("waiting")
     deadline, said = time.monotonic() + JOIN_SECONDS, -_SAY_SECONDS
     while pending := nodes.pending():
         if nodes.refused():

@@ -155,7 +155,7 @@ def _train_and_record(
         outcome = _finish_record(plan, recorder, outcome, lambda: caught.count - before)
     if progress.refused is not None and outcome.ending == "refused":
         print_problems(progress.refused.listed())
-        return outcome
+        return outcome.with_problems(progress.refused.listed())
     with tolerant(sys.stdout):
         print_summary(plan, progress, outcome)
         if postmortem is not None:

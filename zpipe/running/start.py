@@ -71,6 +71,8 @@ def _only_begun(folder: RunFolder) -> bool:
 def for_attempt(plan: Plan, attempt: Attempt) -> Plan:
     """The plan with the command that starts the workers of this attempt."""
     launch = plan.launch
+    if launcher_of(launch.launcher).queues:  # it submits a job, in which zpipe begins the attempt
+        return plan
     settings = plan.experiment.launcher
     processes, command = launch.nproc_per_node, tuple(plan.command)
     job = Job(folder_of(plan), attempt, settings, launch.device, processes, command, visible_gpus())

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from zpipe.schema.base import Count, Group, Number, Texts
 from zpipe.schema.batch import Positive
+from zpipe.schema.kubeflow import Kubeflow
 from zpipe.schema.slurm import Slurm
 
 NotNegative = Annotated[Count, Field(ge=0)]
@@ -16,8 +17,8 @@ class Launcher(Group):
     """How the worker processes are started."""
 
     type: str = "torchrun"
-    """torchrun, deepspeed, accelerate, slurm: workers under that launcher; inprocess: the current process;
-    debug: one worker without an agent. Installed packages can add others."""
+    """torchrun, deepspeed, accelerate, slurm, kubeflow: workers under that launcher; inprocess: the current
+    process; debug: one worker without an agent. Installed packages can add others."""
     nproc_per_node: Positive | None = None
     """Worker processes; null means one per visible GPU, or 1 without a GPU."""
     nodes: Positive = 1
@@ -33,10 +34,11 @@ class Launcher(Group):
     node_timeout_s: Annotated[Number, Field(ge=10)] = 60.0
     """Seconds without a sign of life after which a machine is given up."""
     wait: bool = True
-    """slurm: wait for the end of the job, and show its state; false: submit it only."""
+    """slurm, kubeflow: wait for the end of the job, and show its state; false: submit it only."""
     array_parallelism: Positive | None = None
     """slurm: how many points of a sweep run at the same time; null is no limit."""
     slurm: Slurm = Field(default_factory=Slurm)
+    kubeflow: Kubeflow = Field(default_factory=Kubeflow)
     device: Literal["auto", "cuda", "cpu"] = "auto"
     """auto: CUDA if a GPU and a CUDA build of PyTorch are available, otherwise the CPU."""
     env: Texts = {}
