@@ -45,7 +45,10 @@ def _planned(sweep: Sweep, point: Point, hardware: Hardware) -> PlannedPoint:
 def _not_here(plan: Plan) -> Iterator[Problem]:
     """The points of a sweep run on this machine, one after the other or as Hydra's launcher starts them."""
     reason = "the points of a sweep run on one machine, without a queue"
-    if plan.launch.nodes > 1:
+    if plan.launch.hosts:
+        hostfile, fix = plan.experiment.launcher.hostfile, either("launcher.hostfile=null")
+        yield Problem("launcher.hostfile", hostfile, reason, "null", fix)
+    elif plan.launch.nodes > 1:
         yield Problem("launcher.nodes", plan.launch.nodes, reason, "1", either("launcher.nodes=1"))
     if launcher_of(plan.launch.launcher).queues:
         yield Problem("launcher.type", plan.launch.launcher, reason, "torchrun", either("launcher=torchrun"))

@@ -19,6 +19,8 @@ HYDRA_KEYS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.m
 """Hydra's settings that only name folders and the points of a sweep."""
 
 JOB_KEYS = tuple(f"launcher.slurm.{name}" for name in ("setup", "extra", "mail_type", "mail_user"))
+HOST_KEYS = tuple(f"launcher.{name}" for name in ("hostfile", "include", "exclude", "ssh_port"))
+"""Which machines get the environment of the ranks."""
 FOLDER_KEYS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 _PARAMS = "hydra.sweeper.params."
 _DEFAULT = re.compile(r"(?:optional )?(?:override )?/?(?P<group>[\w/]+)")
@@ -77,6 +79,9 @@ def _leaf(key: str, value: Any, file: str) -> Iterator[Problem]:
         yield Problem(key, value, reason, "other variables", f"{key}=… on the command line")
     elif key in JOB_KEYS and value:
         reason = f"in {file}: a recipe may not run commands or send mail"
+        yield Problem(key, value, reason, "left out", f"{key}=… on the command line")
+    elif key in HOST_KEYS and value is not None:
+        reason = f"in {file}: a recipe may not choose the machines to which a run is sent"
         yield Problem(key, value, reason, "left out", f"{key}=… on the command line")
     elif isinstance(value, str) and "${" in value and key in _blocks():
         reason = f"in {file}: a recipe may not take a whole block from elsewhere"

@@ -1,4 +1,4 @@
-"""DeepSpeed's hostfile: which hosts take part, and with which slots, after launcher.include and launcher.exclude.
+"""DeepSpeed's hostfile: which hosts take part with which slots, after launcher.include and launcher.exclude.
 
 The syntax is that of deepspeed/launcher/runner.py (_parse_hostfile, parse_resource_filter), without what it
 accepts and ignores.
@@ -116,9 +116,7 @@ def _filtered(listed: dict[str, range], settings: Launcher, problems: list[Probl
     return hosts
 
 
-def _named(
-    key: str, text: str, listed: Mapping[str, range], problems: list[Problem]
-) -> dict[str, set[int]]:
+def _named(key: str, text: str, listed: Mapping[str, range], problems: list[Problem]) -> dict[str, set[int]]:
     """The slots that a filter names: all of a host that it names without slots."""
     named: dict[str, set[int]] = {}
     for part in text.split("@"):

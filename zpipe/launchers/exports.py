@@ -1,14 +1,14 @@
-"""What DeepSpeed's runner writes into the command line of every host, where any user of the host can read it.
+"""What DeepSpeed's runner writes into the command line of every host, which any user of the host can read.
 
-It exports variables by the beginnings of their names, and those of a file. A value that has more than letters,
-digits and a few signs gets double quotes, inside of which the shell of the host still executes `$(...)`
-(deepspeed/launcher/multinode_runner.py, add_export).
+It exports variables by the beginnings of their names, and those of a file. It puts unusual values between
+double quotes, where the shell of the host still executes `$(...)` (deepspeed/launcher/multinode_runner.py,
+add_export).
 """
 
 from collections.abc import Mapping
 
 _BY_ITSELF = ("MLFLOW", "PYTHON", "MV2", "UCX", "NCCL")
-"""EXPORT_ENVS in deepspeed/launcher/runner.py, and those of DeepSpeed's accelerators; MLFLOW has passwords."""
+"""EXPORT_ENVS in deepspeed/launcher/runner.py, and those of its accelerators. MLFLOW has passwords."""
 _NEEDED = ("PYTHONPATH", "PYTHONSAFEPATH", "ZPIPE_LAUNCH_ID")
 """To find zpipe, to import nothing from a working folder, and to be found by who ends the launch."""
 _QUOTED = ("\\", '"', "$", "`")

@@ -1,7 +1,10 @@
 """The command that runs a program on another host over ssh, without asking for anything."""
 
 import shlex
+import shutil
 from collections.abc import Mapping, Sequence
+
+from zpipe.problems import Problem
 
 CONNECT_SECONDS = 10
 OPTIONS = ("-oBatchMode=yes", f"-oConnectTimeout={CONNECT_SECONDS}")
@@ -15,3 +18,15 @@ def ssh_command(
     assigned = [f"{name}={value}" for name, value in environment.items()]
     chosen = [] if port is None else ["-p", str(port)]
     return ["ssh", "-axT", *OPTIONS, *chosen, "--", host, shlex.join(["env", *assigned, *argv])]
+
+
+def missing_tools() -> list[Problem]:
+    """What this machine needs to start a run on the hosts of a hostfile, and does not have."""
+    packages = {"ssh": "openssh-client", "pdsh": "pdsh"}
+    return [
+        Problem(
+            name, "not found", "it reaches the hosts of launcher.hostfile", fix=f"apt-get install {package}"
+        )
+        for name, package in packages.items()
+        if shutil.which(name) is None
+    ]

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from zpipe.diagnose.evidence import Evidence
 from zpipe.diagnose.root_cause import is_consequence
@@ -116,7 +116,13 @@ class Nodes:
         return note.state != "ended" and self._clock() - seen.since > self._timeout
 
 
-def with_other_node(evidence: Evidence, nodes: Nodes) -> Evidence:
+class Others(Protocol):
+    """The other machines of a run: those with a zpipe of their own, or the hosts of a hostfile."""
+
+    def last_words(self) -> NodeNote | None: ...
+
+
+def with_other_node(evidence: Evidence, nodes: Others) -> Evidence:
     """The evidence with the node on which the failure began, if it did not begin here."""
     if evidence.returncode == 0 or not is_consequence(evidence):
         return evidence
