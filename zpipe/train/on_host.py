@@ -1,4 +1,4 @@
-"""`python -m zpipe.train.on_host RUN_DIR`: becomes a worker, with the environment that zpipe has for it there.
+"""`python -m zpipe.train.on_host RUN_DIR`: becomes a worker, with the environment that zpipe has for it.
 
 Without one, as after a command that `zpipe plan` printed, the environment is that of the plan.
 """
