@@ -1,5 +1,6 @@
 """Two hosts that ssh reaches: each with a network, a host name and processes of its own, on one machine."""
 
+import shlex
 import shutil
 import signal
 import subprocess
@@ -88,13 +89,37 @@ class SshHost:
         """The only rank on the host."""
         return next(each for each in self.processes() if "zpipe.train" in each.cmdline())
 
+    def other_launch(self) -> psutil.Process:
+        """A process that looks like DeepSpeed's watcher of another run."""
+        name = f"{sys.executable} -u -m deepspeed.launcher.launch"
+        program = shlex.quote(f"exec -a {shlex.quote(name)} sleep 600")
+        command = f"setsid bash -c {program} </dev/null >/dev/null 2>&1 &"
+        subprocess.run(self._inside(["ssh", "-n", self.name, command]), check=True)
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline:
+            for each in self.processes():
+                if _command(each) == [name, "600"]:
+                    return each
+        raise AssertionError("the other launch did not start")
+
     def _inside(self, argv: list[str], *mounts: str) -> list[str]:
         """A command with processes of its own, of which a shell is the first."""
         names = f"mount --bind {self.folder}/hosts /etc/hosts"
         client = f"mount --bind {self.folder}/client.conf /etc/ssh/ssh_config"
         script = " && ".join([f"hostname {self.name}", names, client, *mounts, '"$@"'])
         own = ["unshare", "--uts", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-        return ["ip", "netns", "exec", self.host.namespace, *own, "bash", "-c", f"{script}; exit $?", "-", *argv]
+        return [
+            "ip",
+            "netns",
+            "exec",
+            self.host.namespace,
+            *own,
+            "bash",
+            "-c",
+            f"{script}; exit $?",
+            "-",
+            *argv,
+        ]
 
 
 class Zpipe:
@@ -140,7 +165,9 @@ def ssh_hosts(folder: Path) -> Iterator[tuple[SshHost, SshHost]]:
         lines = [f"{host.address} {host.name}" for host in pair]
         (folder / "hosts").write_text("\n".join(["127.0.0.1 localhost", *lines]) + "\n")
         public = " ".join((folder / "host_key.pub").read_text().split()[:2])
-        (folder / "known_hosts").write_text("".join(f"{host.name},{host.address} {public}\n" for host in pair))
+        (folder / "known_hosts").write_text(
+            "".join(f"{host.name},{host.address} {public}\n" for host in pair)
+        )
         for host in pair:
             configuration = _SERVER.format(address=host.address, folder=folder)
             (folder / f"{host.name}.conf").write_text(configuration)
