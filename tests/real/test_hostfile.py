@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
+import psutil
 import pytest
 
-from tests.support.process import SMALL, Run, finish, losses, wait_for_step
+from tests.support.process import SMALL, Run, environment, finish, losses, wait_for_step
 from tests.support.ssh_hosts import SshHost, Zpipe, can_ssh, ssh_hosts
 from tests.support.store import Store
 from zpipe.hydra_text import quoted
@@ -125,17 +126,22 @@ HOSTILE = "two words; $(touch executed) `id` \"'%n%h \\ é"
 def test_a_rank_has_its_variables_as_given_and_its_death_ends_the_run_with_its_name(
     hosts: Pair, start: Start, tmp_path: Path
 ) -> None:
+    path = tmp_path / "a %n $(touch executed) `id` b"
     variables = (f"launcher.env.NOTE={quoted(HOSTILE)}", "launcher.env.API_KEY=key-planted")
     secrets = {
         "HF_TOKEN": "hf_plantedplanted",
         "MLFLOW_TRACKING_PASSWORD": "pw-planted",
         "NCCL_NOTE": "a b; $(touch executed)",
     }
-    zpipe = start("tracking=none", *variables, *ENDLESS, env=secrets)
+    paths = {"PYTHONPATH": f"{path}:{environment()['PYTHONPATH']}"}
+    zpipe = start("tracking=none", *variables, *ENDLESS, env={**secrets, **paths})
     wait_for_step(zpipe, start.folder)
-    environment = hosts[1].worker().environ()
+    of_the_rank = hosts[1].worker().environ()
+    of_the_watcher = psutil.Process(hosts[1].worker().ppid()).environ()
+    assert of_the_watcher["PYTHONPATH"] == of_the_rank["PYTHONPATH"]
+    assert of_the_rank["PYTHONPATH"].startswith(f"{path}:")
     for name, value in {"NOTE": HOSTILE, "API_KEY": "key-planted", **secrets}.items():
-        assert environment.get(name) == (None if name.startswith("MLFLOW") else value)
+        assert of_the_rank.get(name) == (None if name.startswith("MLFLOW") else value)
     words = [word for host in hosts for each in host.processes() for word in each.cmdline()]
     assert "planted" not in " ".join(words)
     hosts[1].worker().kill()

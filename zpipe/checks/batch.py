@@ -76,7 +76,7 @@ def _slots_without_a_gpu(experiment: Experiment, facts: Facts) -> Iterator[Probl
     if highest >= gpus:
         reason = f"it uses slot {highest}, and this machine has {gpus} GPU{'s' if gpus > 1 else ''}"
         allowed = f"slots 0 to {gpus - 1}, from a machine like the hosts" if gpus else "a machine with GPUs"
-        fix = "as many slots as a host has GPUs, or launcher.include=HOST:SLOT,SLOT"
+        fix = either("launcher.hostfile=null")
         yield Problem("launcher.hostfile", experiment.launcher.hostfile, reason, allowed, fix)
 
 

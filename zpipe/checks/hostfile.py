@@ -36,7 +36,7 @@ def the_launcher_reads_hostfiles(experiment: Experiment, facts: Facts) -> Iterat
         value = getattr(settings, name)
         if value is not None and settings.hostfile is None:
             reason = "it is about the hosts of a hostfile, and there is none"
-            fix = either(f"launcher.{name}=null", "launcher.hostfile=FILE")
+            fix = either(f"launcher.{name}=null")
             yield Problem(f"launcher.{name}", value, reason, "null", fix)
 
 
@@ -71,8 +71,9 @@ def nothing_contradicts_the_hostfile(experiment: Experiment, facts: Facts) -> It
     if facts.device == "cuda" and facts.hardware.visible_gpus is not None:
         given = ",".join(facts.hardware.visible_gpus)
         reason = "the slots of a hostfile are the GPUs of each host, whatever zpipe itself sees"
-        without = f"env -u CUDA_VISIBLE_DEVICES zpipe … launcher.include=HOST:{given}"
-        yield Problem("CUDA_VISIBLE_DEVICES", given, reason, "not set", without)
+        fix = either("launcher=torchrun launcher.hostfile=null")
+        allowed = f"not set; launcher.include=HOST:{given} names GPUs"
+        yield Problem("CUDA_VISIBLE_DEVICES", given, reason, allowed, fix)
 
 
 def a_shell_changes_no_word_of_the_runner(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
@@ -80,9 +81,9 @@ def a_shell_changes_no_word_of_the_runner(experiment: Experiment, facts: Facts) 
     if experiment.launcher.hostfile is None:
         return
     words = (
-        ("hydra.run.dir", facts.run_dir, "hydra.run.dir=/shared/runs/NAME"),
-        ("launcher.master_addr", experiment.launcher.master_addr, "launcher.master_addr=ADDRESS"),
-        ("python", sys.executable, "an environment in another folder"),
+        ("hydra.run.dir", facts.run_dir, either("hydra.run.dir=/shared/runs/NAME")),
+        ("launcher.master_addr", experiment.launcher.master_addr, either("launcher.master_addr=null")),
+        ("python", sys.executable, either("launcher=torchrun launcher.hostfile=null")),
     )
     for key, value, fix in words:
         if value is not None and not _PLAIN.fullmatch(str(value)):

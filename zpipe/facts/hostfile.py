@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zpipe.plans.plan import Host
-from zpipe.problems import Problem, either, nearest
+from zpipe.problems import Fix, Problem, either, nearest
 from zpipe.runfolder.foreign_files import read_text
 from zpipe.schema.launcher import Launcher
 
@@ -112,30 +112,37 @@ def _filtered(listed: dict[str, range], settings: Launcher, problems: list[Probl
         kept = {host: sorted({*slots} - named.get(host, set())) for host, slots in listed.items()}
     hosts = [Host(name=host, slots=slots) for host, slots in kept.items() if slots]
     if not hosts and not problems:
-        problems.append(Problem(key, text, "no slot of the hostfile is left", "fewer slots", f"{key}=null"))
+        problems.append(
+            Problem(key, text, "no slot of the hostfile is left", "fewer slots", either(f"{key}=null"))
+        )
     return hosts
 
 
 def _named(key: str, text: str, listed: Mapping[str, range], problems: list[Problem]) -> dict[str, set[int]]:
-    """The slots that a filter names: all of a host that it names without slots."""
+    """The slots that a filter names: all of a host that it names without any."""
     named: dict[str, set[int]] = {}
     for part in text.split("@"):
         host, colon, slots = part.partition(":")
         if host not in listed:
-            close = nearest(host, listed)
-            fix = f"{key}={text.replace(part, close[0] + colon + slots)}" if close else f"{key}=null"
-            reason = f"`{_brief(host)}` is not in the hostfile" if host else f"not {_GRAMMAR}"
-            problems.append(Problem(key, text, reason, ", ".join(listed), either(fix)))
+            problems.append(_unknown_host(key, text, host, listed))
         elif colon and not _SLOT_LIST.fullmatch(slots):
-            problems.append(Problem(key, text, f"`{_brief(part)}`: not a list of slots", _GRAMMAR))
+            fix = either(f"{key}=null")
+            problems.append(Problem(key, text, f"`{_brief(part)}`: not a list of slots", _GRAMMAR, fix))
         else:
-            given = {int(slot) for slot in slots.split(",")} if colon else {*listed[host]}
-            unknown = sorted(given - {*listed[host]})
-            if unknown:
-                reason = f"{host} has no slot {', '.join(map(str, unknown))}"
-                problems.append(Problem(key, text, reason, f"0 to {len(listed[host]) - 1}"))
-            named.setdefault(host, set()).update(given)
-    return named
+            named.setdefault(host, set()).update(int(slot) for slot in slots.split(",") if slot)
+    for host, given in named.items():
+        unknown = sorted(given - {*listed[host]})
+        if unknown:
+            reason = f"{host} has no slot {', '.join(map(str, unknown))}"
+            allowed = f"0 to {len(listed[host]) - 1}"
+            problems.append(Problem(key, text, reason, allowed, either(f"{key}=null")))
+    return {host: given or {*listed[host]} for host, given in named.items()}
+
+
+def _unknown_host(key: str, text: str, host: str, listed: Mapping[str, range]) -> Problem:
+    corrected = [text.replace(host, close) for close in nearest(host, listed)[:1] if host]
+    fix = either(*(f"{key}={each}" for each in corrected), f"{key}=null")
+    return Problem(key, text, f"`{_brief(host)}` is not in the hostfile", ", ".join(listed), fix)
 
 
 def _unequal(hosts: list[Host], settings: Launcher) -> Iterator[Problem]:
@@ -151,7 +158,9 @@ def _unequal(hosts: list[Host], settings: Launcher) -> Iterator[Problem]:
 
 
 def _in_file(settings: Launcher, reason: str, allowed: str) -> Problem:
-    return Problem("launcher.hostfile", settings.hostfile, reason, allowed, "correct the file")
+    fix = Fix("correct the file, or launcher.hostfile=null")
+    fix.alternatives = ("launcher.hostfile=null",)
+    return Problem("launcher.hostfile", settings.hostfile, reason, allowed, fix)
 
 
 def _brief(text: str) -> str:

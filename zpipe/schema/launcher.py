@@ -30,7 +30,7 @@ class Launcher(Group):
     master_port: Port = 29500
     """TCP port on which machine 0 listens for the others."""
     hostfile: str | None = None
-    """deepspeed: file with a line `HOST slots=NUMBER` for each machine, to which one zpipe connects over ssh."""
+    """deepspeed: file with a line `HOST slots=NUMBER` for each machine; one zpipe reaches them over ssh."""
     include: str | None = None
     """deepspeed: hosts and slots of the hostfile to use, as `host-a@host-b:0,2`; null means all."""
     exclude: str | None = None

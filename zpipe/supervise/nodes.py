@@ -123,8 +123,11 @@ class Others(Protocol):
 
 
 def with_other_node(evidence: Evidence, nodes: Others) -> Evidence:
-    """The evidence with the node on which the failure began, if it did not begin here."""
-    if evidence.returncode == 0 or not is_consequence(evidence):
+    """The evidence with the node on which the failure began, if it did not begin here.
+
+    What hung was ended from here, and the other nodes failed because of that.
+    """
+    if evidence.returncode == 0 or evidence.silence is not None or not is_consequence(evidence):
         return evidence
     failed = nodes.last_words()
     return evidence if failed is None else replace(evidence, other_node=failed)

@@ -212,6 +212,9 @@ ROWS: list[Row] = [
     (["launcher.node_rank=1"], "launcher.node_rank", CPU),
     (["launcher=debug", "launcher.nodes=2", "launcher.master_addr=a"], "launcher.nodes", CPU),
     (["launcher.type=torchrum"], "launcher.type", CPU),
+    (["launcher=deepspeed", "launcher.hostfile=/no/such/hostfile"], "launcher.hostfile", CPU),
+    (["launcher.include=host-a"], "launcher.include", CPU),
+    (["launcher.multinode_launcher=openmpi"], "launcher.multinode_launcher", CPU),
     (["launcher=deepspeed"], "CUDA_VISIBLE_DEVICES", GPU_BY_UUID),
     # batch
     (
