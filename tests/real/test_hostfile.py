@@ -191,6 +191,16 @@ def test_sigterm_saves_and_ends_no_launch_of_another_run(hosts: Pair, start: Sta
         other.kill()
 
 
+def test_a_host_whose_agent_is_killed_is_lost(hosts: Pair, start: Start) -> None:
+    zpipe = start("tracking=none", *ENDLESS)
+    wait_for_step(zpipe, start.folder)
+    hosts[1].agent().kill()
+    run = finish(zpipe, start.folder)
+    assert run.exit_code == 15, run.explain()
+    assert run.result["reason"].startswith("node 1 (host-b): the connection to it ended")
+    assert nothing_runs(hosts)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_however_zpipe_ends_no_host_keeps_a_process(
     number: signal.Signals, hosts: Pair, start: Start

@@ -15,6 +15,7 @@ import psutil
 
 from tests.support.hosts import NOTHING, Host, can_make_hosts, two_hosts
 from tests.support.process import environment, kill_tree
+from zpipe.supervise.hosts import AGENT
 
 _SERVER = """\
 Port 22
@@ -88,6 +89,10 @@ class SshHost:
     def worker(self) -> psutil.Process:
         """The only rank on the host."""
         return next(each for each in self.processes() if "zpipe.train" in each.cmdline())
+
+    def agent(self) -> psutil.Process:
+        """zpipe's own process on the host; the command of the login shell around it names it too."""
+        return next(each for each in self.processes() if _command(each)[1:3] == ["-m", AGENT])
 
     def other_launch(self) -> psutil.Process:
         """A process that looks like DeepSpeed's watcher of another run."""

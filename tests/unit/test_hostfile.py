@@ -195,6 +195,14 @@ def test_no_variable_of_the_user_is_written_into_a_command_line() -> None:
     assert "pw" not in exported(given)
 
 
+def test_what_the_runner_exports_by_itself_is_known() -> None:
+    from deepspeed.accelerator.cuda_accelerator import CUDA_Accelerator
+    from deepspeed.launcher.runner import EXPORT_ENVS
+
+    beginnings = [*EXPORT_ENVS, *CUDA_Accelerator.export_envs(None)]
+    assert without_exports(dict.fromkeys(beginnings, "")) == {}
+
+
 def test_ranks_get_the_settings_of_libraries_and_nothing_of_this_process() -> None:
     given = {"HF_TOKEN": "t", "NCCL_DEBUG": "INFO", "ZPIPE_PARENT": "1:2", "MLFLOW_X": "x", "HOME": "/root"}
     assert inherited(given) == {"HF_TOKEN": "t", "NCCL_DEBUG": "INFO"}

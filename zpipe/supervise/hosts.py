@@ -16,7 +16,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from zpipe.launchers.meeting import master_address
 from zpipe.machine.ssh import ssh_command
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, refuse_if_any
@@ -186,11 +185,6 @@ def inherited(environment: Mapping[str, str]) -> dict[str, str]:
         for name, value in environment.items()
         if name.startswith(_INHERITED) and name not in _OF_THIS_PROCESS
     }
-
-
-def unreachable_master(plan: Plan) -> str:
-    """Node 0 by its address, for messages."""
-    return f"{master_address(plan)}:{plan.experiment.launcher.master_port}"
 
 
 def _no_answer(link: HostLink, seconds: float) -> Finding:
