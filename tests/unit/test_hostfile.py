@@ -2,6 +2,8 @@
 
 import re
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -21,8 +23,9 @@ from zpipe.machine.ssh import ssh_command
 from zpipe.problems import Problem
 from zpipe.runfolder.folder import RunFolder
 from zpipe.schema.launcher import Launcher
+from zpipe.supervise.host_link import HostLink
 from zpipe.supervise.host_messages import Hello, Order, Report, line_of, message_in
-from zpipe.supervise.hosts import inherited
+from zpipe.supervise.hosts import AGENT, inherited
 from zpipe.train.on_host import merged
 
 THREE = "# a cluster\nhost-a slots=4\n\nhost-b slots=4  # new\n  host-c slots=4\n"
@@ -233,6 +236,26 @@ def test_a_line_that_is_no_message_is_none() -> None:
         assert message_in(Order, line) is None
     assert message_in(Hello, line_of(Report())) is None
     assert message_in(Order, line_of(Order(do="beat"))) == Order(do="beat")
+
+
+def test_an_agent_answers_and_ends_with_its_input(tmp_path: Path) -> None:
+    hello = Hello(
+        node=1,
+        run_dir=str(tmp_path / "not" / "here"),
+        folder=str(tmp_path),
+        plan_digest="",
+        python="3.0",
+        inherited={},
+        chosen={},
+        timeout_s=60,
+    )
+    link = HostLink(1, "host-b", [sys.executable, "-m", AGENT], hello)
+    answer = link.answer("hello", time.monotonic() + 60)
+    assert answer is not None
+    assert [finding.key for finding in answer.findings] == ["python", "hydra.run.dir"]
+    link.hang_up()
+    link.wait(time.monotonic() + 60)
+    assert link.has_ended
 
 
 def test_the_ending_names_the_host_of_the_rank() -> None:

@@ -1,5 +1,6 @@
 """The connection to the agent of one host: an ssh whose streams carry messages."""
 
+import os
 import subprocess
 import tempfile
 import threading
@@ -59,9 +60,9 @@ class HostLink:
 
     def last_words(self) -> str:
         """The last line that ssh or the agent wrote to standard error."""
-        self._errors.seek(0, 2)
-        self._errors.seek(max(0, self._errors.tell() - _LAST_WORDS))
-        lines = [line.strip() for line in self._errors.read().decode(errors="replace").splitlines()]
+        file = self._errors.fileno()  # its position is that of ssh, which writes
+        text = os.pread(file, _LAST_WORDS, max(0, os.fstat(file).st_size - _LAST_WORDS))
+        lines = [line.strip() for line in text.decode(errors="replace").splitlines()]
         return next((line for line in reversed(lines) if line), "")
 
     def hang_up(self) -> None:
