@@ -50,7 +50,7 @@ def test_agents_of_several_nodes_meet_on_node_0_and_not_over_loopback() -> None:
     [
         (["launcher.nodes=2"], "launcher.master_addr"),
         ([*TWO, "launcher.node_rank=2"], "launcher.node_rank"),
-        ([*TWO, "launcher=deepspeed"], "launcher.nodes"),
+        ([*TWO, "launcher=accelerate"], "launcher.nodes"),
     ],
 )
 def test_nodes_that_cannot_meet_are_refused(overrides: list[str], key: str) -> None:

@@ -41,17 +41,18 @@ def launcher_starts_as_many_processes(experiment: Experiment, facts: Facts) -> I
 def several_nodes_can_meet(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     """Each node has a number, knows where node 0 is, and has a launcher that works across machines."""
     settings = experiment.launcher
-    if settings.node_rank >= settings.nodes:
+    if settings.node_rank >= settings.nodes and settings.hostfile is None:
         allowed = f"0 to {settings.nodes - 1}" if settings.nodes > 1 else "0"
         fix = either("launcher.node_rank=0")
         reason = f"launcher.nodes={settings.nodes}, and nodes are numbered from 0"
         yield Problem("launcher.node_rank", settings.node_rank, reason, allowed, fix)
-    if settings.nodes == 1:
+    if settings.nodes == 1 or settings.hostfile is not None:
         return
     launcher = _launcher(settings.type)
     if launcher is not None and not launcher.several_nodes:
         reason = f"launcher={settings.type} starts the workers of one machine"
-        yield Problem("launcher.nodes", settings.nodes, reason, "1", either("launcher=torchrun"))
+        fix = either("launcher=torchrun", "launcher=deepspeed")
+        yield Problem("launcher.nodes", settings.nodes, reason, "1", fix)
     if settings.master_addr is None and not (launcher is not None and launcher.queues):
         reason = "the nodes meet on node 0, and each of them must know its address"
         allowed = "a host name or an address of node 0"

@@ -1,13 +1,12 @@
 """PyTorch's launcher: an agent on each node starts the ranks, signals them together and keeps their logs."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Mapping
 from typing import ClassVar
 
 from zpipe.launchers.base import LOOPBACK, NO_FOREIGN_IMPORTS, WORKER, Job, Launcher, Rendered
-from zpipe.machine.network import interface_towards
+from zpipe.launchers.meeting import ONE_JOB, interface
 from zpipe.plans.plan import Plan
 from zpipe.runfolder.folder import Attempt
 
@@ -39,7 +38,7 @@ class Torchrun(Launcher):
             WORKER,
             str(job.run.path),
         ]
-        meeting = {"ZPIPE_JOB_ID": "nodes"} if several else {**LOOPBACK, **OWN_RENDEZVOUS}
+        meeting = ONE_JOB if several else {**LOOPBACK, **OWN_RENDEZVOUS}
         return Rendered(argv, {**NO_FOREIGN_IMPORTS, **meeting})
 
     def start(
@@ -47,7 +46,7 @@ class Torchrun(Launcher):
     ) -> "subprocess.Popen[bytes]":
         """Starts the agent. A rendezvous file of an earlier launch would keep it from starting the ranks."""
         attempt.rendezvous.unlink(missing_ok=True)
-        return super().start(plan, attempt, {**_interface(plan), **environment})
+        return super().start(plan, attempt, {**interface(plan), **environment})
 
 
 def _in_a_file(job: Job) -> list[str]:
@@ -62,16 +61,6 @@ def _static(job: Job) -> list[str]:
         f"--master-addr={settings.master_addr}",
         f"--master-port={settings.master_port}",
     ]
-
-
-def _interface(plan: Plan) -> dict[str, str]:
-    """The interface of this node towards node 0, unless the user chose one."""
-    settings = plan.experiment.launcher
-    if settings.nodes == 1 or settings.master_addr is None:
-        return {}
-    name = interface_towards(settings.master_addr, settings.master_port)
-    chosen = {} if name is None else {"GLOO_SOCKET_IFNAME": name, "NCCL_SOCKET_IFNAME": name}
-    return {key: value for key, value in chosen.items() if key not in {**os.environ, **settings.env}}
 
 
 LAUNCHER = Torchrun

@@ -35,7 +35,7 @@ def checkpoint_bytes(experiment: Experiment, facts: Facts) -> int | None:
     copies = 1 if experiment.stage.stage == 3 else 2
     shards = facts.world_size if experiment.stage.stage == 3 else 1
     fixed += _BYTES_PER_RANK * facts.world_size + 2 * _BYTES_PER_TENSOR * tensors * shards
-    parts = experiment.launcher.nodes if experiment.checkpoint.node_local and experiment.stage.stage else 1
+    parts = facts.nodes if experiment.checkpoint.node_local and experiment.stage.stage else 1
     return copies * weights + states * elements // parts + fixed
 
 

@@ -25,8 +25,9 @@ _NAME_SECONDS = 20.0
 
 
 def nodes_of(plan: Plan) -> Nodes | None:
-    """None for a run of one machine."""
-    return Nodes(folder_of(plan).attempt, plan.experiment.launcher) if plan.launch.nodes > 1 else None
+    """None for a run of one machine, or of the hosts in a hostfile."""
+    settings = plan.experiment.launcher
+    return Nodes(folder_of(plan).attempt, settings) if settings.nodes > 1 else None
 
 
 def gather(plan: Plan, nodes: Nodes) -> None:

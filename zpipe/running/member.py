@@ -172,6 +172,7 @@ def _train(plan: Plan, attempt: Attempt, nodes: Nodes, caught: Caught) -> Outcom
                     signals = caught.count
                     follower.catch_up()
                 tree.refresh()
+                tree.look_for_ended_ranks()
                 nodes.tell()
                 asked = caught.number is not None and not stop.is_under_way()
                 if asked or nodes.failed() is not None:
@@ -190,6 +191,7 @@ def _train(plan: Plan, attempt: Attempt, nodes: Nodes, caught: Caught) -> Outcom
         returncode=process.wait(),
         stopped_by=caught.number,
         in_batch_job=in_batch_job(),
+        seen_exits=tree.rank_exits(),
     )
     return _conclude(plan, attempt, nodes, with_other_node(evidence, nodes))
 

@@ -75,7 +75,8 @@ def for_attempt(plan: Plan, attempt: Attempt) -> Plan:
         return plan
     settings = plan.experiment.launcher
     processes, command = launch.nproc_per_node, tuple(plan.command)
-    job = Job(folder_of(plan), attempt, settings, launch.device, processes, command, visible_gpus())
+    gpus, hosts = visible_gpus(), tuple(launch.hosts)
+    job = Job(folder_of(plan), attempt, settings, launch.device, processes, command, gpus, hosts)
     rendered = launcher_of(launch.launcher).render(job)
     update = {"argv": rendered.argv, "files": dict(rendered.files)}
     return plan.model_copy(update={"launch": launch.model_copy(update=update)})

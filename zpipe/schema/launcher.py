@@ -26,13 +26,24 @@ class Launcher(Group):
     node_rank: NotNegative = 0
     """The number of this machine, from 0. Machine 0 supervises and records the run."""
     master_addr: str | None = None
-    """Host name or address of machine 0, as the others reach it; needed for several machines."""
+    """Host name or address of machine 0, as the others reach it; needed for several machines. With a
+    hostfile, null means its first host."""
     master_port: Port = 29500
     """TCP port on which machine 0 listens for the others."""
+    hostfile: str | None = None
+    """deepspeed: file with a line `HOST slots=NUMBER` for each machine; one zpipe reaches them over ssh."""
+    include: str | None = None
+    """deepspeed: hosts and slots of the hostfile to use, as `host-a@host-b:0,2`; null means all."""
+    exclude: str | None = None
+    """deepspeed: hosts and slots of the hostfile to leave out, written as in `include`."""
+    multinode_launcher: str = "pdsh"
+    """deepspeed: what DeepSpeed's runner reaches the hosts of the hostfile with (its `--launcher`): pdsh."""
+    ssh_port: Port | None = None
+    """deepspeed: port of the ssh servers of the hosts; null means what the configuration of ssh says."""
     max_restarts: NotNegative = 0
     """How often a run that failed, hung or lost a rank is started again, from its newest checkpoint."""
     node_timeout_s: Annotated[Number, Field(ge=10)] = 60.0
-    """Seconds without a sign of life after which a machine is given up."""
+    """Seconds without a sign of life after which a machine is given up, and gives the run up itself."""
     wait: bool = True
     """slurm, kubeflow: wait for the end of the job, and show its state; false: submit it only."""
     array_parallelism: Positive | None = None

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from zpipe.diagnose.evidence import Evidence
 from zpipe.diagnose.root_cause import is_consequence
@@ -137,9 +137,18 @@ class Nodes:
         return note.state != "ended" and self._notes.silence(note.node) > self._timeout
 
 
-def with_other_node(evidence: Evidence, nodes: Nodes) -> Evidence:
-    """The evidence with the node on which the failure began, if it did not begin here."""
-    if evidence.returncode == 0 or not is_consequence(evidence):
+class Others(Protocol):
+    """The other machines of a run: those with a zpipe of their own, or the hosts of a hostfile."""
+
+    def last_words(self) -> NodeNote | None: ...
+
+
+def with_other_node(evidence: Evidence, nodes: Others) -> Evidence:
+    """The evidence with the node on which the failure began, if it did not begin here.
+
+    What hung was ended from here, and the other nodes failed because of that.
+    """
+    if evidence.returncode == 0 or evidence.silence is not None or not is_consequence(evidence):
         return evidence
     failed = nodes.last_words()
     return evidence if failed is None else replace(evidence, other_node=failed)
