@@ -18,7 +18,7 @@ from tests.support.browser import picture, text_of
 from tests.support.process import SMALL, Run, finish, processes_mentioning, start, sweep, verb
 from tests.support.store import Store, put_store
 from zpipe.runfolder.attempt_start import read_start
-from zpipe.runfolder.folder import RunFolder
+from zpipe.runfolder.folder import RunFolder, checkpoint_name
 
 pytestmark = pytest.mark.real
 
@@ -58,7 +58,7 @@ def ended(folder: Path) -> list[dict[str, Any]]:
 def kill_within_a_point(process: subprocess.Popen[str], folder: Path, done: int) -> None:
     """kill -9 to zpipe and its workers once the point after `done` others has a checkpoint."""
     point = folder / str(done)
-    wait_for(process, RunFolder(point).checkpoint(2) / "manifest.json", "{")
+    wait_for(process, point / checkpoint_name(2) / "manifest.json", "{")
     workers = processes_mentioning(str(point))
     for worker in workers:
         worker.suspend()  # four steps would be over before the kill

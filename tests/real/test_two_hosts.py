@@ -58,10 +58,14 @@ class Started:
         wait_for_step(self.first, self.folder)
 
 
+@pytest.mark.parametrize(
+    ("launcher", "logs"),
+    [("torchrun", "*/attempt_0/0/stderr.log"), ("deepspeed", "*_rank1.log")],
+)
 def test_losses_on_two_hosts_are_those_of_one_machine_with_two_processes(
-    hosts: Pair, losses_of_two_ranks: list[float], text_file: Path, tmp_path: Path
+    launcher: str, logs: str, hosts: Pair, losses_of_two_ranks: list[float], text_file: Path, tmp_path: Path
 ) -> None:
-    first, second = Started(hosts, tmp_path, text_file).finish()
+    first, second = Started(hosts, tmp_path, text_file, f"launcher={launcher}").finish()
     assert first.exit_code == 0, first.explain()
     assert second.exit_code == 0, second.explain()
     assert losses(first.folder) == losses_of_two_ranks
@@ -69,7 +73,7 @@ def test_losses_on_two_hosts_are_those_of_one_machine_with_two_processes(
     attempt = RunFolder(first.folder).attempt
     assert [note["host"] for note in notes(first.folder)] == ["host-a", "host-b"]
     assert len(attempt.rank_logs("stderr")) == 1
-    assert list((attempt.path / "logs" / "node-1").glob("*/attempt_0/0/stderr.log"))
+    assert list((attempt.path / "logs" / "node-1").glob(logs))
 
 
 def notes(folder: Path) -> list[dict[str, str]]:
@@ -114,10 +118,11 @@ def test_a_host_that_cannot_reach_the_other_is_named_before_anything_starts(
     assert "node 1 (host-b): launcher.master_addr: node 0 cannot be reached at port 29500" in first.stderr
 
 
+@pytest.mark.parametrize("launcher", ["torchrun", "deepspeed"])
 def test_a_rank_that_is_killed_on_the_other_host_ends_the_run_with_its_name(
-    hosts: Pair, text_file: Path, tmp_path: Path
+    launcher: str, hosts: Pair, text_file: Path, tmp_path: Path
 ) -> None:
-    started = Started(hosts, tmp_path, text_file, *ENDLESS)
+    started = Started(hosts, tmp_path, text_file, f"launcher={launcher}", *ENDLESS)
     started.wait_for_step()
     worker_of(started.folder, 1).kill()
     first, second = started.finish()

@@ -33,9 +33,12 @@ class Host:
         env: Mapping[str, str] = NOTHING,
         hides: Path | None = None,
         room: str = "50%",
+        disk: Path | None = None,
     ) -> "subprocess.Popen[str]":
-        """Starts zpipe on this host, to which the folder `hides` looks empty, with this room on its disk."""
+        """Starts zpipe on this host, to which `hides` looks empty, with `room`, and `disk` like its own."""
         hiding = f"mount -t tmpfs -o size={room} none '{hides}' && " if hides is not None else ""
+        if disk is not None:
+            hiding += f"mount --bind '{self.disk(disk)}' '{disk}' && "
         script = f'hostname {self.name} && {hiding}exec "$@"'
         argv = [
             "ip",
@@ -58,6 +61,12 @@ class Host:
             stderr=subprocess.PIPE,
             text=True,
         )
+
+    def disk(self, disk: Path) -> Path:
+        """What only this host sees at `disk`."""
+        own = disk.with_name(f"{disk.name}-of-{self.name}")
+        own.mkdir(exist_ok=True)
+        return own
 
     def unplug(self) -> None:
         _ip("-n", self.namespace, "link", "set", self.device, "down")

@@ -40,7 +40,7 @@ LEFT_OUT = {"offload.aio.use_gds", "stage.stage", "optimizer.type", "scheduler.t
 
 ELSEWHERE = {
     *("train.learning_rate", "train.adam_beta1", "train.adam_epsilon", "train.weight_decay"),
-    *("offload.nvme_path", "checkpoint.save_on_each_node"),
+    *("offload.nvme_path", "checkpoint.node_local"),
 }
 """Keys that are also passed through TrainingArguments, or that have no effect when false."""
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import zpipe
+from tests.support.golden import assert_golden
 from tests.support.planning import CPU, H200, gpus, plan_of, problems_of
 from tests.support.refused import REFUSED, Row, command
 from zpipe.machine.hardware import Hardware
@@ -33,6 +35,27 @@ def test_ds_config_equals_the_golden_file(name: str) -> None:
     assert compiled == file.read_text(), (
         f"{file.name} differs; if this is intended, run `make golden` and review"
     )
+
+
+def test_a_train_job_equals_the_golden_file() -> None:
+    kubeflow = {
+        "image": "registry.example/zpipe:1",
+        "gpus": "8xH100",
+        "cpu": 64,
+        "memory": "480Gi",
+        "volumes": ["runs:/shared"],
+        "env_from": ["hub/token/HF_TOKEN"],
+    }
+    plan = zpipe.plan(
+        "launcher=kubeflow",
+        "hydra.run.dir=/shared/runs/one",
+        stage=3,
+        precision="bf16",
+        train={"max_steps": 100},
+        tracking={"uri": "http://mlflow:5000", "run_name": "costs $(5) ${per} step"},
+        launcher={"nodes": 2, "kubeflow": kubeflow},
+    )
+    assert_golden("trainjob.yaml", plan.launch.files["trainjob.yaml"])
 
 
 REFUSALS = GOLDEN / "refusals.txt"

@@ -35,6 +35,11 @@ EVERY_SETTING = (
     "launcher.slurm.setup=['module load cuda/12.4','ulimit -l unlimited']",
     "launcher.slurm.extra=['--exclude=n[3-5]','--exclusive']",
 )
+KUBEFLOW = (
+    "launcher.kubeflow.image=registry.example/zpipe:1",
+    "launcher.kubeflow.volumes=['runs:/shared']",
+    "tracking=none",
+)
 CASES: dict[str, tuple[list[str], Hardware]] = {
     "torchrun": (["launcher=torchrun"], CPU),
     "torchrun_two_gpus": (["launcher=torchrun", "launcher.env.NOTE='two words'"], TWO_GPUS),
@@ -47,6 +52,7 @@ CASES: dict[str, tuple[list[str], Hardware]] = {
     "slurm": (["launcher=slurm"], CPU),
     "slurm_two_nodes": (["launcher=slurm", "launcher.nodes=2", "launcher.slurm.gpus=8xH100"], CPU),
     "slurm_every_setting": (["launcher=slurm", "launcher.nodes=4", *EVERY_SETTING], CPU),
+    "kubeflow": (["launcher=kubeflow", *KUBEFLOW], CPU),
     "inprocess": (["launcher=inprocess"], CPU),
     "debug": (["launcher=debug"], CPU),
 }

@@ -14,7 +14,6 @@ from pydantic import ValidationError
 
 from tests.support.planning import CPU, H200, gpus, plan_of, problems_of
 from tests.support.plans import run_in
-from zpipe.cli.plan_single import launch_command
 from zpipe.compose.recipe_rules import recipe_problems
 from zpipe.launchers import MODULES, launcher_of, names
 from zpipe.launchers.base import Job
@@ -29,6 +28,7 @@ from zpipe.running.requeue import requeue_if_preempted
 from zpipe.running.start import for_attempt
 from zpipe.schema.launcher import Launcher
 from zpipe.schema.slurm import Slurm
+from zpipe.terminal.plan_text import launch_command
 from zpipe.train.signals import ENDED_BY_LAUNCHER
 from zpipe.trees import unflatten
 
@@ -69,9 +69,19 @@ def test_the_command_ends_with_the_worker_and_its_run_folder(name: str, tmp_path
     assert argv[0] == sys.executable
 
 
+NEEDED = {
+    "kubeflow": (
+        "launcher.kubeflow.image=registry.example/zpipe:1",
+        "launcher.kubeflow.volumes=['runs:/shared']",
+        "tracking=none",
+    )
+}
+"""What a launcher cannot guess."""
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_an_option_file_chooses_the_launcher(name: str) -> None:
-    plan = plan_of(f"launcher={name}")
+    plan = plan_of(f"launcher={name}", *NEEDED.get(name, ()))
     assert plan.launch.launcher == name
     assert launcher_of(name).queues or plan.launch.env["GLOO_SOCKET_IFNAME"] == "lo"
 

@@ -23,6 +23,7 @@ from zpipe.runfolder.nodes import NodeNote, read_note
 from zpipe.runfolder.pace import NOTES_PER_SECOND, pace_of
 from zpipe.runfolder.plan_file import read_plan
 from zpipe.runfolder.progress import RunProgress
+from zpipe.running import leader
 from zpipe.running.leader import refusals
 from zpipe.running.member import take_part
 from zpipe.schema.launcher import Launcher
@@ -52,7 +53,7 @@ def test_with_c10d_node_0_has_the_store_and_the_ranks_are_numbered_by_node() -> 
         assert f"--rdzv-conf=is_host={is_host}" in launch.argv
         assert launch.env["ZPIPE_NODE_RANK"] == str(number)
     assert any(each.key == "launcher.rdzv_backend" and each.level == "warning" for each in plans[0].notices)
-    assert list(disagreements(*plans)) == []
+    assert list(disagreements(plans[0], plans[1])) == []
 
 
 @pytest.mark.parametrize(
@@ -60,7 +61,7 @@ def test_with_c10d_node_0_has_the_store_and_the_ranks_are_numbered_by_node() -> 
     [
         (["launcher.nodes=2"], "launcher.master_addr"),
         ([*TWO, "launcher.node_rank=2"], "launcher.node_rank"),
-        ([*TWO, "launcher=deepspeed"], "launcher.nodes"),
+        ([*TWO, "launcher=accelerate"], "launcher.nodes"),
     ],
 )
 def test_nodes_that_cannot_meet_are_refused(overrides: list[str], key: str) -> None:
@@ -209,7 +210,7 @@ def test_nodes_that_refuse_for_the_same_reason_are_one_problem(tmp_path: Path) -
     assert [(each.key, each.reason) for each in caught.value.problems] == [
         (f"node 5 ({host})", "another version"),
         (f"nodes 1-3 ({host})", "no such file"),
-        ("launcher.nodes", "node 4 did not join within 600 s"),
+        ("launcher.nodes", "node 4 did not join within 30 s"),
     ]
 
 
@@ -293,3 +294,17 @@ def test_the_ending_comes_from_the_node_on_which_the_failure_began(own: dict[str
     verdict = classify(Evidence(returncode=1, other_node=OTHER, **own))
     assert verdict.ending == ending
     assert verdict.reason.startswith("node 1 (b): rank 2: full") == (ending == "gpu_out_of_memory")
+
+
+def test_node_0_waits_until_its_own_name_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of a pod is known some seconds after its start."""
+    answers: list[Exception | None] = [socket.gaierror(), socket.gaierror(), None]
+
+    def lookup(host: str, port: int) -> None:
+        answer = answers.pop(0)
+        if answer is not None:
+            raise answer
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    leader.wait_for_name("job-node-0-0.job", 29500, Nodes(begin_attempt(tmp_path), Launcher(nodes=2)))
+    assert answers == []

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.planning import plan_of
-from zpipe.cli.plan_single import render
 from zpipe.facts.architecture import architecture
 from zpipe.machine.packages import OPTIMIZERS, missing_packages
+from zpipe.terminal.plan_text import render
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.plan_file import read_plan, write_plan
 from zpipe.schema.base import Group
 from zpipe.schema.experiment import defaults
+from zpipe.schema.kubeflow import Kubeflow
 from zpipe.schema.slurm import Slurm
 from zpipe.trees import flatten
 
@@ -27,17 +28,23 @@ FREE_KEYS = {
     "batch.per_device_train_batch_size",
     "batch.train_batch_size",
     "launcher.env",
+    "launcher.exclude",
     "launcher.hang_timeout_s",
+    "launcher.hostfile",
+    "launcher.include",
     "launcher.master_addr",
     "launcher.master_port",
     "launcher.max_restarts",
+    "launcher.multinode_launcher",
     "launcher.node_rank",
     "launcher.nodes",
     "launcher.nproc_per_node",  # the number of processes that was decided is compared instead
     "launcher.node_timeout_s",
+    "launcher.ssh_port",
     "launcher.type",
     "launcher.wait",
     *(f"launcher.slurm.{name}" for name in Slurm.model_fields),
+    *(f"launcher.kubeflow.{name}" for name in Kubeflow.model_fields),
     "offload.nvme_path",
     "stage.stage",  # zpipe/checkpoints/shape.py decides
     "strict",

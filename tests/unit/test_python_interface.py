@@ -1,14 +1,26 @@
 """zpipe.plan is the plan of the command line; what Hydra documents for the command line works."""
 
+import io
 import subprocess
 import sys
+from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from rich.console import Console
 
 import zpipe
+from tests.support.plans import begin_attempt, run_in
 from tests.support.process import environment
+from zpipe.api.errors import Interrupted, RefusedInput
+from zpipe.api.shown import ShownOutcome
 from zpipe.cli.main import main
+from zpipe.problems import Problem
+from zpipe.runfolder.outcome import Outcome
+from zpipe.runfolder.plan_file import write_plan
 
 
 def test_plan_from_python_is_the_plan_of_the_command_line() -> None:
@@ -24,6 +36,120 @@ def test_every_problem_is_raised_together() -> None:
     with pytest.raises(zpipe.Refusal) as caught:
         zpipe.plan("stage.no_such_key=1", precsion="bf16")
     assert {problem.key for problem in caught.value.problems} == {"stage.no_such_key", "precsion"}
+
+
+TEXTS = st.text(st.sampled_from("ab'\"\\\\$$${{}}[],=~: \n\té<&"), max_size=12)
+
+
+@given(text=TEXTS)
+@example(text="${oc.env:HOME}")
+@example(text="\\\\${x}\\")
+@example(text="null")
+@example(text="3")
+@settings(max_examples=25, deadline=None)
+def test_texts_arrive_as_they_are(text: str) -> None:
+    plan = zpipe.plan(tracking={"run_name": text, "tags": {"note": text}}, launcher={"env": {"NOTE": text}})
+    tracking = plan.experiment.tracking
+    assert (tracking.run_name, tracking.tags["note"], plan.launch.env["NOTE"]) == (text, text, text)
+
+
+def test_values_of_python_types_arrive(tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_text("some words\n" * 500)
+    plan = zpipe.plan(
+        offload=None,
+        train={"max_steps": np.int64(7), "learning_rate": np.float64(0.5), "max_grad_norm": 2},
+        profiler={"wall_clock_breakdown": True},
+        launcher={"slurm": {"extra": ["--exclude=n[3-5]", "--comment=a,b"]}},
+        batch={"train_batch_size": None},
+        data={"path": tmp_path / "train.txt"},
+    )
+    experiment = plan.experiment
+    assert (experiment.train.max_steps, experiment.train.learning_rate) == (7, 0.5)
+    assert experiment.launcher.slurm.extra == ["--exclude=n[3-5]", "--comment=a,b"]
+    assert experiment.profiler.wall_clock_breakdown is True
+    assert experiment.data.path == str(tmp_path / "train.txt")
+    assert zpipe.plan(launcher="inprocess").launch.launcher == "inprocess"
+
+
+class _Elements(HTMLParser):
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.names.add(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+HOSTILE_NAME = "<script>alert(1)</script><img src=x onerror=y> [bold]b[/bold] \x1b[2J &amp;"
+
+
+def test_a_name_becomes_neither_markup_nor_a_control_sequence() -> None:
+    plan = zpipe.plan(tracking={"run_name": HOSTILE_NAME})
+    shown = _Elements(plan._repr_html_())
+    assert shown.names <= {"div", "table", "tr", "th", "td", "details", "summary", "pre"}
+    assert HOSTILE_NAME.replace("\x1b", " ") in shown.text
+    out = io.StringIO()
+    Console(file=out, width=300).print(plan)
+    for text in (out.getvalue(), repr(plan), str(plan)):
+        assert HOSTILE_NAME.replace("\x1b", " ") in text
+
+
+def test_a_plan_shows_no_secret_that_it_holds() -> None:
+    env = {"MY_TOKEN": "s3cretvalue"}
+    plan = zpipe.plan(tracking={"uri": "postgresql://u:s3cretword@localhost/x"}, launcher={"env": env})
+    assert env.items() <= plan.launch.env.items()
+    out = io.StringIO()
+    Console(file=out, width=300).print(plan)
+    shown = plan._repr_html_() + repr(plan) + str(plan) + out.getvalue() + str(list(plan.__repr_args__()))
+    assert "s3cret" not in shown
+
+
+def test_a_refusal_shows_every_problem_without_the_secrets_that_were_typed() -> None:
+    with pytest.raises(zpipe.Refusal) as caught:
+        zpipe.plan("stage.overlap=1", **{"tracking.api_token": "s3cretword"})
+    assert isinstance(caught.value, RefusedInput)
+    lines = "\n".join(caught.value._render_traceback_())
+    assert "2 problems" in lines and "stage.overlap=1" in lines and "tracking.api_token=***" in lines
+    assert "s3cretword" not in lines + str(caught.value)
+
+
+def test_an_outcome_shows_what_is_in_its_folder(tmp_path: Path) -> None:
+    run_in(tmp_path / "run")
+    outcome = ShownOutcome.of(Outcome(ending="failed", reason="<b>", run_dir=str(tmp_path / "run")))
+    assert "&lt;b&gt;" in outcome._repr_html_() and str(tmp_path / "run") in repr(outcome)
+    gone = ShownOutcome.of(Outcome(ending="failed", run_dir=str(tmp_path / "gone")))
+    assert "failed" in repr(gone) and gone.series("loss") == []
+
+
+def test_problems_of_a_refused_run_are_kept_for_the_caller() -> None:
+    problems = [Problem("data.path", "x", "no such file"), Problem("stage", 9, "unknown")]
+    outcome = ShownOutcome.of(Outcome(ending="refused", run_dir="/runs/a").with_problems(problems))
+    assert list(outcome.problems) == problems
+    assert "problems" not in outcome.model_dump()
+
+
+def test_an_interruption_is_an_interrupt_with_the_outcome() -> None:
+    outcome = ShownOutcome.of(Outcome(ending="interrupted", reason="SIGINT", run_dir="/runs/a"))
+    assert isinstance(Interrupted(outcome), KeyboardInterrupt)
+    assert "interrupted" in "".join(Interrupted(outcome)._render_traceback_())
+
+
+def test_a_run_folder_is_resumed_with_its_settings(tmp_path: Path) -> None:
+    folder = tmp_path / "it's here"
+    write_plan(zpipe.plan(stage=1, **{"hydra.run.dir": folder}))
+    begin_attempt(folder)
+    resumed = zpipe.plan(resume=folder)
+    assert (resumed.run_dir, resumed.experiment.stage.stage) == (str(folder), 1)
+
+
+def test_importing_zpipe_imports_none_of_what_it_uses() -> None:
+    code = "import sys, zpipe; sys.exit(bool({'torch', 'hydra', 'pydantic', 'rich'} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", code], env=environment(), check=False).returncode == 0
 
 
 def test_planning_from_python_imports_no_torch() -> None:

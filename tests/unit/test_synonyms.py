@@ -34,6 +34,7 @@ VALUES = {
     "data.max_length": "512",
     "data.path": "train.jsonl",
     "hydra.run.dir": "out",
+    "launcher.hostfile": "hosts.txt",
     "launcher.nproc_per_node": "1",
     "model.name_or_path": "org/model",
     "model.tokenizer": "org/tokenizer",
@@ -56,6 +57,7 @@ VALUES = {
 @pytest.fixture(autouse=True)
 def in_folder_with_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "hosts.txt").write_text("host-a slots=2\n")
     (tmp_path / "train.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n')
 
 

@@ -35,6 +35,20 @@ def test_any_text_is_the_value_of_a_text_key(text: str) -> None:
     assert composed(f"launcher.env.NAME={text}").experiment.launcher.env["NAME"] == text
 
 
+def test_text_with_conditions_is_text_too() -> None:
+    one = composed("launcher=slurm", "launcher.slurm.constraint=ib&nvme|(a|b)*2")
+    assert one.experiment.launcher.slurm.constraint == "ib&nvme|(a|b)*2"
+
+
+def test_a_text_with_a_comma_can_be_quoted_instead_of_swept() -> None:
+    with pytest.raises(Refusal) as refusal:
+        composed("launcher=slurm", "launcher.slurm.mail_type=END,FAIL")
+    (problem,) = refusal.value.problems
+    _, fix = problem.fix.split(", or ")
+    one = composed("launcher=slurm", *shlex.split(fix))
+    assert one.experiment.launcher.slurm.mail_type == "END,FAIL"
+
+
 @pytest.mark.parametrize("text", ["x", "'", "\\", "\\'", "a\\\\'b", "", "${x}"])
 def test_quoted_text_is_read_back_by_hydra(text: str) -> None:
     value = OverridesParser.create().parse_override(f"a={quoted(text)}").value()

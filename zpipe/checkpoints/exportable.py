@@ -6,6 +6,7 @@ from pathlib import Path
 
 from zpipe.checkpoints.best import best_checkpoint, values_of
 from zpipe.checkpoints.folders import files_below
+from zpipe.checkpoints.home import home_in
 from zpipe.checkpoints.manifest import Manifest
 from zpipe.checkpoints.state import CheckpointState
 from zpipe.checkpoints.survey import UNCHANGED, survey
@@ -46,7 +47,9 @@ class Choice:
         start = first_start(folder)
         self._run_id = start.run_id if start else None
         self._folder, self._verify, self._on_skipped = folder, verify, on_skipped
-        self._found = survey(folder.path, self._run_id)
+        found = survey(home_in(folder), self._run_id)
+        self._found = [each for each in found if not _is_part(each)]
+        self._parts = [each for each in found if _is_part(each)]
 
     def choose(self, wanted: str | None) -> Exportable:
         """A checkpoint by its step, or the best one by a metric; None chooses the last state of the run."""
@@ -86,6 +89,9 @@ class Choice:
 
     def _numbered(self, step: int) -> Exportable:
         named = [each for each in self._found if each.path.name == checkpoint_name(step)]
+        if any(each.step == step for each in self._parts):
+            reason = "each node has its own part of this checkpoint, and one part is no model"
+            raise Refusal([Problem(OPTION, step, reason, "the final model: without this option")])
         if not named:
             raise Refusal([Problem(OPTION, step, "the run has no such checkpoint", self._intact_steps())])
         state = self._compared(named[0])
@@ -123,6 +129,10 @@ class Choice:
     def _intact_steps(self, but: int | None = None) -> str:
         steps = [each.step for each in self._found if each.state in UNCHANGED and each.step != but]
         return ", ".join(map(str, steps)) or "none: the run has no other intact checkpoint"
+
+
+def _is_part(state: CheckpointState) -> bool:
+    return state.manifest is not None and state.manifest.nodes > 1
 
 
 def _exportable(state: CheckpointState, reason: str) -> Exportable:

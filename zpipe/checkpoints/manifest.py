@@ -52,6 +52,10 @@ class Manifest(Group):
     epoch: Annotated[float, Field(ge=0)]
     """Position in the data."""
     world_size: Annotated[int, Field(ge=1)]
+    node: NotNegative = 0
+    """The node whose states it has, if each node has its own."""
+    nodes: Annotated[int, Field(ge=1)] = 1
+    """Over how many nodes the states are divided."""
     stage: Annotated[int, Field(ge=0, le=3)]
     """ZeRO stage."""
     offload: dict[str, str]

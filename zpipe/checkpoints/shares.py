@@ -3,13 +3,14 @@
 A checkpoint is written while the ranks train, and collectives belong to the training. Each rank leaves a list
 of its files in the folder that is being written, or why it could not write them. Rank 0 waits for all lists,
 and names the checkpoint; the others wait for that.
+Where each node has its own folder, its first rank does what rank 0 does.
 """
 
 import errno
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -55,10 +56,10 @@ def leave_failure(staging: Path, rank: int, error: BaseException) -> None:
         write_json(staging / _FOLDER / _FAILED, failure.model_dump(mode="json"))
 
 
-def all_shares(staging: Path, world_size: int) -> list[FileEntry]:
-    """The files of all ranks, as soon as each has written its own. Raises OSError if one could not."""
-    files = [staging / _FOLDER / f"{rank}.json" for rank in range(world_size)]
-    seconds = marker_seconds(world_size, _POLL_SECONDS)
+def all_shares(staging: Path, ranks: Sequence[int]) -> list[FileEntry]:
+    """The files of these ranks, as soon as each has written its own. Raises OSError if one could not."""
+    files = [staging / _FOLDER / f"{rank}.json" for rank in ranks]
+    seconds = marker_seconds(len(ranks), _POLL_SECONDS)
     while not all(file.exists() for file in files):
         _raise_failure(staging)
         time.sleep(seconds)

@@ -15,9 +15,12 @@ from zpipe.checks import (
     deepcompile,
     deepspeed,
     engine,
+    hostfile,
+    kubeflow,
     launcher,
     model,
     model_folder,
+    node_local,
     offload,
     optimizer,
     precision,
@@ -49,12 +52,15 @@ ERRORS: tuple[Rule, ...] = (
     *training.ERRORS,
     *steps.ERRORS,
     *launcher.ERRORS,
+    *hostfile.ERRORS,
+    *kubeflow.ERRORS,
     *model.ERRORS,
     *model_folder.ERRORS,
     *tracking.ERRORS,
     *checkpoint.ERRORS,
     *checkpoint_space.ERRORS,
     *checkpoint_copy.ERRORS,
+    *node_local.ERRORS,
     *batch.ERRORS,
     *data.ERRORS,
 )
@@ -74,6 +80,7 @@ NOTICES: tuple[Advice, ...] = (
     *model_folder.NOTICES,
     *checkpoint_space.NOTICES,
     *checkpoint_copy.NOTICES,
+    *kubeflow.NOTICES,
 )
 
 

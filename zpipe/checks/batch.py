@@ -57,6 +57,8 @@ def processes_have_devices(experiment: Experiment, facts: Facts) -> Iterator[Pro
             "cpu, auto",
             either("launcher.device=auto"),
         )
+    elif facts.hosts.hosts and facts.device == "cuda":
+        yield from _slots_without_a_gpu(experiment, facts)
     elif facts.device == "cuda" and facts.nproc_per_node > gpus:
         yield Problem(
             "launcher.nproc_per_node",
@@ -65,6 +67,17 @@ def processes_have_devices(experiment: Experiment, facts: Facts) -> Iterator[Pro
             f"1 to {gpus}" if gpus > 1 else "1",
             either(f"launcher.nproc_per_node={gpus}"),
         )
+
+
+def _slots_without_a_gpu(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """Slots are indices of GPUs. Each host compiles the plan for its own."""
+    gpus = len(facts.hardware.gpus)
+    highest = max(slot for host in facts.hosts.hosts for slot in host.slots)
+    if highest >= gpus:
+        reason = f"it uses slot {highest}, and this machine has {gpus} GPU{'s' if gpus > 1 else ''}"
+        allowed = f"slots 0 to {gpus - 1}, from a machine like the hosts" if gpus else "a machine with GPUs"
+        fix = either("launcher.hostfile=null")
+        yield Problem("launcher.hostfile", experiment.launcher.hostfile, reason, allowed, fix)
 
 
 ERRORS = (batch_sizes_are_consistent, processes_have_devices)

@@ -42,17 +42,18 @@ def launcher_starts_as_many_processes(experiment: Experiment, facts: Facts) -> I
 def several_nodes_can_meet(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     """Each node has a number, knows where node 0 is, and has a launcher that works across machines."""
     settings = experiment.launcher
-    if settings.node_rank >= settings.nodes:
+    if settings.node_rank >= settings.nodes and settings.hostfile is None:
         allowed = f"0 to {settings.nodes - 1}" if settings.nodes > 1 else "0"
         fix = either("launcher.node_rank=0")
         reason = f"launcher.nodes={settings.nodes}, and nodes are numbered from 0"
         yield Problem("launcher.node_rank", settings.node_rank, reason, allowed, fix)
-    if settings.nodes == 1:
+    if settings.nodes == 1 or settings.hostfile is not None:
         return
     launcher = _launcher(settings.type)
     if launcher is not None and not launcher.several_nodes:
         reason = f"launcher={settings.type} starts the workers of one machine"
-        yield Problem("launcher.nodes", settings.nodes, reason, "1", either("launcher=torchrun"))
+        fix = either("launcher=torchrun", "launcher=deepspeed")
+        yield Problem("launcher.nodes", settings.nodes, reason, "1", fix)
     if settings.master_addr is None and not (launcher is not None and launcher.queues):
         reason = "the nodes meet on node 0, and each of them must know its address"
         allowed = "a host name or an address of node 0"
@@ -71,14 +72,19 @@ def nodes_have_time_for_signs_of_life(experiment: Experiment, facts: Facts) -> I
         yield Problem("launcher.node_timeout_s", settings.node_timeout_s, reason, f"{least} or more", fix)
 
 
-def one_machine_has_its_own_rendezvous(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """The agent of one machine uses a file, so that no port is opened."""
+def rendezvous_is_used(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """Other launchers than torchrun have none; the agent of one machine uses a file and opens no port."""
     settings = experiment.launcher
-    if settings.rdzv_backend != "static" and settings.nodes == 1:
+    backend, launcher = settings.rdzv_backend, _launcher(settings.type)
+    if backend == "static" or launcher is None:
+        return
+    fix, allowed = either("launcher.rdzv_backend=static"), "static"
+    if backend not in launcher.rendezvous:
+        reason = f"launcher={settings.type} would ignore it"
+        yield Problem("launcher.rdzv_backend", backend, reason, allowed, fix)
+    elif settings.nodes == 1:
         reason = "the agent of one machine meets nobody, and opens no port"
-        allowed = "static with launcher.nodes=1"
-        fix = either("launcher.rdzv_backend=static")
-        yield Problem("launcher.rdzv_backend", settings.rdzv_backend, reason, allowed, fix)
+        yield Problem("launcher.rdzv_backend", backend, reason, f"{allowed} with launcher.nodes=1", fix)
 
 
 def warn_about_a_rendezvous_of_pickles(experiment: Experiment, facts: Facts) -> Iterator[Notice]:
@@ -115,7 +121,7 @@ ERRORS = (
     launcher_starts_as_many_processes,
     several_nodes_can_meet,
     nodes_have_time_for_signs_of_life,
-    one_machine_has_its_own_rendezvous,
+    rendezvous_is_used,
     deepspeed_launcher_knows_gpus_by_index,
 )
 NOTICES = (warn_about_a_rendezvous_of_pickles,)

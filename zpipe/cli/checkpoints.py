@@ -43,13 +43,14 @@ def run(options: "Namespace") -> int:
 
 
 def _inspected(folder: "RunFolder", quick: bool) -> "list[CheckpointState]":
+    from zpipe.checkpoints.home import home_in
     from zpipe.checkpoints.survey import bytes_to_verify, survey, verified
     from zpipe.runfolder.attempt_start import first_start
     from zpipe.terminal.byte_progress import byte_progress
 
     start = first_start(folder)
     run_id = start.run_id if start else None
-    found = survey(folder.path, run_id)
+    found = survey(home_in(folder), run_id)
     if quick:
         return found
     with byte_progress("verifying", bytes_to_verify(found)) as on_bytes:

@@ -11,7 +11,7 @@ from zpipe.terminal.units import size
 
 COLUMNS = (
     *("node", "host", "python", "torch", "deepspeed", "GPUs", "cores", "memory"),
-    *("run folder", "NVMe", "clock", "all-reduce"),
+    *("run folder", "NVMe", "checkpoints", "clock", "all-reduce"),
 )
 
 
@@ -42,7 +42,10 @@ def _row(node: NodeReport, findings: Findings) -> tuple[str, ...]:
     return (
         *(str(node.node), node.host, node.python, *versions, _gpus(node.gpus)),
         *(str(node.cores), size(node.memory), f"{size(node.run_disk_free)} free"),
-        "" if node.swap_disk_free is None else f"{size(node.swap_disk_free)} free",
+        *(
+            "" if free is None else f"{size(free)} free"
+            for free in (node.swap_disk_free, node.checkpoint_disk_free)
+        ),
         "" if clock is None else f"{clock:+.3f} s",
         _bus_of(node.node, findings.ranks),
     )

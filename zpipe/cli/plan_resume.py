@@ -1,7 +1,6 @@
 """What `zpipe plan` says of a run that would go on: from which checkpoint, and what has changed."""
 
-from collections.abc import Iterator, Sequence
-from typing import TypeAlias
+from collections.abc import Iterator
 
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem
@@ -9,9 +8,7 @@ from zpipe.runfolder.plan_file import folder_of
 from zpipe.running.start import Start
 from zpipe.schema.resume import AUTO, NEVER
 from zpipe.terminal.console import say
-
-Rows: TypeAlias = Sequence[tuple[str, str]]
-"""Titles and texts."""
+from zpipe.terminal.plan_text import Rows
 
 
 def resume_problems(plan: Plan) -> list[Problem]:

@@ -1,28 +1,24 @@
 """`zpipe plan` and `zpipe plan --explain`: the plan of one run, and the sources of its values."""
 
-import json
-import shlex
-from collections.abc import Iterable
 from dataclasses import asdict
 
 from zpipe.cli.output import Format, is_data, print_data
-from zpipe.cli.plan_resume import Rows, resume_problems, resume_rows
+from zpipe.cli.plan_resume import resume_problems, resume_rows
 from zpipe.compile.compiler import compile_plan
 from zpipe.compose.compose import ComposedRun, compose_once
-from zpipe.compose.option_folders import repeatable
 from zpipe.compose.overrides import rewrite
+from zpipe.compose.queued import repeated_command, settled
 from zpipe.compose.repeat import continued
 from zpipe.exits import Exit
-from zpipe.launchers import launcher_of
 from zpipe.machine.disk import unwritable
 from zpipe.machine.hardware import Hardware
-from zpipe.machine.packages import missing_packages
-from zpipe.plans.plan import CheckpointSpace, Plan, without_secrets
+from zpipe.plans.plan import Plan, without_secrets
 from zpipe.problems import refuse_if_any
 from zpipe.record.store import tracking_problems
 from zpipe.runfolder.plan_file import folder_of, write_plan
 from zpipe.running.start import for_attempt, start_of
 from zpipe.terminal.console import say, show
+from zpipe.terminal.plan_text import Rows, facts, render
 from zpipe.terminal.units import size
 
 
@@ -63,9 +59,10 @@ def explain_plan(overrides: list[str], key: str, form: Format, hardware: Hardwar
 
 def compile_composed(composed: ComposedRun, overrides: list[str], hardware: Hardware) -> Plan:
     """The plan of what these overrides were composed to. Raises Refusal."""
-    queued = composed.experiment.launcher.type == "slurm"
-    command = repeatable(overrides) if queued else overrides
-    plan = compile_plan(composed.experiment, composed.run_dir, command, hardware, composed.provenance)
+    command = repeated_command(composed, overrides, overrides)
+    plan = compile_plan(
+        composed.experiment, composed.run_dir, command, hardware, composed.provenance, settled(composed)
+    )
     refuse_if_any(tracking_problems(plan.experiment.tracking))
     return plan
 
@@ -93,7 +90,7 @@ def print_plan(compiled: Plan, form: Format, rows: Rows = (), is_written: bool =
     elif form == "table":
         from zpipe.terminal.console import print_table
 
-        print_table(("", "plan"), [*rows, *_facts(compiled)])
+        print_table(("", "plan"), [*rows, *facts(compiled)])
         print_explanations(compiled, "", form)
     else:
         show(render(compiled, rows, is_written), end="")
@@ -106,63 +103,3 @@ def _print_plan_elsewhere(compiled: Plan, form: Format, hardware: Hardware) -> N
     machine = f"{len(hardware.gpus)} x {hardware.gpus[0].name}, {hardware.cores} cores"
     rows = [("machine", f"{machine}, {size(hardware.memory)} of host memory")]
     show(render(compiled, rows, is_written=False), end="")
-
-
-def render(compiled: Plan, rows: Rows = (), is_written: bool = True) -> str:
-    """The plan as text, the summary first."""
-    folder = folder_of(compiled)
-    lines = [f"{title:<10} {text}" for title, text in (*rows, *_facts(compiled))]
-    lines += [f"{'auto':<10} {key}: {reason}" for key, reason in compiled.unresolved.items()]
-    lines += ["", "ds_config.json", json.dumps(compiled.ds_config, indent=2), "", "command"]
-    for name, text in compiled.launch.files.items():
-        lines[-1:] = ["", str(folder.launch / name), text.rstrip(), "", "command"]
-    lines += [launch_command(compiled) if compiled.launch.argv else "  (in this process)", ""]
-    if is_written:
-        lines += ["written", f"  {folder.plan}", f"  {folder.ds_config}"]
-    return "\n".join(lines) + "\n"
-
-
-def launch_command(compiled: Plan) -> str:
-    """What a shell runs to start the workers without zpipe, which then nobody follows."""
-    launch, attempt = compiled.launch, folder_of(compiled).attempt
-    if launcher_of(launch.launcher).queues:
-        return f"  {shlex.join(launch.argv)}"
-    variables = [shlex.quote(f"{name}={value}") for name, value in launch.env.items()]
-    command = " \\\n    ".join(["env", *variables, *map(shlex.quote, launch.argv)])
-    return f"  mkdir -p {shlex.quote(str(attempt.logs))}\n  {command}"
-
-
-def _facts(compiled: Plan) -> Iterable[tuple[str, str]]:
-    launch, model = compiled.launch, compiled.model
-    parameters = f"{model.parameters / 1e6:,.1f} million parameters" if model.parameters else "size unknown"
-    sequences = compiled.sequences_per_pass * compiled.ds_config["gradient_accumulation_steps"]
-    yield "model", f"{model.name}, {parameters}{', random weights' if model.random_init else ''}"
-    processes = _count(launch.world_size, "process", "processes")
-    yield "device", f"{launch.device}, {processes} with {launch.launcher}"
-    batch = _count(sequences, "sequence", "sequences")
-    most = "up to " if compiled.experiment.data.packing == "none" else ""
-    yield "batch", f"{batch}, {most}{compiled.tokens_per_step} tokens per step"
-    yield "operators", ", ".join(compiled.operators) or "none to build"
-    if compiled.checkpoint_space is not None:
-        yield "checkpoint", _checkpoints(compiled.checkpoint_space)
-    if compiled.swap_dir:
-        yield "swap", compiled.swap_dir
-    for notice in compiled.notices:
-        yield notice.level, f"{notice.key}: {notice.text}"
-    for package in missing_packages(compiled):
-        yield "missing", f"{package.key} is not installed here: {package.reason}; {package.fix}"
-
-
-def _checkpoints(space: CheckpointSpace) -> str:
-    """How large one is, how many there are, and whether the disk has room for them."""
-    one = "of unknown size" if space.bytes is None else f"{size(space.bytes)} each"
-    saves = "" if space.saves is None else f", {_count(space.saves, 'save', 'saves')}"
-    most = ""
-    if space.at_once is not None:
-        total = "" if space.bytes is None else f" ({size(space.bytes * space.at_once)})"
-        most = f", at most {space.at_once} on the disk at a time{total}"
-    return f"{one}{saves}{most}" + ("" if space.room is None else f"; room for {size(space.room)}")
-
-
-def _count(number: int, one: str, several: str) -> str:
-    return f"{number} {one if number == 1 else several}"

@@ -13,6 +13,7 @@ from zpipe.compile.launch import launch_of
 from zpipe.compile.operators import operators_of
 from zpipe.compile.training_arguments import training_arguments
 from zpipe.facts.facts import Facts, gather
+from zpipe.launchers.base import NOTHING_SETTLED, Settled
 from zpipe.machine.hardware import Hardware
 from zpipe.machine.known_gpus import target_hardware
 from zpipe.memory.checkpoint_space import checkpoint_space
@@ -50,10 +51,12 @@ def compile_plan(
     command: list[str],
     hardware: Hardware,
     provenance: Provenance | None = None,
+    settled: Settled = NOTHING_SETTLED,
 ) -> Plan:
     """The plan of one run. Raises Refusal with the problems of all rules together.
 
-    `provenance` holds the sources of the experiment's values; those of the JSON are added here.
+    `provenance` holds the sources of the experiment's values; those of the JSON are added here. `settled` is
+    for a launcher whose job composes the experiment again.
     """
     facts = gather(experiment, target_hardware(experiment.launcher, hardware), run_dir)
     refuse_if_any(checks.problems(experiment, facts))
@@ -70,7 +73,7 @@ def compile_plan(
         training_arguments=training_arguments(experiment, facts, run_dir),
         engine=expected_engine(experiment, facts),
         model=facts.model,
-        launch=launch_of(experiment, facts, run_dir, command),
+        launch=launch_of(experiment, facts, run_dir, command, settled),
         operators=operators_of(experiment, facts),
         swap_dir=swap_dir,
         unresolved=unresolved(config),

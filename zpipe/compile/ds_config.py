@@ -136,6 +136,6 @@ def _offload(experiment: Experiment, swap_dir: str | None) -> Json:
 def _checkpoint(experiment: Experiment) -> Json:
     everything = given(experiment.checkpoint)
     block = {name: everything[name] for name in CHECKPOINT_KEYS if name in everything}
-    if experiment.checkpoint.save_on_each_node:
+    if experiment.checkpoint.node_local:
         block["use_node_local_storage"] = True
     return block

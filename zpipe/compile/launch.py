@@ -8,25 +8,33 @@ from pathlib import Path
 import zpipe
 from zpipe.facts.facts import Facts
 from zpipe.launchers import launcher_of
-from zpipe.launchers.base import Job
+from zpipe.launchers.base import NOTHING_SETTLED, Job, Settled
 from zpipe.plans.plan import Launch
 from zpipe.runfolder.folder import RunFolder
 from zpipe.schema.experiment import Experiment
 
 
-def launch_of(experiment: Experiment, facts: Facts, run_dir: Path, command: Sequence[str]) -> Launch:
+def launch_of(
+    experiment: Experiment,
+    facts: Facts,
+    run_dir: Path,
+    command: Sequence[str],
+    settled: Settled = NOTHING_SETTLED,
+) -> Launch:
     """The launch part of the plan. The user's `launcher.env` comes last and wins."""
     launcher, run = launcher_of(experiment.launcher.type), RunFolder(run_dir)
     attempt = run.numbered(1)
-    settings, gpus = experiment.launcher, facts.hardware.visible_gpus
-    job = Job(run, attempt, settings, facts.device, facts.nproc_per_node, tuple(command), gpus)
+    settings, gpus, hosts = experiment.launcher, facts.hardware.visible_gpus, facts.hosts.hosts
+    processes = facts.nproc_per_node
+    job = Job(run, attempt, settings, facts.device, processes, tuple(command), gpus, hosts, settled)
     rendered = launcher.render(job)
     return Launch(
         launcher=experiment.launcher.type,
         device=facts.device,
         nproc_per_node=facts.nproc_per_node,
         world_size=facts.world_size,
-        nodes=experiment.launcher.nodes,
+        nodes=facts.nodes,
+        hosts=list(facts.hosts.hosts),
         argv=rendered.argv,
         env={**_environment(facts), **rendered.env, **experiment.launcher.env},
         files=dict(rendered.files),

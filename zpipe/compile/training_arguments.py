@@ -58,5 +58,5 @@ def _checkpoint(experiment: Experiment) -> dict[str, Any]:
         "save_steps": checkpoint.save_steps,
         "save_total_limit": checkpoint.save_total_limit,
         "save_only_model": checkpoint.save_only_model,
-        "save_on_each_node": checkpoint.save_on_each_node,
+        "save_on_each_node": checkpoint.node_local,
     }

@@ -2,6 +2,7 @@
 
 import io
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
@@ -21,13 +22,14 @@ from yaml import YAMLError
 from zpipe.compose.folders import folder_problems
 from zpipe.compose.option_folders import config_dir
 from zpipe.compose.overrides import given_overrides
+from zpipe.compose.quoting import quoted_forms
 from zpipe.compose.recording_loader import NO_EXPERIMENT, Recording, RecordingLoader
 from zpipe.compose.sources import register
 from zpipe.compose.translate import option_problem
 from zpipe.compose.validation import validated
 from zpipe.compose.value_history import Chains
 from zpipe.plans.provenance import Provenance
-from zpipe.problems import Problem, Refusal, nearest, refuse_if_any
+from zpipe.problems import Problem, Refusal, either, nearest, refuse_if_any
 from zpipe.resources import CONF, config_groups
 from zpipe.schema.experiment import Experiment
 
@@ -66,18 +68,30 @@ def compose_once(overrides: list[str]) -> ComposedRun:
         refuse_if_any(folder_problems("hydra.run.dir", str(config.hydra.run.dir)))
         run_dir = Path(config.hydra.run.dir).absolute()
         experiment = to_experiment(config)
-        refuse_if_any(_shared_folder(experiment, config))
+        refuse_if_any([*_shared_folder(experiment, config), *_folder_of_a_job(experiment, run_dir)])
         return ComposedRun(experiment, run_dir, provenance_of(loader.recording), config, loader)
 
 
 def _shared_folder(experiment: Experiment, config: DictConfig) -> Iterator[Problem]:
-    """Several nodes meet in the run folder; the default name has the time at which each was started."""
+    """Several nodes meet in the run folder; the default name has the time at which each was started.
+
+    The pods of launcher=kubeflow are told the folder by their job.
+    """
+    if experiment.launcher.type == "kubeflow":
+        return
     named = any(text.startswith("hydra.run.dir=") for text in given_overrides(config.hydra)[0])
     if experiment.launcher.nodes > 1 and not named:
         reason = "several nodes meet in the run folder, and its default name differs from node to node"
         allowed = "a folder on a file system that all nodes share"
         fix = "hydra.run.dir=/shared/runs/NAME, the same on every node"
         yield Problem("hydra.run.dir", str(config.hydra.run.dir), reason, allowed, fix)
+
+
+def _folder_of_a_job(experiment: Experiment, run_dir: Path) -> Iterator[Problem]:
+    """slurmd removes backslashes from the name of the output file, finds no such folder and fails the job."""
+    if experiment.launcher.type == "slurm" and "\\" in str(run_dir):
+        reason = "Slurm cannot write the output of a job into a folder with a backslash in its name"
+        yield Problem("hydra.run.dir", str(run_dir), reason, "a name without a backslash")
 
 
 def require_working_folder(config: DictConfig) -> None:
@@ -176,7 +190,9 @@ def _composition_problem(error: Exception) -> Problem:
     if several is not None:
         override = several.group(1).replace("'", "")
         key, _, value = override.partition("=")
-        return Problem(key, value, "several values are a sweep", "one value, or -m", f"-m {override}")
+        one = quoted_forms(override)[:1]
+        fix = either(f"-m {override}", *map(shlex.quote, one))
+        return Problem(key, value, "several values are a sweep", "one value, or -m", fix)
     not_there = _NOT_THERE.search(text)
     if not_there is not None:
         return _not_there(not_there.group(1))

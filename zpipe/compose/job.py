@@ -16,9 +16,9 @@ from omegaconf import DictConfig, read_write
 from zpipe.compile.compiler import compile_plan
 from zpipe.compose.array_launcher import register_array_launcher
 from zpipe.compose.compose import ComposedRun
-from zpipe.compose.option_folders import repeatable
 from zpipe.compose.overrides import as_typed, given_overrides
 from zpipe.compose.point_plan import not_on_one_machine, plan_of_point, worst_objective
+from zpipe.compose.queued import repeated_command, settled
 from zpipe.compose.redact_hydra import hide_secrets_in_hydra, printed_without_secrets
 from zpipe.compose.sources import exported_recipe_folder, register
 from zpipe.launchers import launcher_of
@@ -35,6 +35,7 @@ from zpipe.running.restarts import with_restarts
 from zpipe.running.runner import run_plan, start_problems
 from zpipe.running.start import start_of
 from zpipe.running.submit import submit
+from zpipe.running.trainjob import submit_trainjob
 from zpipe.sweep.definition import Definition
 from zpipe.sweep.point import run_point
 
@@ -51,11 +52,13 @@ def run_composed(composed: ComposedRun, typed: list[str] | None = None) -> Outco
     """
     hardware = detect()
     command = [as_typed(text) for text in given_overrides(composed.config.hydra)[1]]
-    if typed is not None and composed.experiment.launcher.type == "slurm":
-        command = repeatable(typed)
+    if typed is not None:
+        command = repeated_command(composed, typed, command)
     is_member = composed.experiment.launcher.node_rank > 0
     try:
-        plan = compile_plan(composed.experiment, composed.run_dir, command, hardware, composed.provenance)
+        plan = compile_plan(
+            composed.experiment, composed.run_dir, command, hardware, composed.provenance, settled(composed)
+        )
     except Refusal as refusal:
         if is_member:
             tell_refusal(composed.experiment, composed.run_dir, refusal)
@@ -67,7 +70,7 @@ def run_composed(composed: ComposedRun, typed: list[str] | None = None) -> Outco
     if start.finished is not None:
         return finished_before(plan, start.finished)
     if launcher_of(plan.launch.launcher).queues:
-        return submit(plan, start)
+        return submit_trainjob(plan, start) if plan.launch.launcher == "kubeflow" else submit(plan, start)
 
     def run(again: Plan) -> Outcome:
         return run_plan(again, hardware, os.environ.get(PARENT_RUN))

@@ -1,6 +1,7 @@
 """Folders with options of the user's own, from --config-dir and hydra.searchpath on the command line."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
@@ -22,6 +23,16 @@ def use_config_dir(given: str | None) -> None:
         allowed = "a folder with GROUP/OPTION.yaml"
         raise Refusal([Problem("--config-dir", given, "no such folder", allowed)])
     _config_dir.set(folder)
+
+
+@contextmanager
+def without_config_dir() -> Iterator[None]:
+    """Knows zpipe's own options alone inside the block."""
+    token = _config_dir.set(None)
+    try:
+        yield
+    finally:
+        _config_dir.reset(token)
 
 
 def use_search_path(overrides: Iterable[str]) -> None:

@@ -37,6 +37,9 @@ from zpipe.problems import Problem, refuse_if_any
 from zpipe.redact import redact_override
 from zpipe.resources import config_groups
 
+_LISTS_OF_SLOTS = ("launcher.include", "launcher.exclude")
+"""Keys whose commas are DeepSpeed's, as in host-a:0,1. The points of a sweep run on one machine."""
+
 
 @dataclass(frozen=True)
 class _Rewritten:
@@ -149,6 +152,8 @@ def _value(text: str, override: Override) -> _Rewritten:
     problem = check_key(key, text.partition("=")[2])
     if problem is not None:
         return _Rewritten(text, (problem,))
+    if key in _LISTS_OF_SLOTS and override.is_sweep_override():
+        return _Rewritten(f"{override.get_key_element()}={quoted(text.partition('=')[2])}")
     adds_names = is_open_mapping(key) or (key in OPEN_MAPPINGS and isinstance(override.value(), dict))
     if adds_names and not override.is_add() and not override.is_force_add():
         return _Rewritten(f"++{text}")

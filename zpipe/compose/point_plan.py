@@ -36,7 +36,10 @@ def plan_of_point(
 def not_on_one_machine(plan: Plan) -> Iterator[Problem]:
     """What keeps a point from running here, as Hydra's launcher starts it."""
     reason = "the points of a sweep run on one machine, or as a Slurm job array"
-    if plan.launch.nodes > 1:
+    if plan.launch.hosts:
+        hostfile, fix = plan.experiment.launcher.hostfile, either("launcher.hostfile=null")
+        yield Problem("launcher.hostfile", hostfile, reason, "null", fix)
+    elif plan.launch.nodes > 1:
         yield Problem("launcher.nodes", plan.launch.nodes, reason, "1", either("launcher=slurm"))
     if launcher_of(plan.launch.launcher).queues:
         yield Problem("launcher.type", plan.launch.launcher, reason, "slurm", either("launcher=slurm"))

@@ -1,7 +1,8 @@
 """Quotes values that Hydra's grammar cannot read but whose key takes any text: paths, names, tags."""
 
 from functools import cache
-from typing import get_args
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -52,6 +53,13 @@ def _texts_of(model: type[BaseModel], prefix: str) -> list[str]:
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             found += _texts_of(kind, f"{prefix}{name}.")
-        elif kind is str or str in get_args(kind):
+        elif _is_text(kind):
             found.append(f"{prefix}{name}")
     return found
+
+
+def _is_text(kind: Any) -> bool:
+    """Whether this is str, a str with conditions, or either of them and something else, such as None."""
+    if get_origin(kind) in (Annotated, Union, UnionType):
+        return any(map(_is_text, get_args(kind)))
+    return kind is str

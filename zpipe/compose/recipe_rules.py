@@ -12,6 +12,7 @@ from typing import Any
 from zpipe.problems import Problem
 from zpipe.resources import config_groups
 from zpipe.schema.experiment import Experiment, defaults
+from zpipe.schema.kubeflow import Kubeflow
 from zpipe.trees import flatten, leaves
 from zpipe.variables import decides_code, would_get_credentials
 
@@ -19,6 +20,11 @@ HYDRA_KEYS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.m
 """Hydra's settings that only name folders and the points of a sweep."""
 
 JOB_KEYS = tuple(f"launcher.slurm.{name}" for name in ("setup", "extra", "mail_type", "mail_user"))
+POD_SIZE = ("gpus", "cpu", "memory", "termination_grace_period_seconds")
+POD_KEYS = tuple(f"launcher.kubeflow.{name}" for name in Kubeflow.model_fields if name not in POD_SIZE)
+"""Settings that decide what runs in the user's cluster, and what it can read and write there."""
+HOST_KEYS = tuple(f"launcher.{name}" for name in ("hostfile", "include", "exclude", "ssh_port"))
+"""Which machines get the environment of the ranks."""
 FOLDER_KEYS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 _PARAMS = "hydra.sweeper.params."
 _DEFAULT = re.compile(r"(?:optional )?(?:override )?/?(?P<group>[\w/]+)")
@@ -77,6 +83,12 @@ def _leaf(key: str, value: Any, file: str) -> Iterator[Problem]:
         yield Problem(key, value, reason, "other variables", f"{key}=… on the command line")
     elif key in JOB_KEYS and value:
         reason = f"in {file}: a recipe may not run commands or send mail"
+        yield Problem(key, value, reason, "left out", f"{key}=… on the command line")
+    elif key in POD_KEYS and value:
+        reason = f"in {file}: a recipe may not choose what a pod runs, reads and writes"
+        yield Problem(key, value, reason, "left out", f"{key}=… on the command line")
+    elif key in HOST_KEYS and value is not None:
+        reason = f"in {file}: a recipe may not choose the machines to which a run is sent"
         yield Problem(key, value, reason, "left out", f"{key}=… on the command line")
     elif isinstance(value, str) and "${" in value and key in _blocks():
         reason = f"in {file}: a recipe may not take a whole block from elsewhere"

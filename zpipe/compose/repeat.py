@@ -5,8 +5,9 @@ server that would get credentials.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from zpipe.compose.compose import compose_once
 from zpipe.compose.overrides import rewrite
@@ -14,28 +15,48 @@ from zpipe.compose.recipe_rules import recipe_problems
 from zpipe.compose.recipes import RECIPE
 from zpipe.compose.settings import override
 from zpipe.plans.plan import Plan
+from zpipe.plans.provenance import Provenance
 from zpipe.problems import Problem, refuse_if_any
 from zpipe.redact import HIDDEN
 from zpipe.resources import config_groups
 from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.plan_file import read_plan
+from zpipe.schema.experiment import Experiment
 from zpipe.trees import flatten, unflatten
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """What composes an experiment from zpipe's own options: they, and what must be changed then."""
+
+    options: Mapping[str, str]
+    """By group."""
+    changed: Mapping[str, Any]
+    """Values by their dotted keys."""
+    removed: tuple[str, ...]
+    """Keys that the options have and the experiment has not."""
+
+    @classmethod
+    def of(cls, experiment: Experiment, provenance: Provenance) -> Self:
+        options = dict(_options(provenance))
+        recorded = [f"{group}={option}" for group, option in options.items()]
+        base = flatten(compose_once(rewrite(recorded)).experiment.model_dump(mode="json"))
+        # A plan does not repeat the trust that the user gave then.
+        wanted = {**flatten(experiment.model_dump(mode="json")), "resume.trust": False}
+        changed = {key: value for key, value in wanted.items() if key not in base or base[key] != value}
+        removed = tuple(key for key in base if key not in wanted and not _is_replaced(key, wanted))
+        return cls(options, changed, removed)
 
 
 def repeating(plan: Plan, more: list[str]) -> list[str]:
     """Overrides of a run with the settings of the plan, changed by `more`. Raises Refusal."""
     typed = {text.partition("=")[0].lstrip("+~") for text in more}
-    options = dict(_options(plan))
-    recorded = [f"{group}={option}" for group, option in options.items()]
-    base = flatten(compose_once(rewrite(recorded)).experiment.model_dump(mode="json"))
-    # A plan does not repeat the trust that the user gave then.
-    wanted = {**flatten(plan.experiment.model_dump(mode="json")), "resume.trust": False}
-    changed = {key: value for key, value in wanted.items() if key not in base or base[key] != value}
-    changed = {key: value for key, value in changed.items() if key not in typed}
+    repetition = Repetition.of(plan.experiment, plan.provenance)
+    changed = {key: value for key, value in repetition.changed.items() if key not in typed}
     file = f"the plan of {plan.run_dir}"
     refuse_if_any([*recipe_problems(unflatten(changed), file), *_hidden(changed)])
-    removed = [f"~{key}" for key in base if key not in wanted and not _is_replaced(key, wanted)]
-    kept = [f"{group}={option}" for group, option in options.items() if group not in typed]
+    removed = [f"~{key}" for key in repetition.removed]
+    kept = [f"{group}={option}" for group, option in repetition.options.items() if group not in typed]
     return [*kept, *removed, *(override(key, value) for key, value in changed.items()), *more]
 
 
@@ -57,12 +78,12 @@ def continued(overrides: list[str]) -> list[str]:
 
 def _run_folder(text: str) -> RunFolder | None:
     """The run folder that the text names; None for auto, never and the folder of a checkpoint."""
-    folder = RunFolder(Path(text).expanduser().absolute())
+    folder = RunFolder(Path(text.strip("'\"")).expanduser().absolute())
     return folder if folder.holds_run else None
 
 
-def _options(plan: Plan) -> Iterator[tuple[str, str]]:
-    for group, choice in plan.provenance.options.items():
+def _options(provenance: Provenance) -> Iterator[tuple[str, str]]:
+    for group, choice in provenance.options.items():
         if group != RECIPE and choice.option in config_groups().get(group, ()):
             yield group, choice.option
 

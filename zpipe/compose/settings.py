@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from numbers import Integral, Real
 from typing import Any
 
 from zpipe.hydra_text import quoted
@@ -23,7 +24,9 @@ def overrides_from(settings: Mapping[str, Any]) -> list[str]:
 
 def override(key: str, value: Any) -> str:
     """The override that sets this key to this value."""
-    return f"{key}={value}" if key in config_groups() else f"{key}={literal(value)}"
+    if key in config_groups():
+        return f"{key}={'null' if value is None else value}"
+    return f"{key}={literal(value)}"
 
 
 def _overrides(settings: Mapping[str, Any]) -> Iterator[str]:
@@ -32,19 +35,29 @@ def _overrides(settings: Mapping[str, Any]) -> Iterator[str]:
 
 
 def literal(value: Any) -> str:
-    """A value in the grammar of Hydra's overrides; text is quoted unless it is a plain word."""
+    """A value in the grammar of Hydra's overrides; text is quoted unless it is a plain word.
+
+    Text arrives as it is: `${…}` in it refers to nothing.
+    """
     if value is None:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, int | float):
-        return repr(value)
+    if isinstance(value, Integral):  # numbers of numpy too, whose repr names their type
+        return str(int(value))
+    if isinstance(value, Real):
+        return repr(float(value))
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(literal, value))}]"
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{literal(str(key))}: {literal(each)}" for key, each in value.items()) + "}"
     text = str(value)
-    return text if is_plain(text) else quoted(text, '"')
+    return text if is_plain(text) else quoted(without_interpolation(text), '"')
+
+
+def without_interpolation(text: str) -> str:
+    """The text that OmegaConf resolves to this text: a backslash before `${` takes its meaning."""
+    return re.sub(r"(\\*)\$\{", lambda found: f"{found[1] * 2}\\${{", text)
 
 
 def is_plain(text: str) -> bool:

@@ -3,6 +3,7 @@
 import math
 import re
 import signal
+from dataclasses import replace
 
 from zpipe.diagnose.evidence import Evidence, Silence
 from zpipe.diagnose.resource_rules import disk, gpu_memory, host_memory, memory_use
@@ -23,10 +24,16 @@ def classify(evidence: Evidence) -> Verdict:
     for rule in RULES:
         verdict = rule(evidence)
         if verdict is not None:
-            return verdict
+            return _with_place(verdict, evidence)
     lines = evidence.all_lines
     last = lines[-1].strip() if lines else f"the workers exited with code {evidence.returncode}"
     return Verdict("failed", last)
+
+
+def _with_place(verdict: Verdict, evidence: Evidence) -> Verdict:
+    """Names the node of the rank, if the zpipe that classifies supervised several."""
+    place = None if verdict.rank is None else evidence.places.get(verdict.rank)
+    return verdict if place is None else replace(verdict, reason=f"{place}: {verdict.reason}")
 
 
 def _refused(evidence: Evidence) -> Verdict | None:

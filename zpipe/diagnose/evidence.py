@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -14,6 +15,7 @@ from zpipe.runfolder.nodes import NodeNote
 from zpipe.runfolder.progress import RunProgress
 
 SHOWN_LINES = 20
+NOWHERE: Mapping[int, str] = MappingProxyType({})
 STACK_LINES = 80
 """Enough for a whole stack: its innermost frame, which matters most, is written first."""
 
@@ -70,6 +72,8 @@ class Evidence:
     """Whether the run folder was deleted while the run was active."""
     other_node: NodeNote | None = None
     """Another node that failed, where the run has several."""
+    places: Mapping[int, str] = field(default_factory=dict)
+    """For each rank, the node on which it ran, where one zpipe supervises several."""
 
     @property
     def all_lines(self) -> list[str]:
@@ -89,6 +93,7 @@ def from_folder(
     folder_is_gone: bool = False,
     seen_exits: tuple[RankExit, ...] = (),
     own_ranks: range | None = None,
+    places: Mapping[int, str] = NOWHERE,
 ) -> Evidence:
     """Combines what the supervisor knows with the files that the workers left in the run folder.
 
@@ -112,6 +117,7 @@ def from_folder(
         lines={rank: tuple(rank_lines(attempt, rank, count)) for rank in sorted(ranks)},
         launcher_lines=tuple(launcher_lines(attempt, SHOWN_LINES)),
         folder_is_gone=folder_is_gone,
+        places=places,
     )
 
 

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Literal
 
 from zpipe.checkpoints.folders import bytes_of_checkpoints
+from zpipe.checkpoints.home import home_of
 from zpipe.data.inspection import Inspection, inspect
+from zpipe.facts.hostfile import HostsRead, read_hosts
 from zpipe.facts.model import inspect_model
 from zpipe.machine.hardware import Hardware
 from zpipe.plans.plan import ModelFacts
@@ -21,6 +23,9 @@ class Facts:
     hardware: Hardware
     device: Literal["cuda", "cpu"]
     nproc_per_node: int
+    nodes: int
+    hosts: HostsRead
+    """Of the hostfile; none without one."""
     world_size: int
     data_parallel_size: int
     """Processes that work on different sequences: the world size divided by the tensor-parallel size."""
@@ -39,6 +44,8 @@ class Facts:
     unexpected_weights: tuple[str, ...]
     """Tensors of the weight files that the model does not have."""
     data: Inspection
+    run_dir: Path | None
+    """None for a plan that is not for a run."""
     checkpoint_room: int | None
     """Bytes that the checkpoints of the run can take, those that it has included; None if unknown."""
 
@@ -54,8 +61,11 @@ def gather(experiment: Experiment, hardware: Hardware, run_dir: Path | None = No
     device: Literal["cuda", "cpu"] = "cpu"
     if launcher.device == "cuda" or (launcher.device == "auto" and hardware.gpus):
         device = "cuda"
-    processes = launcher.nproc_per_node or (len(hardware.gpus) if device == "cuda" else 1) or 1
-    world_size = processes * launcher.nodes
+    read = read_hosts(launcher)
+    slots = len(read.hosts[0].slots) if read.hosts else None
+    processes = slots or launcher.nproc_per_node or (len(hardware.gpus) if device == "cuda" else 1) or 1
+    nodes = len(read.hosts) or launcher.nodes
+    world_size = processes * nodes
     data_parallel = max(1, world_size // (experiment.deepspeed.tensor_parallel.autotp_size or 1))
     model = inspect_model(experiment.model)
     micro_batch, accumulation = _batch(experiment.batch, data_parallel)
@@ -63,6 +73,8 @@ def gather(experiment: Experiment, hardware: Hardware, run_dir: Path | None = No
         hardware=hardware,
         device=device,
         nproc_per_node=processes,
+        nodes=nodes,
+        hosts=read,
         world_size=world_size,
         data_parallel_size=data_parallel,
         micro_batch=micro_batch,
@@ -74,15 +86,17 @@ def gather(experiment: Experiment, hardware: Hardware, run_dir: Path | None = No
         parameter_numels=model.parameter_numels,
         unexpected_weights=model.unexpected,
         data=inspect(experiment.data),
-        checkpoint_room=_checkpoint_room(hardware, run_dir),
+        run_dir=run_dir,
+        checkpoint_room=_checkpoint_room(hardware, experiment, run_dir),
     )
 
 
-def _checkpoint_room(hardware: Hardware, run_dir: Path | None) -> int | None:
+def _checkpoint_room(hardware: Hardware, experiment: Experiment, run_dir: Path | None) -> int | None:
     if run_dir is None or hardware.free_disk is None:
         return None
+    home = home_of(experiment.checkpoint, run_dir)
     try:
-        return hardware.free_disk(run_dir) + bytes_of_checkpoints(run_dir)
+        return hardware.free_disk(home) + bytes_of_checkpoints(home)
     except OSError:  # a folder that cannot be read has a refusal of its own
         return None
 

@@ -17,6 +17,7 @@ MODULES = {
     "deepspeed": "zpipe.launchers.deepspeed",
     "accelerate": "zpipe.launchers.accelerate",
     "slurm": "zpipe.launchers.slurm",
+    "kubeflow": "zpipe.launchers.kubeflow",
     "inprocess": "zpipe.launchers.inprocess",
     "debug": "zpipe.launchers.debug",
 }

@@ -2,12 +2,13 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from zpipe.machine.search_path import reachable_path
-from zpipe.plans.plan import Plan
+from zpipe.plans.plan import Host, Plan
 from zpipe.runfolder.folder import Attempt, RunFolder
 from zpipe.schema.launcher import Launcher as Settings
 
@@ -29,6 +30,20 @@ _DEAF = ("/bin/sh", "-c", 'trap "" USR1 USR2; exec "$@"', "sh")
 
 
 @dataclass(frozen=True)
+class Settled:
+    """What composes the same experiment on a machine that has none of the user's files."""
+
+    recipe: str = ""
+    """A recipe, as YAML."""
+    overrides: tuple[str, ...] = ()
+    """What a recipe may not set, and what it cannot remove."""
+
+
+NOTHING_SETTLED = Settled()
+"""For launchers whose jobs compose nothing."""
+
+
+@dataclass(frozen=True)
 class Job:
     """The workers to start: everything that a launcher may render."""
 
@@ -41,6 +56,9 @@ class Job:
     """The overrides as the user typed them."""
     visible_gpus: tuple[str, ...] | None = None
     """CUDA_VISIBLE_DEVICES of zpipe itself; None if it is not set."""
+    hosts: tuple[Host, ...] = ()
+    """Of the hostfile, if there is one."""
+    settled: Settled = NOTHING_SETTLED
     worker: str = WORKER
     """The module that each process runs."""
 
@@ -66,6 +84,10 @@ class Launcher(ABC):
     """Processes that it can start; None is any number."""
     several_nodes: ClassVar[bool] = False
     """Whether it starts the workers of several machines together."""
+    reads_hostfiles: ClassVar[bool] = False
+    """Whether it starts the workers of the hosts in a hostfile, over ssh."""
+    rendezvous: ClassVar[tuple[str, ...]] = ("static",)
+    """Values of launcher.rdzv_backend with which it works on several machines."""
     queues: ClassVar[bool] = False
     """Whether it submits the run to a queue, whose job tells the zpipe of each node where node 0 is."""
     arrays: ClassVar[bool] = False
@@ -79,19 +101,27 @@ class Launcher(ABC):
         self, plan: Plan, attempt: Attempt, environment: Mapping[str, str]
     ) -> "subprocess.Popen[bytes]":
         """Starts the command in its own session, with its output in the launcher's log."""
-        import subprocess  # planning starts nothing
-
         given = {**os.environ, **plan.launch.env, **environment}
-        with attempt.launcher_log.open("wb") as log:
-            return subprocess.Popen(
-                [*_DEAF, *plan.launch.argv],
-                env={**given, **reachable_path(given)},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        return spawn(plan.launch.argv, given, attempt.launcher_log)
 
     def run_here(self, plan: Plan) -> int:
         """Runs the only worker in this process and returns its exit code."""
         raise NotImplementedError(f"{type(self).__name__} spawns its workers")
+
+
+def spawn(
+    argv: Sequence[str], environment: Mapping[str, str], log: Path, cwd: str | None = None
+) -> "subprocess.Popen[bytes]":
+    """Starts a command in its own session, with its output in a file."""
+    import subprocess  # planning starts nothing
+
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            [*_DEAF, *argv],
+            env={**environment, **reachable_path(environment)},
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )

@@ -22,9 +22,9 @@ _FAILURE = re.compile(
 
 # DeepSpeed's launcher reports the exit code of the first rank that failed, and not which one that is.
 _RETURN_CODE = re.compile(
-    r"^\[(?P<time>\S+ [\d:]+),\d+\].*exits with return code = (?P<code>-?\d+)$", re.MULTILINE
+    r"^(?:[\w.-]+: )?\[(?P<time>\S+ [\d:]+),\d+\].*exits with return code = (?P<code>-?\d+)$", re.MULTILINE
 )
-"""Upstream: deepspeed/launcher/launch.py."""
+"""Upstream: deepspeed/launcher/launch.py. pdsh puts the host in front."""
 
 
 @dataclass(frozen=True)

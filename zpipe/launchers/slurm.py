@@ -20,6 +20,7 @@ class Slurm(Launcher):
     """The command submits the job. In the job, launcher.type=torchrun starts the workers of each node."""
 
     several_nodes: ClassVar[bool] = True
+    rendezvous: ClassVar[tuple[str, ...]] = ("static", "c10d")
     queues: ClassVar[bool] = True
     arrays: ClassVar[bool] = True
 

@@ -7,13 +7,16 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from zpipe.launchers.base import LOOPBACK, NO_FOREIGN_IMPORTS, Job, Launcher, Rendered
-from zpipe.machine.network import address_towards, interface_with
+from zpipe.launchers.meeting import ONE_JOB, interface
+from zpipe.machine.network import address_towards
 from zpipe.plans.plan import Plan
 from zpipe.runfolder.folder import Attempt
 from zpipe.train.ranks import NODE_RANK
 
 OWN_RENDEZVOUS = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 """The ranks meet in a file of their own (zpipe/train/process_group.py), not in the store of their agent."""
+
+_LOCAL_ADDRESS = "PET_LOCAL_ADDR"
 
 
 class Torchrun(Launcher):
@@ -23,6 +26,7 @@ class Torchrun(Launcher):
     """
 
     several_nodes: ClassVar[bool] = True
+    rendezvous: ClassVar[tuple[str, ...]] = ("static", "c10d")
 
     def render(self, job: Job) -> Rendered:
         several = job.settings.nodes > 1
@@ -48,7 +52,7 @@ class Torchrun(Launcher):
     ) -> "subprocess.Popen[bytes]":
         """Starts the agent. A rendezvous file of an earlier launch would keep it from starting the ranks."""
         attempt.rendezvous.unlink(missing_ok=True)
-        return super().start(plan, attempt, {**_interface(plan), **environment})
+        return super().start(plan, attempt, {**interface(plan), **_own_address(plan), **environment})
 
 
 def _in_a_file(job: Job) -> list[str]:
@@ -75,22 +79,18 @@ def _among_nodes(job: Job) -> list[str]:
 def _numbered(job: Job) -> dict[str, str]:
     """c10d numbers the nodes by their addresses; zpipe numbers the ranks by launcher.node_rank."""
     if job.settings.rdzv_backend == "static":
-        return {"ZPIPE_JOB_ID": "nodes"}
+        return ONE_JOB
     shared = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "0"}  # of the agents: rank 0 may be on any of their nodes
-    return {"ZPIPE_JOB_ID": "nodes", NODE_RANK: str(job.settings.node_rank), **shared}
+    return {**ONE_JOB, NODE_RANK: str(job.settings.node_rank), **shared}
 
 
-def _interface(plan: Plan) -> dict[str, str]:
-    """The address and the interface of this node towards node 0, unless the user chose others."""
+def _own_address(plan: Plan) -> dict[str, str]:
+    """torchrun's --local-addr: the host name of a node need not be known to all."""
     settings = plan.experiment.launcher
-    if settings.nodes == 1 or settings.master_addr is None:
+    if settings.rdzv_backend == "static" or _LOCAL_ADDRESS in {**os.environ, **settings.env}:
         return {}
-    address = address_towards(settings.master_addr, settings.master_port)
-    name = None if address is None else interface_with(address)
-    chosen = {} if name is None else {"GLOO_SOCKET_IFNAME": name, "NCCL_SOCKET_IFNAME": name}
-    if address is not None and settings.rdzv_backend == "c10d":
-        chosen["PET_LOCAL_ADDR"] = address  # torchrun's --local-addr; a host name need not be known to all
-    return {key: value for key, value in chosen.items() if key not in {**os.environ, **settings.env}}
+    address = address_towards(str(settings.master_addr), settings.master_port)
+    return {} if address is None else {_LOCAL_ADDRESS: address}
 
 
 LAUNCHER = Torchrun

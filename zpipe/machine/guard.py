@@ -22,9 +22,12 @@ _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal
 
 
 @contextmanager
-def guarded(name: str) -> Iterator[Mapping[str, str]]:
-    """Yields a variable for the environment of processes that must not outlive this one."""
-    mark = uuid.uuid4().hex
+def guarded(name: str, mark: str | None = None) -> Iterator[Mapping[str, str]]:
+    """Yields a variable for the environment of processes that must not outlive this one.
+
+    Its value is new, unless it is given: then it is that of a launch of several machines.
+    """
+    mark = mark or uuid.uuid4().hex
     argv = [sys.executable, "-I", "-S", __file__, f"{name}={mark}"]
     quiet = subprocess.DEVNULL
     with subprocess.Popen(
@@ -41,8 +44,13 @@ def main(variable: bytes) -> None:
         signal.signal(number, signal.SIG_IGN)
     if sys.stdin.buffer.read() == _ENDED:
         return
+    end_processes_with(variable)
+
+
+def end_processes_with(variable: bytes) -> None:
+    """Kills every process whose environment has this variable, given as NAME=VALUE, for a minute at most."""
     for _ in range(_PASSES):
-        left = list(_processes_with(variable))
+        left = list(processes_with(variable))
         if not left:
             return
         for pid in left:
@@ -51,7 +59,8 @@ def main(variable: bytes) -> None:
         time.sleep(_PASS_SECONDS)
 
 
-def _processes_with(variable: bytes) -> Iterator[int]:
+def processes_with(variable: bytes) -> Iterator[int]:
+    """The pids of all processes whose environment has this variable."""
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             # A process of another user, and one that has just ended, cannot be read.

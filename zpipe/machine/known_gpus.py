@@ -64,11 +64,31 @@ def other_machine(gpus: str, host_memory_gib: float | None, cores: int | None, h
 
 
 def target_hardware(settings: Launcher, here: Hardware) -> Hardware:
-    """The nodes of a Slurm job that are described by their GPUs; otherwise this machine. Raises Refusal."""
-    if settings.type != "slurm" or settings.slurm.gpus is None:
-        return here
+    """The nodes of a job in a queue, as far as the user describes them; otherwise this machine.
+
+    A pod has the GPUs that it asks for, and no others. Raises Refusal.
+    """
+    match settings.type:
+        case "slurm" if settings.slurm.gpus is not None:
+            return _described("slurm", settings.slurm.gpus, None, settings.slurm.cpus_per_task, here)
+        case "kubeflow":
+            pod = settings.kubeflow
+            memory = None if pod.memory is None else _gib(pod.memory)
+            if pod.gpus is not None:
+                return _described("kubeflow", pod.gpus, memory, pod.cpu, here)
+            amount = here.memory if memory is None else round(memory * GIB)
+            return Hardware(gpus=(), cores=pod.cpu or here.cores, memory=amount)
+    return here
+
+
+def _described(launcher: str, gpus: str, memory: float | None, cores: int | None, here: Hardware) -> Hardware:
     try:
-        return other_machine(settings.slurm.gpus, None, settings.slurm.cpus_per_task, here)
+        return other_machine(gpus, memory, cores, here)
     except Refusal as refusal:
-        key, fix = "launcher.slurm.gpus", "launcher.slurm.gpus=8xH100"
-        raise Refusal([problem._replace(key=key, fix=fix) for problem in refusal.problems]) from None
+        key = f"launcher.{launcher}.gpus"
+        raise Refusal([each._replace(key=key, fix=f"{key}=8xH100") for each in refusal.problems]) from None
+
+
+def _gib(amount: str) -> float:
+    """An amount of Kubernetes, such as 480Gi, in GiB."""
+    return int(amount[:-2]) * {"Mi": 1 / 1024, "Gi": 1.0, "Ti": 1024.0}[amount[-2:]]

@@ -27,7 +27,7 @@ def copy_need(experiment: Experiment, facts: Facts) -> CopyNeed | None:
     copy = checkpoint_bytes(experiment, facts)
     if copy is None or experiment.checkpoint.save_strategy == "no":
         return None
-    nodes = experiment.launcher.nodes  # each has its share
+    nodes = facts.nodes  # each has its share
     return CopyNeed(copy // nodes, _beside(experiment, facts) // nodes, facts.hardware.memory)
 
 

@@ -18,7 +18,10 @@ _BYTES_PER_TENSOR = 600
 
 
 def checkpoint_bytes(experiment: Experiment, facts: Facts) -> int | None:
-    """Bytes of one checkpoint of all ranks; None if model or optimizer are of an unknown size."""
+    """Bytes of one checkpoint of all ranks; None if model or optimizer are of an unknown size.
+
+    If each node has its own part, these are the bytes on node 0, which has the weights too.
+    """
     elements, tensors = facts.model.parameters, len(facts.parameter_numels or ())
     if elements is None:
         return None
@@ -32,7 +35,8 @@ def checkpoint_bytes(experiment: Experiment, facts: Facts) -> int | None:
     copies = 1 if experiment.stage.stage == 3 else 2
     shards = facts.world_size if experiment.stage.stage == 3 else 1
     fixed += _BYTES_PER_RANK * facts.world_size + 2 * _BYTES_PER_TENSOR * tensors * shards
-    return copies * weights + states * elements + fixed
+    parts = facts.nodes if experiment.checkpoint.node_local and experiment.stage.stage else 1
+    return copies * weights + states * elements // parts + fixed
 
 
 def state_bytes_per_element(experiment: Experiment, facts: Facts) -> int | None:

@@ -35,6 +35,14 @@ class ModelFacts(Group):
     """Elements, tied weights counted once."""
 
 
+class Host(Group):
+    """A machine that one zpipe reaches over ssh."""
+
+    name: str
+    slots: list[int]
+    """Its GPUs by index, or its processes; never empty."""
+
+
 class Launch(Group):
     """How the workers are started."""
 
@@ -43,6 +51,8 @@ class Launch(Group):
     nproc_per_node: int
     world_size: int
     nodes: int = 1
+    hosts: list[Host] = []
+    """Of the hostfile, those that take part; empty without one."""
     argv: list[str]
     env: dict[str, str]
     """Added to the environment of the parent."""

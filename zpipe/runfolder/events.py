@@ -120,7 +120,7 @@ class NonFiniteLoss(_Event):
 
 
 class CheckpointSaved(_Event):
-    """`path` is relative to the run folder."""
+    """`path` is relative to the run folder, or absolute for one on the local disk of node 0."""
 
     event: Literal["checkpoint"] = "checkpoint"
     step: Step

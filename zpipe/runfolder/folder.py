@@ -1,5 +1,6 @@
 """RunFolder: owns every path of a run. Other modules ask it for paths, and for the names below."""
 
+import hashlib
 import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -22,6 +23,12 @@ HYDRA_NAME = ".hydra"
 
 
 _ATTEMPT = re.compile(r"attempt-([1-9]\d{0,5})")
+
+
+def private_name(run_dir: Path) -> str:
+    """A name for the files of a run in a folder that other runs use too."""
+    digest = hashlib.sha256(str(run_dir).encode(errors="surrogateescape")).hexdigest()[:12]
+    return f"zpipe-{run_dir.name[:80]}-{digest}"
 
 
 def checkpoint_name(step: int) -> str:
@@ -101,15 +108,16 @@ class Attempt:
 
     def rank_logs(self, stream: str, rank: int | None = None) -> list[Path]:
         """Logs of one rank, or of all; `stream` is stderr or stdout."""
-        which = "*" if rank is None else rank - self.first_rank
-        found = [*self.logs.glob(f"*/attempt_*/{which}/{stream}.log")]
-        if stream == "stderr":  # DeepSpeed's launcher writes both to one file
-            found += self.logs.glob(f"*_rank{which}.log")
+        here = "*" if rank is None else rank - self.first_rank
+        found = [*self.logs.glob(f"*/attempt_*/{here}/{stream}.log")]
+        if stream == "stderr":  # DeepSpeed's launcher writes both to one file, and counts all ranks
+            found += self.logs.glob(f"*_rank{'*' if rank is None else rank}.log")
         return sorted(log for log in found if is_regular(log) and is_below(log, self.path))
 
     def leftovers(self) -> list[Path]:
         """Files of a launch that nothing needs once its processes have ended."""
-        launch = [file for file in (self.rendezvous, self.stop_request) if is_regular(file)]
+        files = (self.rendezvous, self.stop_request, self.exports)
+        launch = [file for file in files if is_regular(file)]
         return [*launch, *self.path.glob(".process-group-*"), *self.path.glob(".data-*.json")]
 
     def data_marker(self, launch_id: str, node: int = 0) -> Path:
@@ -120,6 +128,11 @@ class Attempt:
     def stop_request(self) -> Path:
         """Asks the workers to save a checkpoint and to stop."""
         return self.path / ".stop"
+
+    @property
+    def exports(self) -> Path:
+        """Variables that DeepSpeed's runner exports to the hosts; none of them is secret."""
+        return self.path / ".deepspeed_env"
 
     @property
     def rendezvous(self) -> Path:
@@ -179,9 +192,6 @@ class RunFolder:
     def launch(self) -> Path:
         """Files that the launcher reads."""
         return self.path / LAUNCH_NAME
-
-    def checkpoint(self, step: int) -> Path:
-        return self.path / checkpoint_name(step)
 
     @property
     def record_state(self) -> Path:

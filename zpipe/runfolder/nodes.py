@@ -22,6 +22,8 @@ class NodeNote(Group):
     """Grows while its zpipe lives; the clocks of nodes may differ."""
     clock_ahead_s: float | None = None
     """How far its clock is ahead of that of node 0, measured when it reached node 0."""
+    checkpoints: list[int] = []
+    """Steps of which it has its part intact, if each node has its own (checkpoint.node_local)."""
     ending: Ending | None = None
     reason: str = ""
     is_cause: bool = False

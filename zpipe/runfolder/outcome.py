@@ -1,11 +1,13 @@
 """How a run ended, as a value that is also a file: result.json in the folder of each attempt."""
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, PrivateAttr
 
 from zpipe.exits import Exit
+from zpipe.problems import Problem
 from zpipe.runfolder.atomic import read_model, write_json
 from zpipe.runfolder.folder import Attempt, RunFolder
 from zpipe.schema.base import Group
@@ -76,6 +78,18 @@ class Outcome(Group):
     """Why the record in MLflow is incomplete."""
     record_note: str | None = None
     """What the store of this run cannot hold."""
+    _problems: tuple[Problem, ...] = PrivateAttr(())
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """Why the input was refused. They are not part of the file."""
+        return self._problems
+
+    def with_problems(self, problems: Iterable[Problem]) -> Self:
+        """This outcome, of a run that was refused."""
+        copy = self.model_copy()
+        copy._problems = tuple(problems)
+        return copy
 
     @property
     def exit_code(self) -> Exit:

@@ -28,6 +28,8 @@ class NodeReport(Group):
     run_disk_free: int
     swap_disk_free: int | None = None
     """Null without NVMe offload."""
+    checkpoint_disk_free: int | None = None
+    """Null where the checkpoints are in the run folder."""
     has_swap_path: bool = True
     """Whether `offload.nvme_path` exists; a run would create it, on whatever disk there is."""
 

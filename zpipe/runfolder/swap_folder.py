@@ -1,12 +1,12 @@
 """The swap folder of a run: its own, marked as such, and removed only if the mark says so."""
 
-import hashlib
 import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
 
 from zpipe.plans.plan import Plan
+from zpipe.runfolder.folder import private_name
 from zpipe.runfolder.foreign_files import read_bytes
 from zpipe.schema.offload import Offload
 
@@ -23,8 +23,7 @@ def swap_folder_of(offload: Offload, run_dir: Path) -> Path | None:
         return None
     if offload.nvme_path is None:
         return run_dir / "swap"
-    digest = hashlib.sha256(str(run_dir).encode(errors="surrogateescape")).hexdigest()[:12]
-    return Path(offload.nvme_path).expanduser().absolute() / f"zpipe-{run_dir.name[:80]}-{digest}"
+    return Path(offload.nvme_path).expanduser().absolute() / private_name(run_dir)
 
 
 def create_swap_folder(plan: Plan) -> None:

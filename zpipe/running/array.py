@@ -12,6 +12,7 @@ from zpipe.runfolder.atomic import write_text
 from zpipe.runfolder.outcome import Outcome
 from zpipe.running import slurm_queue as queue
 from zpipe.running.start import Start
+from zpipe.running.waiting import LOOK_SECONDS, SILENT_LOOKS
 from zpipe.terminal.console import say
 
 Ended = Callable[[int, Outcome], None]
@@ -44,7 +45,7 @@ class JobArray:
             states = queue.states_of_tasks(self.job)
             seen.update((number, state) for number, (state, _) in states.items() if number in seen)
             silent = 0 if states else silent + 1
-            forgotten = silent > queue.SILENT_LOOKS
+            forgotten = silent > SILENT_LOOKS
             for number in sorted(left):
                 if forgotten or _is_over(number, seen[number], states):
                     left.discard(number)
@@ -54,7 +55,7 @@ class JobArray:
                 say(f"job array {self.job}: {text}")
                 shown = text
             if left:
-                time.sleep(queue.LOOK_SECONDS)
+                time.sleep(LOOK_SECONDS)
 
     def _outcome(self, number: int, state: str) -> Outcome:
         task = self.tasks[number]

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from zpipe.checkpoints.choice import newest_good
+from zpipe.checkpoints.home import checkpoint_home, is_divided
 from zpipe.checkpoints.manifest import Manifest, read_manifest
 from zpipe.checkpoints.rotation import tidy
 from zpipe.checkpoints.shape import is_distributed_anew, saved_shape, shape_of, shape_problems
@@ -13,7 +14,6 @@ from zpipe.plans.changes import result_digest
 from zpipe.plans.plan import Plan, without_secrets
 from zpipe.problems import Problem, Refusal, refuse_if_any
 from zpipe.runfolder.attempt_start import AttemptStart, first_start
-from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.plan_file import folder_of
 from zpipe.running.start import Start
 from zpipe.schema.resume import AUTO, NEVER
@@ -27,9 +27,9 @@ def choose(plan: Plan, start: Start, say: Say) -> AttemptStart:
     folder = folder_of(plan)
     first = first_start(folder)
     if start.attempt > 1:
-        tidy(folder.path)
+        tidy(checkpoint_home(plan))
     state = checkpoint_for(plan, say)
-    if start.attempt > 1:
+    if start.attempt > 1 and not is_divided(plan):
         said = f"step {state.step}, {state.path.name}" if state else "the beginning: there is no checkpoint"
         say(f"attempt {start.attempt} goes on from {said}")
     for line in reshaping_lines(plan, state):
@@ -47,11 +47,13 @@ def checkpoint_for(plan: Plan, say: Say, *, quick: bool = False) -> CheckpointSt
     """What the next attempt goes on from; None is the beginning. Raises Refusal if that cannot be used.
 
     Without a checkpoint of its own, a run goes on from the one that it began with. Writes nothing. A quick
-    choice compares names and sizes only.
+    choice compares names and sizes only. Nodes that have parts of checkpoints choose later, together.
     """
+    if is_divided(plan):
+        return None
     folder = folder_of(plan)
     first = first_start(folder)
-    found = _newest(folder, first, say, quick)
+    found = _newest(plan, first, say, quick)
     if found is None:
         begun = given_checkpoint(plan) or _path(first.checkpoint if first is not None else None)
         found = _given(plan, begun, say, quick) if begun is not None else None
@@ -108,7 +110,7 @@ def given_problems(plan: Plan) -> list[Problem]:
 
 def _has_own(plan: Plan) -> bool:
     folder = folder_of(plan)
-    return _newest(folder, first_start(folder), lambda _: None, quick=True) is not None
+    return _newest(plan, first_start(folder), lambda _: None, quick=True) is not None
 
 
 def _path(text: str | None) -> Path | None:
@@ -122,14 +124,14 @@ def _differences(plan: Plan, manifest: Manifest, folder: Path) -> Iterator[Probl
     yield from shape_problems(plan, manifest)
 
 
-def _newest(folder: RunFolder, first: AttemptStart | None, say: Say, quick: bool) -> CheckpointState | None:
+def _newest(plan: Plan, first: AttemptStart | None, say: Say, quick: bool) -> CheckpointState | None:
     if first is None:
         return None
 
     def skipped(state: CheckpointState) -> None:
         say(f"warning: {state.path.name} is {state.state} and is passed over: {'; '.join(state.damage[:3])}")
 
-    return newest_good(folder.path, first.run_id, skipped, quick=quick)
+    return newest_good(checkpoint_home(plan), first.run_id, skipped, quick=quick)
 
 
 def _given(plan: Plan, folder: Path, say: Say, quick: bool) -> CheckpointState:

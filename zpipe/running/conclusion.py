@@ -43,7 +43,8 @@ def refuse(run_dir: Path, problems: Sequence[Problem]) -> Outcome:
     """Prints the problems of a run that does not start. Writes nothing: the folder may be of another run."""
     print_problems(problems)
     attempts = RunFolder(run_dir).attempt.number
-    return Outcome(ending="refused", reason=reasons(problems), run_dir=str(run_dir), attempts=attempts)
+    outcome = Outcome(ending="refused", reason=reasons(problems), run_dir=str(run_dir), attempts=attempts)
+    return outcome.with_problems(problems)
 
 
 def clean_up(plan: Plan) -> None:

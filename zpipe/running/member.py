@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from zpipe.checkpoints.home import is_divided
 from zpipe.diagnose.classify import classify
 from zpipe.diagnose.evidence import Evidence, from_folder
 from zpipe.diagnose.root_cause import is_consequence
@@ -25,6 +26,7 @@ from zpipe.runfolder.plan_file import folder_of, read_plan
 from zpipe.runfolder.progress import RunProgress
 from zpipe.runfolder.swap_folder import remove_swap_folder
 from zpipe.running.conclusion import reasons, refuse
+from zpipe.running.node_local import intact_steps
 from zpipe.running.start import for_attempt
 from zpipe.schema.experiment import Experiment
 from zpipe.schema.launcher import Launcher
@@ -56,7 +58,7 @@ def take_part(plan: Plan) -> Outcome:
                 say(f"node {settings.node_rank}: waiting for node 0 to begin the run in {plan.run_dir}")
                 attempt = begun(plan)
                 nodes = Nodes(attempt, settings)
-                agree(plan, nodes)
+                be_ready(plan, nodes)
         except Refusal as refusal:
             return refuse(folder_of(plan).path, refusal.problems)
         except KeyboardInterrupt:
@@ -114,7 +116,7 @@ def _waiting_attempt(folder: RunFolder, settings: Launcher, seconds: float) -> A
     return None
 
 
-def agree(plan: Plan, nodes: Nodes) -> None:
+def be_ready(plan: Plan, nodes: Nodes) -> None:
     """Tells node 0 whether this node can take part, and waits until the run starts. Raises Refusal."""
     with nodes.preparing(), _told(nodes):
         refuse_if_any([*disagreements(read_plan(folder_of(plan).path), plan)])
@@ -124,7 +126,8 @@ def agree(plan: Plan, nodes: Nodes) -> None:
         except OSError as error:
             problems.append(_unreachable(plan, error))
         refuse_if_any(problems)
-    nodes.tell("ready", clock_ahead_s=ahead)
+        steps = intact_steps(plan, say) if is_divided(plan) else []
+    nodes.tell("ready", clock_ahead_s=ahead, checkpoints=steps)
     _wait_for_start(nodes)
 
 
@@ -182,6 +185,7 @@ def _train(plan: Plan, attempt: Attempt, nodes: Nodes, caught: Caught) -> Outcom
                     signals = caught.count
                     follower.catch_up()
                 tree.refresh()
+                tree.look_for_ended_ranks()
                 nodes.tell()
                 asked = caught.number is not None and not stop.is_under_way()
                 if asked or nodes.failed() is not None:
@@ -200,6 +204,7 @@ def _train(plan: Plan, attempt: Attempt, nodes: Nodes, caught: Caught) -> Outcom
         returncode=process.wait(),
         stopped_by=caught.number,
         in_batch_job=in_batch_job(),
+        seen_exits=tree.rank_exits(),
     )
     return _conclude(plan, attempt, nodes, with_other_node(evidence, nodes))
 

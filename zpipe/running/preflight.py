@@ -19,7 +19,7 @@ from zpipe.runfolder.preflight import NodeReport, RankReport, node_reports, rank
 from zpipe.runfolder.swap_folder import folders_to_create, swap_folder_of
 from zpipe.running.conclusion import reasons
 from zpipe.running.leader import gather, nodes_of
-from zpipe.running.member import agree, begun
+from zpipe.running.member import be_ready, begun
 from zpipe.running.preflight_ranks import complaints, run_ranks, wait_for_others
 from zpipe.running.start import for_attempt
 from zpipe.supervise.nodes import Nodes
@@ -80,7 +80,7 @@ def take_part(plan: Plan, hardware: Hardware) -> Exit:
             nodes = Nodes(attempt, settings)
             with suppress(OSError):  # the disk is full, and node 0 goes without it
                 write_node_report(attempt, node_report(checked, hardware))
-            agree(checked, nodes)
+            be_ready(checked, nodes)
             is_good = run_ranks(_for_ranks(checked, attempt), attempt, nodes)
         except Refusal as refusal:
             print_problems(refusal.problems)

@@ -1,7 +1,6 @@
 """`zpipe doctor --launch launcher=slurm`: a short job that checks its nodes, and what it printed."""
 
 import math
-import time
 from pathlib import Path
 
 from zpipe.exits import Exit
@@ -9,18 +8,23 @@ from zpipe.launchers import launcher_of
 from zpipe.launchers.base import Job
 from zpipe.machine.hardware import visible_gpus
 from zpipe.plans.plan import Plan, without_secrets
-from zpipe.problems import refuse_if_any
+from zpipe.problems import Problem, Refusal, refuse_if_any
 from zpipe.runfolder.folder import Attempt, RunFolder
 from zpipe.runfolder.foreign_files import read_text
 from zpipe.runfolder.plan_file import write_launch_files
 from zpipe.running import slurm_queue as queue
 from zpipe.running.preflight import meeting_place
+from zpipe.running.submit import look_at
+from zpipe.running.waiting import follow
 from zpipe.schema.launcher import Launcher
 from zpipe.terminal.console import say, show
 
 
 def check_in_a_job(plan: Plan) -> int:
-    """The exit code of the check. Raises Refusal, with Slurm's words if it does not take the job."""
+    """The exit code of the check. Raises Refusal, with Slurm's words if it takes no job."""
+    if plan.launch.launcher != "slurm":
+        reason = "zpipe doctor submits jobs to Slurm alone"
+        raise Refusal([Problem("launcher.type", plan.launch.launcher, reason, fix="leave --launch out")])
     with meeting_place(Path(plan.run_dir)) as attempt:
         here = _in_a_job(plan, attempt)
         refuse_if_any(queue.secrets_in(here))
@@ -28,7 +32,7 @@ def check_in_a_job(plan: Plan) -> int:
         job = queue.submitted(here.launch.argv, plan.experiment.launcher.slurm)
         say(f"submitted as Slurm job {job}")
         try:
-            state = _followed(job)
+            state = follow(here, f"job {job}", lambda: look_at(job)).name
         except BaseException:
             queue.cancel(job)
             raise
@@ -56,22 +60,6 @@ def _short(settings: Launcher) -> Launcher:
     minutes = 5 + math.ceil(3 * settings.node_timeout_s / 60)
     update = {"time": str(minutes), "requeue": False, "signal_s": 0}
     return settings.model_copy(update={"slurm": settings.slurm.model_copy(update=update)})
-
-
-def _followed(job: str) -> str:
-    """The last state of the job; shows each."""
-    shown, silent = "", 0
-    while silent < queue.SILENT_LOOKS:
-        state, reason = queue.state_of(job)
-        silent = silent + 1 if state == queue.UNKNOWN else 0
-        text = f"job {job}: {state.lower()}" + (f", {reason}" if state == "PENDING" and reason else "")
-        if text != shown and not silent:
-            say(text)
-            shown = text
-        if state not in (*queue.ACTIVE, queue.UNKNOWN):
-            return state
-        time.sleep(queue.LOOK_SECONDS)
-    return queue.UNKNOWN
 
 
 def _output(attempt: Attempt, job: str) -> str:

@@ -4,6 +4,7 @@ import os
 import subprocess
 
 from zpipe.checkpoints.folders import checkpoints_in, step_of
+from zpipe.checkpoints.home import checkpoint_home
 from zpipe.plans.plan import Plan
 from zpipe.runfolder.attempt_start import read_start
 from zpipe.runfolder.outcome import Outcome
@@ -32,4 +33,4 @@ def requeue_if_preempted(plan: Plan, outcome: Outcome) -> None:
 def _has_saved(plan: Plan) -> bool:
     folder = folder_of(plan)
     began = read_start(folder.attempt).step
-    return any((step_of(each) or 0) > began for each in checkpoints_in(folder.path))
+    return any((step_of(each) or 0) > began for each in checkpoints_in(checkpoint_home(plan)))

@@ -13,6 +13,7 @@ from zpipe.diagnose.root_cause import is_consequence
 from zpipe.machine.disk import unwritable
 from zpipe.machine.hardware import Hardware
 from zpipe.machine.probes import missing_requirements
+from zpipe.machine.ssh import missing_tools
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal
 from zpipe.record.recorder_thread import RecorderThread
@@ -30,6 +31,7 @@ from zpipe.running.finished import finished_before
 from zpipe.running.leader import gather, nodes_of
 from zpipe.running.recover import conclude_if_abandoned
 from zpipe.running.start import Start, for_attempt, start_of, wait_for_workers
+from zpipe.supervise.hosts import Hosts, hosts_of
 from zpipe.supervise.nodes import Nodes
 from zpipe.supervise.stops import Caught, in_batch_job, signals_noted
 from zpipe.supervise.supervisor import make_ready, supervise
@@ -74,7 +76,8 @@ def _run_attempt(
 ) -> Outcome:
     """Whatever becomes of the attempt, the other nodes are told."""
     nodes = nodes_of(plan)
-    outcome = _attempted(plan, start, attempt, hardware, parent_run_id, caught, nodes)
+    with hosts_of(plan) as hosts:
+        outcome = _attempted(plan, start, attempt, hardware, parent_run_id, caught, nodes or hosts)
     if nodes is not None and not nodes.has_ended:
         nodes.tell("ended", ending=outcome.ending, reason=outcome.reason, is_cause=True)
     return outcome
@@ -87,16 +90,16 @@ def _attempted(
     hardware: Hardware,
     parent_run_id: str | None,
     caught: Caught,
-    nodes: Nodes | None,
+    others: Nodes | Hosts | None,
 ) -> Outcome:
     try:
         with signals_noted(interrupt_at=1):
-            with nodes.preparing() if nodes is not None else nullcontext():
+            with others.preparing() if isinstance(others, Nodes) else nullcontext():
                 plan = _prepare(plan, start, attempt)
                 print_warnings(plan)
-                missing = missing_requirements(plan, say)
-            if nodes is not None and not missing:
-                gather(plan, nodes)
+                missing = missing_tools() if isinstance(others, Hosts) else missing_requirements(plan, say)
+            if not missing:
+                _gather(plan, others)
     except Refusal as refusal:
         outcome = refuse(Path(plan.run_dir), refusal.problems)
         disk_reserve.release(attempt)
@@ -106,7 +109,16 @@ def _attempted(
         return _stopped_early(plan, hardware, caught)
     if missing:
         return _lacking(plan, missing, hardware)
-    return _train_and_record(plan, hardware, parent_run_id, caught, nodes)
+    return _train_and_record(plan, hardware, parent_run_id, caught, others)
+
+
+def _gather(plan: Plan, others: Nodes | Hosts | None) -> None:
+    """Returns when all machines of the run are ready. Raises Refusal that names each that is not."""
+    if isinstance(others, Hosts):
+        say(f"checking {', '.join(host.name for host in plan.launch.hosts)}")
+        others.gather()
+    elif others is not None:
+        gather(plan, others)
 
 
 def print_warnings(plan: Plan) -> None:
@@ -137,7 +149,7 @@ def _stopped_early(plan: Plan, hardware: Hardware, caught: Caught) -> Outcome:
 
 
 def _train_and_record(
-    plan: Plan, hardware: Hardware, parent_run_id: str | None, caught: Caught, nodes: Nodes | None
+    plan: Plan, hardware: Hardware, parent_run_id: str | None, caught: Caught, others: Nodes | Hosts | None
 ) -> Outcome:
     tracking, recorder = plan.experiment.tracking, None
     if tracking.enabled:
@@ -146,17 +158,17 @@ def _train_and_record(
     say(where_it_goes(plan))
     progress = RunProgress()
     with LiveDisplay(plan, progress) as display:
-        evidence = supervise(plan, progress, display, caught, nodes)
+        evidence = supervise(plan, progress, display, caught, others)
     before = caught.count
     outcome, postmortem = conclude(plan, evidence, hardware)
-    if nodes is not None:
+    if isinstance(others, Nodes):
         is_cause = outcome.ending != "finished" and not is_consequence(evidence)
-        nodes.tell("ended", ending=outcome.ending, reason=outcome.reason, is_cause=is_cause)
+        others.tell("ended", ending=outcome.ending, reason=outcome.reason, is_cause=is_cause)
     if recorder is not None:
         outcome = _finish_record(plan, recorder, outcome, lambda: caught.count - before)
     if progress.refused is not None and outcome.ending == "refused":
         print_problems(progress.refused.listed())
-        return outcome
+        return outcome.with_problems(progress.refused.listed())
     with tolerant(sys.stdout):
         print_summary(plan, progress, outcome)
         if postmortem is not None:

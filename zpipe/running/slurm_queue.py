@@ -7,14 +7,12 @@ from collections.abc import Iterable, Iterator
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal
 from zpipe.redact import redact, redact_override
-from zpipe.runfolder.outcome import Ending, Outcome, read_outcome
+from zpipe.runfolder.outcome import Ending, Outcome
 from zpipe.runfolder.plan_file import folder_of
+from zpipe.running.waiting import outcome_in
 from zpipe.schema.slurm import Slurm
 from zpipe.terminal.console import say
 
-LOOK_SECONDS = 2.0
-SILENT_LOOKS = 60
-"""After which a job is given up that Slurm does not know; slurmctld may be restarting."""
 UNKNOWN = "UNKNOWN"
 # fmt: off
 ACTIVE = (
@@ -95,8 +93,7 @@ def secrets_in(plan: Plan) -> Iterator[Problem]:
 
 def outcome_of_job(plan: Plan, attempt: int, job: str, state: str, output: str) -> Outcome:
     """The outcome of the run, if the job came as far as this attempt; otherwise what Slurm's state tells."""
-    folder = folder_of(plan)
-    outcome = read_outcome(folder) if folder.attempt.number >= attempt else None
+    outcome = outcome_in(folder_of(plan), attempt)
     if outcome is not None:
         return outcome
     reason = f"Slurm ended job {job}: {state}; its output is in {output}"

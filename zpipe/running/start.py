@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from zpipe.checkpoints.home import checkpoint_home
 from zpipe.launchers import launcher_of
 from zpipe.launchers.base import WORKER, Job
 from zpipe.machine.hardware import visible_gpus
@@ -44,7 +45,12 @@ def start_of(plan: Plan) -> Start:
     before = read_plan(folder.path)
     trusts = plan.experiment.resume.trust
     refuse_if_any(
-        [*result_changes(before, plan), *([] if trusts else _moved(before, plan)), *_still_supervised(plan)]
+        [
+            *result_changes(before, plan),
+            *_saved_elsewhere(before, plan),
+            *([] if trusts else _moved(before, plan)),
+            *_still_supervised(plan),
+        ]
     )
     outcome = read_outcome(folder)
     is_over = outcome is not None and outcome.ending == "finished" and not is_longer(before, plan)
@@ -65,10 +71,13 @@ def _only_begun(folder: RunFolder) -> bool:
 def for_attempt(plan: Plan, attempt: Attempt, worker: str = WORKER) -> Plan:
     """The plan with the command that starts the workers of this attempt."""
     launch = plan.launch
+    if launcher_of(launch.launcher).queues:  # it submits a job, in which zpipe begins the attempt
+        return plan
     settings = plan.experiment.launcher
     processes, command = launch.nproc_per_node, tuple(plan.command)
-    gpus = visible_gpus()
-    job = Job(folder_of(plan), attempt, settings, launch.device, processes, command, gpus, worker)
+    gpus, hosts = visible_gpus(), tuple(launch.hosts)
+    folder, device = folder_of(plan), launch.device
+    job = Job(folder, attempt, settings, device, processes, command, gpus, hosts, worker=worker)
     rendered = launcher_of(launch.launcher).render(job)
     update = {"argv": rendered.argv, "files": dict(rendered.files)}
     return plan.model_copy(update={"launch": launch.model_copy(update=update)})
@@ -103,6 +112,17 @@ def _occupied(plan: Plan) -> Problem:
     reason = "this folder already holds a run"
     fix = either("resume=auto", "leave hydra.run.dir out")
     return Problem("resume", NEVER, reason, "a new folder, or resume=auto", fix)
+
+
+def _saved_elsewhere(before: Plan, plan: Plan) -> list[Problem]:
+    """The run would begin anew, beside its checkpoints."""
+    saved, here = before.experiment.checkpoint, plan.experiment.checkpoint
+    if (saved.node_local, saved.node_local_path) == (here.node_local, here.node_local_path):
+        return []
+    switch, path = "true" if saved.node_local else "false", saved.node_local_path or "null"
+    fix = either(f"checkpoint.node_local={switch} checkpoint.node_local_path={path}")
+    reason = f"the checkpoints of this run are in {checkpoint_home(before)}"
+    return [Problem("checkpoint.node_local", here.node_local, reason, "as before", fix)]
 
 
 def _moved(before: Plan, plan: Plan) -> list[Problem]:

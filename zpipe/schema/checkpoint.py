@@ -55,8 +55,10 @@ class Checkpoint(Group):
     """Leave out optimizer, scheduler and random states; such a checkpoint cannot be resumed."""
     async_save: Auto | bool = "auto"
     """Let the training go on while a copy in host memory is written; auto does if the memory has room."""
-    save_on_each_node: bool = False
-    """Save on each node, for nodes without shared storage."""
+    node_local: bool = False
+    """Save the states of each node on its own disk, instead of in the run folder that the nodes share."""
+    node_local_path: str | None = None
+    """Folder on the local disk of each node, in which node_local gives the run a folder of its own."""
     save_final_model: bool = True
     """Save the model folder at the end of the run."""
     tag_validation: Literal["WARN", "IGNORE", "FAIL", "warn", "ignore", "fail"] | None = None

@@ -43,7 +43,7 @@ SINGLE: dict[str, str] = {
     "optimizer.legacy_fusion": "optimizer.legacy_fusion",
     "scheduler.type": "scheduler.type",
     "offload.nvme_path": "zero_optimization.offload_param.nvme_path",
-    "checkpoint.save_on_each_node": "checkpoint.use_node_local_storage",
+    "checkpoint.node_local": "checkpoint.use_node_local_storage",
     "checkpoint.tag_validation": "checkpoint.tag_validation",
     "checkpoint.load_universal": "checkpoint.load_universal",
     "checkpoint.checkpoint_serialization": "checkpoint.checkpoint_serialization",

@@ -15,7 +15,7 @@ OWNED: dict[str, str] = {
     "save_steps": "checkpoint.save_steps",
     "save_total_limit": "checkpoint.save_total_limit",
     "save_only_model": "checkpoint.save_only_model",
-    "save_on_each_node": "checkpoint.save_on_each_node",
+    "save_on_each_node": "checkpoint.node_local",
     "output_dir": "hydra.run.dir",
     "run_name": "tracking.run_name",
     "use_cpu": "launcher.device=cpu",

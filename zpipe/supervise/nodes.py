@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from zpipe.diagnose.evidence import Evidence
 from zpipe.diagnose.root_cause import is_consequence
@@ -107,6 +107,10 @@ class Nodes:
         """For node 0: a node that gave no sign of life for too long."""
         return next((self._as_lost(note) for note in self._notes.read() if self._is_lost(note)), None)
 
+    def parts(self) -> dict[int, list[int]]:
+        """For node 0: the steps of which each node has its part of the checkpoint."""
+        return {note.node: note.checkpoints for note in self._notes.read()}
+
     def first(self) -> NodeNote | None:
         """For the others: the note of node 0."""
         return next(iter(self._notes.read()), None)
@@ -153,9 +157,18 @@ class Nodes:
         return note.state != "ended" and self._notes.silence(note.node) > self._timeout
 
 
-def with_other_node(evidence: Evidence, nodes: Nodes) -> Evidence:
-    """The evidence with the node on which the failure began, if it did not begin here."""
-    if evidence.returncode == 0 or not is_consequence(evidence):
+class Others(Protocol):
+    """The other machines of a run: those with a zpipe of their own, or the hosts of a hostfile."""
+
+    def last_words(self) -> NodeNote | None: ...
+
+
+def with_other_node(evidence: Evidence, nodes: Others) -> Evidence:
+    """The evidence with the node on which the failure began, if it did not begin here.
+
+    What hung was ended from here, and the other nodes failed because of that.
+    """
+    if evidence.returncode == 0 or evidence.silence is not None or not is_consequence(evidence):
         return evidence
     failed = nodes.last_words()
     return evidence if failed is None else replace(evidence, other_node=failed)

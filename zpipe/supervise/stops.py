@@ -11,8 +11,8 @@ from zpipe.exits import PREEMPTION, Exit
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, *PREEMPTION, signal.SIGHUP)
 
-SCHEDULERS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "OAR_JOB_ID", "FLUX_JOB_ID")
-"""Variables that a batch scheduler sets in its jobs."""
+SCHEDULERS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "OAR_JOB_ID", "FLUX_JOB_ID", "ZPIPE_JOB")
+"""Variables that a batch scheduler sets in its jobs, and zpipe in those that it submits."""
 
 
 class Stopped(KeyboardInterrupt):

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import psutil
 
-from zpipe.diagnose.evidence import Evidence, Silence, from_folder
+from zpipe.diagnose.evidence import NOWHERE, Evidence, Silence, from_folder
 from zpipe.launchers import launcher_of
 from zpipe.launchers.rank_exits import RankExit
 from zpipe.machine.guard import guarded
@@ -25,6 +25,8 @@ from zpipe.runfolder.plan_file import folder_of
 from zpipe.runfolder.progress import RunProgress
 from zpipe.runfolder.run_events import RunEvents
 from zpipe.supervise.graceful import GracefulStop
+from zpipe.supervise.hosts import Hosts
+from zpipe.supervise.hosts_tree import HostsTree
 from zpipe.supervise.nodes import Nodes, with_other_node
 from zpipe.supervise.silence import SilenceWatch
 from zpipe.supervise.stops import Caught, in_batch_job, signals_noted
@@ -60,7 +62,7 @@ def make_ready(plan: Plan) -> None:
 
 
 def supervise(
-    plan: Plan, progress: RunProgress, display: Display, caught: Caught, nodes: Nodes | None = None
+    plan: Plan, progress: RunProgress, display: Display, caught: Caught, others: Nodes | Hosts | None = None
 ) -> Evidence:
     """Runs the workers to their end. Blocks; every event updates `progress` and the display, in order.
 
@@ -73,7 +75,7 @@ def supervise(
     with folder.supervision(patience=LOOKING_SECONDS):
         try:
             stop = GracefulStop(plan, progress, caught)
-            watch = _Watch(plan, follower, silence, stop, caught, nodes)
+            watch = _Watch(plan, follower, silence, stop, caught, others)
             end = watch.spawned() if launcher_of(plan.launch.launcher).spawns else watch.here()
             watch.sampler.sample()
         finally:
@@ -88,9 +90,10 @@ def supervise(
         silence=end.silence,
         folder_is_gone=not folder.path.is_dir(),
         seen_exits=end.seen_exits,
-        own_ranks=None if nodes is None else range(plan.launch.nproc_per_node),
+        own_ranks=range(plan.launch.nproc_per_node) if isinstance(others, Nodes) else None,
+        places=others.places() if isinstance(others, Hosts) else NOWHERE,
     )
-    return evidence if nodes is None else with_other_node(evidence, nodes)
+    return evidence if others is None else with_other_node(evidence, others)
 
 
 class Follower:
@@ -120,10 +123,11 @@ class _Watch:
         silence: SilenceWatch,
         stop: GracefulStop,
         caught: Caught,
-        nodes: Nodes | None,
+        others: Nodes | Hosts | None,
     ) -> None:
         self._plan = plan
-        self._nodes = nodes
+        self._others = others
+        self._hosts = others if isinstance(others, Hosts) else None
         self._stop = stop
         self._folder = folder_of(plan)
         self._caught = caught
@@ -137,12 +141,12 @@ class _Watch:
 
     def spawned(self) -> _End:
         """The workers in processes of their own."""
-        with guarded("ZPIPE_LAUNCH_ID") as mark:
+        with guarded("ZPIPE_LAUNCH_ID", None if self._hosts is None else self._hosts.mark) as mark:
             return self._to_the_end({**mark, **launch_environment(self._plan)})
 
     def _to_the_end(self, environment: Mapping[str, str]) -> _End:
         process = self._launcher.start(self._plan, self._folder.attempt, environment)
-        tree = self._tree = ProcessTree(process.pid)
+        tree = self._tree = self._tree_of(process.pid)
         silence = None
         try:
             while process.poll() is None:
@@ -157,8 +161,11 @@ class _Watch:
         self._follower.catch_up()
         return _End(process.wait(), self._caught.number, silence, tree.rank_exits())
 
+    def _tree_of(self, pid: int) -> ProcessTree:
+        return ProcessTree(pid) if self._hosts is None else HostsTree(pid, self._hosts)
+
     def _must_end(self) -> bool:
-        if not self._folder.path.is_dir() or (self._nodes is not None and self._nodes.failed() is not None):
+        if not self._folder.path.is_dir() or (self._others is not None and self._others.failed() is not None):
             return True
         return self._caught.number is not None and not self._stop.is_under_way()
 
@@ -190,8 +197,8 @@ class _Watch:
         self._follower.catch_up()
         tree.refresh()
         tree.look_for_ended_ranks()
-        if self._nodes is not None:
-            self._nodes.tell()
+        if self._others is not None:
+            self._others.tell()
         self.sampler.tick()
 
     def _end_hung(self, tree: ProcessTree) -> Silence:

@@ -16,12 +16,15 @@ _WIDTH_WITHOUT_TERMINAL = 200
 
 
 def console(stream: TextIO | None) -> "Console":
-    """A console that treats no text as markup, and does not wrap tables in a pipe, which has no width."""
+    """A console that treats no text as markup, and does not wrap tables in a pipe, which has no width.
+
+    In a notebook it writes to the stream too, where rich would add a display of its own.
+    """
     from rich.console import Console
 
     out = stream or sys.stdout
     width = None if out.isatty() else _WIDTH_WITHOUT_TERMINAL
-    return Console(file=out, width=width, markup=False, highlight=False, emoji=False)
+    return Console(file=out, width=width, markup=False, highlight=False, emoji=False, force_jupyter=False)
 
 
 def print_text(out: "Console", text: str, style: str | None = None) -> None:

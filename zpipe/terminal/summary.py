@@ -90,21 +90,27 @@ def summary_table(
     plan: "Plan", values: Mapping[str, Any], progress: "RunProgress", run_id: str | None = None
 ) -> "Table":
     """The last figures and the folders of a run; rows without a value are left out."""
+    return summary_table_of(summary_rows(plan, values, progress, run_id))
+
+
+def summary_table_of(rows: Mapping[str, str]) -> "Table":
+    """Titles and texts in two columns, without those that are empty."""
     from rich.table import Table
     from rich.text import Text
 
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
-    for name, text in _rows(plan, values, progress, run_id).items():
+    for name, text in rows.items():
         if text:
             table.add_row(name, Text(clean(text)))
     return table
 
 
-def _rows(
+def summary_rows(
     plan: "Plan", values: Mapping[str, Any], progress: "RunProgress", run_id: str | None
 ) -> dict[str, str]:
+    """The same as titles and texts; a row without a value is empty."""
     folder = Path(plan.run_dir)
     figures = {name: _listed(values, *row) for name, row in _FIGURES.items()}
     steps = progress.steps or planned_steps(plan)

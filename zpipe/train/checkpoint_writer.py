@@ -15,6 +15,7 @@ from pathlib import Path
 
 from zpipe.checkpoints.digests import sync_tree
 from zpipe.checkpoints.folders import STAGING_PREFIX, bytes_below
+from zpipe.checkpoints.home import checkpoint_home, is_divided
 from zpipe.checkpoints.manifest import FileEntry, Manifest, entries_for, write_manifest
 from zpipe.checkpoints.rotation import publish, remove_old
 from zpipe.checkpoints.shape import shape_of
@@ -24,6 +25,7 @@ from zpipe.plans.changes import result_digest
 from zpipe.plans.plan import Plan
 from zpipe.runfolder.attempt_start import AttemptStart
 from zpipe.runfolder.events import CheckpointSaved
+from zpipe.runfolder.folder import checkpoint_name
 from zpipe.runfolder.plan_file import folder_of
 from zpipe.train.host_buffers import HostBuffers
 from zpipe.train.ranks import Rank
@@ -45,7 +47,12 @@ class CheckpointWriter:
     ) -> None:
         self._plan, self._rank, self._start = plan, rank, start
         self._on_saved, self._on_notice = on_saved, on_notice
-        self._folder = folder_of(plan)
+        self._attempt, self._home = folder_of(plan).attempt.number, checkpoint_home(plan)
+        self._is_divided = is_divided(plan)
+        self._leads = rank.leads_node if self._is_divided else rank.is_main
+        """Whether this rank names the checkpoints in its home."""
+        self._sharing = rank.on_node if self._is_divided else range(rank.world_size)
+        """The ranks that write into it."""
         self._settings = plan.experiment.checkpoint
         self._buffers, self._gathered = HostBuffers(rank.local_size), HostBuffers(ranks=1)
         self._save: Save | None = None
@@ -63,9 +70,11 @@ class CheckpointWriter:
         change before the next optimizer step, or None for all. Raises OSError if the disk lacks room.
         """
         self.finish()
-        staging = self._folder.path / f"{STAGING_PREFIX}{self._folder.attempt.number}-{step}"
+        self._rotate_divided(step, keep)
+        staging = self._home / f"{STAGING_PREFIX}{self._attempt}-{step}"
         in_background = self._settings.async_save is not False
-        if self._rank.is_main:
+        if self._leads:
+            self._home.mkdir(parents=True, exist_ok=True)
             self._make_room(step, keep)
             staging.mkdir()
             open_shares(staging)
@@ -91,6 +100,10 @@ class CheckpointWriter:
         if save is not None:
             save.wait()
 
+    def folder_of(self, step: int) -> Path:
+        """The folder of the checkpoint of this step, which need not exist."""
+        return self._home / checkpoint_name(step)
+
     def before_step(self) -> None:
         """Waits until the optimizer may change the states. Call it before each of its steps."""
         if self._save is not None:
@@ -98,7 +111,9 @@ class CheckpointWriter:
 
     def rotate(self, step: int, keep: Collection[Path]) -> None:
         """Removes what an attempt that was killed before its rotation has left. Raises OSError."""
-        if self._rank.is_main:
+        if self._is_divided:
+            self._rotate_divided(step, keep)
+        elif self._leads:
             self._rotate(step, self._settings.save_total_limit, keep)
 
     def finish_anyhow(self) -> None:
@@ -111,17 +126,24 @@ class CheckpointWriter:
         if self._save is not None:
             self._save.check()
 
+    def _rotate_divided(self, step: int, keep: Collection[Path]) -> None:
+        """A node may remove a checkpoint when every node has the next one: until then, it is the last."""
+        if self._is_divided:
+            _barrier()
+            if self._leads:
+                self._rotate(step, self._settings.save_total_limit, keep)
+
     def _make_room(self, step: int, keep: Collection[Path]) -> None:
         """Removes all but the newest checkpoint if the next one would not fit beside them."""
-        lacking = room_for(self._folder.path, self._bytes)
+        lacking = room_for(self._home, self._bytes)
         if lacking and self._settings.save_total_limit is not None:
             self._rotate(step, 1, keep)
-            lacking = room_for(self._folder.path, self._bytes)
+            lacking = room_for(self._home, self._bytes)
         if lacking:
-            raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {lacking}", str(self._folder.path))
+            raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {lacking}", str(self._home))
 
     def _rotate(self, step: int, limit: int | None, keep: Collection[Path]) -> None:
-        remove_old(self._folder.path, limit, keep, self._start.run_id, step)
+        remove_old(self._home, limit, keep, self._start.run_id, step)
 
     def _note(self, save: Save) -> None:
         if save.lacking is not None:
@@ -131,19 +153,20 @@ class CheckpointWriter:
 
     def _complete(self, staging: Path, step: int, epoch: float, keep: Collection[Path], save: Save) -> None:
         """In another thread: no collectives."""
-        if not self._rank.is_main:
-            wait_until_named(staging, self._rank.world_size)
+        if not self._leads:
+            wait_until_named(staging, len(self._sharing))
             return
         written = time.perf_counter()
-        entries = all_shares(staging, self._rank.world_size)
+        entries = all_shares(staging, self._sharing)
         entries += entries_for(staging, unlisted(staging, entries))
         verified = time.perf_counter()
         close_shares(staging)
         sync_tree(staging)
         write_manifest(staging, self._manifest(step, epoch, entries))
-        publish(staging, self._folder.checkpoint(step))
+        publish(staging, self.folder_of(step))
         published = time.perf_counter()
-        self._rotate(step, self._settings.save_total_limit, keep)
+        if not self._is_divided:
+            self._rotate(step, self._settings.save_total_limit, keep)
         self._bytes = sum(entry.bytes for entry in entries)
         seconds = {
             "write": save.seconds_written,
@@ -151,14 +174,15 @@ class CheckpointWriter:
             "sync": published - verified,
             "rotate": time.perf_counter() - published,
         }
-        self._report(step, seconds, save)
+        if self._rank.is_main:
+            self._report(step, seconds, save)
 
     def _report(self, step: int, seconds: dict[str, float], save: Save) -> None:
-        folder = self._folder.checkpoint(step)
+        folder = self.folder_of(step)
         count, held_up = bytes_below(folder), save.held_up()
-        self._on_saved(
-            CheckpointSaved(step=step, path=folder.name, bytes=count, seconds=seconds, held_up=held_up)
-        )
+        is_in_run = self._home == Path(self._plan.run_dir)
+        path = folder.name if is_in_run else str(folder)
+        self._on_saved(CheckpointSaved(step=step, path=path, bytes=count, seconds=seconds, held_up=held_up))
 
     def _manifest(self, step: int, epoch: float, entries: list[FileEntry]) -> Manifest:
         plan = self._plan
@@ -168,6 +192,8 @@ class CheckpointWriter:
             step=step,
             epoch=epoch,
             world_size=self._rank.world_size,
+            node=self._rank.node if self._is_divided else 0,
+            nodes=plan.launch.nodes if self._is_divided else 1,
             stage=shape_of(plan).stage,
             offload={
                 "optimizer": offload.offload_optimizer.device,

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from zpipe.plans.plan import Plan
+from zpipe.problems import Problem, Refusal, either
 from zpipe.runfolder.plan_file import folder_of
 from zpipe.train.ranks import Rank
 
@@ -20,6 +21,7 @@ def join_group(plan: Plan, rank: Rank, timeout: timedelta) -> None:
     from torch._C._distributed_c10d import FileStore
 
     if dist.is_initialized():  # by the run before this one, under launcher=inprocess
+        _require_device(plan.launch.device, get_accelerator().device_name())
         return
     file = folder_of(plan).attempt.process_group(rank.launch_id)
     # Several nodes meet in the store of torchrun's agents: a file would have to be locked over the network.
@@ -33,6 +35,14 @@ def join_group(plan: Plan, rank: Rank, timeout: timedelta) -> None:
         **_device(plan, rank),
     )
     deepspeed.init_distributed(timeout=timeout, verbose=False)
+
+
+def _require_device(wanted: str, device: str) -> None:
+    """DeepSpeed keeps the device that it has found first in a process."""
+    if wanted != device:
+        reason = f"a run of this process has used {device}, and DeepSpeed cannot change it"
+        fix = either("launcher=torchrun", f"launcher.device={device}")
+        raise Refusal([Problem("launcher.device", wanted, reason, f"{device}, or a new process", fix)])
 
 
 def leave_group() -> None:

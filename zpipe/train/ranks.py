@@ -38,6 +38,17 @@ class Rank:
         return self.index // self.local_size
 
     @property
+    def leads_node(self) -> bool:
+        """Whether this rank acts for all of its node."""
+        return self.local_index == 0
+
+    @property
+    def on_node(self) -> range:
+        """The ranks of this node."""
+        first = self.node * self.local_size
+        return range(first, first + self.local_size)
+
+    @property
     def is_main(self) -> bool:
         """Whether this is rank 0, which prepares the data and writes the events for all ranks."""
         return self.index == 0

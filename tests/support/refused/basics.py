@@ -3,6 +3,9 @@
 from tests.support.planning import CPU
 from tests.support.refused.rows import FOUR_GPUS, GPU_BY_UUID, OLD_GPU, ONE_GPU, SMALL_DISK, Row
 
+_IMAGE = "launcher.kubeflow.image=registry.example/zpipe:1"
+_VOLUMES = "launcher.kubeflow.volumes=['runs:/shared']"
+
 ROWS: list[Row] = [
     (["checkpoint=default"], "checkpoint.save_strategy", SMALL_DISK),
     (["model=llama3_1b", "checkpoint.async_save=true"], "checkpoint.async_save", CPU),
@@ -211,6 +214,7 @@ ROWS: list[Row] = [
     (["launcher.nodes=2"], "launcher.master_addr", CPU),
     (["launcher.node_rank=1"], "launcher.node_rank", CPU),
     (["launcher.rdzv_backend=c10d"], "launcher.rdzv_backend", CPU),
+    (["launcher=deepspeed", "launcher.rdzv_backend=c10d"], "launcher.rdzv_backend", CPU),
     (["launcher=debug", "launcher.nodes=2", "launcher.master_addr=a"], "launcher.nodes", CPU),
     (
         ["launcher=slurm", "launcher.nodes=1024", "launcher.node_timeout_s=10"],
@@ -218,7 +222,13 @@ ROWS: list[Row] = [
         CPU,
     ),
     (["launcher.type=torchrum"], "launcher.type", CPU),
+    (["launcher=deepspeed", "launcher.hostfile=/no/such/hostfile"], "launcher.hostfile", CPU),
+    (["launcher.include=host-a"], "launcher.include", CPU),
+    (["launcher.multinode_launcher=openmpi"], "launcher.multinode_launcher", CPU),
     (["launcher=deepspeed"], "CUDA_VISIBLE_DEVICES", GPU_BY_UUID),
+    (["launcher=kubeflow", "tracking=none", _VOLUMES], "launcher.kubeflow.image", CPU),
+    (["launcher=kubeflow", "tracking=none", _IMAGE], "launcher.kubeflow.volumes", CPU),
+    (["launcher=kubeflow", _VOLUMES, _IMAGE], "tracking.uri", CPU),
     # batch
     (
         ["batch.per_device_train_batch_size=4", "batch.train_batch_size=30"],

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zpipe.checkpoints.folders import checkpoints_in
+from zpipe.checkpoints.home import checkpoint_home
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal
 from zpipe.runfolder.attempt_start import AttemptStart, read_start, start_by_hand, write_start
@@ -94,7 +95,7 @@ def _begin(plan: Plan, rank: Rank, reporter: Reporter) -> AttemptStart:
 def _is_by_hand(plan: Plan) -> bool:
     """Whether no zpipe has begun this attempt, and there is nothing that it would go on from."""
     folder = folder_of(plan)
-    is_first = folder.attempt.number == 1 and not checkpoints_in(folder.path)
+    is_first = folder.attempt.number == 1 and not checkpoints_in(checkpoint_home(plan))
     return is_first and plan.experiment.resume.checkpoint == AUTO and not folder.attempt.start.exists()
 
 

@@ -25,7 +25,7 @@ from zpipe.train.process_group import join_group
 from zpipe.train.ranks import Rank
 from zpipe.train.safe_loading import restrict_unpickling
 from zpipe.train.stopping import StopCallback
-from zpipe.train.trainers.resumable import ResumableTrainer
+from zpipe.train.trainers.resumable import ResumableTrainer, saved_once
 from zpipe.train.verify_weights import check_saved_model
 
 
@@ -105,7 +105,8 @@ class CausalLMTraining:
     def save(self) -> None:
         """Saves the model and its tokenizer for from_pretrained, and verifies the weights."""
         folder = folder_of(self._plan).model
-        self._trainer.save_model(str(folder))
+        with saved_once(self._trainer.args):
+            self._trainer.save_model(str(folder))
         if not self._rank.is_main:
             return
         # A pickle of TrainingArguments: unsafe to share, and the plan has the same settings.

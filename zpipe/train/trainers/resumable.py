@@ -1,19 +1,19 @@
 """transformers' Trainer with checkpoints that are complete or absent, and from which a run goes on."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Trainer
+from transformers import Trainer, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import ExportableState
 
 from zpipe.checkpoints.manifest import read_manifest
 from zpipe.checkpoints.shape import Shape, is_distributed_anew, saved_shape
 from zpipe.runfolder.event_file import Reporter
-from zpipe.runfolder.folder import checkpoint_name
 from zpipe.train.checkpoint_writer import CheckpointWriter
 from zpipe.train.host_buffers import CopiesIntoBuffers, HostBuffers
 from zpipe.train.nvme_state import restore_nvme_state
@@ -140,12 +140,14 @@ class ResumableTrainer(Trainer):
 
     def _write(self, save: Save) -> None:
         folder = save.folder
-        self._save_weights(folder, save.gathered)
+        with saved_once(self.args):
+            self._save_weights(folder, save.gathered)
         if not self.args.save_only_model:
             self._save_optimizer_and_scheduler(str(folder))
             self._save_scaler(str(folder))
             self._save_rng_state(str(folder))
             self._save_running_loss(folder)
+            self._save_latest(folder)
         if self.args.should_save:
             self._collect_callback_states()
             self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
@@ -163,6 +165,13 @@ class ResumableTrainer(Trainer):
             model = self.accelerator.unwrap_model(self.model_wrapped)
             self._save(str(folder), state_dict=model.state_dict())
 
+    def _save_latest(self, folder: Path) -> None:
+        """DeepSpeed 0.19 writes it on node 0 alone, and then finds no checkpoint on the other nodes."""
+        latest = folder / "latest"
+        if self.args.should_save and not latest.exists():
+            tag = next(folder.glob("global_step*")).name
+            latest.write_text(tag, encoding="utf-8")
+
     def _save_running_loss(self, folder: Path) -> None:
         values = {
             "window": float(self._tr_loss.item()).hex(),
@@ -176,7 +185,7 @@ class ResumableTrainer(Trainer):
         best, step = self.state.best_global_step, self.state.global_step
         if not best:
             return None
-        folder = Path(self.args.output_dir) / checkpoint_name(best)
+        folder = self.writer.folder_of(best)
         if best == step or folder.is_dir():
             return folder
         return Path(self.state.best_model_checkpoint) if self.state.best_model_checkpoint else None
@@ -201,6 +210,16 @@ class ResumableTrainer(Trainer):
         epochs, batches = super()._init_training_state(*args, **kwargs)
         max_steps, num_train_epochs = args[0], args[2]
         return (num_train_epochs, 0) if self.state.global_step >= max_steps else (epochs, batches)
+
+
+@contextmanager
+def saved_once(args: TrainingArguments) -> Iterator[None]:
+    """Rank 0 alone saves weights, whatever `save_on_each_node` says: at stage 3 only rank 0 has them all."""
+    given, args.save_on_each_node = args.save_on_each_node, False
+    try:
+        yield
+    finally:
+        args.save_on_each_node = given
 
 
 def _call_before_steps(engine: Any, call: Callable[[], None]) -> None:
