@@ -160,8 +160,11 @@ def _for_ranks(plan: Plan, attempt: Attempt) -> Plan:
     rendered = for_attempt(plan, attempt, WORKER)
     if WORKER in rendered.launch.argv:
         return rendered
-    reason = "this launcher starts no ranks that could be checked"
     fix = "launcher=torchrun, or zpipe doctor without --launch"
+    if hostfile := plan.experiment.launcher.hostfile:
+        reason = "zpipe doctor does not reach the hosts of a hostfile; a run checks them before it starts"
+        raise Refusal([Problem("launcher.hostfile", hostfile, reason, fix=fix)])
+    reason = "this launcher starts no ranks that could be checked"
     raise Refusal([Problem("launcher.type", plan.launch.launcher, reason, fix=fix)])
 
 
