@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.launchers import NEEDED
 from tests.support.planning import CPU
 from zpipe.cli.plan_single import plan_run
 from zpipe.hydra_text import quoted
@@ -121,7 +122,7 @@ def printed_command(
     ]
     if launcher_of(launcher).several_nodes and not launcher_of(launcher).queues:
         overrides += ["launcher.nodes=2", f"launcher.master_addr={quoted(value)}"]
-    plan_run([*overrides, *more], "text", CPU)
+    plan_run([*overrides, *NEEDED.get(launcher, ()), *more], "text", CPU)
     text = capsys.readouterr().out
     return text.rpartition("\ncommand\n")[2].rpartition("\nwritten\n")[0]
 

@@ -65,6 +65,12 @@ def test_every_line_that_cannot_be_read_is_named() -> None:
     assert "DeepSpeed would ignore `max_slots=8`" in found[5]
 
 
+def test_parts_of_checkpoints_on_the_hosts_of_a_hostfile_are_refused() -> None:
+    local = ("checkpoint.node_local=true", "checkpoint.node_local_path=/local")
+    problems = problems_of("launcher=deepspeed", "launcher.hostfile=hosts", *local)
+    assert "checkpoint.node_local" in [problem.key for problem in problems]
+
+
 @pytest.mark.parametrize("text", ["", "# nothing\n"])
 def test_a_hostfile_without_a_host_is_refused(text: str) -> None:
     assert refused(text) == ["launcher.hostfile: there is no host in it"]

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from tests.support.launchers import NEEDED
 from tests.support.planning import CPU, H200, gpus, plan_of, problems_of
 from tests.support.plans import run_in
 from zpipe.compose.recipe_rules import recipe_problems
@@ -67,16 +68,6 @@ def test_the_command_ends_with_the_worker_and_its_run_folder(name: str, tmp_path
     argv = launcher_of(name).render(job_in(tmp_path / "run")).argv
     assert argv[-2:] == ["zpipe.train", str(tmp_path / "run")]
     assert argv[0] == sys.executable
-
-
-NEEDED = {
-    "kubeflow": (
-        "launcher.kubeflow.image=registry.example/zpipe:1",
-        "launcher.kubeflow.volumes=['runs:/shared']",
-        "tracking=none",
-    )
-}
-"""What a launcher cannot guess."""
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -27,6 +27,7 @@ FREE_KEYS = {
     "batch.gradient_accumulation_steps",  # their product with the number of processes is compared instead
     "batch.per_device_train_batch_size",
     "batch.train_batch_size",
+    "launcher.array_parallelism",
     "launcher.env",
     "launcher.exclude",
     "launcher.hang_timeout_s",

@@ -208,7 +208,11 @@ def test_fp16_warning_for_a_model_trained_in_bf16(tmp_path: Path) -> None:
 
 
 def test_every_rule_has_a_refused_row() -> None:
-    need_files = (*checks.model_folder.ERRORS, *checks.hostfile.ERRORS)  # test_model_folders, test_hostfile
+    need_files = (  # test_model_folders, test_hostfile
+        *checks.model_folder.ERRORS,
+        *checks.hostfile.ERRORS,
+        checks.node_local.hosts_of_a_hostfile_save_together,
+    )
     unused = set(checks.ERRORS) - set(need_files)
     for overrides, _, hardware in REFUSED:
         try:

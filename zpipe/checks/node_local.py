@@ -32,7 +32,7 @@ def parts_on_nodes_begin_with_the_run(experiment: Experiment, facts: Facts) -> I
     checkpoint, given = experiment.checkpoint, experiment.resume.checkpoint
     if checkpoint.node_local and facts.nodes > 1 and given not in (AUTO, NEVER):
         reason = f"with {_KEY}=true each node would need its part of this checkpoint"
-        fix = either(f"{_KEY}=false", "resume=auto")
+        fix = either("resume=auto", f"{_KEY}=false {_PATH}=null")
         yield Problem("resume.checkpoint", given, reason, "auto, never", fix)
 
 

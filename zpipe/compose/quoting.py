@@ -59,7 +59,10 @@ def _texts_of(model: type[BaseModel], prefix: str) -> list[str]:
 
 
 def _is_text(kind: Any) -> bool:
-    """Whether this is str, a str with conditions, or either of them and something else, such as None."""
+    """Whether this is str, a str with conditions, or either of them and something else, such as None.
+
+    A mapping counts too: it may be a text that Hydra has not read yet.
+    """
     if get_origin(kind) in (Annotated, Union, UnionType):
         return any(map(_is_text, get_args(kind)))
-    return kind is str
+    return kind is str or str in get_args(kind)

@@ -13,9 +13,7 @@ from zpipe.yaml_text import yaml_text
 def overrides_of(options: Mapping[str, str], values: Mapping[str, Any]) -> list[str]:
     """Overrides, options first. Mappings become one override per key, because Hydra merges mappings."""
     chosen = [f"{group}={option}" for group, option in options.items()]
-    return chosen + [
-        f"{key}={literal(_without_interpolation(value))}" for key, value in leaves(values) if value != {}
-    ]
+    return chosen + [f"{key}={literal(value)}" for key, value in leaves(values) if value != {}]
 
 
 def _without_interpolation(value: Any) -> Any:

@@ -6,8 +6,14 @@ from tests.support.refused.rows import FOUR_GPUS, GPU_BY_UUID, OLD_GPU, ONE_GPU,
 _IMAGE = "launcher.kubeflow.image=registry.example/zpipe:1"
 _VOLUMES = "launcher.kubeflow.volumes=['runs:/shared']"
 
+_NODES = ("launcher.nodes=2", "launcher.master_addr=a")
+_LOCAL = ("checkpoint.node_local=true", "checkpoint.node_local_path=/local")
+
 ROWS: list[Row] = [
     (["checkpoint=default"], "checkpoint.save_strategy", SMALL_DISK),
+    ([*_NODES, "checkpoint.node_local=true"], "checkpoint.node_local_path", CPU),
+    (["checkpoint.node_local_path=/local"], "checkpoint.node_local_path", CPU),
+    ([*_NODES, *_LOCAL, "resume.checkpoint=/runs/a/checkpoint-1"], "resume.checkpoint", CPU),
     (["model=llama3_1b", "checkpoint.async_save=true"], "checkpoint.async_save", CPU),
     (["model.config.model_type=t5"], "model.config.model_type", CPU),
     (["model.config.model_type=llamma"], "model.config.model_type", CPU),
