@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.planning import CPU
+from zpipe.cli.plan_points import plan_points
 from zpipe.compose.overrides import rewrite
 from zpipe.compose.points import PlannedPoint, plan_sweep
 from zpipe.launchers.slurm_array import array_argv, array_script
@@ -62,3 +64,13 @@ def test_the_array_has_the_numbers_of_the_points_and_quoted_paths() -> None:
 def test_array_parallelism_is_the_limit_of_the_array() -> None:
     assert "--array=0,4%2" in array_argv(Path("/runs/a/array-1.sh"), [0, 4], 2)
     assert "--array=0,4" in array_argv(Path("/runs/a/array-1.sh"), [0, 4], None)
+
+
+def test_a_planned_sweep_shows_the_script_of_its_array_and_the_command(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    overrides = [*ON_SLURM, "train.seed=1,2", "launcher.array_parallelism=1", "hydra.sweep.dir=/runs/a"]
+    assert plan_points(overrides, "text", CPU) == 0
+    shown = capsys.readouterr().out
+    assert "1) exec bash /runs/a/1/launch/job.sh ;;" in shown
+    assert "sbatch --parsable --array=0,1%1 --job-name=zpipe-a" in shown

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from zpipe.cli.array_shown import ArrayShown
 from zpipe.cli.output import Format, is_data, print_list
 from zpipe.compose.overrides import rewrite
 from zpipe.compose.points import PlannedPoint, plan_sweep
@@ -19,8 +20,8 @@ _MAX_LISTED = 8
 
 def plan_points(overrides: list[str], form: Format, hardware: Hardware) -> int:
     """Prints a line for each point and the reasons of refusals. Raises Refusal for an invalid sweep."""
-    refused = RefusedPoints()
-    planned = refused.noted(plan_sweep(rewrite(overrides), hardware))
+    refused, array = RefusedPoints(), ArrayShown()
+    planned = array.noted(refused.noted(plan_sweep(rewrite(overrides), hardware)))
     if is_data(form):
         print_list(map(_as_data, planned), form)
     else:
@@ -28,6 +29,7 @@ def plan_points(overrides: list[str], form: Format, hardware: Hardware) -> int:
         swept = [key for key in rows[0][0] if len({given.get(key) for given, _ in rows}) > 1]
         cells = ([*_cells(given, swept), verdict] for given, verdict in rows)
         print_table(("point", *swept, "plan"), ([str(number), *row] for number, row in enumerate(cells)))
+        array.show()
     refused.show()
     return Exit.REFUSED if refused.count else Exit.FINISHED
 

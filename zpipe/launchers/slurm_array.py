@@ -29,6 +29,11 @@ def array_script(settings: Launcher, run_dirs: Mapping[int, Path], parent_run_id
     )
 
 
+def script_in(folder: Path, number: int) -> Path:
+    """The script of an array in the folder of its sweep, which may have several, one after the other."""
+    return folder / f"array-{number}.sh"
+
+
 def array_argv(script: Path, numbers: Sequence[int], at_once: int | None) -> list[str]:
     """The command that submits the array; at most `at_once` tasks run together."""
     limit = f"%{at_once}" if at_once is not None else ""

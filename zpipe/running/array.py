@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from zpipe.launchers.slurm_array import array_argv, array_script
+from zpipe.launchers.slurm_array import array_argv, array_script, script_in
 from zpipe.plans.plan import Plan
 from zpipe.runfolder.atomic import write_text
 from zpipe.runfolder.outcome import Outcome
@@ -78,7 +78,7 @@ def submit_array(folder: Path, tasks: Sequence[Task], parent_run_id: str | None)
 
 def _unused(folder: Path) -> Path:
     number = 1
-    while (script := folder / f"array-{number}.sh").exists():
+    while (script := script_in(folder, number)).exists():
         number += 1
     return script
 
