@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from zpipe.paths import expanded
 from zpipe.plans.plan import Plan
 from zpipe.problems import Refusal
 from zpipe.runfolder.folder import RunFolder, private_name
@@ -13,7 +14,7 @@ def home_of(settings: Checkpoint, run_dir: Path) -> Path:
     """The folder of the checkpoints of the run in `run_dir`: a local one has a name of its own there."""
     if not settings.node_local or settings.node_local_path is None:
         return run_dir
-    return Path(settings.node_local_path).expanduser().absolute() / private_name(run_dir)
+    return expanded(settings.node_local_path).absolute() / private_name(run_dir)
 
 
 def checkpoint_home(plan: Plan) -> Path:

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from zpipe.checkpoints.digests import sync_folder
-from zpipe.checkpoints.folders import REMOVING_PREFIX, checkpoints_in, leftovers_in
+from zpipe.checkpoints.folders import REMOVING_PREFIX, checkpoints_in, leftovers_in, step_of
 from zpipe.checkpoints.manifest import read_manifest
 from zpipe.problems import Refusal
 
@@ -31,6 +31,13 @@ def remove_old(
     for folder in surplus:
         _remove(folder)
     return surplus
+
+
+def remove_later(home: Path, run_id: str, step: int) -> None:
+    """Removes the run's own checkpoints of later steps, which it does not go on from. Raises OSError."""
+    for folder in checkpoints_in(home):
+        if (step_of(folder) or 0) > step and _is_known(folder, run_id):
+            _remove(folder)
 
 
 def publish(staging: Path, checkpoint: Path) -> None:

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from itertools import islice
-from pathlib import Path
 
 from zpipe.data.inspection import inspect
 from zpipe.data.refusals import PATH_FIX
 from zpipe.data.sources import READERS
 from zpipe.facts.facts import Facts
+from zpipe.paths import expanded
 from zpipe.plans.plan import Notice
 from zpipe.problems import Fix, Problem, either
 from zpipe.schema.data import Data
@@ -68,7 +68,7 @@ def data_is_usable(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
 
 def _fixes(given: object) -> Fix:
     """Up to three data files next to the given path, or an example, and the data that needs no path."""
-    siblings = Path(given).expanduser().parent.glob("*") if isinstance(given, str) and given else ()
+    siblings = expanded(given).parent.glob("*") if isinstance(given, str) and given else ()
     names = islice(sorted(str(file) for file in siblings if file.suffix.lower() in READERS), MOST_TRIED)
     readable = list(islice((name for name in names if not inspect(Data(path=name)).problems), 3))
     no_path = "data=python_stdlib" if given is None else "data=python_stdlib data.path=null"

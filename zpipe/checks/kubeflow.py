@@ -1,9 +1,10 @@
 """Jobs of Kubeflow Trainer: what their pods need, and do not have by themselves."""
 
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from zpipe.facts.facts import Facts
+from zpipe.paths import expanded
 from zpipe.plans.plan import Notice
 from zpipe.problems import Problem, either
 from zpipe.schema.experiment import Experiment
@@ -50,7 +51,7 @@ def warn_about_paths_of_this_machine(experiment: Experiment, facts: Facts) -> It
         "resume": experiment.resume.checkpoint,
     }
     for key, text in paths.items():
-        path = None if not text else Path(text).expanduser()
+        path = None if not text else expanded(text)
         if path is None or not path.exists():
             continue
         if not any(PurePosixPath(path.absolute()).is_relative_to(place) for place in places):

@@ -8,6 +8,7 @@ from zpipe.facts.dense import is_size
 from zpipe.facts.facts import Facts
 from zpipe.facts.model import BYTES_TOKENIZER
 from zpipe.facts.weights import listed, model_problem, read_json
+from zpipe.paths import expanded
 from zpipe.plans.plan import Notice
 from zpipe.problems import Problem, Refusal, either
 from zpipe.schema.experiment import Experiment
@@ -90,9 +91,9 @@ def warn_about_unexpected_weights(experiment: Experiment, facts: Facts) -> Itera
 def _tokenizer_folder(facts: Facts) -> Path | None:
     """None for the tokenizer of bytes, and for a hub id."""
     if facts.model.tokenizer == facts.model.name and facts.model_folder is not None:
-        name = str(Path(facts.model.name).expanduser())
+        name = str(expanded(facts.model.name))
         return facts.model_folder if Path(name).is_dir() else None
-    folder = Path(facts.model.tokenizer).expanduser()
+    folder = expanded(facts.model.tokenizer)
     return folder if facts.model.tokenizer != BYTES_TOKENIZER and folder.is_dir() else None
 
 

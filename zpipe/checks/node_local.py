@@ -44,7 +44,15 @@ def hosts_of_a_hostfile_save_together(experiment: Experiment, facts: Facts) -> I
         yield Problem(_KEY, True, reason, "false; true with launcher.nodes, or under Slurm", fix)
 
 
+def pods_have_no_disk_of_their_own(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """What a pod has on its own disk ends with it, and volume claims are shared."""
+    if experiment.checkpoint.node_local and experiment.launcher.type == "kubeflow":
+        reason = "a pod that is started again has none of its local files"
+        yield Problem(_KEY, True, reason, "false", either(f"{_KEY}=false {_PATH}=null"))
+
+
 ERRORS = (
+    pods_have_no_disk_of_their_own,
     hosts_of_a_hostfile_save_together,
     several_nodes_need_a_local_folder,
     a_local_folder_is_used_with_node_local,

@@ -28,9 +28,9 @@ from zpipe.running.slurm_queue import leave_or_cancel
 from zpipe.running.submit import write_job
 from zpipe.sweep import ledger
 from zpipe.sweep.callback import ARRAY_LAUNCHER
-from zpipe.sweep.definition import Definition, read_definition, with_job, write_definition
+from zpipe.sweep.definition import Definition, read_definition
 from zpipe.sweep.point import begin_point
-from zpipe.sweep.session import PointStopped, SweepLeft
+from zpipe.sweep.session import PointStopped, SweepLeft, current
 from zpipe.sweep.settled import settled_before
 from zpipe.terminal.console import print_problems
 
@@ -134,7 +134,7 @@ def _run(folder: Path, definition: Definition, points: dict[int, _Point]) -> Non
     except Refusal as refusal:
         print_problems(refusal.problems)
         raise PointStopped(Exit.REFUSED) from refusal
-    write_definition(folder, with_job(definition, array.job))
+    current().note_job(array.job)
     if not tasks[0].plan.experiment.launcher.wait:
         raise SweepLeft
     _follow(array, folder, points)

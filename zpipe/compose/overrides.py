@@ -33,6 +33,7 @@ from zpipe.compose.recipes import IMPLIED, RECIPE, implying_keys
 from zpipe.compose.sources import use_recipe_folders
 from zpipe.compose.translate import option_problem
 from zpipe.hydra_text import quoted
+from zpipe.paths import expanded
 from zpipe.problems import Problem, refuse_if_any
 from zpipe.redact import redact_override
 from zpipe.resources import config_groups
@@ -187,7 +188,7 @@ def _looks_like_path(value: str) -> bool:
 
 def _user_recipes(values: list[str]) -> _Rewritten:
     """One recipe, or several for a sweep; each a path or the name of one of zpipe's own."""
-    files = [Path(value).expanduser().resolve() for value in values if _looks_like_path(value)]
+    files = [expanded(value).resolve() for value in values if _looks_like_path(value)]
     problems = [problem for value in values if (problem := _recipe_problem(value)) is not None]
     stems = [file.stem for file in files] + [value for value in values if not _looks_like_path(value)]
     for stem in sorted({stem for stem in stems if stems.count(stem) > 1}):
@@ -201,7 +202,7 @@ def _user_recipes(values: list[str]) -> _Rewritten:
 def _recipe_problem(value: str) -> Problem | None:
     if not _looks_like_path(value):
         return check_option(RECIPE, value)
-    file = Path(value).expanduser().resolve()
+    file = expanded(value).resolve()
     if file.is_file() and file.suffix == ".yaml":
         return None
     reason = "no such file" if not file.is_file() else "the file name of a recipe must end in .yaml"

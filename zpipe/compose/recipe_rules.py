@@ -23,8 +23,10 @@ JOB_KEYS = tuple(f"launcher.slurm.{name}" for name in ("setup", "extra", "mail_t
 POD_SIZE = ("gpus", "cpu", "memory", "termination_grace_period_seconds")
 POD_KEYS = tuple(f"launcher.kubeflow.{name}" for name in Kubeflow.model_fields if name not in POD_SIZE)
 """Settings that decide what runs in the user's cluster, and what it can read and write there."""
-HOST_KEYS = tuple(f"launcher.{name}" for name in ("hostfile", "include", "exclude", "ssh_port"))
-"""Which machines get the environment of the ranks."""
+_MEETING = ("master_addr", "rdzv_backend", "node_rank")
+_HOSTS = ("hostfile", "include", "exclude", "ssh_port", *_MEETING)
+HOST_KEYS = tuple(f"launcher.{name}" for name in _HOSTS)
+"""Which machines get the environment of the ranks, and which of them the ranks trust."""
 FOLDER_KEYS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 _PARAMS = "hydra.sweeper.params."
 _DEFAULT = re.compile(r"(?:optional )?(?:override )?/?(?P<group>[\w/]+)")
@@ -87,7 +89,7 @@ def _leaf(key: str, value: Any, file: str) -> Iterator[Problem]:
     elif key in POD_KEYS and value:
         reason = f"in {file}: a recipe may not choose what a pod runs, reads and writes"
         yield Problem(key, value, reason, "left out", f"{key}=… on the command line")
-    elif key in HOST_KEYS and value is not None:
+    elif key in HOST_KEYS and value != flatten(defaults()).get(key):
         reason = f"in {file}: a recipe may not choose the machines to which a run is sent"
         yield Problem(key, value, reason, "left out", f"{key}=… on the command line")
     elif isinstance(value, str) and "${" in value and key in _blocks():

@@ -6,7 +6,6 @@ server that would get credentials.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
 from zpipe.compose.compose import compose_once
@@ -14,6 +13,7 @@ from zpipe.compose.overrides import rewrite
 from zpipe.compose.recipe_rules import recipe_problems
 from zpipe.compose.recipes import RECIPE
 from zpipe.compose.settings import override
+from zpipe.paths import expanded
 from zpipe.plans.plan import Plan
 from zpipe.plans.provenance import Provenance
 from zpipe.problems import Problem, refuse_if_any
@@ -78,7 +78,7 @@ def continued(overrides: list[str]) -> list[str]:
 
 def _run_folder(text: str) -> RunFolder | None:
     """The run folder that the text names; None for auto, never and the folder of a checkpoint."""
-    folder = RunFolder(Path(text.strip("'\"")).expanduser().absolute())
+    folder = RunFolder(expanded(text.strip("'\"")).absolute())
     return folder if folder.holds_run else None
 
 

@@ -25,6 +25,7 @@ from zpipe.converters.resolve import resolve
 from zpipe.converters.result import Draft, Finding
 from zpipe.converters.training_arguments import known_arguments, read_arguments
 from zpipe.converters.writing import overrides_of
+from zpipe.paths import expanded
 from zpipe.problems import Problem, Refusal
 from zpipe.resources import config_groups
 from zpipe.schema.removed import KEYS as REMOVED
@@ -136,7 +137,7 @@ def _nested_json(file: Path, key: str, value: Any, files: Sequence[Path], draft:
     if isinstance(value, Mapping):
         read_deepspeed(value, draft)
         return
-    named = Path(str(value)).expanduser()
+    named = expanded(str(value))
     if any(other.name == named.name for other in files if other != file):
         return  # given beside this file, and read by itself
     place = _place(file, named)

@@ -11,6 +11,7 @@ from zpipe.data.refusals import data_path_refusal
 from zpipe.data.saved import is_saved, saved_files
 from zpipe.data.sniffing import ARCHIVES, why_no_data_file
 from zpipe.data.splits import TRAIN, by_split, canonical
+from zpipe.paths import expanded
 from zpipe.problems import Problem, Refusal, nearest
 from zpipe.schema.data import Data
 
@@ -60,7 +61,7 @@ def local_source(data: Data) -> Source | None:
     if not data.path:
         raise data_path_refusal(data.path, "not set" if data.path is None else "is empty")
     try:
-        return _at(Path(data.path).expanduser(), data)
+        return _at(expanded(data.path), data)
     except OSError as error:  # a name that is too long, a folder that may not be listed
         reraise_machine_error(error)
         raise data_path_refusal(data.path, f"cannot be read: {error.strerror}") from None

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from zpipe.paths import expanded
 from zpipe.plans.plan import Host
 from zpipe.problems import Fix, Problem, either, nearest
 from zpipe.runfolder.foreign_files import read_text
@@ -18,6 +19,7 @@ from zpipe.schema.launcher import Launcher
 MOST_SLOTS = 1024
 _MOST_BYTES = 1 << 20
 _LINE = re.compile(r"(?P<host>\S+)\s+slots=(?P<slots>\S+)(?P<rest>.*)")
+_SLOTS = re.compile(r"[0-9]{1,4}")
 _NAME = re.compile(r"[A-Za-z0-9_](?:[\w.-]*[A-Za-z0-9_])?", re.ASCII)
 """Neither an option of ssh, nor a pattern of pdsh, nor a word that a shell changes."""
 _SLOT_LIST = re.compile(r"[0-9]{1,4}(?:,[0-9]{1,4})*")
@@ -38,8 +40,8 @@ def read_hosts(settings: Launcher) -> HostsRead:
     if settings.hostfile is None:
         return HostsRead()
     try:
-        text = read_text(Path(os.path.realpath(Path(settings.hostfile).expanduser())), _MOST_BYTES)
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(Path(os.path.realpath(expanded(settings.hostfile))), _MOST_BYTES)
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not a text file"
         allowed = f"a file with lines of the form {_SYNTAX}"
         return HostsRead(problems=(_in_file(settings, f"cannot be read: {reason}", allowed),))
@@ -92,7 +94,7 @@ def _wrong(match: "re.Match[str] | None", lines: Mapping[str, int]) -> str:
         return "a host is named with letters, digits, dots, dashes and underscores"
     if host in lines:
         return f"{host} is already on line {lines[host]}"
-    if not (slots.isascii() and slots.isdigit() and 0 < int(slots[:9]) <= MOST_SLOTS):
+    if not (_SLOTS.fullmatch(slots) and 0 < int(slots) <= MOST_SLOTS):
         return f"slots is a number from 1 to {MOST_SLOTS}"
     return f"DeepSpeed would ignore `{match['rest'].strip()}`" if match["rest"].strip() else ""
 

@@ -16,6 +16,7 @@ from zpipe.facts.weights import (
     weight_shapes,
     without_config,
 )
+from zpipe.paths import expanded
 from zpipe.plans.plan import ModelFacts
 from zpipe.problems import Problem, Refusal, either, refuse_if_any
 from zpipe.schema.model import Model
@@ -81,7 +82,7 @@ def inspect_model(model: Model) -> InspectedModel:
 
 def _is_downloaded(folder: Path | None, name: str | None) -> bool:
     """Whether the folder is in the hub's cache, where files may still be missing."""
-    return folder is not None and name is not None and folder != Path(name).expanduser().resolve()
+    return folder is not None and name is not None and folder != expanded(name).resolve()
 
 
 def local_folder(name_or_path: str) -> Path | None:
@@ -89,7 +90,7 @@ def local_folder(name_or_path: str) -> Path | None:
 
     Raises Refusal if the name is neither an existing model folder nor a valid hub id.
     """
-    path = Path(name_or_path).expanduser()
+    path = expanded(name_or_path)
     if path.is_dir():
         if (path / "config.json").is_file():
             return path.resolve()

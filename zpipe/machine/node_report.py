@@ -7,6 +7,7 @@ from pathlib import Path
 from zpipe.checkpoints.home import checkpoint_home, is_divided
 from zpipe.machine.disk import free_bytes_for
 from zpipe.machine.hardware import Hardware
+from zpipe.paths import expanded
 from zpipe.plans.plan import Plan
 from zpipe.runfolder.preflight import NodeReport
 
@@ -26,5 +27,5 @@ def node_report(plan: Plan, hardware: Hardware) -> NodeReport:
         run_disk_free=free_bytes_for(Path(plan.run_dir)),
         swap_disk_free=None if swap is None else free_bytes_for(swap),
         checkpoint_disk_free=free_bytes_for(checkpoint_home(plan)) if is_divided(plan) else None,
-        has_swap_path=swap is None or nvme_path is None or Path(nvme_path).expanduser().is_dir(),
+        has_swap_path=swap is None or nvme_path is None or expanded(nvme_path).is_dir(),
     )

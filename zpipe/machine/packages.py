@@ -3,8 +3,8 @@
 import importlib.util
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
+from zpipe.paths import expanded
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem
 
@@ -66,7 +66,7 @@ def _of_model(plan: Plan) -> Iterator[Needed]:
 
 def _needs_sentencepiece(tokenizer: str) -> bool:
     """Whether the folder has only the model file of SentencePiece, which transformers converts."""
-    folder = Path(tokenizer).expanduser()
+    folder = expanded(tokenizer)
     pieces = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
     has_pieces = any((folder / name).is_file() for name in pieces)
     return has_pieces and not (folder / "tokenizer.json").is_file()

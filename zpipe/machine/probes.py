@@ -168,7 +168,8 @@ def _temporary_folder(environment: Mapping[str, str]) -> str:
 
 def _write_directly(file: Path) -> None:
     """Writes one page past the cache. Raises OSError."""
-    descriptor = os.open(file, os.O_CREAT | os.O_RDWR | getattr(os, "O_DIRECT", 0), 0o600)
+    flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_DIRECT", 0)
+    descriptor = os.open(file, flags, 0o600)
     try:
         with mmap.mmap(-1, mmap.PAGESIZE) as page:  # O_DIRECT needs memory that begins with a page
             os.write(descriptor, page)

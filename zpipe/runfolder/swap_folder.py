@@ -5,9 +5,10 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
+from zpipe.paths import expanded
 from zpipe.plans.plan import Plan
 from zpipe.runfolder.folder import private_name
-from zpipe.runfolder.foreign_files import read_bytes
+from zpipe.runfolder.foreign_files import is_below, read_bytes
 from zpipe.schema.offload import Offload
 
 MARK = ".zpipe-run"
@@ -23,19 +24,24 @@ def swap_folder_of(offload: Offload, run_dir: Path) -> Path | None:
         return None
     if offload.nvme_path is None:
         return run_dir / "swap"
-    return Path(offload.nvme_path).expanduser().absolute() / private_name(run_dir)
+    return expanded(offload.nvme_path).absolute() / private_name(run_dir)
 
 
 def create_swap_folder(plan: Plan) -> None:
     """Creates and marks the folder. Raises OSError if that fails, FileExistsError if another run uses it."""
     if plan.swap_dir is None:
         return
-    folder = Path(plan.swap_dir)
+    folder, own = Path(plan.swap_dir), os.fsencode(plan.run_dir)
+    if _leads_away(folder, Path(plan.run_dir)):
+        raise FileExistsError(17, "there is a link on the way to it", str(folder))
     folder.mkdir(parents=True, exist_ok=True)
     mark = folder / MARK
-    if not mark.exists() and any(folder.iterdir()):
+    is_marked = os.path.lexists(mark)
+    if (is_marked and read_bytes(mark) != own) or (not is_marked and any(folder.iterdir())):
         raise FileExistsError(17, "it has files that are not of this run", str(folder))
-    mark.write_bytes(os.fsencode(plan.run_dir))
+    if not is_marked:
+        with mark.open("xb") as file:
+            file.write(own)
 
 
 def folders_to_create(plan: Plan) -> list[Path]:
@@ -53,5 +59,14 @@ def remove_swap_folder(plan: Plan) -> None:
     if plan.swap_dir is None or expected is None or Path(plan.swap_dir) != expected:
         return
     with suppress(OSError):
-        if not expected.is_symlink() and read_bytes(expected / MARK) == os.fsencode(plan.run_dir):
+        if (
+            not expected.is_symlink()
+            and not _leads_away(expected, run_dir)
+            and read_bytes(expected / MARK) == os.fsencode(plan.run_dir)
+        ):
             shutil.rmtree(expected, ignore_errors=True)
+
+
+def _leads_away(folder: Path, run_dir: Path) -> bool:
+    """Whether a link in the run folder, which may come from somebody else, leads to another place."""
+    return run_dir in folder.parents and (run_dir.is_symlink() or not is_below(folder, run_dir))

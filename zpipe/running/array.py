@@ -12,7 +12,7 @@ from zpipe.runfolder.atomic import write_text
 from zpipe.runfolder.outcome import Outcome
 from zpipe.running import slurm_queue as queue
 from zpipe.running.start import Start
-from zpipe.running.waiting import LOOK_SECONDS, SILENT_LOOKS
+from zpipe.running.waiting import LOOK_SECONDS
 from zpipe.terminal.console import say
 
 Ended = Callable[[int, Outcome], None]
@@ -39,18 +39,15 @@ class JobArray:
 
     def follow(self, ended: Ended) -> None:
         """Shows how many tasks wait and run, and calls `ended` for each that has ended."""
-        shown, seen, silent = "", dict.fromkeys(self.tasks, queue.UNKNOWN), 0
-        left = set(self.tasks)
+        shown, seen, left = "", dict.fromkeys(self.tasks, queue.UNKNOWN), set(self.tasks)
         while left:
             states = queue.states_of_tasks(self.job)
-            seen.update((number, state) for number, (state, _) in states.items() if number in seen)
-            silent = 0 if states else silent + 1
-            forgotten = silent > SILENT_LOOKS
-            for number in sorted(left):
-                if forgotten or _is_over(number, seen[number], states):
+            if states is not None:
+                seen.update((number, state) for number, (state, _) in states.items() if number in seen)
+                for number in [each for each in sorted(left) if _is_over(each, states)]:
                     left.discard(number)
                     ended(number, self._outcome(number, seen[number]))
-            text = _summary(states, left)
+            text = "Slurm does not answer" if states is None else _summary(states, left)
             if text and text != shown:
                 say(f"job array {self.job}: {text}")
                 shown = text
@@ -83,11 +80,9 @@ def _unused(folder: Path) -> Path:
     return script
 
 
-def _is_over(number: int, state: str, states: Mapping[int, tuple[str, str]]) -> bool:
-    """A task that Slurm has forgotten while it still knows others ended some minutes ago."""
-    if number in states:
-        return state not in queue.ACTIVE
-    return bool(states) and state != queue.UNKNOWN
+def _is_over(number: int, states: Mapping[int, tuple[str, str]]) -> bool:
+    """Slurm forgets a task some minutes after its end."""
+    return number not in states or states[number][0] not in queue.ACTIVE
 
 
 def _summary(states: Mapping[int, tuple[str, str]], left: set[int]) -> str:

@@ -5,11 +5,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from zpipe.checkpoints.choice import newest_good
+from zpipe.checkpoints.folders import checkpoints_in
 from zpipe.checkpoints.home import checkpoint_home, is_divided
 from zpipe.checkpoints.manifest import Manifest, read_manifest
 from zpipe.checkpoints.rotation import tidy
 from zpipe.checkpoints.shape import is_distributed_anew, saved_shape, shape_of, shape_problems
 from zpipe.checkpoints.state import CheckpointState, inspect
+from zpipe.paths import expanded
 from zpipe.plans.changes import result_digest
 from zpipe.plans.plan import Plan, without_secrets
 from zpipe.problems import Problem, Refusal, refuse_if_any
@@ -24,10 +26,12 @@ _TAKEN_OVER = "learning rate, schedule and the state of the optimizer"
 
 def choose(plan: Plan, start: Start, say: Say) -> AttemptStart:
     """What attempt.json says. Raises Refusal for a checkpoint that cannot be used."""
-    folder = folder_of(plan)
+    folder, home = folder_of(plan), checkpoint_home(plan)
     first = first_start(folder)
-    if start.attempt > 1:
-        tidy(checkpoint_home(plan))
+    if start.attempt > 1 or home != folder.path:
+        tidy(home)
+    if first is None and home != folder.path:
+        refuse_if_any(_of_an_earlier_run(home))
     state = checkpoint_for(plan, say)
     if start.attempt > 1 and not is_divided(plan):
         said = f"step {state.step}, {state.path.name}" if state else "the beginning: there is no checkpoint"
@@ -41,6 +45,14 @@ def choose(plan: Plan, start: Start, say: Say) -> AttemptStart:
         changes=list(start.changes),
         command=without_secrets(plan).command,
     )
+
+
+def _of_an_earlier_run(home: Path) -> Iterator[Problem]:
+    """The folder is named after that of the run, which may have been another run before."""
+    if checkpoints_in(home):
+        reason = "it has checkpoints of an earlier run in this run folder"
+        allowed = "another hydra.run.dir, or a folder without checkpoints"
+        yield Problem("checkpoint.node_local_path", str(home), reason, allowed, f"move {home} away")
 
 
 def checkpoint_for(plan: Plan, say: Say, *, quick: bool = False) -> CheckpointState | None:
@@ -83,7 +95,7 @@ def reshaping_lines(plan: Plan, state: CheckpointState | None) -> list[str]:
 def given_checkpoint(plan: Plan) -> Path | None:
     """The folder in resume.checkpoint, if it names one."""
     text = plan.experiment.resume.checkpoint
-    return None if text in (AUTO, NEVER) else Path(text).expanduser().absolute()
+    return None if text in (AUTO, NEVER) else expanded(text).absolute()
 
 
 def given_problems(plan: Plan) -> list[Problem]:

@@ -155,6 +155,8 @@ def main() -> None:
     """What anything prints goes to standard error: standard output is for messages."""
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
+    output.write(b"\n")  # ends what a shell may have printed before
+    output.flush()
     source = sys.stdin.buffer
     hello = message_in(Hello, source.readline(_MOST_LINE))
     if hello is None:

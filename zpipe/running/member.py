@@ -118,7 +118,7 @@ def _waiting_attempt(folder: RunFolder, settings: Launcher, seconds: float) -> A
 
 def be_ready(plan: Plan, nodes: Nodes) -> None:
     """Tells node 0 whether this node can take part, and waits until the run starts. Raises Refusal."""
-    with nodes.preparing(), _told(nodes):
+    with _told(nodes), nodes.preparing():
         refuse_if_any([*disagreements(read_plan(folder_of(plan).path), plan)])
         problems = missing_requirements(plan, say)
         try:

@@ -11,6 +11,7 @@ from zpipe.exits import Exit
 from zpipe.machine.hardware import Hardware
 from zpipe.machine.node_report import node_report
 from zpipe.machine.probes import missing_requirements, remove_empty
+from zpipe.machine.ssh import missing_tools
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal, refuse_if_any
 from zpipe.runfolder.folder import Attempt, RunFolder
@@ -23,6 +24,7 @@ from zpipe.running.member import be_ready, begun
 from zpipe.running.preflight_ranks import complaints, run_ranks, wait_for_others
 from zpipe.running.start import for_attempt
 from zpipe.supervise.nodes import Nodes
+from zpipe.supervise.stops import signals_noted
 from zpipe.terminal.console import print_problems, say
 
 FOLDER_NAME = ".doctor"
@@ -43,11 +45,13 @@ class Findings:
 
 
 def check_here(plan: Plan, hardware: Hardware) -> Findings:
-    """This machine alone. Leaves nothing behind."""
+    """This machine alone. Leaves nothing behind. Raises Refusal if a killed one has."""
     checked = _elsewhere(plan)
+    refuse_if_any(_left_behind(RunFolder(Path(checked.run_dir))))
     report = node_report(checked, hardware)
     with _without_swap_folder(checked):
-        problems = (*missing_requirements(checked, say), *_without_swap_path(plan, [report]))
+        lacking = missing_tools() if plan.launch.hosts else missing_requirements(checked, say)
+        problems = (*lacking, *_without_swap_path(plan, [report]))
     return Findings([report], problems=problems, exit_code=Exit.ENVIRONMENT if problems else Exit.FINISHED)
 
 
@@ -107,7 +111,8 @@ def meeting_place(run_dir: Path) -> Iterator[Attempt]:
             try:
                 yield folder.begin(1)
             finally:
-                _remove(folder)
+                with signals_noted():
+                    _remove(folder)
     except OSError as error:
         reason = f"the run folder cannot be written: {error.strerror}"
         raise Refusal([_problem(run_dir, reason, "hydra.run.dir=/path/to/run")]) from error
@@ -121,6 +126,14 @@ def _in_use(folder: RunFolder, is_ours: bool) -> list[Problem]:
     """What is removed at the end must have been written here."""
     if not is_ours:
         return [_problem(folder.path.parent, "another zpipe doctor uses this folder", "wait for its end")]
+    return _left_behind(folder)
+
+
+def _left_behind(folder: RunFolder) -> list[Problem]:
+    if folder.path.is_symlink():
+        return [
+            _problem(folder.path.parent, f"{folder.path} is a link", shlex.join(["rm", str(folder.path)]))
+        ]
     if not (found := folder.occupied_by()):
         return []
     reason = f"{folder.path} is left from a zpipe doctor that was killed: {', '.join(found)}"
@@ -196,7 +209,7 @@ def _without_swap_path(plan: Plan, reports: list[NodeReport]) -> list[Problem]:
             f"node {each.node} ({each.host})",
             "",
             f"offload.nvme_path={path} {reason}",
-            fix=f"mkdir -p {path}",
+            fix=shlex.join(["mkdir", "-p", str(path)]),
         )
         for each in reports
         if not each.has_swap_path

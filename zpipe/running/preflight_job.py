@@ -17,6 +17,7 @@ from zpipe.running.preflight import meeting_place
 from zpipe.running.submit import look_at
 from zpipe.running.waiting import follow
 from zpipe.schema.launcher import Launcher
+from zpipe.supervise.stops import signals_noted
 from zpipe.terminal.console import say, show
 
 
@@ -34,7 +35,8 @@ def check_in_a_job(plan: Plan) -> int:
         try:
             state = follow(here, f"job {job}", lambda: look_at(job)).name
         except BaseException:
-            queue.cancel(job)
+            with signals_noted():
+                queue.cancel(job)
             raise
         code = queue.exit_code_of(job)
         show(_output(attempt, job), end="")

@@ -13,6 +13,7 @@ from zpipe.problems import Problem
 from zpipe.runfolder.folder import Attempt
 from zpipe.runfolder.preflight import node_reports, rank_reports
 from zpipe.supervise.nodes import Nodes
+from zpipe.supervise.stops import signals_noted
 from zpipe.supervise.supervisor import POLL_SECONDS, launch_environment
 from zpipe.supervise.tree import ProcessTree
 
@@ -39,7 +40,8 @@ def run_ranks(plan: Plan, attempt: Attempt, nodes: Nodes | None) -> bool:
                         break
                 time.sleep(POLL_SECONDS)
         finally:
-            tree.end(patience=lambda: False)
+            with signals_noted():
+                tree.end(patience=lambda: False)
     return process.wait() == 0
 
 

@@ -19,7 +19,7 @@ OF_ZPIPE = "ZPIPE_JOB"
 
 def requeue_if_preempted(plan: Plan, outcome: Outcome) -> None:
     """Only if the next start goes on from a checkpoint of this one: otherwise it would never end."""
-    job = os.environ.get("SLURM_JOB_ID") if os.environ.get(OF_ZPIPE) else None
+    job = _own_job() if os.environ.get(OF_ZPIPE) else None
     asked = outcome.ending == "preempted" and outcome.reason.startswith(BEFORE_THE_LIMIT)
     if job is None or not asked or not plan.experiment.launcher.slurm.requeue or not _has_saved(plan):
         return
@@ -28,6 +28,12 @@ def requeue_if_preempted(plan: Plan, outcome: Outcome) -> None:
     done = subprocess.run(argv, capture_output=True, encoding="utf-8", errors="replace", check=False)
     if done.returncode != 0:
         say(f"Slurm does not requeue it: {done.stderr.strip()}")
+
+
+def _own_job() -> str | None:
+    """One task of a job array has the number of the whole array as SLURM_JOB_ID."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
 
 
 def _has_saved(plan: Plan) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+from zpipe.checkpoints.home import checkpoint_home
 from zpipe.diagnose.classify import classify
 from zpipe.diagnose.evidence import Evidence
 from zpipe.diagnose.postmortem import write_postmortem
@@ -48,8 +49,18 @@ def start_problems(plan: Plan) -> list[Problem]:
     return [
         *given_problems(plan),
         *unwritable(Path(plan.run_dir)),
+        *_unusable_home(plan),
         *tracking_problems(plan.experiment.tracking),
     ]
+
+
+def _unusable_home(plan: Plan) -> list[Problem]:
+    """Why checkpoints cannot be written to a folder that is not in that of the run."""
+    home = checkpoint_home(plan)
+    if home == Path(plan.run_dir):
+        return []
+    key, fix = "checkpoint.node_local_path", "checkpoint.node_local_path=/path/on/the/local/disk"
+    return [problem._replace(key=key, fix=fix) for problem in unwritable(home)]
 
 
 def run_plan(plan: Plan, hardware: Hardware, parent_run_id: str | None = None) -> Outcome:

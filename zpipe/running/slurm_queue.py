@@ -65,19 +65,27 @@ def _fields(job: str) -> dict[str, str]:
     return dict(field.partition("=")[::2] for field in shown.split() if "=" in field)
 
 
-def states_of_tasks(job: str) -> dict[int, tuple[str, str]]:
-    """State and reason of each task of a job array that Slurm still knows."""
-    shown = _slurm("squeue", "--array", "--noheader", "--states=all", "--format=%K %T %r", f"--jobs={job}")
-    rows = (line.split(maxsplit=2) for line in shown.stdout.splitlines())
+def states_of_tasks(job: str) -> dict[int, tuple[str, str]] | None:
+    """State and reason of each task of a job array that Slurm still knows; None if Slurm does not answer."""
+    done = _slurm("squeue", "--array", "--noheader", "--states=all", "--format=%K %T %r", f"--jobs={job}")
+    if done.returncode != 0 and not _is_forgotten(done):
+        return None
+    rows = (line.split(maxsplit=2) for line in done.stdout.splitlines())
     return {int(row[0]): (row[1], row[2].strip()) for row in rows if len(row) == 3 and row[0].isdigit()}
 
 
 def is_queued(job: str) -> bool:
-    """Whether a job, or a task of a job array, waits or runs; False where Slurm is not installed."""
-    try:
-        return bool(_slurm("squeue", "--noheader", f"--jobs={job}").stdout.strip())
-    except Refusal:
-        return False
+    """Whether a job, or a task of a job array, waits or runs. Raises Refusal if Slurm does not answer."""
+    done = _slurm("squeue", "--noheader", f"--jobs={job}")
+    if done.returncode != 0 and not _is_forgotten(done):
+        reason = f"Slurm does not say whether job {job} still runs: {done.stderr.strip()}"
+        raise Refusal([Problem("launcher.type", "slurm", reason, fix="try again when Slurm answers")])
+    return bool(done.stdout.strip())
+
+
+def _is_forgotten(done: "subprocess.CompletedProcess[str]") -> bool:
+    """Slurm forgets a job some minutes after its end."""
+    return "Invalid job id" in done.stderr
 
 
 def secrets_in(plan: Plan) -> Iterator[Problem]:

@@ -8,6 +8,9 @@ import time
 from contextlib import suppress
 from typing import IO
 
+from pydantic_core import PydanticSerializationError
+
+from zpipe.problems import Problem, Refusal
 from zpipe.supervise.host_messages import Hello, Order, Question, Report, line_of, message_in
 
 _MOST_LINE = 1 << 20
@@ -28,6 +31,7 @@ class HostLink:
         self._changed = threading.Condition()
         self._writing = threading.Lock()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the connection
+        greeting = _greeting(hello)
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -35,7 +39,7 @@ class HostLink:
             stderr=self._errors,
             start_new_session=True,  # Ctrl-C is for zpipe, which then ends the ranks in order
         )
-        for name_, work in (("hello", lambda: self._write(line_of(hello))), ("read", self._read)):
+        for name_, work in (("hello", lambda: self._write(greeting)), ("read", self._read)):
             threading.Thread(target=work, name=f"zpipe-{name_}-{node}", daemon=True).start()
 
     @property
@@ -108,3 +112,13 @@ class HostLink:
             if report.answers is not None:
                 self._answers[report.answers] = report
             self._changed.notify_all()
+
+
+def _greeting(hello: Hello) -> bytes:
+    """Raises Refusal for what cannot be sent."""
+    try:
+        return line_of(hello)
+    except PydanticSerializationError:
+        reason = "the working folder or a variable of the environment has bytes that are not UTF-8"
+        allowed = "UTF-8 in everything that the hosts are told"
+        raise Refusal([Problem("launcher.hostfile", "", reason, allowed)]) from None

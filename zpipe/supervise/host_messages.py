@@ -74,6 +74,7 @@ Message = TypeVar("Message", Hello, Order, Report)
 
 
 def line_of(message: Group) -> bytes:
+    """Raises PydanticSerializationError for text that is not Unicode."""
     return message.model_dump_json().encode() + b"\n"
 
 

@@ -80,12 +80,13 @@ class Nodes:
 
     def pending(self) -> list[int]:
         """For node 0: the nodes that have neither agreed nor refused."""
-        answered = {note.node for note in self._notes.read() if note.state in ("ready", "refused")}
+        notes = self._notes.read()
+        answered = {note.node for note in notes if note.state in ("ready", "refused") or _has_left(note)}
         return [node for node in self._others if node not in answered]
 
     def refused(self) -> list[NodeNote]:
-        """For node 0: the nodes that cannot take part."""
-        return [note for note in self._notes.read() if note.state == "refused"]
+        """For node 0: the nodes that cannot take part, or have ended before the run began."""
+        return [note for note in self._notes.read() if note.state == "refused" or _has_left(note)]
 
     def ready(self) -> list[NodeNote]:
         """For node 0: the nodes that can take part."""
@@ -155,6 +156,10 @@ class Nodes:
 
     def _is_lost(self, note: NodeNote) -> bool:
         return note.state != "ended" and self._notes.silence(note.node) > self._timeout
+
+
+def _has_left(note: NodeNote) -> bool:
+    return note.state == "ended" and note.ending != "finished"
 
 
 class Others(Protocol):

@@ -110,7 +110,10 @@ def _still_running(folder: Path) -> list[Problem]:
 def _close(folder: Path, attempt: ledger.Attempt, definition: Definition, arguments: list[str]) -> None:
     """Closes the run of a point in MLflow with its real ending."""
     run_dir = folder / attempt.folder
-    if definition.uri is None or not RunFolder(run_dir).holds_run:
+    if not RunFolder(run_dir).holds_run:
+        return
+    if definition.uri is None:
+        ledger.append(folder, ledger.with_result(run_dir, attempt))
         return
     from zpipe.record.record_run import has_begun, record_run
     from zpipe.running.recover import conclude_if_abandoned

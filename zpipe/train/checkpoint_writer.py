@@ -17,7 +17,7 @@ from zpipe.checkpoints.digests import sync_tree
 from zpipe.checkpoints.folders import STAGING_PREFIX, bytes_below
 from zpipe.checkpoints.home import checkpoint_home, is_divided
 from zpipe.checkpoints.manifest import FileEntry, Manifest, entries_for, write_manifest
-from zpipe.checkpoints.rotation import publish, remove_old
+from zpipe.checkpoints.rotation import publish, remove_later, remove_old
 from zpipe.checkpoints.shape import shape_of
 from zpipe.checkpoints.shares import all_shares, close_shares, open_shares, unlisted, wait_until_named
 from zpipe.checkpoints.space import room_for
@@ -56,6 +56,7 @@ class CheckpointWriter:
         self._settings = plan.experiment.checkpoint
         self._buffers, self._gathered = HostBuffers(rank.local_size), HostBuffers(ranks=1)
         self._save: Save | None = None
+        self._has_saved = False
         space = plan.checkpoint_space
         self._bytes = (space.bytes or 0) if space is not None else 0
         """Size of the last checkpoint, or the predicted size of the first."""
@@ -127,11 +128,18 @@ class CheckpointWriter:
             self._save.check()
 
     def _rotate_divided(self, step: int, keep: Collection[Path]) -> None:
-        """A node may remove a checkpoint when every node has the next one: until then, it is the last."""
-        if self._is_divided:
-            _barrier()
-            if self._leads:
-                self._rotate(step, self._settings.save_total_limit, keep)
+        """A node may remove a checkpoint when every node has the next one: until then, it is the last.
+
+        Parts of later steps, which other nodes lack, must not be taken for those that are written now.
+        """
+        if not self._is_divided:
+            return
+        _barrier()
+        if self._leads and not self._has_saved:
+            remove_later(self._home, self._start.run_id, self._start.step)
+        if self._leads:
+            self._rotate(step, self._settings.save_total_limit, keep)
+        self._has_saved = True
 
     def _make_room(self, step: int, keep: Collection[Path]) -> None:
         """Removes all but the newest checkpoint if the next one would not fit beside them."""

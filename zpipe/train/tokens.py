@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zpipe.data.machine_errors import reraise_machine_error
+from zpipe.paths import expanded
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal
 from zpipe.train.refusals import hub_message
@@ -65,7 +65,7 @@ def load_tokenizer(plan: Plan) -> Any:
 
 def expand_home(name: str) -> str:
     """A folder or hub id with a leading `~` expanded, which from_pretrained does not do."""
-    return str(Path(name).expanduser()) if name.startswith("~") else name
+    return str(expanded(name)) if name.startswith("~") else name
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ ROWS: list[Row] = [
     (["checkpoint=default"], "checkpoint.save_strategy", SMALL_DISK),
     ([*_NODES, "checkpoint.node_local=true"], "checkpoint.node_local_path", CPU),
     (["checkpoint.node_local_path=/local"], "checkpoint.node_local_path", CPU),
+    (["launcher=kubeflow", _IMAGE, _VOLUMES, "tracking=none", *_LOCAL], "checkpoint.node_local", CPU),
     ([*_NODES, *_LOCAL, "resume.checkpoint=/runs/a/checkpoint-1"], "resume.checkpoint", CPU),
     (["model=llama3_1b", "checkpoint.async_save=true"], "checkpoint.async_save", CPU),
     (["model.config.model_type=t5"], "model.config.model_type", CPU),

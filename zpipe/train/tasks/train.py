@@ -1,11 +1,11 @@
 """The task `train`: from the plan to the trained model, phase by phase."""
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zpipe.checkpoints.folders import checkpoints_in
 from zpipe.checkpoints.home import checkpoint_home
+from zpipe.paths import expanded
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal
 from zpipe.runfolder.attempt_start import AttemptStart, read_start, start_by_hand, write_start
@@ -121,7 +121,7 @@ def _select_device(plan: Plan, rank: Rank) -> None:
 def _check_model_folder(plan: Plan) -> None:
     """Refuses a model folder that does not exist; hub ids are left to transformers."""
     name = plan.experiment.model.name_or_path
-    if name is None or not name.startswith(("/", ".", "~")) or Path(name).expanduser().is_dir():
+    if name is None or not name.startswith(("/", ".", "~")) or expanded(name).is_dir():
         return
     raise Refusal(
         [
