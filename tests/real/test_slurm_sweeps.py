@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -93,7 +94,7 @@ def test_a_point_whose_task_was_cancelled_goes_on_from_its_checkpoint_when_the_s
     early = verb(tmp_path, "sweep", "resume", str(folder), folder=folder, env=environment)
     assert early.exit_code == 2, early.explain()
     assert "points of this sweep still wait or run in this Slurm job" in early.stderr
-    cancel(environment, task=1)
+    cancel(environment, 1)
     first = finish(process, folder)
     assert [point["ending"] for point in points(folder)] == ["finished", "preempted"], first.explain()
     again = verb(tmp_path, "sweep", "resume", str(folder), folder=folder, env=environment)
@@ -106,15 +107,40 @@ def test_a_point_whose_task_was_cancelled_goes_on_from_its_checkpoint_when_the_s
     assert steps[0] > 1
 
 
+def test_a_task_is_requeued_alone_and_a_sweep_that_was_left_is_not_started_twice(
+    environment: Environment, text_file: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "sweep"
+    given = overrides(text_file, *LONG, "tracking=none", f"hydra.sweep.dir={folder}")
+    process = start(tmp_path, "-m", *given, env=environment)
+    wait_for_step(process, folder / "1")
+    cancel(environment, 1, "--signal=USR1")
+    process.send_signal(signal.SIGINT)
+    left = finish(process, folder)
+    assert left.exit_code == 130, left.explain()
+    early = verb(tmp_path, "sweep", "resume", str(folder), folder=folder, env=environment)
+    assert early.exit_code == 2, early.explain()
+    wait_for_queue(environment)
+    again = verb(tmp_path, "sweep", "resume", str(folder), folder=folder, env=environment)
+    assert again.exit_code == 0, again.explain()
+    assert [point["ending"] for point in points(folder)] == ["finished", "finished"]
+    assert [RunFolder(folder / name).attempt.number for name in ("0", "1")] == [1, 2]
+
+
+def wait_for_queue(environment: Environment) -> None:
+    while slurm(environment, "squeue", "--noheader"):
+        time.sleep(0.5)
+
+
 def wait_for_checkpoint(run: Path) -> None:
     while not list(run.glob("checkpoint-*")):
         time.sleep(0.1)
 
 
-def cancel(environment: Environment, task: int) -> None:
+def cancel(environment: Environment, task: int, *options: str) -> None:
     shown = slurm(environment, "squeue", "--noheader", "--array", "--format=%F_%K")
     (name,) = [line for line in shown.split() if line.endswith(f"_{task}")]
-    slurm(environment, "scancel", name)
+    slurm(environment, "scancel", *options, name)
 
 
 def test_without_waiting_resuming_collects_what_the_points_have_left(
@@ -125,8 +151,7 @@ def test_without_waiting_resuming_collects_what_the_points_have_left(
     run = sweep(tmp_path, *given, env=environment)
     assert run.exit_code == 0, run.explain()
     assert f"zpipe sweep resume {folder}" in run.stderr
-    while slurm(environment, "squeue", "--noheader"):
-        time.sleep(0.5)
+    wait_for_queue(environment)
     again = verb(tmp_path, "sweep", "resume", str(folder), folder=folder, env=environment)
     assert again.exit_code == 0, again.explain()
     assert [point["ending"] for point in points(folder)] == ["finished", "finished"]
