@@ -1,4 +1,4 @@
-"""Parts of checkpoints on the disks of nodes: what a node offers, what the nodes agree on, what is refused."""
+"""Parts of checkpoints on the disks of nodes: what a node offers, what all agree on, what is refused."""
 
 from pathlib import Path
 
