@@ -4,6 +4,8 @@ DeepSpeed unpickles anything (deepspeed/runtime/checkpoint_engine/torch_checkpoi
 restricted unpickler accepts tensors, plain values and the classes listed here.
 """
 
+from enum import Enum
+from pickle import UnpicklingError
 from typing import Any
 
 
@@ -36,4 +38,12 @@ def _classes() -> list[Any]:
     from deepspeed.runtime.zero.config import ZeroStageEnum
     from deepspeed.utils.tensor_fragment import fragment_address
 
-    return [loss_scaler.DynamicLossScaler, loss_scaler.LossScaler, ZeroStageEnum, fragment_address]
+    classes = [loss_scaler.DynamicLossScaler, loss_scaler.LossScaler, ZeroStageEnum, fragment_address]
+    return [*classes, (_member, "builtins.getattr")]
+
+
+def _member(kind: Any, name: str) -> Enum:
+    """What `getattr` stands for in a checkpoint: Python 3.11.2 and its like pickle members of an Enum so."""
+    if isinstance(kind, type) and issubclass(kind, Enum) and name in kind.__members__:
+        return kind[name]
+    raise UnpicklingError(f"not a member of an Enum: {name}")
