@@ -1,6 +1,7 @@
 """Values of text keys that Hydra's grammar cannot read are taken as they are; MLflow's variables are used."""
 
 import shlex
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -115,3 +116,22 @@ def test_experiment_names_that_mlflow_refuses_are_refused(name: str) -> None:
         plan(f"tracking.experiment={name}")
     assert caught.value.problems[0].key == "tracking.experiment"
     plan(f"tracking.experiment={name}", "tracking=none")
+
+
+PATH_KEYS = (
+    ("data.path",),
+    ("model.name_or_path",),
+    ("model.tokenizer",),
+    ("resume.checkpoint",),
+    ("recipe",),
+    ("stage=3", "offload=nvme", "offload.nvme_path"),
+    ("launcher=deepspeed", "launcher.hostfile"),
+    ("checkpoint.node_local=true", "checkpoint.node_local_path"),
+)
+
+
+@pytest.mark.parametrize("overrides", PATH_KEYS, ids=lambda overrides: overrides[-1])
+def test_a_path_below_the_home_of_an_unknown_user_is_a_path_like_others(overrides: tuple[str, ...]) -> None:
+    *others, key = overrides
+    with suppress(Refusal):
+        plan(*others, f"{key}=~no-such-user/x")
