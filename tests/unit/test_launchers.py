@@ -21,7 +21,7 @@ from zpipe.launchers.base import Job
 from zpipe.launchers.rank_exits import read_rank_exits
 from zpipe.machine.hardware import visible_gpus
 from zpipe.plans.plan import Plan
-from zpipe.redact import redact, redact_override
+from zpipe.redact import redact, redact_override, remember_overrides
 from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.outcome import Outcome
 from zpipe.runfolder.plan_file import read_plan
@@ -253,6 +253,7 @@ def test_a_secret_of_a_job_can_be_named_as_a_variable() -> None:
     override = "launcher.env.HF_TOKEN=${oc.env:HF_TOKEN}"
     assert redact_override(override) == override
     text = f"exec srun python -m zpipe '{override}' launcher.type=torchrun"
+    remember_overrides([override])
     assert redact(text) == text
     assert "hf_abc" not in redact(text.replace("${oc.env:HF_TOKEN}", "hf_abcdefghijklmnopq"))
 

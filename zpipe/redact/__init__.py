@@ -65,7 +65,8 @@ def remember_overrides(overrides: Iterable[str]) -> None:
         if "://" in key:  # an argument of --uri
             key, given = "", override
         name = key.lstrip("+~").rpartition(".")[2]
-        values = {each.strip("\"'[]{} ") for each in (given, *given.split(","))}
+        texts = (each for each in (given, *given.split(",")) if not is_reference(each))
+        values = {each.strip("\"'[]{} ") for each in texts}
         if is_secret_name(name):
             remember(values)
         elif key.lstrip("+").startswith("launcher.env."):

@@ -38,10 +38,13 @@ def submitted(argv: Iterable[str], settings: Slurm) -> str:
         return done.stdout.strip().partition(";")[0]
     lines = (line.removeprefix("sbatch: error: ") for line in done.stderr.splitlines())
     words = " ".join(filter(str.strip, lines))
+    reason = f"Slurm says: {words}"
+    if "partition" not in words.lower():
+        raise Refusal([Problem("launcher=slurm", "", reason)])
     allowed = ", ".join(_slurm("sinfo", "--noheader", "--format=%R").stdout.split())
-    key = "launcher.slurm.partition" if "partition" in words.lower() else "launcher=slurm"
-    value = settings.partition or "" if key.endswith("partition") else ""
-    raise Refusal([Problem(key, value, f"Slurm says: {words}", f"partitions {allowed}" if allowed else "")])
+    raise Refusal(
+        [Problem("launcher.slurm.partition", settings.partition or "", reason, f"partitions {allowed}")]
+    )
 
 
 def state_of(job: str) -> tuple[str, str]:
