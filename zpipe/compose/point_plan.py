@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from zpipe.compile.compiler import compile_plan
@@ -25,8 +26,9 @@ SWEEP_LABEL = "the sweep, after the values of its keys"
 def plan_of_point(
     config: DictConfig, run_dir: Path, command: list[str], label: str, hardware: Hardware
 ) -> tuple[Plan, Start]:
-    """Raises Refusal, also for a run that cannot start here."""
-    provenance = provenance_under_hydra([each for part in given_overrides(config.hydra) for each in part])
+    """Raises Refusal, also for a run that cannot start here. HydraConfig is that of the point."""
+    overrides = [each for part in given_overrides(HydraConfig.get()) for each in part]
+    provenance = provenance_under_hydra(overrides)
     experiment, provenance = _named(to_experiment(config), provenance, label)
     plan = compile_plan(experiment, run_dir, command, hardware, provenance)
     refuse_if_any(start_problems(plan))
