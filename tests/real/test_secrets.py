@@ -1,6 +1,5 @@
 """Secrets reach neither the run folder nor the terminal nor MLflow nor the archive of a bug report."""
 
-import shutil
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.archives import unpack
 from tests.support.process import SMALL, Run, verb, with_leak, zpipe
 from tests.support.server import Server
 
@@ -111,7 +111,7 @@ def test_the_archive_has_what_a_bug_report_needs(failed: Failed) -> None:
 
 
 def test_the_archive_has_none_of_them(failed: Failed, tmp_path: Path) -> None:
-    shutil.unpack_archive(failed.archive, tmp_path)
+    unpack(failed.archive, tmp_path)
     assert files_with_secrets(tmp_path) == []
     (root,) = tmp_path.iterdir()
     assert "HF_TOKEN=***" in (root / "environment.txt").read_text()

@@ -1,13 +1,13 @@
 """A run folder that somebody else made is data: it chooses neither what is removed nor what is executed."""
 
 import json
-import shutil
 import tarfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.archives import unpack
 from tests.support.planning import plan_of
 from tests.support.plans import begin_attempt
 from zpipe.diagnose import archive
@@ -116,7 +116,7 @@ def test_report_has_each_attempt_once(tmp_path: Path, monkeypatch: pytest.Monkey
     archive.write_archive(folder, tmp_path / "report.tar.gz", lambda text: None)
     with tarfile.open(tmp_path / "report.tar.gz") as packed:
         names = packed.getnames()
-    shutil.unpack_archive(tmp_path / "report.tar.gz", tmp_path)
+    unpack(tmp_path / "report.tar.gz", tmp_path)
     assert len(names) == len(set(names))
     for number in (1, 2):
         result = (tmp_path / "report" / f"attempt-{number}" / "result.json").read_text()
