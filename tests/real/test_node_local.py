@@ -72,10 +72,10 @@ class Started:
         return finish(self.first, self.folder), finish(self.second, self.folder)
 
 
-@pytest.fixture(params=[2, 3])
-def pair(request: pytest.FixtureRequest, text_file: Path, tmp_path: Path) -> Iterator[Pair]:
+@pytest.fixture
+def pair(text_file: Path, tmp_path: Path) -> Iterator[Pair]:
     with two_hosts() as hosts:
-        yield Pair(hosts, tmp_path, text_file, request.param)
+        yield Pair(hosts, tmp_path, text_file, stage=3)
 
 
 def test_a_run_goes_on_from_the_newest_checkpoint_of_which_every_host_has_its_part(pair: Pair) -> None:
