@@ -74,7 +74,7 @@ def test_the_signal_before_a_time_limit_saves_requeues_and_goes_on_as_one_run(
     environment: Environment, text_file: Path, tmp_path: Path
 ) -> None:
     steps = (
-        "train.max_steps=1200",
+        "train.max_steps=600",
         "train.logging_steps=1",
         "checkpoint=default",
         "checkpoint.save_steps=5000",
@@ -91,7 +91,7 @@ def test_the_signal_before_a_time_limit_saves_requeues_and_goes_on_as_one_run(
     store = Store(tmp_path)
     recorded = store.only_run()
     assert recorded.info.status == "FINISHED"
-    assert [step for step, _ in store.series(recorded.info.run_id, "loss")] == [*range(1, 1201)]
+    assert [step for step, _ in store.series(recorded.info.run_id, "loss")] == [*range(1, 601)]
 
 
 def test_a_cancelled_job_ends_the_run_and_is_not_requeued(
