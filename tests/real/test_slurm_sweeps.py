@@ -87,9 +87,7 @@ def test_a_point_whose_task_was_cancelled_goes_on_from_its_checkpoint_when_the_s
     environment: Environment, text_file: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "sweep"
-    given = overrides(text_file, *LONG, "tracking=none", f"hydra.sweep.dir={folder}")
-    process = start(tmp_path, "-m", *given, env=environment)
-    wait_for_step(process, folder / "1")
+    process = start_long(environment, text_file, folder)
     wait_for_checkpoint(folder / "1")
     early = verb(tmp_path, "sweep", "resume", str(folder), folder=folder, env=environment)
     assert early.exit_code == 2, early.explain()
@@ -111,9 +109,7 @@ def test_a_task_is_requeued_alone_and_a_sweep_that_was_left_is_not_started_twice
     environment: Environment, text_file: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "sweep"
-    given = overrides(text_file, *LONG, "tracking=none", f"hydra.sweep.dir={folder}")
-    process = start(tmp_path, "-m", *given, env=environment)
-    wait_for_step(process, folder / "1")
+    process = start_long(environment, text_file, folder)
     cancel(environment, 1, "--signal=USR1")
     process.send_signal(signal.SIGINT)
     left = finish(process, folder)
@@ -125,6 +121,14 @@ def test_a_task_is_requeued_alone_and_a_sweep_that_was_left_is_not_started_twice
     assert again.exit_code == 0, again.explain()
     assert [point["ending"] for point in points(folder)] == ["finished", "finished"]
     assert [RunFolder(folder / name).attempt.number for name in ("0", "1")] == [1, 2]
+
+
+def start_long(environment: Environment, text_file: Path, folder: Path) -> "subprocess.Popen[str]":
+    """A sweep whose second point trains."""
+    given = overrides(text_file, *LONG, "tracking=none", f"hydra.sweep.dir={folder}")
+    process = start(folder.parent, "-m", *given, env=environment)
+    wait_for_step(process, folder / "1")
+    return process
 
 
 def wait_for_queue(environment: Environment) -> None:

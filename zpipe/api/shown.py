@@ -26,12 +26,8 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
 
-class ShownPlan(Plan):
-    """A plan that a notebook shows as a table, with DeepSpeed's JSON and the command folded away."""
-
-    @classmethod
-    def of(cls, plan: Plan) -> Self:
-        return cls.model_construct(**dict(plan))
+class _Shown:
+    """Shows the rows of a value, as text and as rich."""
 
     def __repr__(self) -> str:
         return _text(self._rows())
@@ -44,6 +40,17 @@ class ShownPlan(Plan):
 
     def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
         yield summary_table_of(self._rows())
+
+    def _rows(self) -> dict[str, str]:
+        raise NotImplementedError
+
+
+class ShownPlan(_Shown, Plan):
+    """A plan that a notebook shows as a table, with DeepSpeed's JSON and the command folded away."""
+
+    @classmethod
+    def of(cls, plan: Plan) -> Self:
+        return cls.model_construct(**dict(plan))
 
     def _repr_html_(self) -> str:
         safe = without_secrets(self)
@@ -68,7 +75,7 @@ class ShownPlan(Plan):
         return rows
 
 
-class ShownOutcome(Outcome):
+class ShownOutcome(_Shown, Outcome):
     """How a run ended, with its figures, as a notebook shows it."""
 
     @classmethod
@@ -80,17 +87,6 @@ class ShownOutcome(Outcome):
         events = RunEvents(RunFolder(Path(self.run_dir))).read_new()
         reported = (event for event in events if isinstance(event, Metrics))
         return [(event.step, event.values[name]) for event in reported if name in event.values]
-
-    def __repr__(self) -> str:
-        return _text(self._rows())
-
-    __str__ = __repr__
-
-    def __repr_args__(self) -> Iterator[tuple[str, Any]]:
-        yield from self._rows().items()
-
-    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
-        yield summary_table_of(self._rows())
 
     def _repr_html_(self) -> str:
         return html_table(self._rows().items())

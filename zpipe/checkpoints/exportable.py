@@ -90,7 +90,7 @@ class Choice:
     def _numbered(self, step: int) -> Exportable:
         named = [each for each in self._found if each.path.name == checkpoint_name(step)]
         if any(each.step == step for each in self._parts):
-            reason = "each node has its own part of this checkpoint, and one part is no model"
+            reason = "each node has its own part of this checkpoint, and one part is not a model"
             raise Refusal([Problem(OPTION, step, reason, "the final model: without this option")])
         if not named:
             raise Refusal([Problem(OPTION, step, "the run has no such checkpoint", self._intact_steps())])

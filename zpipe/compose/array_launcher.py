@@ -43,6 +43,8 @@ class _Point:
     number: int
     config: DictConfig
     overrides: Sequence[str]
+    command: list[str]
+    """The overrides as typed, without Hydra's own."""
     attempt: ledger.Attempt
     """The last state of it; of an earlier session if the point was settled then."""
     task: Task | None = None
@@ -75,7 +77,7 @@ class ArrayLauncher(BasicLauncher):
         if known is None:
             run_dir = folder / str(config.hydra.sweep.subdir)
             _, known = begin_point(folder, run_dir, command, definition.session)
-        return _Point(number, config, overrides, known)
+        return _Point(number, config, overrides, command, known)
 
     def _composed(self, number: int, overrides: Sequence[str]) -> DictConfig:
         """As Hydra's basic launcher composes a point."""
@@ -98,8 +100,7 @@ def _prepare(
 ) -> None:
     """Writes the job of the point into its folder, or notes why there is none."""
     run_dir = folder / point.attempt.folder
-    HydraConfig.instance().set_config(point.config)
-    label = definition.label([as_typed(text) for text in given_overrides(point.config.hydra)[1]])
+    label = definition.label(point.command)
     try:
         plan, start = plan_of_point(point.config, run_dir, _command(point, label), label, hardware)
         if start.finished is not None:
@@ -116,8 +117,7 @@ def _prepare(
 
 def _command(point: _Point, label: str) -> list[str]:
     """What composes this point alone."""
-    of_hydra, typed = given_overrides(point.config.hydra)
-    command = [as_typed(text) for text in typed]
+    of_hydra, command = given_overrides(point.config.hydra)[0], list(point.command)
     if label and not any(text.startswith("tracking.run_name=") for text in command):
         command.append(f"tracking.run_name={quoted(label)}")
     if any("${hydra" in text for text in command):

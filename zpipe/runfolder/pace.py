@@ -22,7 +22,7 @@ class Pace:
 
     @property
     def least_timeout(self) -> int:
-        """The shortest silence that is no chance: three signs of life and the look for them."""
+        """The shortest silence that is no accident: three signs of life, and one look for them."""
         return math.ceil(3 * self.beat + self.look)
 
 

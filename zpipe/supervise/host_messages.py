@@ -1,7 +1,7 @@
 """What zpipe and its agent on a host tell each other: one JSON object a line, over the streams of ssh.
 
-The environment travels here, encrypted and in no command line. A line that is no message is skipped: a host
-may print what it likes.
+The environment travels here, encrypted and in no command line. A line that is not a message is skipped: a
+host may print what it likes.
 """
 
 from typing import Literal, TypeVar

@@ -60,8 +60,3 @@ def write_definition(folder: Path, definition: Definition) -> None:
     """Writes sweep.json atomically."""
     safe = {**definition.model_dump(), "arguments": [redact_override(each) for each in definition.arguments]}
     write_json(folder / FILE_NAME, safe)
-
-
-def with_job(definition: Definition, job: str) -> Definition:
-    """The sweep with one more job array."""
-    return definition.model_copy(update={"jobs": [*definition.jobs, job]})

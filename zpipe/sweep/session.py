@@ -10,7 +10,7 @@ from zpipe.record.state import Status
 from zpipe.record.store import tracking_uri
 from zpipe.redact import redact, redact_uri
 from zpipe.sweep import ledger
-from zpipe.sweep.definition import Definition, read_definition, with_job, write_definition
+from zpipe.sweep.definition import Definition, read_definition, write_definition
 from zpipe.terminal.console import show
 from zpipe.terminal.sweep_table import print_sweep
 
@@ -72,7 +72,7 @@ class Session:
     def note_job(self, job: str) -> None:
         """Keeps the number of a job array, so that its points are not started twice."""
         assert self.folder is not None
-        self._definition = with_job(self.definition, job)
+        self._definition = self.definition.model_copy(update={"jobs": [*self.definition.jobs, job]})
         write_definition(self.folder, self._definition)
 
     def close(self, stopped: Exit | None, ran_to_end: bool) -> Exit:
