@@ -1,0 +1,78 @@
+"""What a run is predicted to need: GPU memory, host memory and disk, as tables of named terms that add up."""
+
+from zpipe.schema.base import Group
+
+
+class Term(Group):
+    """One part of a prediction."""
+
+    name: str
+    bytes: int
+    formula: str
+    """With the numbers of this plan: `8 B x 1,235,814,400 / 2 ranks`."""
+    source: str
+    """The upstream file that allocates it, or `measured`."""
+
+
+class Table(Group):
+    """Terms that are in memory at the same time."""
+
+    terms: list[Term] = []
+
+    @property
+    def total(self) -> int:
+        """Bytes of all terms."""
+        return sum(term.bytes for term in self.terms)
+
+
+class GpuMemory(Group):
+    """The fullest GPU at its peak."""
+
+    phase: str
+    """The part of a step that has the peak, such as `backward`."""
+    allocated: Table
+    """Tensors: torch.cuda.max_memory_allocated."""
+    cache: Table
+    """What PyTorch's allocator holds beyond the tensors, up to torch.cuda.max_memory_reserved."""
+    context: Table
+    """Outside PyTorch's allocator: the CUDA context, NCCL."""
+
+    @property
+    def reserved(self) -> int:
+        """Predicted torch.cuda.max_memory_reserved."""
+        return self.allocated.total + self.cache.total
+
+    @property
+    def used(self) -> int:
+        """What the GPU must have free."""
+        return self.reserved + self.context.total
+
+
+class HostMemory(Group):
+    """Resident memory of the workers, without the page cache."""
+
+    rank: Table
+    """One rank, at its peak."""
+    phase: str
+    ranks: int
+    """Of one node."""
+    shared: Table = Table()
+    """Once for each node."""
+
+    @property
+    def node(self) -> int:
+        """Bytes of all ranks of one node."""
+        return self.rank.total * self.ranks + self.shared.total
+
+
+class MemoryPrediction(Group):
+    """Of one plan. Null where nothing can be said, such as for a model that was not downloaded yet."""
+
+    gpu: GpuMemory | None
+    """Null without a GPU."""
+    host: HostMemory | None
+    disk: Table = Table()
+    band: float
+    """The relative error that was measured for models of this kind: 0.05 is plus or minus five percent."""
+    is_generic: bool = False
+    """Whether the architecture has no formulas of its own, and a rougher walk over its sizes was used."""
