@@ -13,6 +13,9 @@ from zpipe.plans.plan import Launch
 from zpipe.runfolder.folder import RunFolder
 from zpipe.schema.experiment import Experiment
 
+_ALLOCATOR = {"PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"}
+"""Variables that configure PyTorch's allocator; the user's choice is kept."""
+
 
 def launch_of(
     experiment: Experiment,
@@ -53,6 +56,9 @@ def _environment(facts: Facts) -> dict[str, str]:
     }
     if facts.device == "cpu":
         environment["DS_ACCELERATOR"] = "cpu"
+    elif not _ALLOCATOR & os.environ.keys():
+        # Freed memory of any size can be used again: less is reserved, and what is reserved can be predicted.
+        environment["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
     return {**environment, **_import_path()}
 
 

@@ -5,6 +5,7 @@ import math
 import time
 from typing import Any
 
+import torch
 from transformers import TrainerCallback
 
 from zpipe.plans.plan import Plan
@@ -47,6 +48,7 @@ class EventCallback(TrainerCallback):
         losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
         self.final_loss = losses[-1] if losses else None
         disable_min_scale_error(self.trainer.model_wrapped)
+        release_cached_memory()
         self._report_step(state.global_step, state.max_steps)
         self._window.restart()
         self.steady.restart()
@@ -69,6 +71,8 @@ class EventCallback(TrainerCallback):
         for watch in (self._window, self.steady):
             watch.add_step(self._sequences * micro_batches)
         self._steps += 1
+        if self._steps == 1:
+            release_cached_memory()
         if self._steps == WARM_UP_STEPS and step < state.max_steps:
             freeze_gc()
             self.steady.restart()
@@ -170,6 +174,15 @@ def current_learning_rate(engine: Any) -> float | None:
     """The learning rate of the first group of parameters, which the next step uses."""
     groups = getattr(engine.optimizer, "param_groups", None)
     return float(groups[0]["lr"]) if groups else None
+
+
+def release_cached_memory() -> None:
+    """Returns freed GPU memory to the driver. Call it after large tensors that stay were created.
+
+    The engine and the first step leave blocks of sizes that no later step uses: they would stay reserved.
+    """
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 def freeze_gc() -> None:
