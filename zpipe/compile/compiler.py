@@ -15,7 +15,6 @@ from zpipe.compile.training_arguments import training_arguments
 from zpipe.facts.facts import Facts, gather
 from zpipe.launchers.base import NOTHING_SETTLED, Settled
 from zpipe.machine.hardware import Hardware
-from zpipe.machine.known_gpus import target_hardware
 from zpipe.memory.checkpoint_space import checkpoint_space
 from zpipe.plans.plan import Notice, Plan
 from zpipe.plans.provenance import Provenance
@@ -49,16 +48,16 @@ def compile_plan(
     experiment: Experiment,
     run_dir: Path,
     command: list[str],
-    hardware: Hardware,
+    here: Hardware,
     provenance: Provenance | None = None,
     settled: Settled = NOTHING_SETTLED,
 ) -> Plan:
     """The plan of one run. Raises Refusal with the problems of all rules together.
 
-    `provenance` holds the sources of the experiment's values; those of the JSON are added here. `settled` is
-    for a launcher whose job composes the experiment again.
+    `here` is this machine. `provenance` holds the sources of the experiment's values; those of the JSON are
+    added here. `settled` is for a launcher whose job composes the experiment again.
     """
-    facts = gather(experiment, target_hardware(experiment.launcher, hardware), run_dir)
+    facts = gather(experiment, here, run_dir)
     refuse_if_any(checks.problems(experiment, facts))
     swap_folder = swap_folder_of(experiment.offload, run_dir)
     swap_dir = None if swap_folder is None else str(swap_folder)

@@ -32,7 +32,7 @@ from zpipe.running.finished import finished_before
 from zpipe.running.member import take_part, tell_refusal
 from zpipe.running.requeue import requeue_if_preempted
 from zpipe.running.restarts import with_restarts
-from zpipe.running.runner import run_plan, start_problems
+from zpipe.running.runner import not_this_machine, run_plan, start_problems
 from zpipe.running.start import start_of
 from zpipe.running.submit import submit
 from zpipe.running.trainjob import submit_trainjob
@@ -59,6 +59,7 @@ def run_composed(composed: ComposedRun, typed: list[str] | None = None) -> Outco
         plan = compile_plan(
             composed.experiment, composed.run_dir, command, hardware, composed.provenance, settled(composed)
         )
+        refuse_if_any(not_this_machine(plan, hardware))
     except Refusal as refusal:
         if is_member:
             tell_refusal(composed.experiment, composed.run_dir, refusal)

@@ -10,6 +10,7 @@ from zpipe.data.inspection import Inspection, inspect
 from zpipe.facts.hostfile import HostsRead, read_hosts
 from zpipe.facts.model import inspect_model
 from zpipe.machine.hardware import Hardware
+from zpipe.machine.target import target_hardware
 from zpipe.plans.plan import ModelFacts
 from zpipe.schema.batch import Batch
 from zpipe.schema.experiment import Experiment
@@ -21,6 +22,7 @@ BF16_CAPABILITY = (8, 0)
 @dataclass(frozen=True)
 class Facts:
     hardware: Hardware
+    """One node of the machine that the plan is for."""
     device: Literal["cuda", "cpu"]
     nproc_per_node: int
     nodes: int
@@ -55,9 +57,13 @@ class Facts:
         return "fp32" if self.dtype == "tf32" else self.dtype
 
 
-def gather(experiment: Experiment, hardware: Hardware, run_dir: Path | None = None) -> Facts:
-    """`run_dir` tells the disk. Raises Refusal if the model's folder is not a model folder."""
+def gather(experiment: Experiment, here: Hardware, run_dir: Path | None = None) -> Facts:
+    """`here` is this machine, and `run_dir` tells the disk.
+
+    Raises Refusal if the model's folder is not a model folder, or the machine is not described completely.
+    """
     launcher = experiment.launcher
+    hardware = target_hardware(experiment.hardware, launcher, here)
     device: Literal["cuda", "cpu"] = "cpu"
     if launcher.device == "cuda" or (launcher.device == "auto" and hardware.gpus):
         device = "cuda"

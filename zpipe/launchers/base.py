@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from zpipe.machine.search_path import reachable_path
 from zpipe.plans.plan import Host, Plan
 from zpipe.runfolder.folder import Attempt, RunFolder
+from zpipe.schema.hardware import HardwareSettings
 from zpipe.schema.launcher import Launcher as Settings
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ class Job:
     hosts: tuple[Host, ...] = ()
     """Of the hostfile, if there is one."""
     settled: Settled = NOTHING_SETTLED
+    hardware: HardwareSettings = field(default_factory=HardwareSettings)
+    """What is described of the machine."""
     worker: str = WORKER
     """The module that each process runs."""
 

@@ -51,6 +51,8 @@ class Launch(Group):
     nproc_per_node: int
     world_size: int
     nodes: int = 1
+    gpu_memory: int | None = None
+    """Bytes of its GPU that each process may allocate; null is all of it."""
     hosts: list[Host] = []
     """Of the hostfile, those that take part; empty without one."""
     argv: list[str]
