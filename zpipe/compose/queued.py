@@ -17,7 +17,6 @@ from zpipe.launchers.base import NOTHING_SETTLED, Settled
 from zpipe.plans.plan import settings_without_secrets
 from zpipe.problems import Problem, refuse_if_any
 from zpipe.schema.experiment import Experiment
-from zpipe.schema.hardware import OF_THE_NODE
 from zpipe.trees import flatten, unflatten
 from zpipe.variables import TRACKING_URI
 from zpipe.yaml_text import yaml_text_in_quotes
@@ -25,9 +24,8 @@ from zpipe.yaml_text import yaml_text_in_quotes
 _OF_THE_NODE = (
     *(f"launcher.{name}" for name in ("type", "wait", "nodes", "nproc_per_node", "node_rank")),
     *(f"launcher.{name}" for name in ("master_addr", "master_port", "slurm.", "kubeflow.")),
-    *(f"hardware.{name}" for name in OF_THE_NODE),
 )
-"""Beginnings of keys that the job sets itself, or that a pod finds out."""
+"""Beginnings of keys that the job sets itself."""
 
 
 def repeated_command(composed: ComposedRun, typed: list[str], otherwise: list[str]) -> list[str]:

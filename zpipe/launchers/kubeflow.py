@@ -121,6 +121,7 @@ def _arguments(job: Job) -> Iterator[str]:
     yield f"recipe={RECIPE_FOLDER}/{RECIPE_NAME}"
     yield from job.settled.overrides
     yield "launcher.type=torchrun"
+    yield from job.limits_of_a_queue()
     yield f"hydra.run.dir={quoted(folder_in_pods(job.settings, job.run))}"
     for key, variable in _FROM_THE_POD.items():
         yield f"{key}=${{oc.env:{variable}}}"

@@ -8,7 +8,7 @@ from typing import ClassVar
 from zpipe.hydra_text import quoted
 from zpipe.launchers.base import Job, Launcher, Rendered
 from zpipe.machine.target import gpus_of_a_job
-from zpipe.schema.hardware import OF_THE_NODE, HardwareSettings
+from zpipe.schema.hardware import HardwareSettings
 from zpipe.schema.launcher import Launcher as Settings
 
 SCRIPT_NAME = "job.sh"
@@ -93,10 +93,9 @@ def _step(job: Job) -> Iterator[str]:
 
 
 def _in_the_job(job: Job) -> Iterator[str]:
-    """What the zpipe of a node is told in addition to what the user gave: it has what Slurm gives to it."""
+    """What the zpipe of a node is told in addition to what the user gave."""
     yield "launcher.type=torchrun"
-    described = (name for name in OF_THE_NODE if getattr(job.hardware, name) is not None)
-    yield from (f"hardware.{name}=null" for name in described)
+    yield from job.limits_of_a_queue()
     yield f"hydra.run.dir={quoted(str(job.run.path))}"
     if job.settings.nodes > 1:
         yield "launcher.node_rank=${oc.env:SLURM_NODEID}"

@@ -5,7 +5,7 @@ from typing import Any
 
 from zpipe.machine.cards import card_named, count_and_option, described_by
 from zpipe.machine.hardware import Gpu, Hardware, Nvme
-from zpipe.problems import Problem, Refusal, either, refuse_if_any
+from zpipe.problems import Fix, Problem, Refusal, either, refuse_if_any
 from zpipe.schema.hardware import HardwareSettings, Tflops
 from zpipe.schema.launcher import Launcher
 from zpipe.trees import flatten, unflatten
@@ -116,12 +116,17 @@ def _gpus(given: HardwareSettings, known: tuple[Gpu, ...]) -> tuple[Gpu, ...]:
 
 
 def _gpus_without_number(given: HardwareSettings) -> Iterator[Problem]:
-    values = {f"hardware.{name}": getattr(given, name) for name in _OF_GPUS}
-    keys = [key for key, value in values.items() if value is not None]
-    fix = either("hardware=h100_80gb", " ".join(f"{key}=null" for key in keys))
-    for key in keys:
-        reason = "it describes GPUs, and there are none"
-        yield Problem(key, values[key], reason, "null, or GPUs: hardware.gpus_per_node", fix)
+    for name in _OF_GPUS:
+        value = getattr(given, name)
+        if value is not None:
+            reason, allowed = "it describes GPUs, and there are none", "null, or GPUs: hardware.gpus_per_node"
+            yield Problem(f"hardware.{name}", value, reason, allowed, _known_or_none(given))
+
+
+def _known_or_none(given: HardwareSettings) -> Fix:
+    """Overrides for a machine that is known, and for none."""
+    names = [name for name in (*_OF_GPUS, "gpus_per_node") if getattr(given, name) is not None]
+    return either("hardware=h100_80gb", " ".join(f"hardware.{name}=null" for name in names))
 
 
 def _gpu(given: HardwareSettings, found: Gpu | None) -> Gpu:
@@ -152,8 +157,7 @@ def _unknown_gpu(given: HardwareSettings, lacks_memory: bool) -> list[Problem]:
     name = "gpu_memory_gib" if lacks_memory else "compute_capability"
     whose = f"zpipe does not know {given.name}" if given.name else "no GPU is here or named"
     key, allowed = f"hardware.{name}", "a value, or an option that describes the machine"
-    fix = either("hardware=h100_80gb", "hardware.gpus_per_node=null hardware.name=null")
-    return [Problem(key, "null", f"{whose}, and this is not given", allowed, fix)]
+    return [Problem(key, "null", f"{whose}, and this is not given", allowed, _known_or_none(given))]
 
 
 def _peaks(given: Tflops, card: Tflops) -> Tflops | None:

@@ -10,8 +10,6 @@ from zpipe.schema.slurm import Line
 MOST_GPUS = 1024
 """More than any machine has."""
 MOST_CORES = 65_536
-OF_THE_NODE = ("host_memory_gib", "cores")
-"""What the nodes of a job have of what the queue gives to the job, whatever was described."""
 
 Rate = Annotated[Number, Field(gt=0, lt=1e6)]
 Gib = Annotated[Number, Field(gt=0, lt=2**20)]
