@@ -1,5 +1,6 @@
 """The machine that a plan is made for."""
 
+import re
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -26,8 +27,14 @@ def _of_a_card(value: str) -> str:
     return value
 
 
+def _of_cuda(value: str) -> str:
+    if re.fullmatch(r"\d{1,2}\.\d", value, re.ASCII) is None:
+        raise ValueError("expected MAJOR.MINOR, such as 9.0")
+    return value
+
+
 CardName = Annotated[Line, AfterValidator(_of_a_card), Field(max_length=100)]
-Capability = Annotated[str, BeforeValidator(_as_version), Field(pattern=r"^\d{1,2}\.\d$")]
+Capability = Annotated[str, BeforeValidator(_as_version), AfterValidator(_of_cuda)]
 
 
 class Tflops(Group):

@@ -168,7 +168,6 @@ OPTIONS: dict[str, dict[str, str]] = {
         **_all("h100 h100_sxm", "hardware=h100_80gb"),
         **_all("a100 a100_sxm", "hardware=a100_80gb"),
         "v100": "hardware=v100_32gb",
-        **_all("none auto local", "hardware=here"),
     },
     "profiler": {"true": "profiler=wall_clock", "false": "profiler=none"},
 }

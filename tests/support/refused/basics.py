@@ -21,7 +21,7 @@ ROWS: list[Row] = [
     (["hardware.compute_capability=sm_90"], "hardware.compute_capability", CPU),
     (["hardware=h200", "launcher=slurm", "launcher.slurm.gpus=8xH100"], "launcher.slurm.gpus", CPU),
     (["launcher=slurm", "launcher.slurm.gpus=8xA100"], "launcher.slurm.gpus", CPU),
-    (["hardware=t4", "precision=bf16"], "precision.dtype", CPU),
+    (["hardware=t4", "precision=bf16"], "precision", CPU),
     (["checkpoint=default"], "checkpoint.save_strategy", SMALL_DISK),
     ([*_NODES, "checkpoint.node_local=true"], "checkpoint.node_local_path", CPU),
     (["checkpoint.node_local_path=/local"], "checkpoint.node_local_path", CPU),
