@@ -65,7 +65,7 @@ def _compiled(
     from zpipe.problems import Refusal, refuse_if_any
     from zpipe.running.member import tell_refusal
     from zpipe.running.preflight import FOLDER_NAME
-    from zpipe.running.runner import not_this_machine
+    from zpipe.running.this_machine import not_this_machine
 
     if composed.is_multirun:
         from zpipe.problems import Problem

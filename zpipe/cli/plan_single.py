@@ -17,8 +17,8 @@ from zpipe.plans.plan import Plan, without_secrets
 from zpipe.problems import refuse_if_any
 from zpipe.record.store import tracking_problems
 from zpipe.runfolder.plan_file import folder_of, write_plan
-from zpipe.running.runner import not_this_machine
 from zpipe.running.start import for_attempt, start_of
+from zpipe.running.this_machine import not_this_machine
 from zpipe.terminal.console import say, show
 from zpipe.terminal.plan_text import Rows, facts, render
 from zpipe.terminal.units import size

@@ -32,9 +32,10 @@ from zpipe.running.finished import finished_before
 from zpipe.running.member import take_part, tell_refusal
 from zpipe.running.requeue import requeue_if_preempted
 from zpipe.running.restarts import with_restarts
-from zpipe.running.runner import not_this_machine, run_plan, start_problems
+from zpipe.running.runner import run_plan, start_problems
 from zpipe.running.start import start_of
 from zpipe.running.submit import submit
+from zpipe.running.this_machine import not_this_machine
 from zpipe.running.trainjob import submit_trainjob
 from zpipe.sweep.definition import Definition
 from zpipe.sweep.point import run_point

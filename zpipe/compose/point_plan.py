@@ -15,8 +15,9 @@ from zpipe.machine.hardware import Hardware
 from zpipe.plans.plan import Plan
 from zpipe.plans.provenance import Origin, Provenance
 from zpipe.problems import Problem, either, refuse_if_any
-from zpipe.running.runner import not_this_machine, start_problems
+from zpipe.running.runner import start_problems
 from zpipe.running.start import Start, start_of
+from zpipe.running.this_machine import not_this_machine
 from zpipe.schema.experiment import Experiment
 
 SWEEP_LABEL = "the sweep, after the values of its keys"

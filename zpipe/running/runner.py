@@ -11,12 +11,10 @@ from zpipe.diagnose.classify import classify
 from zpipe.diagnose.evidence import Evidence
 from zpipe.diagnose.postmortem import write_postmortem
 from zpipe.diagnose.root_cause import is_consequence
-from zpipe.launchers import launcher_of
 from zpipe.machine.disk import unwritable
 from zpipe.machine.hardware import Hardware
 from zpipe.machine.probes import missing_requirements
 from zpipe.machine.ssh import missing_tools
-from zpipe.machine.target import lacking
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal
 from zpipe.record.recorder_thread import RecorderThread
@@ -54,13 +52,6 @@ def start_problems(plan: Plan) -> list[Problem]:
         *_unusable_home(plan),
         *tracking_problems(plan.experiment.tracking),
     ]
-
-
-def not_this_machine(plan: Plan, here: Hardware) -> list[Problem]:
-    """What the plan is made for and this machine does not have; empty for a job that runs elsewhere."""
-    if launcher_of(plan.launch.launcher).queues:
-        return []
-    return list(lacking(plan.experiment.hardware, here))
 
 
 def _unusable_home(plan: Plan) -> list[Problem]:
