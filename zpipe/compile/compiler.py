@@ -16,6 +16,7 @@ from zpipe.facts.facts import Facts, gather
 from zpipe.launchers.base import NOTHING_SETTLED, Settled
 from zpipe.machine.hardware import Hardware
 from zpipe.memory.checkpoint_space import checkpoint_space
+from zpipe.memory.flops import training_flops
 from zpipe.plans.plan import Notice, Plan
 from zpipe.plans.provenance import Provenance
 from zpipe.problems import refuse_if_any
@@ -77,6 +78,7 @@ def compile_plan(
         swap_dir=swap_dir,
         unresolved=unresolved(config),
         notices=[*checks.notices(experiment, facts), *_model_notices(facts)],
+        flops=training_flops(experiment, facts),
         checkpoint_space=checkpoint_space(experiment, facts),
         expected_files=_expected_files(experiment, facts),
         provenance=provenance.model_copy(update={"ds_config": derivations(config, experiment)}),

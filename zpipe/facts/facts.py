@@ -7,6 +7,7 @@ from typing import Literal
 from zpipe.checkpoints.folders import bytes_of_checkpoints
 from zpipe.checkpoints.home import home_of
 from zpipe.data.inspection import Inspection, inspect
+from zpipe.facts.dense import Shapes
 from zpipe.facts.hostfile import HostsRead, read_hosts
 from zpipe.facts.model import inspect_model
 from zpipe.machine.hardware import Hardware
@@ -43,6 +44,8 @@ class Facts:
     """Local, or in the hub's cache; None for random weights and for a model that must be downloaded."""
     parameter_numels: tuple[int, ...] | None
     """Elements of each parameter tensor; None if the model cannot be inspected yet."""
+    parameter_shapes: Shapes | None
+    """By name; None if the model cannot be inspected yet."""
     unexpected_weights: tuple[str, ...]
     """Tensors of the weight files that the model does not have."""
     data: Inspection
@@ -90,6 +93,7 @@ def gather(experiment: Experiment, here: Hardware, run_dir: Path | None = None) 
         model=model.facts,
         model_folder=model.folder,
         parameter_numels=model.parameter_numels,
+        parameter_shapes=model.parameter_shapes,
         unexpected_weights=model.unexpected,
         data=inspect(experiment.data),
         run_dir=run_dir,
