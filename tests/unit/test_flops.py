@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.planning import CPU, H200, gpus, plan_of
+from zpipe.cli.run_table import print_runs
 from zpipe.memory.flops import attention_width, matrix_elements
 from zpipe.plans.flops import TrainingFlops
 from zpipe.plans.plan import Plan
+from zpipe.record.browse import RecordedRun
 from zpipe.runfolder.progress import RunProgress
 from zpipe.sweep.ledger import Attempt
 from zpipe.sweep.report import as_row, write_report
@@ -129,6 +131,17 @@ def test_plan_and_summary_show_them() -> None:
     rows = summary_rows(plan, {"tflops_per_gpu": 547.4, "mfu": 0.5533}, RunProgress(), None)
     assert (rows["TFLOP/s"], rows["MFU"]) == ("547 per device", "55.3%")
     assert "peak" not in dict(facts(plan_of(hardware=CPU)))["compute"]
+
+
+def test_the_table_of_runs_shows_it(capsys: pytest.CaptureFixture[str]) -> None:
+    metrics = {"summary/mfu": 0.412, "throughput/mfu": 0.39}
+    run = RecordedRun("0" * 32, "a", "FINISHED", 0.0, 1.0, params={"stage": "2"}, metrics=metrics, tags={})
+    print_runs([run])
+    out = capsys.readouterr().out
+    assert "MFU" in out
+    assert "41.2%" in out
+    print_runs([replace(run, metrics={})])
+    assert "MFU" not in capsys.readouterr().out
 
 
 def test_tables_of_a_sweep_show_it(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 import zpipe
 from tests.support.planning import CPU, GIB, H200, gpus, plan_of
+from tests.support.process import REPOSITORY
 from zpipe.cli.main import main
 from zpipe.compose.recipe_rules import recipe_problems
 from zpipe.machine.cards import card_named, count_and_option, described_by, machine_kinds
@@ -197,3 +198,14 @@ def test_a_recipe_may_describe_a_machine() -> None:
     assert list(recipe_problems({"hardware": {"gpus_per_node": 8, "name": "\x1b[31m"}}, "a.yaml")) == []
     with pytest.raises(Refusal):
         plan_of('hardware.name="\x1b[31m"')
+
+
+def test_the_table_of_peaks_in_the_documentation_is_that_of_the_options() -> None:
+    page = (REPOSITORY / "docs" / "performance.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1:-1] for line in page.splitlines() if line.startswith("| `")]
+    shown = {cells[0].strip(" `"): [cell.strip().replace(",", "") for cell in cells[1:]] for cells in rows}
+    peaks = {option: described_by(option).tflops.model_dump().values() for option in machine_kinds()}
+    wanted = {
+        option: ["" if peak is None else f"{peak:g}" for peak in values] for option, values in peaks.items()
+    }
+    assert shown == wanted

@@ -13,7 +13,8 @@ from zpipe.trees import flatten, unflatten
 GIB = 2**30
 TOLERANCE = 0.05
 """The share of a memory that drivers and the kernel keep for themselves."""
-_OF_GPUS = ("name", "gpu_memory_gib", "compute_capability")
+_OF_GPUS = ("name", "gpu_memory_gib", "compute_capability", "gpu_link_gb_s", "host_link_gb_s", "tflops.")
+"""Beginnings of keys that mean nothing without a GPU."""
 
 
 def target_hardware(settings: HardwareSettings, launcher: Launcher, here: Hardware) -> Hardware:
@@ -116,16 +117,16 @@ def _gpus(given: HardwareSettings, known: tuple[Gpu, ...]) -> tuple[Gpu, ...]:
 
 
 def _gpus_without_number(given: HardwareSettings) -> Iterator[Problem]:
-    for name in _OF_GPUS:
-        value = getattr(given, name)
-        if value is not None:
-            reason, allowed = "it describes GPUs, and there are none", "null, or GPUs: hardware.gpus_per_node"
-            yield Problem(f"hardware.{name}", value, reason, allowed, _known_or_none(given))
+    values = _given(given)
+    name = next((name for name in values if name.startswith(_OF_GPUS)), None)
+    if name is not None:
+        reason, allowed = "it describes GPUs, and there are none", "null, or GPUs: hardware.gpus_per_node"
+        yield Problem(f"hardware.{name}", values[name], reason, allowed, _known_or_none(given))
 
 
 def _known_or_none(given: HardwareSettings) -> Fix:
     """Overrides for a machine that is known, and for none."""
-    names = [name for name in (*_OF_GPUS, "gpus_per_node") if getattr(given, name) is not None]
+    names = [name for name in _given(given) if name.startswith((*_OF_GPUS, "gpus_per_node"))]
     return either("hardware=h100_80gb", " ".join(f"hardware.{name}=null" for name in names))
 
 

@@ -11,6 +11,7 @@ _LOCAL = ("checkpoint.node_local=true", "checkpoint.node_local_path=/local")
 
 ROWS: list[Row] = [
     (["hardware.gpu_memory_gib=24"], "hardware.gpu_memory_gib", CPU),
+    (["hardware.tflops.bf16=100", "hardware.host_link_gb_s=32"], "hardware.host_link_gb_s", CPU),
     (["hardware.gpus_per_node=4"], "hardware.gpu_memory_gib", CPU),
     (
         ["hardware.name=GPU", "hardware.gpus_per_node=2", "hardware.gpu_memory_gib=24"],
