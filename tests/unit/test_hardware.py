@@ -1,8 +1,11 @@
 """The group `hardware`: the machine that a plan is for, and the only table of GPUs."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -11,8 +14,9 @@ from tests.support.planning import CPU, GIB, H200, gpus, plan_of
 from tests.support.process import REPOSITORY
 from zpipe.cli.main import main
 from zpipe.compose.recipe_rules import recipe_problems
+from zpipe.machine import hardware
 from zpipe.machine.cards import card_named, count_and_option, described_by, machine_kinds
-from zpipe.machine.hardware import Hardware
+from zpipe.machine.hardware import Gpu, Hardware
 from zpipe.machine.target import lacking, target_hardware
 from zpipe.problems import Refusal
 from zpipe.schema.hardware import HardwareSettings, Tflops
@@ -102,6 +106,32 @@ def test_what_other_processes_hold_counts_as_far_as_it_is_in_the_way() -> None:
     assert target(busy).gpus[0].used == 20 * GIB
     assert target(busy, gpu_memory_gib=100).gpus[0].used == 0
     assert target(busy, gpu_memory_gib=131).gpus[0].used == 10 * GIB
+
+
+class Nvml:
+    """A driver with one GPU of 80 GiB, of which 3 GiB are taken and 1 GiB is the driver's own."""
+
+    class NVMLError(Exception):
+        pass
+
+    nvmlMemory_v2 = 2  # noqa: N815 - NVML's name
+
+    def __init__(self, is_old: bool) -> None:
+        self.is_old = is_old
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        answers = {"nvmlDeviceGetName": "NVIDIA H100 NVL", "nvmlDeviceGetCudaComputeCapability": (9, 0)}
+        return lambda *_: answers.get(name)
+
+    def nvmlDeviceGetMemoryInfo(self, handle: object, version: int = 1) -> SimpleNamespace:  # noqa: N802
+        if version == 2 and self.is_old:
+            raise self.NVMLError
+        return SimpleNamespace(total=80 * GIB, used=3 * GIB if version == 2 else 4 * GIB)
+
+
+def test_memory_in_use_is_detected_and_the_drivers_own_is_no_use_of_it() -> None:
+    assert hardware._gpu(Nvml(is_old=False), 0) == Gpu("NVIDIA H100 NVL", 80 * GIB, (9, 0), used=3 * GIB)
+    assert hardware._gpu(Nvml(is_old=True), 0).used == 4 * GIB
 
 
 def test_less_gpu_memory_is_planned_and_the_worker_gets_the_limit() -> None:

@@ -103,7 +103,7 @@ def _contradiction(
 
 def _given(settings: HardwareSettings) -> dict[str, Any]:
     """What is not null, by dotted keys."""
-    return {key: value for key, value in flatten(settings.model_dump()).items() if value is not None}
+    return {key: value for key, value in flatten(settings.given()).items() if value != {}}
 
 
 def _gpus(given: HardwareSettings, known: tuple[Gpu, ...]) -> tuple[Gpu, ...]:
