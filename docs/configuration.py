@@ -46,6 +46,9 @@ UNITS = {
     "steps": "steps",
     "steps or epochs": "steps or epochs",
     "epochs": "epochs",
+    "gib": "GiB",
+    "gb/s": "GB/s",
+    "tflop/s": "TFLOP/s",
 }
 """The unit of a number is the first of these words in its meaning; the longest, if several start there."""
 

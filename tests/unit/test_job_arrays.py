@@ -10,6 +10,7 @@ from zpipe.compose.overrides import rewrite
 from zpipe.compose.points import PlannedPoint, plan_sweep
 from zpipe.launchers.slurm_array import array_argv, array_script
 from zpipe.problems import Refusal
+from zpipe.schema.experiment import Experiment
 from zpipe.schema.launcher import Launcher
 from zpipe.schema.slurm import Slurm
 
@@ -54,7 +55,7 @@ def test_hydras_parallel_launchers_are_refused_with_slurm() -> None:
 
 def test_the_array_has_the_numbers_of_the_points_and_quoted_paths() -> None:
     folders = {4: Path("/runs/it's $(here)/4"), 0: Path("/runs/a/0")}
-    text = array_script(Launcher(slurm=Slurm(partition="gpu")), folders, None)
+    text = array_script(Experiment(launcher=Launcher(slurm=Slurm(partition="gpu"))), folders, None)
     assert "#SBATCH --partition=gpu" in text
     assert "0) exec bash /runs/a/0/launch/job.sh ;;" in text
     assert """4) exec bash '/runs/it'"'"'s $(here)/4/launch/job.sh' ;;""" in text

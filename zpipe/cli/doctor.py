@@ -65,6 +65,7 @@ def _compiled(
     from zpipe.problems import Refusal, refuse_if_any
     from zpipe.running.member import tell_refusal
     from zpipe.running.preflight import FOLDER_NAME
+    from zpipe.running.this_machine import not_this_machine
 
     if composed.is_multirun:
         from zpipe.problems import Problem
@@ -73,7 +74,7 @@ def _compiled(
         raise Refusal([Problem("overrides", "", reason, fix="the overrides of one of its points")])
     try:
         plan = compile_composed(composed, overrides, hardware)
-        refuse_if_any(unwritable(composed.run_dir))
+        refuse_if_any([*unwritable(composed.run_dir), *not_this_machine(plan, hardware)])
     except Refusal as refusal:
         if is_together and composed.experiment.launcher.node_rank > 0:
             tell_refusal(composed.experiment, composed.run_dir / FOLDER_NAME, refusal)

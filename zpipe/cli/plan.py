@@ -3,12 +3,10 @@
 from typing import TYPE_CHECKING
 
 from zpipe.cli.collection import without_garbage_collection
-from zpipe.problems import Problem, Refusal
+from zpipe.problems import Problem, Refusal, refuse_if_any
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-
-    from zpipe.machine.hardware import Hardware
 
 OVERVIEW = {
     "plan [OVERRIDES]": "everything except training: print and write the plan",
@@ -28,10 +26,10 @@ def add_arguments(parser: "ArgumentParser") -> None:
     parser.add_argument("--explain", nargs="?", const="", metavar="KEY", help=explain)
     parser.add_argument("--format", choices=FORMATS, default="text", help="output format (default: text)")
     parser.add_argument("--gpus", metavar="COUNTxNAME", help="plan for a machine with these GPUs: 8xH100")
-    memory = "with --gpus: its host memory in GiB (default: this machine's)"
+    memory = "with --gpus: its host memory in GiB (default: as in conf/hardware)"
     parser.add_argument("--host-memory", type=float, metavar="GIB", help=memory)
     parser.add_argument(
-        "--cores", type=int, metavar="N", help="with --gpus: its cores (default: this machine's)"
+        "--cores", type=int, metavar="N", help="with --gpus: its cores (default: as in conf/hardware)"
     )
     parser.add_argument("--config-dir", "-cd", metavar="FOLDER", help="your own options: GROUP/OPTION.yaml")
     parser.add_argument("-m", "--multirun", action="store_true", help="check every point of a sweep")
@@ -53,26 +51,34 @@ def run(options: "Namespace") -> int:
 
 def _plan(options: "Namespace") -> int:
     from zpipe.compose.option_folders import use_config_dir
+    from zpipe.machine.hardware import detect
 
     use_config_dir(options.config_dir)
-    hardware = _hardware(options)
+    overrides, hardware = [*options.overrides, *_machine(options)], detect()
     if options.multirun:
         from zpipe.cli.plan_points import plan_points
 
-        return plan_points(options.overrides, options.format, hardware)
+        return plan_points(overrides, options.format, hardware)
     from zpipe.cli.plan_single import explain_plan, plan_run
 
     if options.explain is not None:
-        return explain_plan(options.overrides, options.explain, options.format, hardware)
-    return plan_run(options.overrides, options.format, hardware, is_here=options.gpus is None)
+        return explain_plan(overrides, options.explain, options.format, hardware)
+    return plan_run(overrides, options.format, hardware, is_here=options.gpus is None)
 
 
-def _hardware(options: "Namespace") -> "Hardware":
-    from zpipe.machine.hardware import detect
-
-    here = detect()
+def _machine(options: "Namespace") -> list[str]:
+    """The overrides that describe the machine of --gpus. Raises Refusal."""
     if options.gpus is None:
-        return here
-    from zpipe.machine.known_gpus import other_machine
+        return []
+    from zpipe.machine.cards import count_and_option
 
-    return other_machine(options.gpus, options.host_memory, options.cores, here)
+    host, cores, problems = options.host_memory, options.cores, []
+    if host is not None and not 0 < host < 2**20:
+        problems.append(Problem("--host-memory", host, "not an amount", "GiB above 0", "--host-memory 512"))
+    if cores is not None and cores < 1:
+        problems.append(Problem("--cores", cores, "not a number of cores", "1 or more", "--cores 64"))
+    refuse_if_any(problems)
+    count, option = count_and_option(options.gpus, "--gpus", "--gpus 8xH100")
+    given = {"hardware.host_memory_gib": host, "hardware.cores": cores}
+    described = [f"{key}={value}" for key, value in given.items() if value is not None]
+    return [f"hardware={option}", f"hardware.gpus_per_node={count}", *described]

@@ -12,11 +12,13 @@ from zpipe.compose.repeat import continued
 from zpipe.exits import Exit
 from zpipe.machine.disk import unwritable
 from zpipe.machine.hardware import Hardware
+from zpipe.machine.target import target_hardware
 from zpipe.plans.plan import Plan, without_secrets
 from zpipe.problems import refuse_if_any
 from zpipe.record.store import tracking_problems
 from zpipe.runfolder.plan_file import folder_of, write_plan
 from zpipe.running.start import for_attempt, start_of
+from zpipe.running.this_machine import not_this_machine
 from zpipe.terminal.console import say, show
 from zpipe.terminal.plan_text import Rows, facts, render
 from zpipe.terminal.units import size
@@ -34,7 +36,7 @@ def plan_run(overrides: list[str], form: Format, hardware: Hardware, is_here: bo
 
         return plan_points(overrides, form, hardware)
     compiled = compile_composed(composed, overrides, hardware)
-    if not is_here:
+    if not is_here or not_this_machine(compiled, hardware):
         _print_plan_elsewhere(without_secrets(compiled), form, hardware)
         return Exit.FINISHED
     folder = folder_of(compiled)
@@ -96,10 +98,12 @@ def print_plan(compiled: Plan, form: Format, rows: Rows = (), is_written: bool =
         show(render(compiled, rows, is_written), end="")
 
 
-def _print_plan_elsewhere(compiled: Plan, form: Format, hardware: Hardware) -> None:
+def _print_plan_elsewhere(compiled: Plan, form: Format, here: Hardware) -> None:
     if form != "text":
         print_plan(compiled, form)
         return
-    machine = f"{len(hardware.gpus)} x {hardware.gpus[0].name}, {hardware.cores} cores"
-    rows = [("machine", f"{machine}, {size(hardware.memory)} of host memory")]
+    experiment = compiled.experiment
+    node = target_hardware(experiment.hardware, experiment.launcher, here)
+    gpus = f"{len(node.gpus)} x {node.gpus[0].name}" if node.gpus else "no GPU"
+    rows = [("machine", f"{gpus}, {node.cores} cores, {size(node.memory)} of host memory")]
     show(render(compiled, rows, is_written=False), end="")

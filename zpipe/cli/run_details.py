@@ -8,7 +8,7 @@ from zpipe.cli.run_table import offload_of
 from zpipe.record.browse import RecordedRun
 from zpipe.record.facts import COMMAND_TAG
 from zpipe.record.state import read_state
-from zpipe.runfolder.figures import EVAL_LOSS, GPU_PEAK, HOST_PEAK, LAST_LOSS, SPEED
+from zpipe.runfolder.figures import EVAL_LOSS, GPU_PEAK, HOST_PEAK, LAST_LOSS, MFU, SPEED, TFLOPS
 from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.foreign_files import is_regular, read_end
 from zpipe.runfolder.outcome import Outcome, read_outcome
@@ -47,6 +47,7 @@ def print_recorded(run: RecordedRun) -> None:
     ended = " ".join(filter(None, [run.status, run.ending.replace("_", " ")]))
     print_text(out, f"{run.name}: {ended}", style="bold" if run.status == "FINISHED" else "bold red")
     print_text(out, f"{run.tags.get(COMMAND_TAG, '')}\n", style="dim")
+    mfu = run.metric(*MFU)
     rows = {
         "error": run.error,
         "settings": "\n".join(f"{name}  {value}" for name, value in sorted(run.params.items())),
@@ -55,6 +56,8 @@ def print_recorded(run: RecordedRun) -> None:
         "train loss": number(run.metric(*LAST_LOSS)),
         "eval loss": number(run.metric(*EVAL_LOSS)),
         "tokens/s": number(run.metric(*SPEED)),
+        "TFLOP/s per device": number(run.metric(*TFLOPS)),
+        "MFU": "" if mfu is None else f"{mfu:.1%}",
         "peak GPU memory": f"{number(run.metric(*GPU_PEAK))} GiB",
         "peak host memory": f"{number(run.metric(*HOST_PEAK))} GiB",
         "time": "" if run.seconds is None else duration(run.seconds),

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from zpipe.record.browse import RecordedRun
-from zpipe.runfolder.figures import EVAL_LOSS, GPU_PEAK, HOST_PEAK, LAST_LOSS, SPEED
+from zpipe.runfolder.figures import EVAL_LOSS, GPU_PEAK, HOST_PEAK, LAST_LOSS, MFU, SPEED
 from zpipe.terminal.console import clean, console
 from zpipe.terminal.units import duration
 
@@ -17,7 +17,7 @@ _COLORS = {"FINISHED": "green", "FAILED": "red", "KILLED": "yellow", "RUNNING": 
 
 COLUMNS = (
     *("run", "name", "status", "ending", "stage", "offload"),
-    *("attempts", "train loss", "eval loss", "tokens/s", "GPU GiB", "host GiB", "age"),
+    *("attempts", "train loss", "eval loss", "tokens/s", "MFU", "GPU GiB", "host GiB", "age"),
 )
 _FIRST_FIGURE = 6
 
@@ -62,6 +62,7 @@ def _details(run: RecordedRun) -> Iterator[str]:
     yield _shown(run.metric(*LAST_LOSS), ".4f")
     yield _shown(run.metric(*EVAL_LOSS), ".4f")
     yield _shown(run.metric(*SPEED), ",.0f")
+    yield _shown(run.metric(*MFU), ".1%")
     yield _shown(run.metric(*GPU_PEAK), ".2f")
     yield _shown(run.metric(*HOST_PEAK), ".2f")
     yield duration(max(0.0, time.time() - run.began))

@@ -15,8 +15,8 @@ from zpipe.compile.training_arguments import training_arguments
 from zpipe.facts.facts import Facts, gather
 from zpipe.launchers.base import NOTHING_SETTLED, Settled
 from zpipe.machine.hardware import Hardware
-from zpipe.machine.known_gpus import target_hardware
 from zpipe.memory.checkpoint_space import checkpoint_space
+from zpipe.memory.flops import training_flops
 from zpipe.plans.plan import Notice, Plan
 from zpipe.plans.provenance import Provenance
 from zpipe.problems import refuse_if_any
@@ -49,16 +49,16 @@ def compile_plan(
     experiment: Experiment,
     run_dir: Path,
     command: list[str],
-    hardware: Hardware,
+    here: Hardware,
     provenance: Provenance | None = None,
     settled: Settled = NOTHING_SETTLED,
 ) -> Plan:
     """The plan of one run. Raises Refusal with the problems of all rules together.
 
-    `provenance` holds the sources of the experiment's values; those of the JSON are added here. `settled` is
-    for a launcher whose job composes the experiment again.
+    `here` is this machine. `provenance` holds the sources of the experiment's values; those of the JSON are
+    added here. `settled` is for a launcher whose job composes the experiment again.
     """
-    facts = gather(experiment, target_hardware(experiment.launcher, hardware), run_dir)
+    facts = gather(experiment, here, run_dir)
     refuse_if_any(checks.problems(experiment, facts))
     swap_folder = swap_folder_of(experiment.offload, run_dir)
     swap_dir = None if swap_folder is None else str(swap_folder)
@@ -78,6 +78,7 @@ def compile_plan(
         swap_dir=swap_dir,
         unresolved=unresolved(config),
         notices=[*checks.notices(experiment, facts), *_model_notices(facts)],
+        flops=training_flops(experiment, facts),
         checkpoint_space=checkpoint_space(experiment, facts),
         expected_files=_expected_files(experiment, facts),
         provenance=provenance.model_copy(update={"ds_config": derivations(config, experiment)}),

@@ -29,7 +29,8 @@ def launch_of(
     attempt = run.numbered(1)
     settings, gpus, hosts = experiment.launcher, facts.hardware.visible_gpus, facts.hosts.hosts
     processes = facts.nproc_per_node
-    job = Job(run, attempt, settings, facts.device, processes, tuple(command), gpus, hosts, settled)
+    described, typed = experiment.hardware, tuple(command)
+    job = Job(run, attempt, settings, facts.device, processes, typed, gpus, hosts, settled, described)
     rendered = launcher.render(job)
     return Launch(
         launcher=experiment.launcher.type,
@@ -37,11 +38,18 @@ def launch_of(
         nproc_per_node=facts.nproc_per_node,
         world_size=facts.world_size,
         nodes=facts.nodes,
+        gpu_memory=_gpu_memory(experiment, facts),
         hosts=list(facts.hosts.hosts),
         argv=rendered.argv,
         env={**_environment(facts), **rendered.env, **experiment.launcher.env},
         files=dict(rendered.files),
     )
+
+
+def _gpu_memory(experiment: Experiment, facts: Facts) -> int | None:
+    """What was described as the memory of a GPU is all that a run may use."""
+    is_limited = experiment.hardware.gpu_memory_gib is not None and facts.device == "cuda"
+    return min(gpu.memory for gpu in facts.hardware.gpus) if is_limited and facts.hardware.gpus else None
 
 
 def _environment(facts: Facts) -> dict[str, str]:

@@ -107,7 +107,7 @@ def _prepare(
             _note(folder, point, start.finished)
             return
         if first is not None:
-            refuse_if_any(same_job(first.plan.experiment.launcher, plan.experiment.launcher))
+            refuse_if_any(same_job(first.plan.experiment, plan.experiment))
         write_job(plan, start)
     except Refusal as refusal:
         _note(folder, point, refuse(run_dir, refusal.problems))

@@ -35,6 +35,7 @@ from zpipe.running.restarts import with_restarts
 from zpipe.running.runner import run_plan, start_problems
 from zpipe.running.start import start_of
 from zpipe.running.submit import submit
+from zpipe.running.this_machine import not_this_machine
 from zpipe.running.trainjob import submit_trainjob
 from zpipe.sweep.definition import Definition
 from zpipe.sweep.point import run_point
@@ -59,6 +60,7 @@ def run_composed(composed: ComposedRun, typed: list[str] | None = None) -> Outco
         plan = compile_plan(
             composed.experiment, composed.run_dir, command, hardware, composed.provenance, settled(composed)
         )
+        refuse_if_any(not_this_machine(plan, hardware))
     except Refusal as refusal:
         if is_member:
             tell_refusal(composed.experiment, composed.run_dir, refusal)

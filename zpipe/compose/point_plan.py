@@ -17,6 +17,7 @@ from zpipe.plans.provenance import Origin, Provenance
 from zpipe.problems import Problem, either, refuse_if_any
 from zpipe.running.runner import start_problems
 from zpipe.running.start import Start, start_of
+from zpipe.running.this_machine import not_this_machine
 from zpipe.schema.experiment import Experiment
 
 SWEEP_LABEL = "the sweep, after the values of its keys"
@@ -31,7 +32,7 @@ def plan_of_point(
     provenance = provenance_under_hydra(overrides)
     experiment, provenance = _named(to_experiment(config), provenance, label)
     plan = compile_plan(experiment, run_dir, command, hardware, provenance)
-    refuse_if_any(start_problems(plan))
+    refuse_if_any([*start_problems(plan), *not_this_machine(plan, hardware)])
     return plan, start_of(plan)
 
 

@@ -12,7 +12,7 @@ from zpipe.machine.hardware import Hardware, detect
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal, either, refuse_if_any
 from zpipe.record.store import tracking_problems
-from zpipe.schema.launcher import Launcher
+from zpipe.schema.experiment import Experiment
 
 
 @dataclass(frozen=True)
@@ -30,16 +30,16 @@ def plan_sweep(overrides: list[str], hardware: Hardware | None = None) -> Iterat
     Raises Refusal if they cannot be listed.
     """
     hardware = hardware or detect()
-    first: Launcher | None = None
+    first: Experiment | None = None
     with sweep_of(overrides) as sweep:
         for point in sweep.points:
             planned = _planned(sweep, point, hardware, first)
             if first is None and planned.plan is not None:
-                first = planned.plan.experiment.launcher
+                first = planned.plan.experiment
             yield planned
 
 
-def _planned(sweep: Sweep, point: Point, hardware: Hardware, first: Launcher | None) -> PlannedPoint:
+def _planned(sweep: Sweep, point: Point, hardware: Hardware, first: Experiment | None) -> PlannedPoint:
     try:
         composed = sweep.compose(point)
         plan = compile_plan(composed.experiment, point.folder, point.command, hardware, composed.provenance)
@@ -50,7 +50,7 @@ def _planned(sweep: Sweep, point: Point, hardware: Hardware, first: Launcher | N
     return PlannedPoint(point, plan)
 
 
-def _not_together(plan: Plan, of_sweep: str, first: Launcher | None) -> Iterator[Problem]:
+def _not_together(plan: Plan, of_sweep: str, first: Experiment | None) -> Iterator[Problem]:
     """Points run on this machine, as Hydra's launcher starts them, or as the tasks of one job array."""
     settings, is_array = plan.experiment.launcher, makes_arrays(of_sweep)
     if makes_arrays(settings.type) != is_array:
@@ -59,4 +59,4 @@ def _not_together(plan: Plan, of_sweep: str, first: Launcher | None) -> Iterator
     elif not is_array:
         yield from not_on_one_machine(plan)
     elif first is not None:
-        yield from same_job(first, settings)
+        yield from same_job(first, plan.experiment)

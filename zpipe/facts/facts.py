@@ -7,9 +7,11 @@ from typing import Literal
 from zpipe.checkpoints.folders import bytes_of_checkpoints
 from zpipe.checkpoints.home import home_of
 from zpipe.data.inspection import Inspection, inspect
+from zpipe.facts.dense import Shapes
 from zpipe.facts.hostfile import HostsRead, read_hosts
 from zpipe.facts.model import inspect_model
 from zpipe.machine.hardware import Hardware
+from zpipe.machine.target import target_hardware
 from zpipe.plans.plan import ModelFacts
 from zpipe.schema.batch import Batch
 from zpipe.schema.experiment import Experiment
@@ -21,6 +23,7 @@ BF16_CAPABILITY = (8, 0)
 @dataclass(frozen=True)
 class Facts:
     hardware: Hardware
+    """One node of the machine that the plan is for."""
     device: Literal["cuda", "cpu"]
     nproc_per_node: int
     nodes: int
@@ -41,6 +44,8 @@ class Facts:
     """Local, or in the hub's cache; None for random weights and for a model that must be downloaded."""
     parameter_numels: tuple[int, ...] | None
     """Elements of each parameter tensor; None if the model cannot be inspected yet."""
+    parameter_shapes: Shapes | None
+    """By name; None if the model cannot be inspected yet."""
     unexpected_weights: tuple[str, ...]
     """Tensors of the weight files that the model does not have."""
     data: Inspection
@@ -55,9 +60,13 @@ class Facts:
         return "fp32" if self.dtype == "tf32" else self.dtype
 
 
-def gather(experiment: Experiment, hardware: Hardware, run_dir: Path | None = None) -> Facts:
-    """`run_dir` tells the disk. Raises Refusal if the model's folder is not a model folder."""
+def gather(experiment: Experiment, here: Hardware, run_dir: Path | None = None) -> Facts:
+    """`here` is this machine, and `run_dir` tells the disk.
+
+    Raises Refusal if the model's folder is not a model folder, or the machine is not described completely.
+    """
     launcher = experiment.launcher
+    hardware = target_hardware(experiment.hardware, launcher, here)
     device: Literal["cuda", "cpu"] = "cpu"
     if launcher.device == "cuda" or (launcher.device == "auto" and hardware.gpus):
         device = "cuda"
@@ -84,6 +93,7 @@ def gather(experiment: Experiment, hardware: Hardware, run_dir: Path | None = No
         model=model.facts,
         model_folder=model.folder,
         parameter_numels=model.parameter_numels,
+        parameter_shapes=model.parameter_shapes,
         unexpected_weights=model.unexpected,
         data=inspect(experiment.data),
         run_dir=run_dir,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zpipe.facts.dense import DENSE_DECODERS, is_dense, is_size, parameter_shapes
+from zpipe.facts.dense import DENSE_DECODERS, Shapes, is_dense, is_size, parameter_shapes
 from zpipe.facts.weights import (
     model_problem,
     read_json,
@@ -52,6 +52,8 @@ class InspectedModel:
     """Elements of each parameter tensor, tied weights once; None if the model cannot be inspected yet."""
     unexpected: tuple[str, ...]
     """Tensors of the weight files that the model does not have."""
+    parameter_shapes: Shapes | None
+    """By name; None if the model cannot be inspected yet."""
 
 
 def inspect_model(model: Model) -> InspectedModel:
@@ -68,7 +70,8 @@ def inspect_model(model: Model) -> InspectedModel:
         wanted = expected if "quantization_config" not in config else None
         problem = shape_problem(folder, saved, wanted or {})
         refuse_if_any([problem] if problem is not None else [])
-    numels = tuple(math.prod(shape) for shape in (expected or saved or {}).values())
+    shapes = expected or saved or None
+    numels = tuple(math.prod(shape) for shape in (shapes or {}).values())
     facts = ModelFacts(
         name=model.name_or_path or f"{model.config.get('model_type')} architecture",
         random_init=model.name_or_path is None,
@@ -77,7 +80,7 @@ def inspect_model(model: Model) -> InspectedModel:
         hidden_size=_hidden_size(config),
         parameters=sum(numels) or None,
     )
-    return InspectedModel(facts, folder, numels or None, unexpected(saved or {}, expected or {}))
+    return InspectedModel(facts, folder, numels or None, unexpected(saved or {}, expected or {}), shapes)
 
 
 def _is_downloaded(folder: Path | None, name: str | None) -> bool:

@@ -2,7 +2,7 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from zpipe.machine.search_path import reachable_path
 from zpipe.plans.plan import Host, Plan
 from zpipe.runfolder.folder import Attempt, RunFolder
+from zpipe.schema.hardware import HardwareSettings
 from zpipe.schema.launcher import Launcher as Settings
 
 if TYPE_CHECKING:
@@ -59,8 +60,16 @@ class Job:
     hosts: tuple[Host, ...] = ()
     """Of the hostfile, if there is one."""
     settled: Settled = NOTHING_SETTLED
+    hardware: HardwareSettings = field(default_factory=HardwareSettings)
+    """What is described of the machine."""
     worker: str = WORKER
     """The module that each process runs."""
+
+    def limits_of_a_queue(self) -> Iterator[str]:
+        """Overrides for a node of a job: it has the host memory and the cores that the queue gives to it."""
+        for name in ("host_memory_gib", "cores"):
+            if getattr(self.hardware, name) is not None:
+                yield f"hardware.{name}=null"
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from zpipe.hydra_text import quoted
 from zpipe.launchers.base import Job, Launcher, Rendered
+from zpipe.machine.target import gpus_of_a_job
 from zpipe.runfolder.folder import RunFolder
 from zpipe.schema.kubeflow import MOST_NAME, Kubeflow
 from zpipe.schema.launcher import Launcher as Settings
@@ -103,7 +104,7 @@ def _train_job(job: Job) -> dict[str, Any]:
 def _trainer(job: Job) -> dict[str, Any]:
     settings = job.settings.kubeflow
     image = {} if settings.image is None else {"image": settings.image}
-    resources = dict(_resources(settings))
+    resources = dict(_resources(job))
     limits = {"resourcesPerNode": {"limits": resources, "requests": resources}} if resources else {}
     return {
         **image,
@@ -120,6 +121,7 @@ def _arguments(job: Job) -> Iterator[str]:
     yield f"recipe={RECIPE_FOLDER}/{RECIPE_NAME}"
     yield from job.settled.overrides
     yield "launcher.type=torchrun"
+    yield from job.limits_of_a_queue()
     yield f"hydra.run.dir={quoted(folder_in_pods(job.settings, job.run))}"
     for key, variable in _FROM_THE_POD.items():
         yield f"{key}=${{oc.env:{variable}}}"
@@ -136,13 +138,14 @@ def _from_secret(reference: str) -> dict[str, Any]:
     return {"name": variable or key, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
 
 
-def _resources(settings: Kubeflow) -> Iterator[tuple[str, str]]:
+def _resources(job: Job) -> Iterator[tuple[str, str]]:
+    settings, gpus = job.settings.kubeflow, gpus_of_a_job(job.hardware, job.settings)
     if settings.cpu is not None:
         yield "cpu", str(settings.cpu)
     if settings.memory is not None:
         yield "memory", settings.memory
-    if settings.gpus is not None:
-        yield "nvidia.com/gpu", settings.gpus.lower().partition("x")[0]
+    if gpus is not None:
+        yield "nvidia.com/gpu", str(gpus)
 
 
 def _patch(job: Job) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from typing import ClassVar
 
 from zpipe.hydra_text import quoted
 from zpipe.launchers.base import Job, Launcher, Rendered
+from zpipe.machine.target import gpus_of_a_job
+from zpipe.schema.hardware import HardwareSettings
 from zpipe.schema.launcher import Launcher as Settings
 
 SCRIPT_NAME = "job.sh"
@@ -40,7 +42,7 @@ def script(job: Job) -> str:
     """The script of the job. Every value is quoted, or is one that needs no quotes."""
     return rendered(
         _TEMPLATE,
-        options=list(options(job.settings)),
+        options=list(options(job.settings, job.hardware)),
         setup=job.settings.slurm.setup,
         several=job.settings.nodes > 1,
         step=shlex.join(_step(job)),
@@ -62,9 +64,9 @@ def rendered(template: str, **values: object) -> str:
     return environment.get_template(template).render(**values)
 
 
-def options(launcher: Settings) -> Iterator[str]:
+def options(launcher: Settings, hardware: HardwareSettings) -> Iterator[str]:
     """sbatch's options for the resources of a job, and for its signals."""
-    settings = launcher.slurm
+    settings, gpus = launcher.slurm, gpus_of_a_job(hardware, launcher)
     yield f"--nodes={launcher.nodes}"
     yield "--ntasks-per-node=1"
     for name in ("partition", "account", "qos", "constraint", "time", "mem", "mail_type", "mail_user"):
@@ -73,8 +75,8 @@ def options(launcher: Settings) -> Iterator[str]:
             yield f"--{name.replace('_', '-')}={value}"
     if settings.cpus_per_task is not None:
         yield f"--cpus-per-task={settings.cpus_per_task}"
-    if settings.gpus is not None:
-        yield f"--gres=gpu:{settings.gpus.lower().partition('x')[0]}"
+    if gpus is not None:
+        yield f"--gres=gpu:{gpus}"
     if settings.signal_s:
         yield f"--signal=USR1@{settings.signal_s}"
     yield "--requeue" if settings.requeue else "--no-requeue"
@@ -93,6 +95,7 @@ def _step(job: Job) -> Iterator[str]:
 def _in_the_job(job: Job) -> Iterator[str]:
     """What the zpipe of a node is told in addition to what the user gave."""
     yield "launcher.type=torchrun"
+    yield from job.limits_of_a_queue()
     yield f"hydra.run.dir={quoted(str(job.run.path))}"
     if job.settings.nodes > 1:
         yield "launcher.node_rank=${oc.env:SLURM_NODEID}"

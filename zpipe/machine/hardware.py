@@ -5,10 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from zpipe.machine.cores import usable_cores
 from zpipe.machine.disk import free_bytes_for
 from zpipe.machine.host_memory import HostMemoryReader
+from zpipe.schema.hardware import Tflops
 
 _DRIVER_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/nvgpu", "/dev/nvhost-ctrl-gpu")
 """Device files of NVIDIA's driver on a server, in WSL and on Jetson; NVML needs one of them."""
@@ -20,6 +22,24 @@ class Gpu:
     memory: int
     """Bytes."""
     compute_capability: tuple[int, int]
+    used: int = 0
+    """Bytes that processes hold now."""
+    tflops: Tflops | None = None
+    """Dense peaks; None for an unknown card."""
+    link_gb_s: float | None = None
+    """To the other GPUs of its node, in one direction, in GB/s; None if unknown."""
+    host_link_gb_s: float | None = None
+    """To host memory, in one direction, in GB/s; None if unknown."""
+
+
+@dataclass(frozen=True)
+class Nvme:
+    """The disk of swap files; None is unknown."""
+
+    free: int | None = None
+    """Bytes."""
+    read_gb_s: float | None = None
+    write_gb_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -34,6 +54,10 @@ class Hardware:
     """CUDA_VISIBLE_DEVICES as names, each an index or a UUID; None if the variable is not set."""
     free_disk: Callable[[Path], int] | None = None
     """Free bytes for a folder, which need not exist yet; None for a machine that is not this one."""
+    nvme: Nvme = Nvme()
+    """As described; it is not detected."""
+    network_gb_s: float | None = None
+    """To other nodes, in one direction, in GB/s, as described."""
 
 
 def detect() -> Hardware:
@@ -86,12 +110,22 @@ def visible_indices(count: int) -> list[int]:
     return indices
 
 
-def _gpu(nvml: object, index: int) -> Gpu:
-    handle = nvml.nvmlDeviceGetHandleByIndex(index)  # type: ignore[attr-defined]
-    name = nvml.nvmlDeviceGetName(handle)  # type: ignore[attr-defined]
-    capability = nvml.nvmlDeviceGetCudaComputeCapability(handle)  # type: ignore[attr-defined]
+def _gpu(nvml: Any, index: int) -> Gpu:
+    handle = nvml.nvmlDeviceGetHandleByIndex(index)
+    name = nvml.nvmlDeviceGetName(handle)
+    capability = nvml.nvmlDeviceGetCudaComputeCapability(handle)
+    memory = _memory_of(nvml, handle)
     return Gpu(
         name=name.decode() if isinstance(name, bytes) else name,
-        memory=nvml.nvmlDeviceGetMemoryInfo(handle).total,  # type: ignore[attr-defined]
+        memory=memory.total,
         compute_capability=(capability[0], capability[1]),
+        used=memory.used,
     )
+
+
+def _memory_of(nvml: Any, handle: Any) -> Any:
+    """Total and used bytes. The first version of this call counts what the driver reserves as used."""
+    try:
+        return nvml.nvmlDeviceGetMemoryInfo(handle, version=nvml.nvmlMemory_v2)
+    except nvml.NVMLError:  # an old driver
+        return nvml.nvmlDeviceGetMemoryInfo(handle)

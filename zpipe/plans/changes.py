@@ -10,6 +10,7 @@ from zpipe.trees import Tree, flatten
 
 FREE = (
     "checkpoint.",
+    "hardware.",
     "launcher.array_parallelism",
     "launcher.env.",
     "launcher.exclude",

@@ -6,6 +6,7 @@ workers read. The dry run (`zpipe plan`) ends with it.
 
 from typing import Any, Literal
 
+from zpipe.plans.flops import TrainingFlops
 from zpipe.plans.provenance import Provenance
 from zpipe.redact import redact_tags, redact_tree, redact_uri
 from zpipe.schema.base import Group
@@ -51,6 +52,8 @@ class Launch(Group):
     nproc_per_node: int
     world_size: int
     nodes: int = 1
+    gpu_memory: int | None = None
+    """Bytes of its GPU that each process may allocate; null is all of it."""
     hosts: list[Host] = []
     """Of the hostfile, those that take part; empty without one."""
     argv: list[str]
@@ -107,6 +110,8 @@ class Plan(Group):
     unresolved: dict[str, str]
     """Dotted JSON keys left at `auto`, each with the reason."""
     notices: list[Notice]
+    flops: TrainingFlops | None = None
+    """Null if the architecture of the model is not known."""
     checkpoint_space: CheckpointSpace | None = None
     """Null if the run saves no checkpoints."""
     expected_files: list[str]

@@ -20,7 +20,7 @@ COMMAND_TAG = "zpipe.command"
 """MLflow shows only the end of mlflow.source.name, as of a path."""
 
 NAMED_SETTINGS = 3
-UNNAMED = frozenset({"launcher", "tracking", "hydra"})
+UNNAMED = frozenset({"hardware", "launcher", "tracking", "hydra"})
 """Groups whose settings do not change the training."""
 _SHORT = re.compile(r"[\w.+-]{1,16}")
 

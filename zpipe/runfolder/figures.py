@@ -7,6 +7,9 @@ LAST_LOSS = ("final_loss", "loss")
 """The training loss that was logged last; the second name is that of a run in progress."""
 EVAL_LOSS = ("eval_loss",)
 SPEED = ("tokens_per_sec", "throughput/tokens_per_sec")
+TFLOPS = ("tflops_per_gpu", "throughput/tflops_per_gpu")
+MFU = ("mfu", "throughput/mfu")
+"""Model FLOPs utilization, from 0 to 1."""
 GPU_PEAK = ("memory/peak_reserved_gib",)
 HOST_PEAK = ("memory/host_peak_all_ranks_gib", "memory/host_peak_gib")
 """Of all processes of a run; a run with one process has the second alone."""

@@ -63,10 +63,11 @@ class JobArray:
 
 def submit_array(folder: Path, tasks: Sequence[Task], parent_run_id: str | None) -> JobArray:
     """Writes the script of the array into the folder of the sweep. Raises Refusal with Slurm's words."""
-    settings = tasks[0].plan.experiment.launcher
+    point = tasks[0].plan.experiment
+    settings = point.launcher
     script = _unused(folder)
     jobs = {task.number: Path(task.plan.run_dir) for task in tasks}
-    write_text(script, array_script(settings, jobs, parent_run_id))
+    write_text(script, array_script(point, jobs, parent_run_id))
     argv = array_argv(script, sorted(jobs), settings.array_parallelism)
     job = queue.submitted(argv, settings.slurm)
     say(f"submitted {len(jobs)} points as Slurm job array {job}; sweep folder {folder}")

@@ -16,9 +16,10 @@ from zpipe.machine.disk import unwritable
 from zpipe.machine.hardware import detect
 from zpipe.machine.network import listening, reach
 from zpipe.machine.probes import missing_requirements
+from zpipe.machine.target import lacking
 from zpipe.plans.agreement import disagreements
 from zpipe.plans.plan import Plan
-from zpipe.problems import Problem, Refusal
+from zpipe.problems import Problem, Refusal, refuse_if_any
 from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.foreign_files import read_bytes
 from zpipe.runfolder.plan_file import read_plan
@@ -107,5 +108,7 @@ def _compiled(first: Plan, hello: Hello) -> Plan:
         }
     )
     experiment: Experiment = first.experiment.model_copy(update={"launcher": launcher})
-    plan = compile_plan(experiment, Path(first.run_dir), first.command, detect())
+    here = detect()
+    plan = compile_plan(experiment, Path(first.run_dir), first.command, here)
+    refuse_if_any(lacking(experiment.hardware, here))
     return plan.model_copy(update={"experiment": first.experiment})

@@ -10,6 +10,7 @@ from zpipe.schema.checkpoint import Checkpoint
 from zpipe.schema.data import Data
 from zpipe.schema.deepspeed import DeepSpeed
 from zpipe.schema.engine import ActivationCheckpointing, Compile, Profiler
+from zpipe.schema.hardware import HardwareSettings
 from zpipe.schema.launcher import Launcher
 from zpipe.schema.model import Model
 from zpipe.schema.offload import Offload
@@ -39,6 +40,7 @@ class Experiment(Group):
     model: Model = Field(default_factory=Model)
     data: Data = Field(default_factory=Data)
     launcher: Launcher = Field(default_factory=Launcher)
+    hardware: HardwareSettings = Field(default_factory=HardwareSettings)
     checkpoint: Checkpoint = Field(default_factory=Checkpoint)
     resume: Resume = Field(default_factory=Resume)
     tracking: Tracking = Field(default_factory=Tracking)

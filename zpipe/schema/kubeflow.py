@@ -59,7 +59,7 @@ class Kubeflow(Group):
     namespace: Label | None = None
     """Namespace; null is that of kubectl's context."""
     gpus: Word | None = None
-    """GPUs of each pod as COUNTxNAME, such as 8xH100; the plan is made for them. null is a run on CPUs."""
+    """GPUs of each pod as COUNTxNAME, as in 8xH100; the plan is made for them. null: those of `hardware`."""
     cpu: Positive | None = None
     """CPU cores of each pod."""
     memory: Memory | None = None

@@ -40,7 +40,7 @@ class Slurm(Group):
     time: Word | None = None
     """Time limit as sbatch reads it: MINUTES, HOURS:MINUTES:SECONDS or DAYS-HOURS."""
     gpus: Word | None = None
-    """GPUs of each node as COUNTxNAME, such as 8xH100; the plan is made for them. null is a run on CPUs."""
+    """GPUs of each node as COUNTxNAME, as in 8xH100; the plan is made for them. null: those of `hardware`."""
     cpus_per_task: Positive | None = None
     """CPU cores of each node."""
     mem: Word | None = None

@@ -77,6 +77,7 @@ def render(folder: Path, results: SweepResults, plots: Iterable[Path]) -> str:
         keys=[*results.categorical, *results.numeric],
         memory_of=results.memory_of,
         loss_heading=results.loss_heading,
+        has_mfu=any(point.mfu is not None for point in results.points),
         rows=list(_rows(results)),
         counts=_counts(results),
         resumable=any(point.ending not in SETTLED for point in results.points),

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from zpipe.runfolder.figures import COMPARED_LOSSES, GPU_PEAK, HOST_PEAK, SPEED, compared_loss
+from zpipe.runfolder.figures import COMPARED_LOSSES, GPU_PEAK, HOST_PEAK, MFU, SPEED, compared_loss
 from zpipe.sweep.ledger import Attempt
 from zpipe.terminal.units import as_written
 
@@ -22,6 +22,8 @@ class PointResult:
     loss: float | None
     speed: float | None
     """Tokens per second over all devices."""
+    mfu: float | None
+    """Model FLOPs utilization, from 0 to 1."""
     memory: float | None
     """Peak in GiB: of a GPU if there is one, otherwise of the host."""
 
@@ -102,6 +104,7 @@ def _result(attempt: Attempt, keys: list[str], loss: str, memory: Iterable[str])
         reason=attempt.reason,
         loss=_first_finite(attempt, (loss,)),
         speed=_first_finite(attempt, SPEED),
+        mfu=_first_finite(attempt, MFU),
         memory=_first_finite(attempt, memory),
     )
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from zpipe.launchers import launcher_of
 from zpipe.machine.packages import missing_packages
+from zpipe.plans.flops import TrainingFlops
 from zpipe.plans.plan import CheckpointSpace, Plan
 from zpipe.runfolder.plan_file import folder_of
 from zpipe.terminal.shell_text import command_text, word
@@ -49,6 +50,8 @@ def facts(compiled: Plan) -> Iterator[tuple[str, str]]:
     batch = _count(sequences, "sequence", "sequences")
     most = "up to " if compiled.experiment.data.packing == "none" else ""
     yield "batch", f"{batch}, {most}{compiled.tokens_per_step} tokens per step"
+    if compiled.flops is not None:
+        yield "compute", _compute(compiled, compiled.flops)
     yield "operators", ", ".join(compiled.operators) or "none to build"
     if compiled.checkpoint_space is not None:
         yield "checkpoint", _checkpoints(compiled.checkpoint_space)
@@ -58,6 +61,14 @@ def facts(compiled: Plan) -> Iterator[tuple[str, str]]:
         yield notice.level, f"{notice.key}: {notice.text}"
     for package in missing_packages(compiled):
         yield "missing", f"{package.key} is not installed here: {package.reason}; {package.fix}"
+
+
+def _compute(compiled: Plan, flops: TrainingFlops) -> str:
+    """The arithmetic of one token in a sequence of full length, and the peak that MFU is a share of."""
+    each = f"{flops.per_token(compiled.experiment.data.max_length) / 1e9:.3g} GFLOP per token"
+    if flops.peak is None:
+        return each
+    return f"{each}, peak {flops.peak / 1e12:,.4g} TFLOP/s per GPU"
 
 
 def _checkpoints(space: CheckpointSpace) -> str:

@@ -18,6 +18,8 @@ _SUGGESTIONS_SHOWN = 3
 _FIGURES = {
     "loss": ({"final_loss": "last", "train_loss": "mean", "eval_loss": "evaluation"}, ".4f"),
     "tokens/s": ({"tokens_per_sec": "", "tokens_per_sec_per_gpu": "per device"}, ",.0f"),
+    "TFLOP/s": ({"tflops_per_gpu": "per device"}, ".3g"),
+    "MFU": ({"mfu": ""}, ".1%"),
     "GPU memory": (
         {"memory/peak_allocated_gib": "GiB peak allocated", "memory/peak_reserved_gib": "GiB peak reserved"},
         ".2f",

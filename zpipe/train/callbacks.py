@@ -29,7 +29,7 @@ class EventCallback(TrainerCallback):
         self._plan = plan
         self._reporter = reporter
         self._sequences = plan.sequences_per_pass
-        self._throughput = Throughput(tokens_per_sequence, plan.launch.world_size)
+        self._throughput = Throughput(tokens_per_sequence, plan.launch.world_size, plan.flops)
         self._window = Stopwatch()
         is_fp16 = plan.engine.dtype == "fp16"
         self._loss_scale = LossScale(is_fp16)

@@ -11,6 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from zpipe.plans.flops import TrainingFlops
+
 GIB = 2**30
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 WARM_UP_STEPS = 2
@@ -56,6 +58,7 @@ class Throughput:
     tokens_per_sequence: float
     """The mean, without padding."""
     world_size: int
+    flops: TrainingFlops | None = None
 
     def read(self, watch: Stopwatch) -> dict[str, float]:
         """Rates per second over all ranks; {} before the first step."""
@@ -68,7 +71,16 @@ class Throughput:
             "throughput/tokens_per_sec_per_gpu": tokens / self.world_size,
             "throughput/samples_per_sec": watch.sequences / seconds,
             "throughput/step_time_s": seconds / watch.steps,
+            **self._utilization(tokens / self.world_size),
         }
+
+    def _utilization(self, tokens: float) -> dict[str, float]:
+        """Model FLOPs at this many tokens per second of one rank, and their share of the peak."""
+        if self.flops is None:
+            return {}
+        done = tokens * self.flops.per_token(self.tokens_per_sequence)
+        share = {"throughput/mfu": done / self.flops.peak} if self.flops.peak is not None else {}
+        return {"throughput/tflops_per_gpu": done / 1e12, **share}
 
 
 def reset_peaks() -> None:

@@ -10,6 +10,19 @@ _NODES = ("launcher.nodes=2", "launcher.master_addr=a")
 _LOCAL = ("checkpoint.node_local=true", "checkpoint.node_local_path=/local")
 
 ROWS: list[Row] = [
+    (["hardware.gpu_memory_gib=24"], "hardware.gpu_memory_gib", CPU),
+    (["hardware.tflops.bf16=100", "hardware.host_link_gb_s=32"], "hardware.host_link_gb_s", CPU),
+    (["hardware.gpus_per_node=4"], "hardware.gpu_memory_gib", CPU),
+    (
+        ["hardware.name=GPU", "hardware.gpus_per_node=2", "hardware.gpu_memory_gib=24"],
+        "hardware.compute_capability",
+        CPU,
+    ),
+    (["hardware.gpus_per_node=2000"], "hardware.gpus_per_node", CPU),
+    (["hardware.compute_capability=sm_90"], "hardware.compute_capability", CPU),
+    (["hardware=h200", "launcher=slurm", "launcher.slurm.gpus=8xH100"], "launcher.slurm.gpus", CPU),
+    (["launcher=slurm", "launcher.slurm.gpus=8xA100"], "launcher.slurm.gpus", CPU),
+    (["hardware=t4", "precision=bf16"], "precision", CPU),
     (["checkpoint=default"], "checkpoint.save_strategy", SMALL_DISK),
     ([*_NODES, "checkpoint.node_local=true"], "checkpoint.node_local_path", CPU),
     (["checkpoint.node_local_path=/local"], "checkpoint.node_local_path", CPU),

@@ -116,6 +116,17 @@ def _select_device(plan: Plan, rank: Rank) -> None:
         import torch
 
         torch.cuda.set_device(rank.local_index)
+        _limit_gpu_memory(plan.launch.gpu_memory)
+
+
+def _limit_gpu_memory(most: int | None) -> None:
+    """Lets PyTorch allocate no more bytes of the current GPU; None also ends the limit of a run before."""
+    import torch
+
+    if most is None and not torch.cuda.is_initialized():
+        return
+    _, total = torch.cuda.mem_get_info()
+    torch.cuda.set_per_process_memory_fraction(min(1.0, (most or total) / total))
 
 
 def _check_model_folder(plan: Plan) -> None:

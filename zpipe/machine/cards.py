@@ -1,0 +1,67 @@
+"""The options of the group `hardware`, one YAML file each in conf/hardware: the only table of GPUs."""
+
+import re
+from functools import cache
+
+import yaml
+
+from zpipe.problems import Problem, Refusal
+from zpipe.resources import CONF, config_groups
+from zpipe.schema.hardware import MOST_GPUS, HardwareSettings
+
+GROUP = "hardware"
+HERE = "here"
+"""The option that describes nothing."""
+_REQUEST = re.compile(r"(?P<count>[1-9]\d{0,3})\s*[x*]\s*(?P<name>[\w-]+)", re.IGNORECASE | re.ASCII)
+
+
+@cache
+def described_by(option: str) -> HardwareSettings:
+    """The machine that one of zpipe's own options describes."""
+    text = (CONF / GROUP / f"{option}.yaml").read_text(encoding="utf-8")
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return HardwareSettings.model_validate(yaml.load(text, Loader=loader) or {})  # noqa: S506 - a safe one
+
+
+@cache
+def card_named(name: str) -> HardwareSettings | None:
+    """The option whose GPUs have this name, as NVML tells it; None for an unknown card.
+
+    Only files whose own name has nothing but words of the card are read.
+    """
+    words = set(_normal(name).split("_"))
+    candidates = [option for option in machine_kinds() if words.issuperset(option.split("_"))]
+    return next((found for found in map(described_by, candidates) if found.name == name), None)
+
+
+def machine_kinds() -> list[str]:
+    """The options that describe a machine."""
+    return [option for option in config_groups()[GROUP] if option != HERE]
+
+
+def count_and_option(request: str, key: str, fix: str) -> tuple[int, str]:
+    """The number of GPUs and the option of a request such as `8xH100`. Raises Refusal with the key."""
+    match = _REQUEST.fullmatch(request.strip())
+    options = _options_of(match["name"]) if match else []
+    if match is not None and len(options) == 1 and int(match["count"]) <= MOST_GPUS:
+        return int(match["count"]), options[0]
+    allowed = f"COUNTxNAME with one of {', '.join(machine_kinds())}"
+    if match is None:
+        reason = "not a number of GPUs and a name"
+    elif len(options) > 1:
+        reason, allowed = "there are several of this name", " or ".join(options)
+    else:
+        reason = "more GPUs than any machine has" if options else "no such GPU"
+    raise Refusal([Problem(key, request, reason, allowed, fix)])
+
+
+def _options_of(name: str) -> list[str]:
+    """The option of this name, or else those that add the size of the memory to it: H100 is h100_80gb."""
+    normal, kinds = _normal(name), machine_kinds()
+    if normal in kinds:
+        return [normal]
+    return [kind for kind in kinds if re.fullmatch(rf"{re.escape(normal)}_\d+gb", kind)]
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", name.lower())
