@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +69,8 @@ def inspect_model(model: Model) -> InspectedModel:
         wanted = expected if "quantization_config" not in config else None
         problem = shape_problem(folder, saved, wanted or {})
         refuse_if_any([problem] if problem is not None else [])
-    numels = tuple(math.prod(shape) for shape in (expected or saved or {}).values())
+    shapes = expected or saved or {}
+    numels = tuple(math.prod(shape) for shape in shapes.values())
     facts = ModelFacts(
         name=model.name_or_path or f"{model.config.get('model_type')} architecture",
         random_init=model.name_or_path is None,
@@ -76,8 +78,17 @@ def inspect_model(model: Model) -> InspectedModel:
         tokenizer=tokenizer,
         hidden_size=_hidden_size(config),
         parameters=sum(numels) or None,
+        largest_module=_largest_module(shapes),
     )
     return InspectedModel(facts, folder, numels or None, unexpected(saved or {}, expected or {}))
+
+
+def _largest_module(shapes: Mapping[str, tuple[int, ...]]) -> int | None:
+    """Elements of the parameters of the module that has most of its own; None without parameters."""
+    sizes: Counter[str] = Counter()
+    for name, shape in shapes.items():
+        sizes[name.rpartition(".")[0]] += math.prod(shape)
+    return max(sizes.values(), default=None)
 
 
 def _is_downloaded(folder: Path | None, name: str | None) -> bool:

@@ -20,6 +20,8 @@ class Gpu:
     memory: int
     """Bytes."""
     compute_capability: tuple[int, int]
+    used: int = 0
+    """Bytes that other processes hold."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ workers read. The dry run (`zpipe plan`) ends with it.
 
 from typing import Any, Literal
 
+from zpipe.plans.memory import Fit, MemoryPrediction
 from zpipe.plans.provenance import Provenance
 from zpipe.redact import redact_tags, redact_tree, redact_uri
 from zpipe.schema.base import Group
@@ -33,6 +34,8 @@ class ModelFacts(Group):
     hidden_size: int | None
     parameters: int | None
     """Elements, tied weights counted once."""
+    largest_module: int | None = None
+    """Most elements of parameters that one module has itself."""
 
 
 class Host(Group):
@@ -109,6 +112,10 @@ class Plan(Group):
     notices: list[Notice]
     checkpoint_space: CheckpointSpace | None = None
     """Null if the run saves no checkpoints."""
+    memory: MemoryPrediction | None = None
+    """Null where nothing can be predicted, such as for a model that was not downloaded yet."""
+    memory_fits: list[Fit] = []
+    """Of the GPU, the host and the disk, those whose limit is known."""
     expected_files: list[str]
     """Relative to run_dir, what a finished run leaves behind."""
     provenance: Provenance = Provenance()

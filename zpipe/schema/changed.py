@@ -7,6 +7,8 @@ import yaml
 
 from zpipe.resources import CONF
 from zpipe.schema.experiment import Experiment, defaults
+from zpipe.schema.precision import Precision
+from zpipe.schema.stage import keys_without_effect
 from zpipe.trees import Tree, flatten, set_at, unflatten
 
 IDENTITY = {
@@ -28,6 +30,28 @@ def changed(experiment: Experiment, overrides: Iterable[str]) -> Experiment:
         else:
             set_at(tree, key, yaml.safe_load(value))
     return Experiment.model_validate(tree)
+
+
+def completed(experiment: Experiment, overrides: Iterable[str]) -> tuple[str, ...]:
+    """Without overrides that are set already, and with resets of keys that a new stage or dtype ignores."""
+    kept = [each for each in overrides if changed(experiment, [each]) != experiment]
+    new = changed(experiment, kept)
+    groups = {override.partition("=")[0] for override in kept}
+    if "stage" in groups:
+        kept += [f"stage.{name}=null" for name in keys_without_effect(new.stage)]
+    if "precision" in groups:
+        kept += _reset_other_dtypes(new.precision)
+    return tuple(kept)
+
+
+def _reset_other_dtypes(precision: Precision) -> list[str]:
+    blocks = {"fp16": precision.fp16, "bf16": precision.bf16}
+    return [
+        f"precision.{dtype}.{name}=null"
+        for dtype, block in blocks.items()
+        if precision.dtype not in (dtype, "auto")
+        for name in block.given()
+    ]
 
 
 def _with_option(block: Tree, group: str, name: str) -> Tree:
