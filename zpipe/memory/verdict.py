@@ -1,7 +1,7 @@
 """Whether what a plan is predicted to need is there: on the GPU, on the host and on the disk.
 
-The error of the prediction counts in favor of the run: it does not fit only where it could not fit even if the
-prediction were too high by its whole error.
+The error of the prediction counts in favor of the run: it does not fit only where it could not fit even if
+the prediction were too high by its whole error.
 """
 
 from collections.abc import Iterator

@@ -11,6 +11,7 @@ from zpipe.schema.data import Data
 from zpipe.schema.deepspeed import DeepSpeed
 from zpipe.schema.engine import ActivationCheckpointing, Compile, Profiler
 from zpipe.schema.launcher import Launcher
+from zpipe.schema.memory import Memory
 from zpipe.schema.model import Model
 from zpipe.schema.offload import Offload
 from zpipe.schema.optimizer import Optimizer
@@ -42,6 +43,7 @@ class Experiment(Group):
     checkpoint: Checkpoint = Field(default_factory=Checkpoint)
     resume: Resume = Field(default_factory=Resume)
     tracking: Tracking = Field(default_factory=Tracking)
+    memory: Memory = Field(default_factory=Memory)
     strict: bool | None = None
     """Which differences between the plan and DeepSpeed's actual settings end the run.
 
