@@ -4,6 +4,7 @@ from typing import Literal
 
 from zpipe.schema.base import Group
 
+Resource = Literal["GPU", "host", "disk"]
 Verdict = Literal["fits", "tight", "does not fit"]
 """Tight: it fits or not within the error of the prediction."""
 
@@ -86,7 +87,7 @@ class MemoryPrediction(Group):
 class Fit(Group):
     """A prediction against what there is of one resource. Bytes."""
 
-    resource: Literal["GPU", "host", "disk"]
+    resource: Resource
     used: int
     """Of the fullest GPU; of all ranks of one node."""
     limit: int

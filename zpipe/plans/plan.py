@@ -6,7 +6,7 @@ workers read. The dry run (`zpipe plan`) ends with it.
 
 from typing import Any, Literal
 
-from zpipe.plans.memory import Fit, MemoryPrediction
+from zpipe.plans.memory import Fit, MemoryPrediction, Resource
 from zpipe.plans.provenance import Provenance
 from zpipe.redact import redact_tags, redact_tree, redact_uri
 from zpipe.schema.base import Group
@@ -146,6 +146,10 @@ class Plan(Group):
         """Different sequences that all devices process in one micro-batch; AutoTP's groups share theirs."""
         group = self.experiment.deepspeed.tensor_parallel.autotp_size or 1
         return self.micro_batch * (self.launch.world_size // max(1, group))
+
+    def fit_of(self, resource: Resource) -> Fit | None:
+        """The predicted memory against what there is; None where the limit is not known."""
+        return next((fit for fit in self.memory_fits if fit.resource == resource), None)
 
 
 _NO_SECRETS = ("run_dir", "swap_dir", "versions", "model")

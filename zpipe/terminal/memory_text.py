@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from zpipe.memory.upstream_estimate import upstream_estimate
-from zpipe.plans.memory import Fit, GpuMemory, HostMemory, MemoryPrediction, Table, Term
+from zpipe.plans.memory import GpuMemory, HostMemory, MemoryPrediction, Resource, Table, Term
 from zpipe.plans.plan import Plan
 
 GIB = 2**30
@@ -135,17 +135,13 @@ def _line(term: Term) -> Line:
     return Line(f"  {term.name}", term.bytes, term.formula, term.source)
 
 
-def _fit(plan: Plan, resource: str) -> Fit | None:
-    return next((fit for fit in plan.memory_fits if fit.resource == resource), None)
-
-
-def _of(plan: Plan, resource: str) -> str:
-    fit = _fit(plan, resource)
+def _of(plan: Plan, resource: Resource) -> str:
+    fit = plan.fit_of(resource)
     return "" if fit is None else f" of {gib(fit.limit)}: {fit.verdict}"
 
 
-def _limit(plan: Plan, resource: str, memory: MemoryPrediction) -> str:
-    fit, error = _fit(plan, resource), f"±{memory.band:.0%}"
+def _limit(plan: Plan, resource: Resource, memory: MemoryPrediction) -> str:
+    fit, error = plan.fit_of(resource), f"±{memory.band:.0%}"
     if fit is None:
         return f"{error}; the limit is not known here"
     held = f", beside {gib(fit.held)} of other processes" if fit.held else ""
