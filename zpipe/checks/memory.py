@@ -104,12 +104,11 @@ def _verdict_with(
         other = changed(experiment, completed(experiment, overrides))
     except ValidationError:
         return None
-    if other == experiment:
-        return None
     their_facts = with_settings(facts, other)
+    if other == experiment or not accepts(other, their_facts):
+        return None
     fits = _fits(predict_memory(other, their_facts), other, their_facts)
-    worst = max((fit.verdict for fit in fits), key=_WORSE.index, default=None)
-    return worst if worst != "does not fit" and accepts(other, their_facts) else None
+    return max((fit.verdict for fit in fits), key=_WORSE.index, default=None)
 
 
 def _size(count: int) -> str:

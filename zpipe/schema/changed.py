@@ -56,20 +56,25 @@ def _reset_other_dtypes(precision: Precision) -> list[str]:
 
 def _with_option(block: Tree, group: str, name: str) -> Tree:
     """Replaces the values of the old option by those of the new one; the user's values stay."""
-    base, old = flatten(defaults()[group]), _option_of(block, group)
+    base, old = _base(group), _option_of(block, group)
     users = {key: value for key, value in block.items() if value not in (base.get(key), old.get(key))}
     return {**base, **_option(group, name), **users}
 
 
 def _option_of(block: Tree, group: str) -> Tree:
     """The option that the block was composed from; {} if none matches."""
-    base = flatten(defaults()[group])
+    base = _base(group)
     for file in sorted((CONF / group).glob("*.yaml")):
         option = _option(group, file.stem)
         whole = {**base, **option}
         if all(whole.get(key) == block.get(key) for key in IDENTITY[group]):
             return option
     return {}
+
+
+@cache
+def _base(group: str) -> Tree:
+    return flatten(defaults()[group])
 
 
 @cache
