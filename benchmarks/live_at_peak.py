@@ -3,7 +3,13 @@
 from collections import defaultdict
 from typing import Any
 
-SKIPPED = ("torch/autograd", "torch/nn/modules/module.py", "torch/utils/_contextlib", "benchmarks/", "torch/_tensor.py")
+SKIPPED = (
+    "torch/autograd",
+    "torch/nn/modules/module.py",
+    "torch/utils/_contextlib",
+    "benchmarks/",
+    "torch/_tensor.py",
+)
 LEAST = 4 * 2**20
 """Smaller allocations are summed up."""
 
@@ -13,7 +19,8 @@ def live_at_peaks(trace: list[dict[str, Any]], phases: list[dict[str, Any]]) -> 
     ends = [(each["phase"], each["time"] * 1e6) for each in phases]
     result = []
     alive: dict[int, dict[str, Any]] = {}
-    total, best, snapshot, position = 0, -1, {}, 0
+    snapshot: dict[int, dict[str, Any]] = {}
+    total, best, position = 0, -1, 0
     for event in trace:
         while position < len(ends) and event["time_us"] > ends[position][1]:
             result.append({"phase": ends[position][0], "peak": best, "live": grouped(snapshot.values())})
@@ -37,7 +44,9 @@ def grouped(events: Any) -> list[tuple[int, int, str]]:
         key = (event["size"], origin(event.get("frames", []))) if event["size"] >= LEAST else (0, "small")
         sums[key][0] += event["size"]
         sums[key][1] += 1
-    rows = sorted(((total, number, f"{key[0]} {key[1]}") for key, (total, number) in sums.items()), reverse=True)
+    rows = sorted(
+        ((total, number, f"{key[0]} {key[1]}") for key, (total, number) in sums.items()), reverse=True
+    )
     return rows[:40]
 
 

@@ -76,7 +76,8 @@ def _write_trace(phases: Phases, file: Path) -> None:
     rows = [
         [e["action"], e["addr"], e["size"], e["time_us"], e["stream"], origin(e.get("frames", []))]
         for e in events
-        if e["action"] in ("alloc", "free_completed", "segment_map", "segment_unmap", "segment_alloc", "segment_free")
+        if e["action"]
+        in ("alloc", "free_completed", "segment_map", "segment_unmap", "segment_alloc", "segment_free")
     ]
     ends = [[each["phase"], each["time"] * 1e6] for each in phases.rows]
     with gzip.open(file.with_suffix(".raw.json.gz"), "wt") as out:

@@ -123,7 +123,9 @@ def measured(folder: Path, ranks: int) -> dict[str, Any]:
     for line in lines:
         if line["event"] == "summary":
             summary = line["values"]
-    losses = [line["values"]["loss"] for line in lines if line["event"] == "metrics" and "loss" in line["values"]]
+    losses = [
+        line["values"]["loss"] for line in lines if line["event"] == "metrics" and "loss" in line["values"]
+    ]
     phases = []
     for index in range(ranks):
         file = folder / f"rank{index}.phases.json"

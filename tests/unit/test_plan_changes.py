@@ -22,7 +22,7 @@ from zpipe.schema.kubeflow import Kubeflow
 from zpipe.schema.slurm import Slurm
 from zpipe.trees import flatten
 
-FREE_GROUPS = ("checkpoint", "hardware", "profiler", "resume", "tracking")
+FREE_GROUPS = ("checkpoint", "hardware", "memory", "profiler", "resume", "tracking")
 FREE_KEYS = {
     "batch.gradient_accumulation_steps",  # their product with the number of processes is compared instead
     "batch.per_device_train_batch_size",

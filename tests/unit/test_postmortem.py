@@ -10,7 +10,6 @@ from tests.support.plans import begin_attempt
 from zpipe.compile.compiler import compile_plan
 from zpipe.compose.names import check_key
 from zpipe.diagnose.advice import advise, command_with
-from zpipe.diagnose.changes import changed
 from zpipe.diagnose.curve import draw
 from zpipe.diagnose.descriptions import MEANING
 from zpipe.diagnose.evidence import Evidence, RankError
@@ -24,6 +23,7 @@ from zpipe.plans.plan import Plan
 from zpipe.resources import config_groups
 from zpipe.runfolder.outcome import EXIT_OF, Ending, Outcome
 from zpipe.runfolder.progress import RunProgress
+from zpipe.schema.changed import changed
 
 ONE, FOUR, OLD = gpus(H200), gpus(H200, H200, H200, H200), gpus(V100)
 RUN = Path("/runs/one")

@@ -18,6 +18,7 @@ from zpipe.checks import (
     hostfile,
     kubeflow,
     launcher,
+    memory,
     model,
     model_folder,
     node_local,
@@ -81,12 +82,18 @@ NOTICES: tuple[Advice, ...] = (
     *checkpoint_space.NOTICES,
     *checkpoint_copy.NOTICES,
     *kubeflow.NOTICES,
+    memory.warn_about_memory,
 )
 
 
 def problems(experiment: Experiment, facts: Facts) -> list[Problem]:
-    """Every problem of every rule."""
-    return [problem for rule in ERRORS for problem in rule(experiment, facts)]
+    """Every problem of every rule. The memory is that of a plan without other problems."""
+    found = [problem for rule in ERRORS for problem in rule(experiment, facts)]
+    return found or list(memory.memory_problems(experiment, facts, _accepts))
+
+
+def _accepts(experiment: Experiment, facts: Facts) -> bool:
+    return not any(True for rule in ERRORS for _ in rule(experiment, facts))
 
 
 def notices(experiment: Experiment, facts: Facts) -> list[Notice]:

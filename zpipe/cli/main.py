@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         doctor,
         export,
         import_,
+        memory,
         plan,
         record,
         report,
@@ -30,12 +31,13 @@ if TYPE_CHECKING:
     from zpipe.cli.verb import Verb
 
     _CHECKED: tuple[Verb, ...] = (
-        *(plan, doctor, rerun, diff, import_, runs, show),
-        *(checkpoints, export, ui, record, sweep, report),
+        *(plan, memory, doctor, rerun, diff, import_, runs),
+        *(show, checkpoints, export, ui, record, sweep, report),
     )
 
 VERBS = {
     "plan": "zpipe.cli.plan",
+    "memory": "zpipe.cli.memory",
     "doctor": "zpipe.cli.doctor",
     "rerun": "zpipe.cli.rerun",
     "diff": "zpipe.cli.diff",

@@ -25,6 +25,12 @@ def add_arguments(parser: "ArgumentParser") -> None:
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help=overrides)
     parser.add_argument("--explain", nargs="?", const="", metavar="KEY", help=explain)
     parser.add_argument("--format", choices=FORMATS, default="text", help="output format (default: text)")
+    add_machine_arguments(parser)
+    parser.add_argument("-m", "--multirun", action="store_true", help="check every point of a sweep")
+
+
+def add_machine_arguments(parser: "ArgumentParser") -> None:
+    """Options that describe another machine, and the folder of the user's options."""
     parser.add_argument("--gpus", metavar="COUNTxNAME", help="plan for a machine with these GPUs: 8xH100")
     memory = "with --gpus: its host memory in GiB (default: as in conf/hardware)"
     parser.add_argument("--host-memory", type=float, metavar="GIB", help=memory)
@@ -32,7 +38,6 @@ def add_arguments(parser: "ArgumentParser") -> None:
         "--cores", type=int, metavar="N", help="with --gpus: its cores (default: as in conf/hardware)"
     )
     parser.add_argument("--config-dir", "-cd", metavar="FOLDER", help="your own options: GROUP/OPTION.yaml")
-    parser.add_argument("-m", "--multirun", action="store_true", help="check every point of a sweep")
 
 
 def run(options: "Namespace") -> int:
@@ -40,9 +45,6 @@ def run(options: "Namespace") -> int:
     if options.multirun and options.explain is not None:
         reason = "cannot be combined with -m, because each point of a sweep has its own sources"
         raise Refusal([Problem("--explain", "", reason, "--explain or -m", "leave -m out")])
-    if options.gpus is None and (options.host_memory is not None or options.cores is not None):
-        given = "--host-memory" if options.host_memory is not None else "--cores"
-        raise Refusal([Problem(given, "", "describes the machine of --gpus", "--gpus too", "--gpus 8xH100")])
     if options.multirun:  # its points leave too much garbage
         return _plan(options)
     with without_garbage_collection():
@@ -54,7 +56,7 @@ def _plan(options: "Namespace") -> int:
     from zpipe.machine.hardware import detect
 
     use_config_dir(options.config_dir)
-    overrides, hardware = [*options.overrides, *_machine(options)], detect()
+    overrides, hardware = [*options.overrides, *described_machine(options)], detect()
     if options.multirun:
         from zpipe.cli.plan_points import plan_points
 
@@ -66,8 +68,11 @@ def _plan(options: "Namespace") -> int:
     return plan_run(overrides, options.format, hardware, is_here=options.gpus is None)
 
 
-def _machine(options: "Namespace") -> list[str]:
+def described_machine(options: "Namespace") -> list[str]:
     """The overrides that describe the machine of --gpus. Raises Refusal."""
+    if options.gpus is None and (options.host_memory is not None or options.cores is not None):
+        alone = "--host-memory" if options.host_memory is not None else "--cores"
+        raise Refusal([Problem(alone, "", "describes the machine of --gpus", "--gpus too", "--gpus 8xH100")])
     if options.gpus is None:
         return []
     from zpipe.machine.cards import count_and_option

@@ -8,7 +8,17 @@ from zpipe.cli.run_table import offload_of
 from zpipe.record.browse import RecordedRun
 from zpipe.record.facts import COMMAND_TAG
 from zpipe.record.state import read_state
-from zpipe.runfolder.figures import EVAL_LOSS, GPU_PEAK, HOST_PEAK, LAST_LOSS, MFU, SPEED, TFLOPS
+from zpipe.runfolder.figures import (
+    EVAL_LOSS,
+    GPU_PEAK,
+    HOST_PEAK,
+    LAST_LOSS,
+    MFU,
+    PREDICTED_HOST,
+    PREDICTED_RESERVED,
+    SPEED,
+    TFLOPS,
+)
 from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.foreign_files import is_regular, read_end
 from zpipe.runfolder.outcome import Outcome, read_outcome
@@ -60,6 +70,8 @@ def print_recorded(run: RecordedRun) -> None:
         "MFU": "" if mfu is None else f"{mfu:.1%}",
         "peak GPU memory": f"{number(run.metric(*GPU_PEAK))} GiB",
         "peak host memory": f"{number(run.metric(*HOST_PEAK))} GiB",
+        "predicted GPU memory": f"{number(run.metric(PREDICTED_RESERVED))} GiB",
+        "predicted host memory": f"{number(run.metric(PREDICTED_HOST))} GiB",
         "time": "" if run.seconds is None else duration(run.seconds),
         "run folder": str(run.folder or ""),
         "MLflow run": run.run_id,

@@ -17,6 +17,8 @@ from zpipe.launchers.base import NOTHING_SETTLED, Settled
 from zpipe.machine.hardware import Hardware
 from zpipe.memory.checkpoint_space import checkpoint_space
 from zpipe.memory.flops import training_flops
+from zpipe.memory.predict import predict_memory
+from zpipe.memory.verdict import fits_of
 from zpipe.plans.plan import Notice, Plan
 from zpipe.plans.provenance import Provenance
 from zpipe.problems import refuse_if_any
@@ -64,6 +66,7 @@ def compile_plan(
     swap_dir = None if swap_folder is None else str(swap_folder)
     config = ds_config(experiment, facts, swap_dir)
     provenance = provenance or Provenance()
+    memory = predict_memory(experiment, facts)
     return Plan(
         run_dir=str(run_dir),
         versions=_versions(),
@@ -80,6 +83,8 @@ def compile_plan(
         notices=[*checks.notices(experiment, facts), *_model_notices(facts)],
         flops=training_flops(experiment, facts),
         checkpoint_space=checkpoint_space(experiment, facts),
+        memory=memory,
+        memory_fits=[] if memory is None else list(fits_of(memory, experiment, facts)),
         expected_files=_expected_files(experiment, facts),
         provenance=provenance.model_copy(update={"ds_config": derivations(config, experiment)}),
     )

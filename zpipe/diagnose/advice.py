@@ -7,16 +7,13 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from zpipe.compile.compiler import compile_plan
-from zpipe.diagnose.changes import changed
 from zpipe.diagnose.remedies import REMEDIES, Situation, Suggestion
 from zpipe.machine.hardware import Hardware
 from zpipe.machine.probes import lacking
 from zpipe.plans.plan import Plan
 from zpipe.problems import Refusal
 from zpipe.runfolder.outcome import Ending
-from zpipe.schema.experiment import Experiment
-from zpipe.schema.precision import Precision
-from zpipe.schema.stage import keys_without_effect
+from zpipe.schema.changed import changed, completed
 
 
 def advise(ending: Ending, situation: Situation, hardware: Hardware) -> list[Suggestion]:
@@ -30,7 +27,7 @@ def advise(ending: Ending, situation: Situation, hardware: Hardware) -> list[Sug
 def _checked(proposal: Suggestion, plan: Plan, hardware: Hardware) -> Suggestion | None:
     """The proposal, completed; None if it changes nothing, or if the schema or a rule refuses it."""
     try:
-        suggestion = _complete(proposal, plan.experiment)
+        suggestion = Suggestion(completed(plan.experiment, proposal.overrides), proposal.why)
         experiment = changed(plan.experiment, suggestion.overrides)
         compiled = compile_plan(experiment, Path(plan.run_dir), [], hardware)
     except (Refusal, ValidationError):
@@ -44,28 +41,6 @@ def _checked(proposal: Suggestion, plan: Plan, hardware: Hardware) -> Suggestion
     )
     # The run itself has started here, so only what it did not need can be missing.
     return suggestion if differs and not lacking(compiled) - lacking(plan) else None
-
-
-def _complete(proposal: Suggestion, given: Experiment) -> Suggestion:
-    """Drops overrides that are already set, and resets keys that the new stage or dtype would ignore."""
-    overrides = [each for each in proposal.overrides if changed(given, [each]) != given]
-    experiment = changed(given, overrides)
-    groups = {override.partition("=")[0] for override in overrides}
-    if "stage" in groups:
-        overrides += [f"stage.{name}=null" for name in keys_without_effect(experiment.stage)]
-    if "precision" in groups:
-        overrides += _reset_other_dtypes(experiment.precision)
-    return Suggestion(tuple(overrides), proposal.why)
-
-
-def _reset_other_dtypes(precision: Precision) -> list[str]:
-    blocks = {"fp16": precision.fp16, "bf16": precision.bf16}
-    return [
-        f"precision.{dtype}.{name}=null"
-        for dtype, block in blocks.items()
-        if precision.dtype not in (dtype, "auto")
-        for name in block.given()
-    ]
 
 
 def command_with(plan: Plan, overrides: Iterable[str]) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from zpipe.diagnose.advice import advise, command_line
 from zpipe.diagnose.curve import draw
 from zpipe.diagnose.descriptions import MEANING
+from zpipe.diagnose.deviation import deviation
 from zpipe.diagnose.evidence import SHOWN_LINES, Evidence
 from zpipe.diagnose.predictions import compare
 from zpipe.diagnose.remedies import Situation, Suggestion
@@ -53,7 +54,7 @@ def write_postmortem(
         _block("Last unhealthy steps", [_unhealthy(event) for event in unhealthy]),
         *([] if outcome.ending in EXPLAINED else [_ranks(evidence), _exception(evidence), _logs(evidence)]),
         _block("Memory and disk", draw(evidence.samples)),
-        _predictions(plan, evidence, hardware),
+        _predictions(plan, outcome, evidence, hardware),
         _advice(plan, suggestions),
     ]
     text = redact("\n\n".join(section for section in sections if section), plan.experiment.tracking.uri)
@@ -127,13 +128,13 @@ def _logs(evidence: Evidence) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def _predictions(plan: Plan, evidence: Evidence, hardware: Hardware) -> str:
-    rows = compare(plan, evidence.samples, hardware)
+def _predictions(plan: Plan, outcome: Outcome, evidence: Evidence, hardware: Hardware) -> str:
+    rows = compare(plan, evidence, hardware)
     if not rows:
         return ""
     table = [f"| {row.what} | {row.predicted} | {row.measured} |" for row in rows]
     head = ["## Predicted and measured", "", "| | predicted | measured |", "|---|---|---|"]
-    return "\n".join([*head, *table])
+    return "\n".join([*head, *table, *(f"\n{line}" for line in deviation(plan, outcome.ending, evidence))])
 
 
 def _advice(plan: Plan, suggestions: Sequence[Suggestion]) -> str:

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from zpipe.checks.memory_ladder import smaller_batches
 from zpipe.launchers.rank_exits import RankExit
 from zpipe.plans.plan import Plan
 from zpipe.runfolder.outcome import Ending
@@ -226,15 +227,9 @@ REMEDIES: dict[Ending, Remedies] = {
 
 
 def _smaller_activations(situation: Situation) -> Iterator[Suggestion]:
-    batch = situation.experiment.batch
-    micro, accumulation = situation.plan.micro_batch, situation.plan.accumulation
-    if micro > 1:
-        smaller = max(size for size in range(1, micro) if micro % size == 0)
-        overrides = [f"batch.per_device_train_batch_size={smaller}"]
-        # With train_batch_size set, the accumulation follows from it unless it is set too.
-        if batch.train_batch_size is None or batch.gradient_accumulation_steps is not None:
-            overrides.append(f"batch.gradient_accumulation_steps={accumulation * micro // smaller}")
-        yield Suggestion(tuple(overrides), "fewer activations at a time, the same batch size per step")
+    plan = situation.plan
+    for overrides in smaller_batches(plan.experiment.batch, plan.micro_batch, plan.accumulation)[:1]:
+        yield Suggestion(overrides, "fewer activations at a time, the same batch size per step")
     yield Suggestion(("train.gradient_checkpointing=true",), "activations are recomputed instead of kept")
 
 

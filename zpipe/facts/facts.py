@@ -1,6 +1,6 @@
 """Facts about machine, model and data that the whole compilation depends on, gathered once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -99,6 +99,12 @@ def gather(experiment: Experiment, here: Hardware, run_dir: Path | None = None) 
         run_dir=run_dir,
         checkpoint_room=_checkpoint_room(hardware, experiment, run_dir),
     )
+
+
+def with_settings(facts: Facts, experiment: Experiment) -> Facts:
+    """The facts for other settings with the same model, data, machine and processes; reads nothing again."""
+    micro_batch, accumulation = _batch(experiment.batch, facts.data_parallel_size)
+    return replace(facts, micro_batch=micro_batch, accumulation=accumulation)
 
 
 def _checkpoint_room(hardware: Hardware, experiment: Experiment, run_dir: Path | None) -> int | None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,8 +80,17 @@ def inspect_model(model: Model) -> InspectedModel:
         tokenizer=tokenizer,
         hidden_size=_hidden_size(config),
         parameters=sum(numels) or None,
+        largest_module=_largest_module(shapes or {}),
     )
     return InspectedModel(facts, folder, numels or None, unexpected(saved or {}, expected or {}), shapes)
+
+
+def _largest_module(shapes: Mapping[str, tuple[int, ...]]) -> int | None:
+    """Elements of the parameters of the module that has most of its own; None without parameters."""
+    sizes: Counter[str] = Counter()
+    for name, shape in shapes.items():
+        sizes[name.rpartition(".")[0]] += math.prod(shape)
+    return max(sizes.values(), default=None)
 
 
 def _is_downloaded(folder: Path | None, name: str | None) -> bool:

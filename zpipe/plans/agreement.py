@@ -7,7 +7,7 @@ from zpipe.plans.plan import Plan
 from zpipe.problems import Problem
 from zpipe.trees import leaves
 
-OWN = ("launcher.node_rank", "launcher.env", "tracking.")
+OWN = ("launcher.node_rank", "launcher.env", "memory.", "tracking.")
 """Settings in which nodes may differ."""
 PACKAGES = ("zpipe", "torch", "transformers", "accelerate", "deepspeed")
 """Packages whose versions must agree."""

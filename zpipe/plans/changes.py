@@ -29,6 +29,7 @@ FREE = (
     "launcher.ssh_port",
     "launcher.wait",
     "launcher.type",
+    "memory.",
     "offload.nvme_path",
     "profiler.",
     "resume.",

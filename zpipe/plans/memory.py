@@ -1,6 +1,12 @@
 """What a run is predicted to need: GPU memory, host memory and disk, as tables of named terms that add up."""
 
+from typing import Literal
+
 from zpipe.schema.base import Group
+
+Resource = Literal["GPU", "host", "disk"]
+Verdict = Literal["fits", "tight", "does not fit"]
+"""Tight: it fits or not within the error of the prediction."""
 
 
 class Term(Group):
@@ -76,3 +82,15 @@ class MemoryPrediction(Group):
     """The relative error that was measured for models of this kind: 0.05 is plus or minus five percent."""
     is_generic: bool = False
     """Whether the architecture has no formulas of its own, and a rougher walk over its sizes was used."""
+
+
+class Fit(Group):
+    """A prediction against what there is of one resource. Bytes."""
+
+    resource: Resource
+    used: int
+    """Of the fullest GPU; of all ranks of one node."""
+    limit: int
+    held: int = 0
+    """By other processes, which the limit leaves out."""
+    verdict: Verdict

@@ -7,6 +7,7 @@ workers read. The dry run (`zpipe plan`) ends with it.
 from typing import Any, Literal
 
 from zpipe.plans.flops import TrainingFlops
+from zpipe.plans.memory import Fit, MemoryPrediction, Resource
 from zpipe.plans.provenance import Provenance
 from zpipe.redact import redact_tags, redact_tree, redact_uri
 from zpipe.schema.base import Group
@@ -34,6 +35,8 @@ class ModelFacts(Group):
     hidden_size: int | None
     parameters: int | None
     """Elements, tied weights counted once."""
+    largest_module: int | None = None
+    """Most elements of parameters that one module has itself."""
 
 
 class Host(Group):
@@ -114,6 +117,10 @@ class Plan(Group):
     """Null if the architecture of the model is not known."""
     checkpoint_space: CheckpointSpace | None = None
     """Null if the run saves no checkpoints."""
+    memory: MemoryPrediction | None = None
+    """Null where nothing can be predicted, such as for a model that was not downloaded yet."""
+    memory_fits: list[Fit] = []
+    """Of the GPU, the host and the disk, those whose limit is known."""
     expected_files: list[str]
     """Relative to run_dir, what a finished run leaves behind."""
     provenance: Provenance = Provenance()
@@ -144,6 +151,10 @@ class Plan(Group):
         """Different sequences that all devices process in one micro-batch; AutoTP's groups share theirs."""
         group = self.experiment.deepspeed.tensor_parallel.autotp_size or 1
         return self.micro_batch * (self.launch.world_size // max(1, group))
+
+    def fit_of(self, resource: Resource) -> Fit | None:
+        """The predicted memory against what there is; None where the limit is not known."""
+        return next((fit for fit in self.memory_fits if fit.resource == resource), None)
 
 
 _NO_SECRETS = ("run_dir", "swap_dir", "versions", "model")

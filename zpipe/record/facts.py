@@ -12,6 +12,7 @@ from zpipe import __version__
 from zpipe.plans.plan import Plan
 from zpipe.redact import redact, redact_tags
 from zpipe.redact.names import is_secret_name
+from zpipe.runfolder.figures import predicted_figures
 
 RUN_DIR_TAG = "zpipe.run_dir"
 ATTEMPTS_TAG = "zpipe.attempts"
@@ -91,6 +92,7 @@ def params(plan: Plan) -> dict[str, str]:
         "gradient_checkpointing": train.gradient_checkpointing,
         "reduce_bucket_size": plan.ds_config.get("zero_optimization", {}).get("reduce_bucket_size"),
     }
+    values |= {name.removeprefix("memory/"): value for name, value in predicted_figures(plan.memory).items()}
     uri = experiment.tracking.uri
     return {key: redact(str(value), uri) for key, value in values.items() if value is not None}
 

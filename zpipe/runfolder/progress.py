@@ -36,6 +36,10 @@ class RunProgress:
     """How often the workers were started."""
     phase: str = ""
     step: int = 0
+    first_step: int = 0
+    """The step that this attempt went on from."""
+    has_engine: bool = False
+    """Whether this attempt came as far as its first micro-batch."""
     steps: int | None = None
     """Of the whole run, once known."""
     values: Values = field(default_factory=dict)
@@ -88,6 +92,7 @@ class RunProgress:
                 self.accepted = self.accepted or event.name == "model"
             case StepReached():
                 self.steps = event.of or self.steps
+                self.has_engine = True
             case Metrics():
                 self._measure(event)
             case Overflow():
@@ -107,6 +112,7 @@ class RunProgress:
     def _begin_attempt(self, event: AttemptBegan) -> None:
         """What the run learned stays; how an earlier attempt ended does not."""
         self.attempts, self.step, self.phase = event.number, event.step, ""
+        self.first_step, self.has_engine = event.step, False
         self.refused, self.failed, self.stopped, self.summary = None, None, None, {}
 
     def _keep(self, event: Event) -> None:

@@ -12,6 +12,7 @@ from zpipe.schema.deepspeed import DeepSpeed
 from zpipe.schema.engine import ActivationCheckpointing, Compile, Profiler
 from zpipe.schema.hardware import HardwareSettings
 from zpipe.schema.launcher import Launcher
+from zpipe.schema.memory import Memory
 from zpipe.schema.model import Model
 from zpipe.schema.offload import Offload
 from zpipe.schema.optimizer import Optimizer
@@ -44,6 +45,7 @@ class Experiment(Group):
     checkpoint: Checkpoint = Field(default_factory=Checkpoint)
     resume: Resume = Field(default_factory=Resume)
     tracking: Tracking = Field(default_factory=Tracking)
+    memory: Memory = Field(default_factory=Memory)
     strict: bool | None = None
     """Which differences between the plan and DeepSpeed's actual settings end the run.
 

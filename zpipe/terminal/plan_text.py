@@ -8,6 +8,7 @@ from zpipe.machine.packages import missing_packages
 from zpipe.plans.flops import TrainingFlops
 from zpipe.plans.plan import CheckpointSpace, Plan
 from zpipe.runfolder.plan_file import folder_of
+from zpipe.terminal.memory_text import memory_line
 from zpipe.terminal.shell_text import command_text, word
 from zpipe.terminal.units import size
 
@@ -55,6 +56,8 @@ def facts(compiled: Plan) -> Iterator[tuple[str, str]]:
     yield "operators", ", ".join(compiled.operators) or "none to build"
     if compiled.checkpoint_space is not None:
         yield "checkpoint", _checkpoints(compiled.checkpoint_space)
+    if compiled.memory is not None:
+        yield "memory", memory_line(compiled)
     if compiled.swap_dir:
         yield "swap", compiled.swap_dir
     for notice in compiled.notices:

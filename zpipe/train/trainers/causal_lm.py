@@ -14,6 +14,7 @@ from zpipe.plans.plan import Plan
 from zpipe.runfolder.attempt_start import AttemptStart
 from zpipe.runfolder.event_file import Reporter
 from zpipe.runfolder.events import ModelSaved, Stopped, Summary
+from zpipe.runfolder.figures import predicted_figures
 from zpipe.runfolder.plan_file import folder_of
 from zpipe.train.callbacks import EventCallback
 from zpipe.train.checkpoint_writer import CheckpointWriter
@@ -117,7 +118,7 @@ class CausalLMTraining:
 
     def summarize(self) -> None:
         """Reports the final metrics of the run. A collective, because it includes the peaks of all ranks."""
-        values = {**self._values, **peaks_over_ranks()}
+        values = {**self._values, **predicted_figures(self._plan.memory), **peaks_over_ranks()}
         if self._callback.final_loss is not None:
             values["final_loss"] = self._callback.final_loss
         steady = self._callback.steady_throughput()

@@ -7,6 +7,8 @@ import yaml
 
 from zpipe.resources import CONF
 from zpipe.schema.experiment import Experiment, defaults
+from zpipe.schema.precision import Precision
+from zpipe.schema.stage import keys_without_effect
 from zpipe.trees import Tree, flatten, set_at, unflatten
 
 IDENTITY = {
@@ -30,22 +32,49 @@ def changed(experiment: Experiment, overrides: Iterable[str]) -> Experiment:
     return Experiment.model_validate(tree)
 
 
+def completed(experiment: Experiment, overrides: Iterable[str]) -> tuple[str, ...]:
+    """Without overrides that are set already, and with resets of keys that a new stage or dtype ignores."""
+    kept = [each for each in overrides if changed(experiment, [each]) != experiment]
+    new = changed(experiment, kept)
+    groups = {override.partition("=")[0] for override in kept}
+    if "stage" in groups:
+        kept += [f"stage.{name}=null" for name in keys_without_effect(new.stage)]
+    if "precision" in groups:
+        kept += _reset_other_dtypes(new.precision)
+    return tuple(kept)
+
+
+def _reset_other_dtypes(precision: Precision) -> list[str]:
+    blocks = {"fp16": precision.fp16, "bf16": precision.bf16}
+    return [
+        f"precision.{dtype}.{name}=null"
+        for dtype, block in blocks.items()
+        if precision.dtype not in (dtype, "auto")
+        for name in block.given()
+    ]
+
+
 def _with_option(block: Tree, group: str, name: str) -> Tree:
     """Replaces the values of the old option by those of the new one; the user's values stay."""
-    base, old = flatten(defaults()[group]), _option_of(block, group)
+    base, old = _base(group), _option_of(block, group)
     users = {key: value for key, value in block.items() if value not in (base.get(key), old.get(key))}
     return {**base, **_option(group, name), **users}
 
 
 def _option_of(block: Tree, group: str) -> Tree:
     """The option that the block was composed from; {} if none matches."""
-    base = flatten(defaults()[group])
+    base = _base(group)
     for file in sorted((CONF / group).glob("*.yaml")):
         option = _option(group, file.stem)
         whole = {**base, **option}
         if all(whole.get(key) == block.get(key) for key in IDENTITY[group]):
             return option
     return {}
+
+
+@cache
+def _base(group: str) -> Tree:
+    return flatten(defaults()[group])
 
 
 @cache

@@ -1,0 +1,78 @@
+"""Whether what a plan is predicted to need is there: on the GPU, on the host and on the disk.
+
+The error of the prediction counts in favor of the run: it does not fit only where it could not fit even if
+the prediction were too high by its whole error.
+"""
+
+from collections.abc import Iterator
+
+from zpipe.checkpoints.home import home_of
+from zpipe.facts.facts import Facts
+from zpipe.machine.hardware import Gpu
+from zpipe.plans.memory import Fit, MemoryPrediction, Verdict
+from zpipe.runfolder.swap_folder import swap_folder_of
+from zpipe.schema.experiment import Experiment
+
+_DRIVER_BYTES = 256 * 2**20
+_DRIVER_SHARE = 0.003
+"""What NVIDIA's driver keeps of the memory that NVML reports, before any process uses it: 0.5 GiB of an H100,
+0.7 GiB of an H200. torch.cuda.get_device_properties leaves it out."""
+
+
+def verdict(used: int, limit: int, band: float) -> Verdict:
+    """`band` is the relative error of `used`."""
+    if used * (1 + band) <= limit:
+        return "fits"
+    return "does not fit" if used * (1 - band) > limit else "tight"
+
+
+def fits_of(prediction: MemoryPrediction, experiment: Experiment, facts: Facts) -> Iterator[Fit]:
+    """One for each resource that the run needs and whose limit is known."""
+    band = prediction.band
+    gpus = _gpus_of(facts)
+    if prediction.gpu is not None and gpus:
+        fullest = min(gpus, key=_usable)
+        used, limit = prediction.gpu.used, _usable(fullest)
+        yield Fit(
+            resource="GPU", used=used, limit=limit, held=fullest.used, verdict=verdict(used, limit, band)
+        )
+    if prediction.host is not None and _knows_host_memory(experiment):
+        used, limit = prediction.host.node, facts.hardware.memory
+        yield Fit(resource="host", used=used, limit=limit, verdict=verdict(used, limit, band))
+    room = _free_disk(experiment, facts)
+    if prediction.disk.terms and room is not None:
+        used = prediction.disk.total
+        yield Fit(resource="disk", used=used, limit=room, verdict=verdict(used, room, band))
+
+
+def _gpus_of(facts: Facts) -> list[Gpu]:
+    """Those that the ranks of a node use."""
+    slots = facts.hosts.hosts[0].slots if facts.hosts.hosts else range(facts.nproc_per_node)
+    gpus = facts.hardware.gpus
+    return [gpus[index] for index in slots if index < len(gpus)]
+
+
+def _usable(gpu: Gpu) -> int:
+    """Bytes that a process can allocate on this GPU."""
+    return max(0, gpu.memory - gpu.used - _DRIVER_BYTES - round(_DRIVER_SHARE * gpu.memory))
+
+
+def _knows_host_memory(experiment: Experiment) -> bool:
+    """A job in a queue runs on other machines than the one that plans it."""
+    launcher = experiment.launcher
+    return launcher.type != "slurm" and (launcher.type != "kubeflow" or launcher.kubeflow.memory is not None)
+
+
+def _free_disk(experiment: Experiment, facts: Facts) -> int | None:
+    """Of the disks of checkpoints and swap files together; None for another machine."""
+    free, run_dir = facts.hardware.free_disk, facts.run_dir
+    if free is None or run_dir is None or facts.checkpoint_room is None:
+        return None
+    home, swap = home_of(experiment.checkpoint, run_dir), swap_folder_of(experiment.offload, run_dir)
+    if swap is None:
+        return facts.checkpoint_room
+    try:
+        # Folders with the same room are on the same disk.
+        return facts.checkpoint_room + (0 if free(swap) == free(home) else free(swap))
+    except OSError:
+        return None
