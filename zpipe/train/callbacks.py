@@ -5,12 +5,12 @@ import math
 import time
 from typing import Any
 
-import torch
 from transformers import TrainerCallback
 
 from zpipe.plans.plan import Plan
 from zpipe.runfolder.event_file import Reporter
 from zpipe.runfolder.events import Metrics, NonFiniteLoss, Overflow, StepReached
+from zpipe.train.cached_memory import release_cached_memory
 from zpipe.train.engine import check_engine
 from zpipe.train.health import PrecisionHealth, disable_min_scale_error
 from zpipe.train.metrics import WARM_UP_STEPS, LossScale, SkippedStep, Stopwatch, Throughput, read_memory
@@ -174,15 +174,6 @@ def current_learning_rate(engine: Any) -> float | None:
     """The learning rate of the first group of parameters, which the next step uses."""
     groups = getattr(engine.optimizer, "param_groups", None)
     return float(groups[0]["lr"]) if groups else None
-
-
-def release_cached_memory() -> None:
-    """Returns freed GPU memory to the driver. Call it after large tensors that stay were created.
-
-    The engine and the first step leave blocks of sizes that no later step uses: they would stay reserved.
-    """
-    if torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
 
 
 def freeze_gc() -> None:

@@ -14,6 +14,7 @@ from transformers.trainer_callback import ExportableState
 from zpipe.checkpoints.manifest import read_manifest
 from zpipe.checkpoints.shape import Shape, is_distributed_anew, saved_shape
 from zpipe.runfolder.event_file import Reporter
+from zpipe.train.cached_memory import release_cached_memory
 from zpipe.train.checkpoint_writer import CheckpointWriter
 from zpipe.train.host_buffers import CopiesIntoBuffers, HostBuffers
 from zpipe.train.nvme_state import restore_nvme_state
@@ -37,6 +38,8 @@ class ResumableTrainer(Trainer):
         self.writer = writer
         self._shape, self._reporter = shape, reporter
         self._resumed_from: Path | None = None
+        self._first_step = 0
+        """Of this attempt."""
         self._saved = shape
         """The shape of the checkpoint that the run goes on from."""
 
@@ -60,13 +63,19 @@ class ResumableTrainer(Trainer):
         transformers has reset the losses since the last log entry, and their sum, just before (trainer.py,
         _inner_training_loop).
         """
-        _call_before_steps(self.model_wrapped, self.writer.before_step)
+        self._first_step = self.state.global_step
+        _call_before_steps(self.model_wrapped, self._before_update)
         if self._resumed_from is None:
             return
         restore_nvme_state(self.model_wrapped, self._resumed_from)
         losses = self._saved_losses(self._resumed_from)
         if losses is not None:
             self._restore_running_loss(losses)
+
+    def _before_update(self) -> None:
+        if self.state.global_step == self._first_step:
+            release_cached_memory()  # the optimizer states are created now
+        self.writer.before_step()
 
     def _saved_losses(self, checkpoint: Path) -> dict[str, Any] | None:
         if self._saved.processes != self._shape.processes:
