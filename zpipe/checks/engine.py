@@ -1,4 +1,4 @@
-"""Activation checkpointing, Liger kernels and profilers."""
+"""Activation checkpointing and profilers."""
 
 from collections.abc import Iterator
 
@@ -61,21 +61,6 @@ def cpu_checkpointing_needs_a_gpu(experiment: Experiment, facts: Facts) -> Itera
         key = "activation_checkpointing.cpu_checkpointing"
         fix = either(f"activation_checkpointing=deepspeed {key}=null")
         yield Problem(key, True, "needs a CUDA GPU: on a CPU DeepSpeed loses the activations", "null", fix)
-
-
-def liger_excludes_compilation(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """On an H200 the combination caused an illegal memory access under transformers' Trainer."""
-    if experiment.train.use_liger_kernel and experiment.train.is_compiled:
-        yield Problem(
-            "train.torch_compile",
-            True,
-            "causes an illegal memory access together with train.use_liger_kernel (seen on an H200)",
-            "one of the two",
-            either(
-                "train.torch_compile=false train.torch_compile_backend=null train.torch_compile_mode=null",
-                "train.use_liger_kernel=false",
-            ),
-        )
 
 
 def profiler_settings_need_the_profiler(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
@@ -143,7 +128,6 @@ ERRORS = (
     activation_checkpointing_keys_need_the_switch,
     contiguous_checkpoints_need_partitions_and_a_count,
     cpu_checkpointing_needs_a_gpu,
-    liger_excludes_compilation,
     profiler_settings_need_the_profiler,
     profiled_step_is_reached,
     prof_ops_needs_prof_all_off,

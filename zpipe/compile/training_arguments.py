@@ -17,6 +17,7 @@ def training_arguments(experiment: Experiment, facts: Facts, run_dir: Path) -> d
             del arguments[name]
     batch = experiment.batch
     arguments.update(
+        use_liger_kernel=facts.liger.is_used,
         output_dir=str(run_dir),
         per_device_train_batch_size=facts.micro_batch,
         per_device_eval_batch_size=batch.per_device_eval_batch_size or facts.micro_batch,

@@ -150,8 +150,13 @@ def _batch(plan: Plan) -> int:
 
 
 def _settings(plan: Plan) -> Tree:
-    """The settings by their keys, without secrets: the plan of the attempt before has none."""
+    """The settings by their keys, without secrets: the plan of the attempt before has none.
+
+    Of Liger's kernels, what was decided counts.
+    """
     values = flatten(settings_without_secrets(plan.experiment))
+    del values["train.use_liger_kernel"]
+    values["kernels.liger"] = bool(plan.training_arguments.get("use_liger_kernel"))
     return {key: value for key, value in values.items() if value != {}}
 
 

@@ -32,8 +32,10 @@ class ActivationCheckpointing(Group):
 
 
 class Compile(Group):
-    """DeepCompile, which requires PyTorch's compilation, `train.torch_compile`."""
+    """What PyTorch's compilation, `train.torch_compile`, compiles: one layer of each kind, or DeepCompile's graph."""
 
+    regional: bool | None = None
+    """Compile one layer of each kind, not the whole model; replaces DeepSpeed's engine.compile."""
     deepcompile: bool | None = None
     """Let DeepSpeed's passes rewrite the compiled graph."""
     passes: list[Literal["z1", "z3", "autosp", "autotp"]] | None = None
