@@ -29,7 +29,8 @@ def regional_needs_compilation(experiment: Experiment, facts: Facts) -> Iterator
     key = "compile.regional"
     if experiment.compile.regional and not experiment.train.is_compiled:
         fix = either("train.torch_compile=true", f"{key}=null")
-        yield Problem(key, True, "nothing is compiled", "true with train.torch_compile", fix, ignored=True)
+        reason = "has no effect unless the model is compiled"
+        yield Problem(key, True, reason, "true with train.torch_compile", fix, ignored=True)
 
 
 def regional_excludes_deepcompile(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
@@ -178,6 +179,19 @@ def notice_compilation(experiment: Experiment, facts: Facts) -> Iterator[Notice]
         yield Notice(level="info", key="train.torch_compile", text=text)
 
 
+def advise_on_graph_breaks(experiment: Experiment, facts: Facts) -> Iterator[Notice]:
+    """DeepSpeed excludes the hooks of ZeRO-3 and its checkpoint function from compilation."""
+    if not experiment.train.is_compiled or experiment.compile.deepcompile:
+        return
+    if experiment.stage.stage == 3:
+        text = "at stage 3, the hooks that gather parameters split each layer into many small graphs"
+        yield Notice(level="advice", key="train.torch_compile", text=text)
+    if experiment.activation_checkpointing.enabled:
+        text = "DeepSpeed excludes layers that it checkpoints from compilation; "
+        text += "activation_checkpointing=transformers compiles them"
+        yield Notice(level="warning", key="activation_checkpointing", text=text)
+
+
 ERRORS = (
     deepcompile_needs_compilation,
     regional_needs_compilation,
@@ -190,4 +204,4 @@ ERRORS = (
     deepcompile_passes_are_compatible,
     deepcompile_offload_passes_are_exclusive,
 )
-NOTICES = (notice_compilation,)
+NOTICES = (notice_compilation, advise_on_graph_breaks)

@@ -6,6 +6,7 @@ from zpipe.facts.facts import Facts
 from zpipe.plans.plan import Notice
 from zpipe.problems import Problem, either
 from zpipe.schema.base import Group
+from zpipe.schema.engine import ThroughputTimer
 from zpipe.schema.experiment import Experiment
 
 
@@ -66,7 +67,12 @@ def cpu_checkpointing_needs_a_gpu(experiment: Experiment, facts: Facts) -> Itera
 def profiler_settings_need_the_profiler(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     """Settings of a profiler that is turned off are ignored."""
     profiler = experiment.profiler
-    for name, block in (("flops_profiler", profiler.flops_profiler), ("comms_logger", profiler.comms_logger)):
+    blocks = {
+        "flops_profiler": profiler.flops_profiler,
+        "comms_logger": profiler.comms_logger,
+        "timers.throughput": profiler.timers.throughput,
+    }
+    for name, block in blocks.items():
         yield from settings_of_a_disabled_block(f"profiler.{name}", block)
 
 
@@ -118,9 +124,14 @@ def warn_about_synchronizing_timers(experiment: Experiment, facts: Facts) -> Ite
     for key, on in (
         ("profiler.wall_clock_breakdown", profiler.wall_clock_breakdown),
         ("profiler.flops_profiler.enabled", profiler.flops_profiler.enabled),
+        ("profiler.timers.throughput.enabled", _waits(profiler.timers.throughput)),
     ):
         if on:
             yield Notice(level="advice", key=key, text="synchronizes the device, which lowers throughput")
+
+
+def _waits(timer: ThroughputTimer) -> bool:
+    return timer.enabled and timer.synchronized is not False
 
 
 ERRORS = (

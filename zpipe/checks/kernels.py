@@ -37,7 +37,9 @@ def liger_excludes_whole_compilation(experiment: Experiment, facts: Facts) -> It
         fixes = [f"compile=none {not_compiled}", off]
     else:
         fixes = ["compile.regional=true", not_compiled, off]
-    reason = "compiling the whole model causes an illegal memory access with Liger's kernels (seen on an H200)"
+    reason = (
+        "compiling the whole model causes an illegal memory access with Liger's kernels (seen on an H200)"
+    )
     yield Problem("train.torch_compile", True, reason, "false, or compile.regional=true", either(*fixes))
 
 
@@ -61,7 +63,9 @@ def liger_settings_are_known(experiment: Experiment, facts: Facts) -> Iterator[P
             key, near = f"train.liger_kernel_config.{name}", nearest(name, known - {*given})
             right = [f"~{key} +train.liger_kernel_config.{each}={str(value).lower()}" for each in near]
             fixes = [f"~{key}", *right]
-            yield Problem(key, value, "Liger ignores it", ", ".join(sorted(known)), either(*fixes), ignored=True)
+            yield Problem(
+                key, value, "Liger ignores it", ", ".join(sorted(known)), either(*fixes), ignored=True
+            )
     if given.get("cross_entropy") and given.get("fused_linear_cross_entropy", True):
         key = "train.liger_kernel_config.cross_entropy"
         reason = "excludes fused_linear_cross_entropy, which is on by default and needs less memory"

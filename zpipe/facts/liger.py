@@ -60,7 +60,7 @@ def _reason_against(experiment: Experiment, config: Mapping[str, Any]) -> str:
 
 @cache
 def liger_settings() -> Mapping[str, frozenset[str]]:
-    """By model type, the names of `train.liger_kernel_config` that Liger reads; empty without liger-kernel."""
+    """By model type, the names of `train.liger_kernel_config` that Liger reads; empty without the package."""
     spec = find_spec("liger_kernel")
     if spec is None or spec.origin is None:
         return {}

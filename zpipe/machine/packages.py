@@ -62,7 +62,7 @@ def _is_installed(module: str | None, package: str) -> bool:
 
 
 Needed = tuple[str | None, str, str, str]
-"""Module (None: the distribution decides), package, the setting that needs it, and the override that does without."""
+"""Module (None: the package decides), package, the setting that needs it, the override that does without."""
 
 
 def _of_optimizer(plan: Plan) -> Iterator[Needed]:

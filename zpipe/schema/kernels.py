@@ -8,7 +8,7 @@ SdpaBackend = Literal["auto", "cudnn", "flash", "efficient", "math"]
 
 
 class Kernels(Group):
-    """Kernels of the model's layers. They compute the same in another order, so results differ by rounding."""
+    """Kernels of the layers. They compute the same in another order: results differ by rounding."""
 
     liger: bool | Auto | None = None
     """Liger's kernels; null leaves the choice to train.use_liger_kernel."""

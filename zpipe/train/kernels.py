@@ -16,7 +16,7 @@ SDPA_BACKENDS = {
 
 
 def attention_kernel(plan: Plan) -> AbstractContextManager[None]:
-    """While it is entered, PyTorch's attention runs the kernel of `kernels.sdpa_backend` or raises RuntimeError."""
+    """Within it, PyTorch's attention runs the kernel of `kernels.sdpa_backend` or raises RuntimeError."""
     chosen = plan.experiment.kernels.sdpa_backend
     return nullcontext() if chosen == "auto" else sdpa_kernel(SDPA_BACKENDS[chosen])
 
@@ -24,7 +24,7 @@ def attention_kernel(plan: Plan) -> AbstractContextManager[None]:
 def compile_regions(trainer: Any, plan: Plan) -> None:
     """Lets accelerate compile each layer on its own, or the whole engine. Call it before training.
 
-    Set here and not in the environment: `accelerate launch` replaces ACCELERATE_DYNAMO_USE_REGIONAL_COMPILATION.
+    Not through ACCELERATE_DYNAMO_USE_REGIONAL_COMPILATION: `accelerate launch` replaces that variable.
     """
     plugin = trainer.accelerator.state.dynamo_plugin
     plugin.use_regional_compilation = bool(plan.experiment.compile.regional)
