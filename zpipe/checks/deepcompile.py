@@ -187,7 +187,7 @@ def advise_on_graph_breaks(experiment: Experiment, facts: Facts) -> Iterator[Not
         text = "at stage 3, the hooks that gather parameters split each layer into many small graphs"
         yield Notice(level="advice", key="train.torch_compile", text=text)
     if experiment.activation_checkpointing.enabled:
-        text = "DeepSpeed excludes layers that it checkpoints from compilation; "
+        text = "with transformers 5.23, layers that DeepSpeed checkpoints are not compiled; "
         text += "activation_checkpointing=transformers compiles them"
         yield Notice(level="warning", key="activation_checkpointing", text=text)
 
