@@ -64,7 +64,7 @@ def _engine() -> dict[str, Keys]:
     return {
         "fp16": (names(DeepSpeedFP16Config) - {"enabled"}, fields(precision.Fp16)),
         "bf16": (names(DeepSpeedBF16Config) - {"enabled"}, fields(precision.Bf16)),
-        "compile": (names(CompileConfig), fields(engine.Compile)),
+        "compile": (names(CompileConfig), fields(engine.Compile) - {"regional"}),
         "comms_logger": (names(CommsLoggerConfig), fields(engine.CommsLogger)),
         "timers.throughput": (names(DeepSpeedThroughputTimerConfig), fields(engine.ThroughputTimer)),
         "tensor_parallel": (names(TPTrainingConfig), fields(deepspeed.TensorParallel)),

@@ -14,6 +14,7 @@ from zpipe.schema.experiment import Experiment
 GIB = 1024**3
 CPU = Hardware(gpus=(), cores=2, memory=24 * GIB)
 H200 = Gpu(name="NVIDIA H200", memory=141 * GIB, compute_capability=(9, 0))
+A100 = Gpu(name="NVIDIA A100-SXM4-80GB", memory=80 * GIB, compute_capability=(8, 0))
 V100 = Gpu(name="Tesla V100", memory=32 * GIB, compute_capability=(7, 0))
 
 

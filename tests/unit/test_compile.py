@@ -109,6 +109,14 @@ def test_range_test_starts_at_the_learning_rate() -> None:
     assert params["lr_range_test_min_lr"] == 3e-4
 
 
+def test_batches_are_copied_while_the_gpu_computes() -> None:
+    on_a_gpu = plan_of(hardware=gpus(H200)).training_arguments
+    assert on_a_gpu["dataloader_pin_memory"] and on_a_gpu["accelerator_config"] == {"non_blocking": True}
+    pageable = plan_of("train.dataloader_pin_memory=false", hardware=gpus(H200)).training_arguments
+    assert "accelerator_config" not in pageable
+    assert "accelerator_config" not in plan_of().training_arguments
+
+
 @pytest.mark.parametrize(("precision", "tf32"), [("fp32", False), ("tf32", True), ("bf16", None)])
 def test_tf32_follows_the_precision(precision: str, tf32: bool | None) -> None:
     plan = plan_of(f"precision={precision}", "compile=torch", hardware=gpus(H200))

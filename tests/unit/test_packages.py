@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.planning import plan_of
+from tests.support.refused import ONE_GPU
 from zpipe.facts.architecture import architecture
 from zpipe.machine.packages import OPTIMIZERS, missing_packages
 from zpipe.terminal.plan_text import render
@@ -25,22 +26,29 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("bare")
 @pytest.mark.parametrize(
-    ("overrides", "package"),
+    ("overrides", "package", "install"),
     [
-        (["optimizer=adamw_torch", "optimizer.optim=adamw_bnb_8bit"], "bitsandbytes"),
-        (["optimizer=adamw_torch", "optimizer.optim=schedule_free_adamw"], "schedulefree"),
-        (["train.use_liger_kernel=true"], "liger-kernel"),
-        (["model.attn_implementation=flash_attention_2", "precision=bf16"], "flash-attn"),
-        (["deepspeed.tensorboard.enabled=true"], "tensorboard"),
+        (["optimizer=adamw_torch", "optimizer.optim=adamw_bnb_8bit"], "bitsandbytes", "bitsandbytes"),
+        (["optimizer=adamw_torch", "optimizer.optim=schedule_free_adamw"], "schedulefree", "schedulefree"),
+        (["train.use_liger_kernel=true"], "liger-kernel", '"zpipe[fast]"'),
+        (["kernels=liger"], "liger-kernel", '"zpipe[fast]", or kernels=none'),
+        (["model.attn_implementation=flash_attention_2", "precision=bf16"], "flash-attn", "flash-attn"),
+        (["model.attn_implementation=flash_attention_4", "precision=bf16"], "flash-attn-4", "flash-attn-4"),
+        (
+            ["model.attn_implementation=kernels-community/flash-attn2", "precision=bf16"],
+            "kernels",
+            '"transformers[kernels]"',
+        ),
+        (["deepspeed.tensorboard.enabled=true"], "tensorboard", "tensorboard"),
     ],
 )
-def test_missing_package_is_named_with_its_setting(overrides: list[str], package: str) -> None:
-    (problem,) = missing_packages(plan_of(*overrides))
+def test_missing_package_is_named_with_its_setting(overrides: list[str], package: str, install: str) -> None:
+    (problem,) = missing_packages(plan_of(*overrides, hardware=ONE_GPU))
     assert problem.key == package
     assert (
         overrides[-1].partition("=")[0] in problem.reason or overrides[0].partition("=")[0] in problem.reason
     )
-    assert f"pip install {package}" in problem.fix
+    assert f"pip install {install}" in problem.fix
 
 
 @pytest.mark.usefixtures("bare")
@@ -75,5 +83,5 @@ def test_architectures_are_read_from_the_installed_transformers() -> None:
 
 @pytest.mark.usefixtures("bare")
 def test_the_plan_says_which_packages_this_machine_lacks() -> None:
-    text = render(plan_of("train.use_liger_kernel=true"))
+    text = render(plan_of("train.use_liger_kernel=true", hardware=ONE_GPU))
     assert "missing    liger-kernel is not installed here" in text

@@ -27,6 +27,7 @@ FREE_KEYS = {
     "batch.gradient_accumulation_steps",  # their product with the number of processes is compared instead
     "batch.per_device_train_batch_size",
     "batch.train_batch_size",
+    "kernels.liger",  # whether Liger is used is compared instead
     "launcher.array_parallelism",
     "launcher.env",
     "launcher.exclude",
@@ -63,6 +64,7 @@ FREE_KEYS = {
     "train.logging_steps",
     "train.prediction_loss_only",
     "train.torch_empty_cache_steps",
+    "train.use_liger_kernel",
 }
 """The keys outside of those groups that a model does not depend on. A new key is not among them by itself."""
 

@@ -153,6 +153,7 @@ def test_remedies_for_gpu_memory_follow_the_guide() -> None:
     assert first_of("four GPUs in bf16", "gpu_out_of_memory") == [
         "batch.per_device_train_batch_size=3 batch.gradient_accumulation_steps=2",
         "train.gradient_checkpointing=true",
+        "kernels.liger=true",
         "stage=2",
         "stage=3",
         "stage=2 offload=cpu_optimizer",

@@ -112,6 +112,10 @@ def test_data_path_override_wins_over_the_recipe(text: str, tmp_path: Path) -> N
         ("launcher:\n  env: {LD_LIBRARY_PATH: /evil}\n", "launcher.env.LD_LIBRARY_PATH"),
         ("launcher:\n  env: {https_proxy: http://evil}\n", "launcher.env.https_proxy"),
         ("model:\n  trust_remote_code: true\n", "model.trust_remote_code"),
+        (
+            "model:\n  attn_implementation: kernels-community/flash-attn2\n",
+            "model.attn_implementation",
+        ),
         ("resume:\n  checkpoint: /theirs/checkpoint-4\n  trust: true\n", "resume.trust"),
     ],
 )

@@ -184,6 +184,15 @@ NOTICED = [
     (["scheduler=warmup", "train.warmup_steps=0"], "info", "train.warmup_steps", CPU),
     (["train.max_steps=9"], "warning", "train.warmup_steps", CPU),
     (["profiler=wall_clock"], "advice", "profiler.wall_clock_breakdown", CPU),
+    (["profiler.timers.throughput.enabled=true"], "advice", "profiler.timers.throughput.enabled", CPU),
+    (["compile=regional", "stage=3"], "advice", "train.torch_compile", CPU),
+    (["compile=torch"], "info", "train.torch_compile", CPU),
+    (
+        ["compile=torch", "activation_checkpointing=deepspeed"],
+        "warning",
+        "activation_checkpointing",
+        CPU,
+    ),
 ]
 
 

@@ -7,6 +7,7 @@ from zpipe.sweep.trusted_arguments import problems
 SAFE = [
     "-m",
     "stage=2,3",
+    "model.attn_implementation=sdpa,eager",
     "stage.reduce_bucket_size=5e7,2e8",
     "recipe=zero3_nvme",
     "launcher.env.NCCL_DEBUG=INFO",
@@ -32,6 +33,7 @@ UNSAFE = [
     "launcher.env={LD_PRELOAD: /evil.so}",
     "++launcher.env.LD_PRELOAD=/evil.so",
     "model.trust_remote_code=true",
+    "model.attn_implementation=sdpa,kernels-community/flash-attn2",
     "resume.trust=true",
     "unknown.key=1",
 ]

@@ -7,6 +7,7 @@ A rule is a pure function of the experiment and the facts that yields problems. 
 from collections.abc import Callable, Iterable
 
 from zpipe.checks import (
+    attention,
     batch,
     checkpoint,
     checkpoint_copy,
@@ -16,6 +17,7 @@ from zpipe.checks import (
     deepspeed,
     engine,
     hostfile,
+    kernels,
     kubeflow,
     launcher,
     memory,
@@ -48,6 +50,8 @@ ERRORS: tuple[Rule, ...] = (
     *optimizer.ERRORS,
     *scheduler.ERRORS,
     *engine.ERRORS,
+    *kernels.ERRORS,
+    *attention.ERRORS,
     *deepcompile.ERRORS,
     *deepspeed.ERRORS,
     *training.ERRORS,
@@ -75,6 +79,9 @@ NOTICES: tuple[Advice, ...] = (
     *optimizer.NOTICES,
     *scheduler.NOTICES,
     *engine.NOTICES,
+    *deepcompile.NOTICES,
+    *kernels.NOTICES,
+    *attention.NOTICES,
     *steps.NOTICES,
     *tracking.NOTICES,
     *model.NOTICES,

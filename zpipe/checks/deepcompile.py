@@ -1,8 +1,9 @@
-"""DeepCompile: its stage, offload, device and keys."""
+"""What is compiled: the whole model, its layers, or DeepCompile's graph with its stage, offload and keys."""
 
 from collections.abc import Iterator
 
 from zpipe.facts.facts import Facts
+from zpipe.plans.plan import Notice
 from zpipe.problems import Problem, either
 from zpipe.schema.experiment import Experiment
 
@@ -23,6 +24,23 @@ def deepcompile_needs_compilation(experiment: Experiment, facts: Facts) -> Itera
         )
 
 
+def regional_needs_compilation(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """accelerate compiles nothing without torch_compile."""
+    key = "compile.regional"
+    if experiment.compile.regional and not experiment.train.is_compiled:
+        fix = either("train.torch_compile=true", f"{key}=null")
+        reason = "has no effect unless the model is compiled"
+        yield Problem(key, True, reason, "true with train.torch_compile", fix, ignored=True)
+
+
+def regional_excludes_deepcompile(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """accelerate calls either engine.compile or compile_regions_deepspeed (accelerator.py)."""
+    if experiment.compile.regional and experiment.compile.deepcompile:
+        key, other = "compile.regional", "compile.deepcompile"
+        reason = "replaces DeepSpeed's engine.compile, without which DeepCompile does nothing"
+        yield Problem(key, True, reason, f"null with {other}", either(f"{key}=null", f"{other}=null"))
+
+
 def autoep_non_moe_needs_autoep(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     """There are no AutoEP layers, and DeepCompile refuses the key (engine.py, compile)."""
     value, key = experiment.compile.autoep_non_moe, "compile.autoep_non_moe"
@@ -41,7 +59,7 @@ def compile_keys_need_deepcompile(experiment: Experiment, facts: Facts) -> Itera
     """The other keys of the block belong to DeepCompile."""
     if experiment.compile.deepcompile:
         return
-    others = {"deepcompile", "autoep_non_moe"}
+    others = {"regional", "deepcompile", "autoep_non_moe"}
     for name, value in experiment.compile.given(without=others).items():
         key = f"compile.{name}"
         turn_on = [] if facts.device == "cpu" else [_deepcompile(name, experiment.stage.stage)]
@@ -150,8 +168,34 @@ def deepcompile_offload_passes_are_exclusive(experiment: Experiment, facts: Fact
         )
 
 
+def notice_compilation(experiment: Experiment, facts: Facts) -> Iterator[Notice]:
+    """What changes numbers is said."""
+    same = "the loss is the same up to rounding"
+    if experiment.compile.regional:
+        text = f"accelerate compiles the layers one by one, in place of DeepSpeed's engine.compile; {same}"
+        yield Notice(level="info", key="compile.regional", text=text)
+    elif experiment.train.is_compiled:
+        text = f"fused operations round once where PyTorch's own round several times; {same}"
+        yield Notice(level="info", key="train.torch_compile", text=text)
+
+
+def advise_on_graph_breaks(experiment: Experiment, facts: Facts) -> Iterator[Notice]:
+    """DeepSpeed excludes the hooks of ZeRO-3 and its checkpoint function from compilation."""
+    if not experiment.train.is_compiled or experiment.compile.deepcompile:
+        return
+    if experiment.stage.stage == 3:
+        text = "at stage 3, the hooks that gather parameters split each layer into many small graphs"
+        yield Notice(level="advice", key="train.torch_compile", text=text)
+    if experiment.activation_checkpointing.enabled:
+        text = "with transformers 5.23, layers that DeepSpeed checkpoints are not compiled; "
+        text += "activation_checkpointing=transformers compiles them"
+        yield Notice(level="warning", key="activation_checkpointing", text=text)
+
+
 ERRORS = (
     deepcompile_needs_compilation,
+    regional_needs_compilation,
+    regional_excludes_deepcompile,
     autoep_non_moe_needs_autoep,
     compile_keys_need_deepcompile,
     deepcompile_requirements_are_met,
@@ -160,3 +204,4 @@ ERRORS = (
     deepcompile_passes_are_compatible,
     deepcompile_offload_passes_are_exclusive,
 )
+NOTICES = (notice_compilation, advise_on_graph_breaks)

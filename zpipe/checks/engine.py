@@ -1,4 +1,4 @@
-"""Activation checkpointing, Liger kernels and profilers."""
+"""Activation checkpointing and profilers."""
 
 from collections.abc import Iterator
 
@@ -6,6 +6,7 @@ from zpipe.facts.facts import Facts
 from zpipe.plans.plan import Notice
 from zpipe.problems import Problem, either
 from zpipe.schema.base import Group
+from zpipe.schema.engine import ThroughputTimer
 from zpipe.schema.experiment import Experiment
 
 
@@ -63,25 +64,15 @@ def cpu_checkpointing_needs_a_gpu(experiment: Experiment, facts: Facts) -> Itera
         yield Problem(key, True, "needs a CUDA GPU: on a CPU DeepSpeed loses the activations", "null", fix)
 
 
-def liger_excludes_compilation(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """On an H200 the combination caused an illegal memory access under transformers' Trainer."""
-    if experiment.train.use_liger_kernel and experiment.train.is_compiled:
-        yield Problem(
-            "train.torch_compile",
-            True,
-            "causes an illegal memory access together with train.use_liger_kernel (seen on an H200)",
-            "one of the two",
-            either(
-                "train.torch_compile=false train.torch_compile_backend=null train.torch_compile_mode=null",
-                "train.use_liger_kernel=false",
-            ),
-        )
-
-
 def profiler_settings_need_the_profiler(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     """Settings of a profiler that is turned off are ignored."""
     profiler = experiment.profiler
-    for name, block in (("flops_profiler", profiler.flops_profiler), ("comms_logger", profiler.comms_logger)):
+    blocks = {
+        "flops_profiler": profiler.flops_profiler,
+        "comms_logger": profiler.comms_logger,
+        "timers.throughput": profiler.timers.throughput,
+    }
+    for name, block in blocks.items():
         yield from settings_of_a_disabled_block(f"profiler.{name}", block)
 
 
@@ -133,9 +124,14 @@ def warn_about_synchronizing_timers(experiment: Experiment, facts: Facts) -> Ite
     for key, on in (
         ("profiler.wall_clock_breakdown", profiler.wall_clock_breakdown),
         ("profiler.flops_profiler.enabled", profiler.flops_profiler.enabled),
+        ("profiler.timers.throughput.enabled", _waits(profiler.timers.throughput)),
     ):
         if on:
             yield Notice(level="advice", key=key, text="synchronizes the device, which lowers throughput")
+
+
+def _waits(timer: ThroughputTimer) -> bool:
+    return timer.enabled and timer.synchronized is not False
 
 
 ERRORS = (
@@ -143,7 +139,6 @@ ERRORS = (
     activation_checkpointing_keys_need_the_switch,
     contiguous_checkpoints_need_partitions_and_a_count,
     cpu_checkpointing_needs_a_gpu,
-    liger_excludes_compilation,
     profiler_settings_need_the_profiler,
     profiled_step_is_reached,
     prof_ops_needs_prof_all_off,

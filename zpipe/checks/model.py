@@ -39,6 +39,8 @@ ATTENTION_FLAGS = {
     "sdpa": ("_supports_sdpa",),
     "flash_attention_2": ("_supports_flash_attn", "_supports_flash_attn_2"),
     "flash_attention_3": ("_supports_flash_attn", "_supports_flash_attn_3"),
+    "flash_attention_4": ("_supports_flash_attn",),
+    "flex_attention": ("_supports_flex_attn",),
 }
 OTHER_MODEL = "model=tiny model.name_or_path=null"
 FREE_NAMES = frozenset(

@@ -247,6 +247,13 @@ def warn_about_bf16_models_in_fp16(experiment: Experiment, facts: Facts) -> Iter
         yield Notice(level="warning", key="precision", text=text)
 
 
+def notice_tf32(experiment: Experiment, facts: Facts) -> Iterator[Notice]:
+    """What changes numbers is said."""
+    if facts.dtype == "tf32":
+        text = "matrix products round their fp32 inputs to 10 bits of mantissa"
+        yield Notice(level="info", key="precision", text=text)
+
+
 ERRORS = (
     settings_match_the_dtype,
     fixed_loss_scale_excludes_dynamic_settings,
@@ -263,4 +270,9 @@ ERRORS = (
     autocast_does_not_scale_twice,
     autocast_keys_need_autocast,
 )
-NOTICES = (warn_about_unchecked_gradients, advise_fp32_accumulation, warn_about_bf16_models_in_fp16)
+NOTICES = (
+    warn_about_unchecked_gradients,
+    advise_fp32_accumulation,
+    warn_about_bf16_models_in_fp16,
+    notice_tf32,
+)

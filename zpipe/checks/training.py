@@ -125,11 +125,9 @@ EVALUATION = "data.eval_fraction=0.02 train.eval_strategy=steps"
 def settings_need_their_feature(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     """transformers silently ignores settings of a feature that is off."""
     train, checkpoint = experiment.train, experiment.checkpoint
-    checkpointing, liger = "train.gradient_checkpointing=true", "train.use_liger_kernel=true"
+    checkpointing = "train.gradient_checkpointing=true"
     if not train.gradient_checkpointing:
         yield from _only_used_with(checkpointing, checkpointing, train, "gradient_checkpointing_kwargs")
-    if not train.use_liger_kernel:
-        yield from _only_used_with(liger, liger, train, "liger_kernel_config")
     if train.eval_strategy != "steps":
         yield from _only_used_with("train.eval_strategy=steps", EVALUATION, train, "eval_steps")
     if train.eval_strategy == "no":

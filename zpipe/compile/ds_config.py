@@ -38,7 +38,7 @@ def ds_config(experiment: Experiment, facts: Facts, swap_dir: str | None) -> Jso
         "aio": given(experiment.offload.aio) if swap_dir is not None else {},
         "checkpoint": _checkpoint(experiment),
         "activation_checkpointing": given(experiment.activation_checkpointing, "enabled"),
-        "compile": given(experiment.compile),
+        "compile": given(experiment.compile, "regional"),
     }
     config.update({name: block for name, block in blocks.items() if block})
     return config

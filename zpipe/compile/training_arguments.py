@@ -16,7 +16,9 @@ def training_arguments(experiment: Experiment, facts: Facts, run_dir: Path) -> d
         if not arguments[name]:
             del arguments[name]
     batch = experiment.batch
+    is_pinned = experiment.train.dataloader_pin_memory and facts.device == "cuda"
     arguments.update(
+        use_liger_kernel=facts.liger.is_used,
         output_dir=str(run_dir),
         per_device_train_batch_size=facts.micro_batch,
         per_device_eval_batch_size=batch.per_device_eval_batch_size or facts.micro_batch,
@@ -27,9 +29,12 @@ def training_arguments(experiment: Experiment, facts: Facts, run_dir: Path) -> d
         report_to="none",
         disable_tqdm=True,
         remove_unused_columns=False,
-        dataloader_pin_memory=experiment.train.dataloader_pin_memory and facts.device == "cuda",
+        dataloader_pin_memory=is_pinned,
         logging_strategy="steps",
     )
+    if is_pinned:
+        # A blocking copy of a batch waits for everything that was queued before it.
+        arguments["accelerator_config"] = {"non_blocking": True}
     if facts.dtype in ("fp32", "tf32"):
         # If unset, transformers turns TF32 on when PyTorch compiles the model.
         arguments["tf32"] = facts.dtype == "tf32"

@@ -13,6 +13,7 @@ from zpipe.problems import Problem
 from zpipe.resources import config_groups
 from zpipe.schema.experiment import Experiment, defaults
 from zpipe.schema.kubeflow import Kubeflow
+from zpipe.schema.model import is_hub_kernel
 from zpipe.trees import flatten, leaves
 from zpipe.variables import decides_code, would_get_credentials
 
@@ -98,6 +99,9 @@ def _leaf(key: str, value: Any, file: str) -> Iterator[Problem]:
     elif key == "model.trust_remote_code" and value:
         reason = f"in {file}: a recipe may not run the code of a model"
         yield Problem(key, value, reason, "false", "model.trust_remote_code=true on the command line")
+    elif "attn_implementation" in key and is_hub_kernel(str(value)):
+        reason = f"in {file}: a recipe may not run code of the hub"
+        yield Problem(key, value, reason, "sdpa, flash_attention_2, …", f"{key}={value} on the command line")
     elif key == "resume.trust" and value:
         reason = f"in {file}: only you can trust a checkpoint"
         yield Problem(key, value, reason, "false", "resume.trust=true on the command line")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from zpipe.compose.accepted import accepted
 from zpipe.compose.option_folders import known_options
-from zpipe.problems import Problem, nearest
+from zpipe.problems import Problem, either, nearest
 from zpipe.resources import config_groups
 from zpipe.schema.synonyms import OPTIONS, RENAMED, SWITCHED, UNSUPPORTED, UNSUPPORTED_OPTIONS
 
@@ -37,7 +37,9 @@ def option_problem(group: str, option: str, reason: str = "no such option") -> P
     """The problem with an option that the group does not have."""
     allowed, name = ", ".join(known_options(group)), _normal(option)
     if name in UNSUPPORTED_OPTIONS.get(group, {}):
-        return Problem(group, option, UNSUPPORTED_OPTIONS[group][name], allowed)
+        instead = OPTIONS.get(group, {}).get(name)
+        fix = either(instead) if instead else ""
+        return Problem(group, option, UNSUPPORTED_OPTIONS[group][name], allowed, fix)
     place = _place(group, option)
     if place:
         return Problem(group, option, f"{reason}: a model or a dataset has its own key", allowed, place)

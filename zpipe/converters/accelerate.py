@@ -9,6 +9,7 @@ from typing import Any
 
 from zpipe.converters.result import Draft, brief
 from zpipe.problems import Problem, nearest
+from zpipe.schema.precision import NO_FP8
 from zpipe.trees import set_at
 
 SIGNATURE_KEYS = frozenset({"distributed_type", "compute_environment", "deepspeed_config"})
@@ -92,7 +93,8 @@ def read_accelerate(config: Mapping[str, Any], draft: Draft) -> None:
     if precision in ("fp16", "bf16"):
         draft.pending[f"argument.{precision}"] = True
     elif precision not in ("no", "false"):
-        draft.refuse(Problem("mixed_precision", precision, "zpipe has no such precision", "no, fp16, bf16"))
+        reason = NO_FP8 if precision == "fp8" else "zpipe has no such precision"
+        draft.refuse(Problem("mixed_precision", precision, reason, "no, fp16, bf16"))
 
 
 def _is_parallel(block: Any) -> bool:

@@ -74,6 +74,7 @@ def gpu_memory(situation: Situation) -> Iterator[Suggestion]:
         yield Suggestion(("batch.per_device_eval_batch_size=1",), "fewer sequences at a time in evaluation")
     if situation.phase != "model":  # there are no activations before the first batch
         yield from _smaller_activations(situation)
+        yield Suggestion(("kernels.liger=true",), "Liger's loss keeps no logits of the whole micro-batch")
     if not situation.is_16_bit:
         yield Suggestion(("precision=auto",), "a 16-bit dtype halves weights, gradients and activations")
     if situation.plan.launch.world_size > 1:
@@ -163,8 +164,9 @@ def rank_died(situation: Situation) -> Iterator[Suggestion]:
         if situation.memory_use is None or situation.memory_use >= MEMORY_MAY_BE_SHORT:
             yield from host_memory(situation)
         return
-    yield Suggestion(("train.torch_compile=false",), "rules out compiled kernels")
-    yield Suggestion(("train.use_liger_kernel=false",), "rules out the Liger kernels")
+    yield Suggestion(("train.torch_compile=false", "compile.regional=null"), "rules out compiled kernels")
+    liger_off = ("kernels.liger=false", "train.use_liger_kernel=null")
+    yield Suggestion(liger_off, "rules out the Liger kernels")
     yield Suggestion(("train.dataloader_num_workers=0",), "rules out the shared memory of data loaders")
     yield Suggestion(("model.attn_implementation=eager",), "rules out fused attention kernels")
 

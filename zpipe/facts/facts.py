@@ -9,6 +9,7 @@ from zpipe.checkpoints.home import home_of
 from zpipe.data.inspection import Inspection, inspect
 from zpipe.facts.dense import Shapes
 from zpipe.facts.hostfile import HostsRead, read_hosts
+from zpipe.facts.liger import Liger, liger_of
 from zpipe.facts.model import inspect_model
 from zpipe.machine.hardware import Hardware
 from zpipe.machine.target import target_hardware
@@ -39,6 +40,7 @@ class Facts:
     dtype: Literal["fp32", "tf32", "fp16", "bf16"]
     total_steps: int | None
     """Optimizer steps; None if only the number of epochs is known."""
+    liger: Liger
     model: ModelFacts
     model_folder: Path | None
     """Local, or in the hub's cache; None for random weights and for a model that must be downloaded."""
@@ -90,6 +92,7 @@ def gather(experiment: Experiment, here: Hardware, run_dir: Path | None = None) 
         accumulation=accumulation,
         dtype=_dtype(experiment, hardware, device),
         total_steps=experiment.train.max_steps if experiment.train.max_steps > 0 else None,
+        liger=liger_of(experiment, device, model.facts.config),
         model=model.facts,
         model_folder=model.folder,
         parameter_numels=model.parameter_numels,

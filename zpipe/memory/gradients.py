@@ -169,4 +169,3 @@ def take_states(tape: Tape, sizes: Sizes, label: str, elements: float) -> None:
     tensors = max(1, sizes.state // 4)
     for index in range(tensors):
         tape.take(f"state {index}{label}", sizes.state * elements / tensors, STATES)
-

@@ -1,14 +1,13 @@
 """Predicts the memory that a run needs, without torch."""
 
 import math
-from collections.abc import Mapping
 
 from zpipe.facts.facts import Facts
 from zpipe.memory.activations import llama_activations
 from zpipe.memory.allocator import Allocator
 from zpipe.memory.gathered import Gathered
 from zpipe.memory.model_passes import Decoder, ModelPasses, split_by_layer
-from zpipe.memory.sizes import Sizes, sizes_of
+from zpipe.memory.sizes import sizes_of
 from zpipe.memory.steps import play
 from zpipe.memory.tape import Tape
 from zpipe.plans.memory import GpuMemory, MemoryPrediction, Table, Term
@@ -50,7 +49,7 @@ def decoder_of(experiment: Experiment, facts: Facts) -> Decoder | None:
     if facts.parameter_shapes is None:
         return None
     element = 4 if facts.parameter_dtype == "fp32" else 2
-    liger = experiment.train.use_liger_kernel
+    liger = facts.liger.is_used
     elements = {name: math.prod(shape) for name, shape in facts.parameter_shapes.items()}
     before, layers, behind = split_by_layer(elements)
     hidden = int(config["hidden_size"])
@@ -64,6 +63,7 @@ def decoder_of(experiment: Experiment, facts: Facts) -> Decoder | None:
         embedding=before,
         head=behind if behind > hidden else 0,
         final_norm=2 * element * hidden + (0 if liger else 4 * hidden),
-        is_checkpointed=experiment.train.gradient_checkpointing or experiment.activation_checkpointing.enabled,
+        is_checkpointed=experiment.train.gradient_checkpointing
+        or experiment.activation_checkpointing.enabled,
         has_fused_loss=liger,
     )

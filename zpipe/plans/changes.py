@@ -51,6 +51,9 @@ FREE = (
 SIZES = ("per_device_train_batch_size", "gradient_accumulation_steps", "train_batch_size")
 """Of the batch: only their product with the number of processes matters."""
 
+LIGER = ("kernels.liger", "train.use_liger_kernel")
+"""Two ways to choose Liger's kernels."""
+
 PLACES = ("stage.", "offload.offload_param.")
 """Beginnings of keys that say where values lie, and how they are sent. They may change with the stage."""
 
@@ -69,7 +72,8 @@ def result_digest(plan: Plan) -> str:
         for key, value in values.items()
         if _is_relevant(key) and key not in LENGTHS and not _is_place(key)
     }
-    text = json.dumps([relevant, _batch(plan), plan.engine.dtype], sort_keys=True, default=str)
+    decided = [_batch(plan), plan.engine.dtype, _uses_liger(plan)]
+    text = json.dumps([relevant, *decided], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
@@ -84,6 +88,11 @@ def result_changes(before: Plan, after: Plan) -> Iterator[Problem]:
         yield Problem(key, _shown(new), reason, _shown(old), fix)
     if _batch(before) != _batch(after):
         yield _other_batch(before, after)
+    if _uses_liger(before) != _uses_liger(after):
+        old, new = ("liger" if _uses_liger(each) else "none" for each in (before, after))
+        reason = f"this run was started with {old}, and its result depends on it"
+        fix = f"kernels={old}, or a new folder: leave hydra.run.dir out"
+        yield Problem("kernels", new, reason, old, fix)
 
 
 def _other_batch(before: Plan, after: Plan) -> Problem:
@@ -133,9 +142,9 @@ def _changed(before: Plan, after: Plan) -> Iterator[tuple[str, object, object]]:
 
 
 def _is_relevant(key: str) -> bool:
-    """Whether the result depends on the key. Of processes and batch, what was decided counts."""
+    """Whether the result depends on the key. Of processes, batch and kernels, what was decided counts."""
     is_size = key in {f"batch.{name}" for name in SIZES}
-    return not key.startswith(FREE) and not is_size and key != "launcher.nproc_per_node"
+    return not key.startswith(FREE) and not is_size and key not in ("launcher.nproc_per_node", *LIGER)
 
 
 def _is_place(key: str) -> bool:
@@ -149,6 +158,10 @@ def _stage(plan: Plan) -> int:
 def _batch(plan: Plan) -> int:
     """Sequences of all processes in one optimizer step."""
     return plan.sequences_per_pass * plan.accumulation
+
+
+def _uses_liger(plan: Plan) -> bool:
+    return bool(plan.training_arguments.get("use_liger_kernel"))
 
 
 def _settings(plan: Plan) -> Tree:

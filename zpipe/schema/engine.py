@@ -32,8 +32,10 @@ class ActivationCheckpointing(Group):
 
 
 class Compile(Group):
-    """DeepCompile, which requires PyTorch's compilation, `train.torch_compile`."""
+    """What `train.torch_compile` compiles: the whole model, a layer of each kind, or DeepCompile's graph."""
 
+    regional: bool | None = None
+    """Compile one layer of each kind, not the whole model; replaces DeepSpeed's engine.compile."""
     deepcompile: bool | None = None
     """Let DeepSpeed's passes rewrite the compiled graph."""
     passes: list[Literal["z1", "z3", "autosp", "autotp"]] | None = None
@@ -107,12 +109,12 @@ class CommsLogger(Group):
 
 
 class ThroughputTimer(Group):
-    """DeepSpeed's throughput timer."""
+    """DeepSpeed's throughput timer, which is off: zpipe measures without waiting for the device."""
 
-    enabled: bool | None = None
-    """Measure throughput; zpipe always measures it as well."""
+    enabled: bool = False
+    """Measure throughput a second time; DeepSpeed's default is true."""
     synchronized: bool | None = None
-    """Synchronize the device for exact times, at the cost of speed."""
+    """Wait for the device before and after each micro-batch, which DeepSpeed does by default."""
 
 
 class Timers(Group):

@@ -11,6 +11,7 @@ from zpipe.schema.data import Data
 from zpipe.schema.deepspeed import DeepSpeed
 from zpipe.schema.engine import ActivationCheckpointing, Compile, Profiler
 from zpipe.schema.hardware import HardwareSettings
+from zpipe.schema.kernels import Kernels
 from zpipe.schema.launcher import Launcher
 from zpipe.schema.memory import Memory
 from zpipe.schema.model import Model
@@ -35,6 +36,7 @@ class Experiment(Group):
     batch: Batch = Field(default_factory=Batch)
     activation_checkpointing: ActivationCheckpointing = Field(default_factory=ActivationCheckpointing)
     compile: Compile = Field(default_factory=Compile)
+    kernels: Kernels = Field(default_factory=Kernels)
     profiler: Profiler = Field(default_factory=Profiler)
     deepspeed: DeepSpeed = Field(default_factory=DeepSpeed)
     train: Train = Field(default_factory=Train)

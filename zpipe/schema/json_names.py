@@ -49,7 +49,7 @@ SINGLE: dict[str, str] = {
     "checkpoint.checkpoint_serialization": "checkpoint.checkpoint_serialization",
 }
 
-ZPIPE_ONLY = frozenset({"activation_checkpointing.enabled"})
+ZPIPE_ONLY = frozenset({"activation_checkpointing.enabled", "compile.regional"})
 """Keys in these blocks that DeepSpeed does not have."""
 
 

@@ -3,14 +3,24 @@
 Upstream: deepspeed/runtime/precision_config.py.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from zpipe.schema.base import Count, Group, Number
 from zpipe.schema.batch import Positive
 
-DType = Literal["fp32", "tf32", "fp16", "bf16", "auto"]
+NO_FP8 = "accelerate's fp8 fails under DeepSpeed, which cannot move or gather the layers that it converts"
+"""Seen with torchao 0.18, accelerate 1.15 and DeepSpeed 0.19 at stages 1 to 3."""
+
+
+def _not_fp8(value: Any) -> Any:
+    if value == "fp8":
+        raise ValueError(f"another format than fp8 ({NO_FP8})")
+    return value
+
+
+DType = Annotated[Literal["fp32", "tf32", "fp16", "bf16", "auto"], BeforeValidator(_not_fp8)]
 
 
 class Fp16(Group):

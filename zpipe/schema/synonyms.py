@@ -6,6 +6,8 @@ values are in lower case with underscores. A name with a dot takes precedence ov
 
 from typing import TypeVar
 
+from zpipe.schema.precision import NO_FP8
+
 _EPOCHS = "train.num_train_epochs={} train.max_steps=-1"  # model=tiny sets max_steps, which would decide
 _EVAL = "train.eval_strategy=steps train.eval_steps={}"
 _MICRO = "batch.per_device_train_batch_size={}"
@@ -82,7 +84,9 @@ _RECOMPUTE = {
 }
 _FLASH = {
     **_all("true fa2 2 flash_attention_2", "model.attn_implementation=flash_attention_2"),
-    **_all("fa3 3", "model.attn_implementation=flash_attention_3"),
+    **_all("fa3 3 flash_attention_3", "model.attn_implementation=flash_attention_3"),
+    **_all("fa4 4 flash_attention_4", "model.attn_implementation=flash_attention_4"),
+    **_all("flex flex_attention", "model.attn_implementation=flex_attention"),
     **_all("false disabled sdpa auto", "model.attn_implementation=sdpa"),
 }
 _PACKING = {**_all("true wrapped", "data.packing=wrapped"), **_all("false none", "data.packing=none")}
@@ -122,6 +126,7 @@ SWITCHED: dict[str, dict[str, str]] = {
     **_all("attn attention", _FLASH),
     "sdp_attention": {"true": "model.attn_implementation=sdpa"},
     "eager_attention": {"true": "model.attn_implementation=eager"},
+    "flex_attention": {"true": "model.attn_implementation=flex_attention"},
     **_all("packing sample_packing neat_packing data.packing", _PACKING),
     "train_on_inputs": {"true": "data.completion_only=false", "false": "data.completion_only=true"},
     **_all("offload_optimizer offload_optimizer_device", _OPTIMIZER_DEVICES),
@@ -131,7 +136,7 @@ SWITCHED: dict[str, dict[str, str]] = {
     **_all("no_cuda use_cpu cpu", _CPU),
     **_all(
         "use_liger liger liger_kernel enable_liger_kernel",
-        {"true": "train.use_liger_kernel=true", "false": "train.use_liger_kernel=false"},
+        {"true": "kernels=liger", "false": "kernels=none"},
     ),
     "auto_resume_from_checkpoints": {"true": "resume.checkpoint=auto", "false": "resume.checkpoint=never"},
     **_all("torch_compile use_compile use_torch_compile", {"true": "compile=torch", "false": "compile=none"}),
@@ -139,7 +144,7 @@ SWITCHED: dict[str, dict[str, str]] = {
 """The overrides that a value of a name stands for."""
 
 OPTIONS: dict[str, dict[str, str]] = {
-    "precision": {**_PRECISIONS, "mixed": "precision=bf16"},
+    "precision": {**_PRECISIONS, "mixed": "precision=bf16", "fp8": "precision=bf16"},
     "stage": {f"{name}{number}": f"stage={number}" for name in ("zero", "zero_", "z") for number in range(4)},
     "offload": {
         **_all("true all both param", "stage=3 offload=cpu"),
@@ -160,6 +165,7 @@ OPTIONS: dict[str, dict[str, str]] = {
     },
     "activation_checkpointing": _RECOMPUTE,
     "compile": {**_all("true inductor default", "compile=torch"), "false": "compile=none"},
+    "kernels": {**_all("true liger_kernel liger_kernels", "kernels=liger"), "false": "kernels=none"},
     "tracking": {**_REPORT, "true": "tracking=mlflow", "off": "tracking=none"},
     "checkpoint": {"steps": "checkpoint=default", **_all("no false off", "checkpoint=none")},
     "launcher": {**_all("deepspeed accelerate local", "launcher=torchrun"), "none": "launcher=inprocess"},
@@ -200,7 +206,7 @@ UNSUPPORTED: dict[str, str] = {
 
 UNSUPPORTED_OPTIONS: dict[str, dict[str, str]] = {
     "tracking": _all("wandb tensorboard comet comet_ml neptune clearml swanlab all", _OTHER_TRACKER),
-    "precision": _all("fp8 int8 nf4 4bit 8bit", "zpipe trains in 16 and 32 bits"),
+    "precision": {"fp8": NO_FP8, **_all("int8 nf4 4bit 8bit", "zpipe trains in 16 and 32 bits")},
     "stage": _all("sft pt dpo kto rm ppo orpo", "stage is ZeRO's; zpipe trains on next tokens only"),
     "launcher": _all("mpi openmpi pdsh k8s ray", _EACH_MACHINE),
 }

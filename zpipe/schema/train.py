@@ -65,8 +65,10 @@ class Train(Group):
     """Scale of the noise that NEFTune adds to the embeddings; null adds none."""
     average_tokens_across_devices: bool = True
     torch_empty_cache_steps: Annotated[Count, Field(ge=1)] | None = None
-    use_liger_kernel: bool = False
+    use_liger_kernel: bool | None = None
+    """Liger's kernels; null is false, unless `kernels` turns them on."""
     liger_kernel_config: dict[str, bool] = {}
+    """Kernels of Liger by name, such as rope; those left out are as Liger sets them."""
     torch_compile: bool = False
     torch_compile_backend: str | None = None
     torch_compile_mode: str | None = None

@@ -36,6 +36,8 @@ def _is_trusted(argument: str) -> bool:
         return bool(equals) and (key in HYDRA_GROUPS or _HYDRA_KEY.fullmatch(key) is not None)
     if key in ("model.trust_remote_code", "resume.trust"):
         return value.lower() != "true"
+    if "attn_implementation" in key:
+        return "/" not in value  # a kernel of the hub is code
     if key.startswith("launcher.env"):
         return not any(
             decides_code(name) for name in re.findall(r"\w+", argument.removeprefix("launcher.env"))

@@ -13,7 +13,15 @@ from zpipe.runfolder.events import Metrics, NonFiniteLoss, Overflow, StepReached
 from zpipe.train.cached_memory import release_cached_memory
 from zpipe.train.engine import check_engine
 from zpipe.train.health import PrecisionHealth, disable_min_scale_error
-from zpipe.train.metrics import WARM_UP_STEPS, LossScale, SkippedStep, Stopwatch, Throughput, read_memory
+from zpipe.train.metrics import (
+    WARM_UP_STEPS,
+    LossScale,
+    SkippedStep,
+    Stopwatch,
+    Throughput,
+    read_memory,
+    wait_for_device,
+)
 
 STEP_EVENT_SECONDS = 1.0
 
@@ -68,12 +76,15 @@ class EventCallback(TrainerCallback):
         micro_batches = getattr(
             self.trainer, "current_gradient_accumulation_steps", args.gradient_accumulation_steps
         )
+        self._steps += 1
+        is_warm = self._steps == WARM_UP_STEPS and step < state.max_steps
+        if is_warm or step == state.max_steps or control.should_save or control.should_evaluate:
+            wait_for_device()  # what follows is not time of this step
         for watch in (self._window, self.steady):
             watch.add_step(self._sequences * micro_batches)
-        self._steps += 1
         if self._steps == 1:
             release_cached_memory()
-        if self._steps == WARM_UP_STEPS and step < state.max_steps:
+        if is_warm:
             freeze_gc()
             self.steady.restart()
         skip = self._loss_scale.end(self.trainer.model_wrapped)

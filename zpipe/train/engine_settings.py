@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from zpipe.plans.plan import Plan
+from zpipe.train.kernels import is_compiled_in_regions
 from zpipe.trees import value_at
 
 MISSING = object()
@@ -94,6 +95,7 @@ def running_values(engine: Any, trainer: Any, plan: Plan) -> dict[str, tuple[Any
         "parameter offload": (_device(zero, "offload_param"), _parameter_offload(engine)),
         "zero_optimization.stage": (zero["stage"], int(engine.zero_optimization_stage())),
         "train_batch_size": (plan.ds_config["train_batch_size"], engine.train_batch_size()),
+        "compile.regional": (bool(plan.experiment.compile.regional), is_compiled_in_regions(engine.module)),
     }
     for key, attributes in RUNNING.items():
         planned = value_at(plan.ds_config, key)

@@ -83,6 +83,13 @@ class Throughput:
         return {"throughput/tflops_per_gpu": done / 1e12, **share}
 
 
+def wait_for_device() -> None:
+    """Returns when the GPU has done all that was queued: the host runs ahead of it."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
 def reset_peaks() -> None:
     """Starts the peaks anew: in one process, a run must not report the peaks of the runs before it."""
     with suppress(OSError):  # a container may not allow it

@@ -35,6 +35,11 @@ ROWS: list[Row] = [
     ),
     (["activation_checkpointing=deepspeed_cpu"], "activation_checkpointing.cpu_checkpointing", CPU),
     (["activation_checkpointing.cpu_checkpointing=true"], "activation_checkpointing.cpu_checkpointing", CPU),
+    (
+        ["profiler.timers.throughput.synchronized=false"],
+        "profiler.timers.throughput.synchronized",
+        CPU,
+    ),
     (["compile.deepcompile=true"], "compile.deepcompile", ONE_GPU),
     (["compile=deepcompile"], "compile.deepcompile", CPU),
     (["compile=deepcompile", "stage=0"], "compile.deepcompile", ONE_GPU),

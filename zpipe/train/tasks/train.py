@@ -105,6 +105,8 @@ def _awaited(plan: Plan, start: AttemptStart) -> str:
         return f"loading the checkpoint of step {start.step}"
     if plan.experiment.compile.deepcompile:
         return "DeepCompile compiles and profiles the model in the first steps, which can take minutes"
+    if plan.experiment.compile.regional:
+        return "torch.compile compiles a layer of each kind in the first step"
     if plan.experiment.train.is_compiled:
         return "torch.compile compiles the model in the first step, which can take minutes"
     return ""

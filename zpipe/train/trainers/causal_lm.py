@@ -20,6 +20,7 @@ from zpipe.train.callbacks import EventCallback
 from zpipe.train.checkpoint_writer import CheckpointWriter
 from zpipe.train.collate import collator_of
 from zpipe.train.data import Sequences
+from zpipe.train.kernels import attention_kernel, compile_regions
 from zpipe.train.metrics import peaks_over_ranks
 from zpipe.train.model import load_model
 from zpipe.train.process_group import join_group
@@ -73,6 +74,7 @@ class CausalLMTraining:
         )
         for printing in (PrinterCallback, ProgressCallback):
             self._trainer.remove_callback(printing)
+        compile_regions(self._trainer, plan)
         self._callback.trainer = self._trainer
         self._values: dict[str, float] = {}
 
@@ -82,7 +84,8 @@ class CausalLMTraining:
         Raises NothingLearnedError if no step changed the model.
         """
         restrict_unpickling()
-        result = self._trainer.train_from(self._start.checkpoint)
+        with attention_kernel(self._plan):
+            result = self._trainer.train_from(self._start.checkpoint)
         if self._stop.reason is not None:
             step, saves = int(result.global_step), self._stop.saves
             self._reporter.report(Stopped(step=step, saved=saves, reason=self._stop.reason))
@@ -99,7 +102,8 @@ class CausalLMTraining:
         """Computes the loss on the held-out sequences, unless training already evaluated the final model."""
         step = model_step(self._trainer.state, self._trainer.args)
         if step not in eval_losses(self._trainer.state):
-            self._trainer.evaluate()
+            with attention_kernel(self._plan):
+                self._trainer.evaluate()
             step = self._trainer.state.global_step
         self._values["eval_loss"] = eval_losses(self._trainer.state)[step]
 

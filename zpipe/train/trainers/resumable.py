@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Trainer, TrainingArguments
+from transformers import TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import ExportableState
 
@@ -21,11 +21,12 @@ from zpipe.train.nvme_state import restore_nvme_state
 from zpipe.train.reshaping import load_reshaped
 from zpipe.train.save import Save
 from zpipe.train.state_files import redirected_to
+from zpipe.train.trainers.ahead import AheadTrainer
 from zpipe.train.trainers.other_ranks import combined_losses, loss_file, restore_random_states
 from zpipe.train.trainers.shown_progress import ShownProgress
 
 
-class ResumableTrainer(Trainer):
+class ResumableTrainer(AheadTrainer):
     """`writer` writes the checkpoints; transformers' own rotation is not used.
 
     `shape` is that of this run. A checkpoint of another shape is distributed anew while it is loaded.

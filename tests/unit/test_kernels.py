@@ -1,0 +1,111 @@
+"""Which kernels a plan chooses: Liger's or transformers', and what it says about it."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.support.planning import CPU, H200, gpus, plan_of
+from zpipe.facts.liger import liger_settings
+from zpipe.machine.hardware import Hardware
+from zpipe.plans.changes import result_changes
+from zpipe.plans.plan import Plan
+
+GPU = gpus(H200)
+
+
+def uses_liger(plan: Plan) -> bool:
+    return bool(plan.training_arguments["use_liger_kernel"])
+
+
+def notice_about(plan: Plan, key: str) -> str:
+    return next((notice.text for notice in plan.notices if notice.key == key), "")
+
+
+def test_the_architectures_are_those_that_the_installed_liger_lists() -> None:
+    spec = importlib.util.find_spec("liger_kernel")
+    assert spec is not None and spec.origin is not None
+    source = (Path(spec.origin).parent / "transformers" / "monkey_patch.py").read_text(encoding="utf-8")
+    functions = re.findall(r"^    \"[\w.-]+\": apply_liger_kernel_to_\w+,$", source, re.MULTILINE)
+    assert len(liger_settings()) == len(functions) > 40
+    assert all(liger_settings().values())
+    assert liger_settings()["llama"] == {
+        "rope",
+        "cross_entropy",
+        "fused_linear_cross_entropy",
+        "rms_norm",
+        "swiglu",
+    }
+
+
+@pytest.mark.parametrize("override", ["kernels=liger", "kernels=auto", "train.use_liger_kernel=true"])
+def test_liger_becomes_the_training_argument_and_is_said(override: str) -> None:
+    plan = plan_of(override, hardware=GPU)
+    assert uses_liger(plan)
+    assert "up to rounding" in notice_about(plan, "kernels")
+
+
+@pytest.mark.parametrize("overrides", [(), ("kernels=none",), ("train.use_liger_kernel=false",)])
+def test_transformers_kernels_are_the_default(overrides: tuple[str, ...]) -> None:
+    plan = plan_of(*overrides, hardware=GPU)
+    assert not uses_liger(plan)
+    assert notice_about(plan, "kernels") == ""
+
+
+@pytest.mark.parametrize(
+    ("overrides", "hardware", "reason"),
+    [
+        ([], CPU, "a CUDA GPU is needed"),
+        (["model.config.model_type=bloom"], GPU, "liger-kernel has no kernels for bloom"),
+        (["model.name_or_path=org/name", "model.tokenizer=bytes"], GPU, "not known before the model"),
+        (["compile=torch"], GPU, "the whole model is compiled"),
+    ],
+)
+def test_auto_says_why_it_does_not_choose_liger(
+    overrides: list[str], hardware: Hardware, reason: str
+) -> None:
+    plan = plan_of("kernels=auto", *overrides, hardware=hardware)
+    assert not uses_liger(plan)
+    assert reason in notice_about(plan, "kernels")
+
+
+def test_auto_without_the_package_chooses_transformers_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zpipe.facts.liger.find_spec", lambda name: None)
+    plan = plan_of("kernels=auto", hardware=GPU)
+    assert not uses_liger(plan)
+    assert "not installed here" in notice_about(plan, "kernels")
+
+
+def test_liger_and_compiled_layers_go_together() -> None:
+    plan = plan_of("kernels=auto", "compile=regional", hardware=GPU)
+    assert uses_liger(plan)
+    assert "in place of DeepSpeed's engine.compile" in notice_about(plan, "compile.regional")
+
+
+def test_regional_compilation_is_no_key_of_the_json() -> None:
+    plan = plan_of("compile=regional")
+    assert plan.training_arguments["torch_compile"] is True
+    assert "compile" not in plan.ds_config
+
+
+def test_a_run_goes_on_if_the_same_kernels_are_chosen_in_another_way() -> None:
+    before, after = (plan_of(each, hardware=GPU) for each in ("train.use_liger_kernel=true", "kernels=auto"))
+    assert list(result_changes(before, after)) == []
+    (problem,) = result_changes(before, plan_of("kernels=none", hardware=GPU))
+    assert problem.key == "kernels" and problem.fix.startswith("kernels=liger, or")
+
+
+@pytest.mark.parametrize("backend", ["cudnn", "flash", "math"])
+def test_a_named_attention_kernel_is_said(backend: str) -> None:
+    plan = plan_of(f"kernels.sdpa_backend={backend}", hardware=GPU)
+    assert backend in notice_about(plan, "kernels.sdpa_backend")
+
+
+def test_the_code_of_a_kernel_of_the_hub_is_warned_of() -> None:
+    plan = plan_of("model.attn_implementation=kernels-community/flash-attn2@v1", hardware=GPU)
+    assert "runs its code" in notice_about(plan, "model.attn_implementation")
+
+
+def test_tf32_says_what_it_rounds() -> None:
+    assert "10 bits" in notice_about(plan_of("precision=tf32", hardware=GPU), "precision")

@@ -1,0 +1,99 @@
+"""Liger's kernels: where they run, what they exclude, and whether the plan chooses them once."""
+
+from collections.abc import Iterator
+
+from zpipe.facts.facts import Facts
+from zpipe.facts.liger import liger_settings
+from zpipe.plans.plan import Notice
+from zpipe.problems import Problem, either, nearest
+from zpipe.schema.experiment import Experiment
+
+
+def liger_is_chosen_once(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """The group `kernels` and TrainingArguments' own name must not contradict each other."""
+    asked, named = experiment.train.use_liger_kernel, experiment.kernels.liger
+    if asked is None or named is None or asked == facts.liger.is_used:
+        return
+    because = f", which means false here: {facts.liger.obstacle}" if named == "auto" and asked else ""
+    key, reason = "train.use_liger_kernel", f"contradicts kernels.liger={str(named).lower()}{because}"
+    yield Problem(key, asked, reason, "null with the group kernels", either(f"{key}=null"))
+
+
+def liger_can_be_used(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """Liger leaves models that it does not know as they are, and says so in its log only."""
+    if facts.liger.is_used and facts.liger.obstacle:
+        key, off = _switch(experiment)
+        reason = f"Liger's kernels cannot be used: {facts.liger.obstacle}"
+        yield Problem(key, True, reason, "false", either(off))
+
+
+def liger_excludes_whole_compilation(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """On an H200 the combination caused an illegal memory access under transformers' Trainer."""
+    if not (facts.liger.is_used and experiment.train.is_compiled) or experiment.compile.regional:
+        return
+    _, off = _switch(experiment)
+    not_compiled = "train.torch_compile=false train.torch_compile_backend=null train.torch_compile_mode=null"
+    if experiment.compile.deepcompile:
+        fixes = [f"compile=none {not_compiled}", off]
+    else:
+        fixes = ["compile.regional=true", not_compiled, off]
+    reason = (
+        "compiling the whole model causes an illegal memory access with Liger's kernels (seen on an H200)"
+    )
+    yield Problem("train.torch_compile", True, reason, "false, or compile.regional=true", either(*fixes))
+
+
+def liger_settings_need_liger(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """transformers ignores them without Liger."""
+    given, key = experiment.train.liger_kernel_config, "train.liger_kernel_config"
+    if given and not facts.liger.is_used:
+        turned_on = [] if facts.liger.obstacle else ["kernels.liger=true"]
+        fix = either(*turned_on, f"~{key}")
+        yield Problem(key, given, "only used with Liger's kernels", "{}", fix, ignored=True)
+
+
+def liger_settings_are_known(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """Liger drops names that it does not know without a word."""
+    known = liger_settings().get(str(facts.model.config.get("model_type")), frozenset())
+    if not (facts.liger.is_used and known):
+        return
+    given = experiment.train.liger_kernel_config
+    for name, value in given.items():
+        if name not in known:
+            key, near = f"train.liger_kernel_config.{name}", nearest(name, known - {*given})
+            right = [f"~{key} +train.liger_kernel_config.{each}={str(value).lower()}" for each in near]
+            fixes = [f"~{key}", *right]
+            yield Problem(
+                key, value, "Liger ignores it", ", ".join(sorted(known)), either(*fixes), ignored=True
+            )
+    if given.get("cross_entropy") and given.get("fused_linear_cross_entropy", True):
+        key = "train.liger_kernel_config.cross_entropy"
+        reason = "excludes fused_linear_cross_entropy, which is on by default and needs less memory"
+        fixes = [f"~{key}", "++train.liger_kernel_config.fused_linear_cross_entropy=false"]
+        yield Problem(key, True, reason, "one of the two", either(*fixes))
+
+
+def notice_liger(experiment: Experiment, facts: Facts) -> Iterator[Notice]:
+    """What changes numbers is said, and so is what `auto` has decided."""
+    if facts.liger.is_used:
+        text = "Liger's kernels replace transformers' own: the loss is the same up to rounding"
+        yield Notice(level="info", key="kernels", text=text)
+    elif experiment.kernels.liger == "auto":
+        text = f"auto chooses transformers' own kernels, not Liger's: {facts.liger.obstacle}"
+        yield Notice(level="info", key="kernels", text=text)
+
+
+def _switch(experiment: Experiment) -> tuple[str, str]:
+    """The key that has turned Liger on, and the override that turns it off."""
+    key = "train.use_liger_kernel" if experiment.kernels.liger is None else "kernels.liger"
+    return key, f"{key}=false"
+
+
+ERRORS = (
+    liger_is_chosen_once,
+    liger_can_be_used,
+    liger_excludes_whole_compilation,
+    liger_settings_need_liger,
+    liger_settings_are_known,
+)
+NOTICES = (notice_liger,)

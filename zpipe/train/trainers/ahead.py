@@ -1,0 +1,29 @@
+"""transformers' Trainer that reads values from the device only when they are logged.
+
+A value that the host reads arrives when the device has done everything before it; the device then idles until
+the host has queued the next kernels.
+"""
+
+from typing import Any
+
+from transformers import Trainer
+
+
+class AheadTrainer(Trainer):
+    """Lets the host run ahead of the device. Losses, norms and weights are those of transformers' Trainer."""
+
+    _parameters: int | None = None
+
+    def _clip_grad_norm(self, model: Any) -> Any:
+        """DeepSpeed has clipped the gradients; `_get_grad_norm` returns their norm."""
+        return None
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        """A tensor on the device or a number; transformers reads it at each step, and again when it logs."""
+        return self.model_wrapped.get_global_grad_norm()
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """transformers' estimate, which counts the parameters anew for each micro-batch."""
+        if self._parameters is None:
+            self._parameters = int(self.model.num_parameters(exclude_embeddings=True))
+        return 6 * int(inputs["input_ids"].numel()) * self._parameters
