@@ -15,7 +15,7 @@ LEAST = 4 * 2**20
 
 
 def live_at_peaks(trace: list[dict[str, Any]], phases: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """For each phase, the bytes alive at its peak, grouped by size and origin. Times of phases are their ends."""
+    """For each phase, the bytes alive at its peak, by size and origin. Times of phases are their ends."""
     ends = [(each["phase"], each["time"] * 1e6) for each in phases]
     result = []
     alive: dict[int, dict[str, Any]] = {}

@@ -12,7 +12,7 @@ STEPS_KEPT = 4
 
 
 class Phases:
-    """Reads the allocator between the phases; the peaks of the whole run are kept here, because they are reset."""
+    """Reads the allocator between the phases, and keeps the peaks of the run, because they are reset."""
 
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []

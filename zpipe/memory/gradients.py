@@ -18,7 +18,7 @@ _NORM_ELEMENTS = 250_000_000
 
 
 class Gradients:
-    """Those of one optimizer step. Call `begin_pass`, `of` for each parameter and `end_pass`, then `update`."""
+    """Those of one step. Call `begin_pass`, `of` for each parameter and `end_pass`, and finally `update`."""
 
     def __init__(self, tape: Tape, sizes: Sizes) -> None:
         self._tape, self._sizes = tape, sizes
@@ -41,7 +41,14 @@ class Gradients:
             self._partition(elements)
         elif self._is_hooked:
             self._into_bucket(name, elements)
-        elif tape.is_alive(f"gradient {name}"):
+        else:
+            if sizes.stage == 1:
+                self._take_buckets()
+            self._keep(name, elements)
+
+    def _keep(self, name: str, elements: int) -> None:
+        sizes, tape = self._sizes, self._tape
+        if tape.is_alive(f"gradient {name}"):
             tape.pulse(sizes.element * elements, GRADIENTS)
         else:
             tape.take(f"gradient {name}", sizes.element * elements, GRADIENTS)
@@ -53,7 +60,6 @@ class Gradients:
         if sizes.stage == 0 and self._passes == sizes.accumulation:
             tape.pulse(sizes.element * min(sizes.total, 500_000_000), BUCKETS)
         if sizes.stage == 1 and not self._is_hooked and self._passes == sizes.accumulation:
-            self._take_buckets()
             self._take_partition()
             self._drop_own_gradients()
         if self._is_hooked and not sizes.is_offloaded:

@@ -30,8 +30,10 @@ class Decoder:
     """Elements of the parameters of each layer."""
     embedding: int
     """Elements of parameters before the layers."""
-    head: int
-    """Elements of parameters behind the layers; 0 if the head is the embedding."""
+    behind: int
+    """Elements of parameters behind the layers."""
+    is_tied: bool
+    """Whether the output head is the embedding."""
     final_norm: int
     """Bytes per token that the last norm keeps."""
     is_checkpointed: bool
@@ -71,8 +73,8 @@ class ModelPasses:
         gradients.begin_pass()
         self._backward_loss(tape)
         self._take_workspace(tape, "backward")
-        if model.head:
-            gradients.of("head", model.head)
+        gradients.of("behind the layers", model.behind)
+        if not model.is_tied:
             tape.drop("head gradient")
         tape.drop("final norm")
         for index in reversed(range(len(model.layers))):
@@ -154,7 +156,7 @@ class ModelPasses:
 
 
 def split_by_layer(shapes: Mapping[str, int]) -> tuple[int, tuple[tuple[int, ...], ...], int]:
-    """Elements before the layers, of each parameter of each layer, and behind them. Takes elements by name."""
+    """Elements before the layers, of each parameter of each layer, and behind them."""
     layers: dict[int, list[int]] = {}
     before = behind = 0
     for name, elements in shapes.items():

@@ -6,6 +6,7 @@ from zpipe.facts.facts import Facts
 from zpipe.memory.activations import llama_activations
 from zpipe.memory.allocator import Allocator
 from zpipe.memory.gathered import Gathered
+from zpipe.memory.host import host_memory
 from zpipe.memory.model_passes import Decoder, ModelPasses, split_by_layer
 from zpipe.memory.sizes import sizes_of
 from zpipe.memory.steps import play
@@ -30,7 +31,9 @@ def predict_memory(experiment: Experiment, facts: Facts) -> MemoryPrediction | N
         cache=Table(terms=[cache]),
         context=Table(),
     )
-    return MemoryPrediction(gpu=gpu, host=None, band=0.05)
+    sizes = sizes_of(experiment, facts)
+    host = None if sizes is None else host_memory(experiment, facts, sizes)
+    return MemoryPrediction(gpu=gpu, host=host, band=0.05)
 
 
 def gpu_tape(experiment: Experiment, facts: Facts, *, reserves: bool = True) -> Tape | None:
@@ -38,7 +41,11 @@ def gpu_tape(experiment: Experiment, facts: Facts, *, reserves: bool = True) -> 
     if sizes is None or decoder is None or facts.device != "cuda":
         return None
     tape = Tape(Allocator() if reserves else None)
-    units = (decoder.embedding, *map(sum, decoder.layers), decoder.head or decoder.embedding)
+    units = (
+        decoder.embedding,
+        *map(sum, decoder.layers),
+        decoder.behind + (decoder.embedding if decoder.is_tied else 0),
+    )
     passes = ModelPasses(decoder, Gathered(tape, sizes, units), 32 * MIB)
     play(tape, sizes, passes)
     return tape
@@ -61,7 +68,8 @@ def decoder_of(experiment: Experiment, facts: Facts) -> Decoder | None:
         layer=llama_activations(config, liger=liger, element=element),
         layers=layers,
         embedding=before,
-        head=behind if behind > hidden else 0,
+        behind=behind,
+        is_tied=behind < hidden * int(config["vocab_size"]),
         final_norm=2 * element * hidden + (0 if liger else 4 * hidden),
         is_checkpointed=experiment.train.gradient_checkpointing
         or experiment.activation_checkpointing.enabled,

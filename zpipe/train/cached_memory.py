@@ -4,8 +4,9 @@ import torch
 
 
 def release_cached_memory() -> None:
-    """The engine's start, and the first step with its new optimizer states, leave blocks of sizes that no later
-    step uses. They would stay reserved. Does nothing without CUDA; call it a few times in a run, not each step.
+    """The start of the engine and the first step leave blocks of sizes that no later step uses.
+
+    They would stay reserved. Does nothing without CUDA. Call it a few times in a run, not in each step.
     """
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
