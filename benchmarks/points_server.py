@@ -188,6 +188,7 @@ def main() -> None:
             if left < 5:
                 print(f"{entry['name']}: not begun, the time is over")
                 continue
+            os.environ["POINTS_TRACE"] = "1" if entry.get("trace") else ""
             row = run_point(entry["name"], [*defaults, *entry["overrides"]], min(left, options.point_seconds))
             out.write(json.dumps(row) + "\n")
             out.flush()
