@@ -1,6 +1,7 @@
 """Parameters that stage 3 gathers on each rank while a module needs them.
 
-Source: deepspeed/runtime/zero/partitioned_param_coordinator.py: fetch_sub_module, __params_to_release.
+Source: deepspeed/runtime/zero/partitioned_param_coordinator.py: fetch_sub_module, __params_to_release. What is
+kept for reuse was read off a trace on two GPUs.
 """
 
 from collections.abc import Sequence
@@ -9,46 +10,56 @@ from zpipe.memory.sizes import Sizes
 from zpipe.memory.tape import Tape
 
 TERM = "gathered parameters"
+_SIDE = 2
+"""The stream of the collectives."""
 
 
 class Gathered:
-    """Units are what is fetched together: the embedding, each layer, the head. One rank gathers nothing."""
+    """Units are what is fetched together: the embedding, each layer, and what is behind them.
 
-    def __init__(self, tape: Tape, sizes: Sizes, units: Sequence[int]) -> None:
+    One rank gathers nothing, unless its parameters are on the host.
+    """
+
+    def __init__(self, tape: Tape, sizes: Sizes, units: Sequence[int], is_tied: bool) -> None:
         self._tape, self._sizes = tape, sizes
         self._units = units
-        """Elements of each, without persistent parameters."""
+        """Elements of each."""
+        self._is_tied = is_tied
+        """Whether the last unit uses the first one again."""
         self._is_needed = sizes.stage == 3 and (sizes.ranks > 1 or sizes.parameter_device != "none")
 
     def forward(self, unit: int) -> None:
-        """Fetches the unit and those that are prefetched; releases the one before."""
+        """Fetches the unit and those that are prefetched; releases the one before, unless it is reused soon."""
         self._fetch(unit, 1)
-        if self._is_needed and unit and self._distance_to_backward(unit - 1) > self._sizes.zero.reuse:
+        if self._is_tied and unit == len(self._units) - 1:
+            self._take(0)
+        if self._is_needed and unit and self._distance(unit - 1) > self._sizes.zero.reuse:
             self._tape.drop(_name(unit - 1))
 
     def backward(self, unit: int) -> None:
         self._fetch(unit, -1)
+        if self._is_tied and unit == len(self._units) - 1:
+            self._take(0)
         self._tape.drop(_name(unit + 1))
 
     def end(self) -> None:
         self._tape.drop(*map(_name, range(len(self._units))))
 
     def _fetch(self, unit: int, direction: int) -> None:
-        if not self._is_needed:
-            return
         ahead = 0
-        while 0 <= unit < len(self._units):
-            if not self._tape.is_alive(_name(unit)):
-                self._tape.take(_name(unit), self._sizes.element * self._units[unit], TERM)
+        while 0 <= unit < len(self._units) and ahead <= self._sizes.zero.prefetch:
+            self._take(unit)
             unit += direction
-            if not 0 <= unit < len(self._units):
-                return
-            ahead += self._units[unit]
-            if ahead > self._sizes.zero.prefetch:
-                return
+            ahead += self._units[unit] if 0 <= unit < len(self._units) else 0
 
-    def _distance_to_backward(self, unit: int) -> int:
-        return 2 * sum(self._units[unit + 1 :])
+    def _take(self, unit: int) -> None:
+        if self._is_needed and not self._tape.is_alive(_name(unit)):
+            self._tape.take(_name(unit), self._sizes.element * self._units[unit], TERM, _SIDE)
+
+    def _distance(self, unit: int) -> int:
+        """Elements that are used before the unit is used again."""
+        used_again_at = len(self._units) if unit or not self._is_tied else len(self._units) - 1
+        return sum(self._units[unit or 1 : used_again_at])
 
 
 def _name(unit: int) -> str:

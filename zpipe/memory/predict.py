@@ -41,12 +41,8 @@ def gpu_tape(experiment: Experiment, facts: Facts, *, reserves: bool = True) -> 
     if sizes is None or decoder is None or facts.device != "cuda":
         return None
     tape = Tape(Allocator() if reserves else None)
-    units = (
-        decoder.embedding,
-        *map(sum, decoder.layers),
-        decoder.behind + (decoder.embedding if decoder.is_tied else 0),
-    )
-    passes = ModelPasses(decoder, Gathered(tape, sizes, units), 32 * MIB)
+    units = (decoder.embedding, *map(sum, decoder.layers), decoder.behind)
+    passes = ModelPasses(decoder, Gathered(tape, sizes, units, decoder.is_tied), 32 * MIB)
     play(tape, sizes, passes)
     return tape
 
