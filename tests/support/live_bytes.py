@@ -1,0 +1,117 @@
+"""Measures what one layer of a model of transformers has in memory, on the CPU, in bytes per token."""
+
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from transformers import AutoConfig, AutoModelForCausalLM
+
+SEQUENCE = 101
+"""A prime number that divides no size of a parameter: so a tensor of activations is known by its elements."""
+LAYERS = 3
+MEASURED = 1
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Of one layer: see `LayerActivations`."""
+
+    kept: float
+    forward_transient: float
+    backward_transient: float
+
+
+@dataclass
+class _Phase:
+    """What was alive when a pass through the layer began, and at most."""
+
+    begin: int = 0
+    most: int = 0
+    end: int = 0
+
+
+@dataclass
+class LiveBytes(TorchDispatchMode):  # type: ignore[misc]
+    """Counts the bytes of all activations that are alive."""
+
+    sequence: int
+    live: int = 0
+    sizes: dict[int, int] = field(default_factory=dict)
+    phase: _Phase | None = None
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = function(*args, **(kwargs or {}))
+        for each in tree_leaves(result):
+            if isinstance(each, torch.Tensor):
+                self._add(each)
+        if self.phase is not None:
+            self.phase.most = max(self.phase.most, self.live)
+        return result
+
+    def _add(self, tensor: torch.Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()
+        if key in self.sizes or (size // tensor.element_size()) % self.sequence:
+            return
+        self.sizes[key] = size
+        self.live += size
+        weakref.finalize(storage, self._remove, key)
+
+    def _remove(self, key: int) -> None:
+        self.live -= self.sizes.pop(key, 0)
+
+    def start(self, phase: _Phase) -> None:
+        phase.begin = phase.most = self.live
+        self.phase = phase
+
+    def stop(self) -> None:
+        if self.phase is not None:
+            self.phase.end = self.live
+        self.phase = None
+
+
+def measure(
+    config: Mapping[str, Any],
+    attention: str,
+    batch: int = 2,
+    sequence: int = SEQUENCE,
+    dtype: torch.dtype = torch.bfloat16,
+) -> Measured:
+    """Trains a model with random weights for one step. Sizes of `config` must not be multiples of `sequence`."""
+    torch.manual_seed(0)
+    parsed = AutoConfig.for_model(**config, num_hidden_layers=LAYERS, use_cache=False)
+    model = AutoModelForCausalLM.from_config(parsed, attn_implementation=attention, dtype=dtype).train()
+    layers = next(
+        each for each in model.modules() if isinstance(each, torch.nn.ModuleList) and len(each) == LAYERS
+    )
+    ids = torch.randint(0, int(config["vocab_size"]), (batch, sequence))
+    forward, backward, live = _Phase(), _Phase(), LiveBytes(sequence)
+
+    def enter(_: Any, inputs: Any) -> None:
+        inputs[0].register_hook(lambda _: live.stop())
+        live.start(forward)
+
+    def leave(_: Any, inputs: Any, output: Any) -> None:
+        live.stop()
+        first = output[0] if isinstance(output, tuple) else output
+        first.register_hook(lambda _: live.start(backward))
+
+    layers[MEASURED].register_forward_pre_hook(enter)
+    layers[MEASURED].register_forward_hook(leave)
+    with live:
+        model(input_ids=ids, labels=ids).loss.backward()
+    tokens, kept = batch * sequence, backward.begin - backward.end
+    return Measured(
+        kept / tokens,
+        (forward.most - forward.begin - kept) / tokens,
+        (backward.most - backward.begin) / tokens,
+    )
