@@ -102,10 +102,8 @@ def _at_end(layer: Layer) -> int:
     if decoder.parallel_residual:
         return 3 * hidden
     residual = -hidden if layer.norms_keep_residual else hidden
-    if decoder.experts and layer.liger:
-        at_end = hidden
-        in_mlp = decoder.experts_per_token * (layer.element * decoder.expert_intermediate + hidden)
-        return max(at_end, in_mlp + residual)
+    if layer.liger:
+        return residual + 2 * hidden + max(0, _liger_buffers(layer) - hidden)
     if decoder.experts:
         weighted = decoder.experts_per_token * router_weight(layer) * decoder.hidden
         return residual + 2 * max(weighted, hidden)
@@ -116,12 +114,23 @@ def _at_end(layer: Layer) -> int:
     return residual + 2 * hidden + held
 
 
+def _liger_buffers(layer: Layer) -> int:
+    """What Liger's MLP holds beside its output: results per expert, or Phi-3's projection before it is split."""
+    decoder = layer.decoder
+    if decoder.experts:
+        inner = layer.element * decoder.expert_intermediate
+        return decoder.experts_per_token * (inner + layer.hidden)
+    return 2 * layer.element * decoder.intermediate if decoder.fused_projections else 0
+
+
 def _backward_transient(layer: Layer, saved: tuple[Saved, ...]) -> int:
     """The largest of the peaks in MLP, the norm before it, and the scores of eager attention."""
     decoder, element = layer.decoder, layer.element
     sizes = dict(saved)
     mlp = sum(size for name, size in saved if name.startswith(("mlp", "router", "experts", "shared_expert")))
     freed = sum(size for name, size in saved if name.startswith("post_feedforward"))
+    if layer.liger and decoder.norms == 4:  # its gradient is a new tensor, and not in the place of another
+        freed -= layer.hidden
     peaks = [(_in_experts(layer) if decoder.experts else _in_mlp(layer)) - freed]
     if decoder.norm != "layer" and not layer.liger:
         peaks.append(4 * FP32 * decoder.hidden - (mlp if decoder.norms < 4 else 0))

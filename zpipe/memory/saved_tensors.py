@@ -147,7 +147,7 @@ def _kernel(layer: Layer) -> Iterator[Saved]:
         yield "value", fused if decoder.fused_projections and not is_repeated else key_value
     yield "attention.output", query
     yield "attention.logsumexp", FP32 * decoder.heads
-    if decoder.model_type in JOINS_QUERIES and not layer.masked:
+    if decoder.model_type in JOINS_QUERIES and not layer.masked and not layer.liger:
         yield "attention.output_copy", query
     if layer.masked and layer.attention == "sdpa":
         yield "attention.mask", element * layer.sequence
