@@ -1,7 +1,6 @@
 """The formulas of zpipe/memory/activations.py are those of the models of transformers, measured on the CPU.
 
-The kernels of the CPU keep what those of CUDA keep, but for the statistics of torch.nn.LayerNorm, which are in
-fp32 on CUDA.
+The kernels of the CPU keep what those of CUDA keep. The statistics of torch.nn.LayerNorm are in fp32 on CUDA.
 """
 
 from typing import Any

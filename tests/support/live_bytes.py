@@ -86,7 +86,10 @@ def measure(
     sequence: int = SEQUENCE,
     dtype: torch.dtype = torch.bfloat16,
 ) -> Measured:
-    """Trains a model with random weights for one step. Sizes of `config` must not be multiples of `sequence`."""
+    """Trains a model with random weights for one step.
+
+    Sizes of `config` must not be multiples of `sequence`, which is a prime number.
+    """
     torch.manual_seed(0)
     parsed = AutoConfig.for_model(**config, num_hidden_layers=LAYERS, use_cache=False)
     model = AutoModelForCausalLM.from_config(parsed, attn_implementation=attention, dtype=dtype).train()

@@ -1,5 +1,5 @@
-"""What a configuration leaves unsaid: the names and defaults of the keys that a model type reads, and what its
-code fixes.
+"""What a configuration leaves unsaid: names and defaults of the keys that a model type reads, and its fixed
+properties.
 
 Source: transformers, models/*/configuration_*.py and modeling_*.py.
 """

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from zpipe.facts.decoder import Decoder
 from zpipe.memory.saved_tensors import (
     FP32,
-    LIGER_TYPES,
     Layer,
     Saved,
+    final_norm,
     kept_by_activation,
     router_weight,
     saved_tensors,
@@ -56,24 +56,22 @@ def layer_activations(
 ) -> LayerActivations:
     """Of a layer with experts, if the decoder has any: `without_experts` describes the others.
 
-    `masked` says that a batch is padded, for which transformers passes a mask to the kernels. It also does if the
-    sequence is longer than the sliding window. Liger has no effect on model types that it does not patch.
+    `attention` is transformers' name of the implementation. `masked` says that a batch may be padded: the
+    kernel then gets a mask, as it does for a sequence that is longer than the sliding window.
     """
     is_cut = decoder.sliding_window is not None and sequence >= decoder.sliding_window
-    layer = Layer(
-        decoder,
-        attention,
-        liger and decoder.model_type in LIGER_TYPES,
-        element_bytes,
-        sequence,
-        masked or is_cut,
-    )
+    layer = Layer(decoder, attention, liger, element_bytes, sequence, masked or is_cut)
     saved = tuple(saved_tensors(layer))
     return LayerActivations(saved, _forward_transient(layer, saved), _backward_transient(layer, saved))
 
 
+def final_norm_bytes(decoder: Decoder, *, liger: bool, element_bytes: int = 2) -> int:
+    """Bytes per token that the norm behind the last layer keeps, with its output."""
+    return sum(size for _, size in final_norm(Layer(decoder, "sdpa", liger, element_bytes, 1, False)))
+
+
 def extra_logits(decoder: Decoder) -> int:
-    """Tensors of the size of the logits, in their dtype, that the soft cap of the logits keeps for backward."""
+    """Tensors of the size and dtype of the logits that their soft cap keeps for the backward pass."""
     return int(decoder.final_softcap)
 
 
@@ -115,7 +113,7 @@ def _at_end(layer: Layer) -> int:
 
 
 def _liger_buffers(layer: Layer) -> int:
-    """What Liger's MLP holds beside its output: results per expert, or Phi-3's projection before it is split."""
+    """What Liger's MLP holds beside its output: results of experts, or Phi-3's projection before the split."""
     decoder = layer.decoder
     if decoder.experts:
         inner = layer.element * decoder.expert_intermediate

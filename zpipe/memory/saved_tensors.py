@@ -17,16 +17,11 @@ FP32 = 4
 INT64 = 8
 INT32 = 4
 
-LIGER_TYPES = frozenset(
-    {
-        *("llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe", "phi3"),
-        *("gemma", "gemma2", "gemma3_text"),
-    }
-)
-"""Known model types that Liger patches (liger_kernel/transformers/monkey_patch.py)."""
 JOINS_QUERIES = frozenset({"phi", "phi3", "gpt_neox"})
-"""Model types that join rotated and other parts of a query. Flash attention then has an output of the same memory
-layout, which is copied for the next projection."""
+"""Model types that join rotated and other parts of a query.
+
+Flash attention then has an output of the same memory layout, which is copied for the next projection.
+"""
 KEPT_BY_ACTIVATION = {"gelu_new": 4, "gelu_fast": 7, "quick_gelu": 2, "relu": 0}
 """Tensors that an activation function keeps beside its output. Most keep their input."""
 NORMS = {
@@ -80,6 +75,11 @@ class Layer:
     def liger_mlp(self) -> bool:
         """Whether Liger replaces the MLP. Of models with experts it replaces the experts alone."""
         return self.liger and self.decoder.model_type not in ("mixtral", "qwen3_moe")
+
+
+def final_norm(layer: Layer) -> Iterator[Saved]:
+    """What the norm behind the last layer keeps."""
+    yield from _norm(layer, "norm")
 
 
 def saved_tensors(layer: Layer) -> Iterator[Saved]:
