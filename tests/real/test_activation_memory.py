@@ -3,13 +3,18 @@
 The kernels of the CPU keep what those of CUDA keep. The statistics of torch.nn.LayerNorm are in fp32 on CUDA.
 """
 
+import json
+import subprocess
+import sys
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 
+from tests.support.process import REPOSITORY
 from zpipe.facts.decoder import decoder_of
 from zpipe.facts.model_types import DEFAULTS
-from zpipe.memory.activations import LayerActivations, layer_activations
+from zpipe.memory.activations import LayerActivations, default_attention, layer_activations, without_experts
 
 pytestmark = pytest.mark.real
 
@@ -44,12 +49,16 @@ def config_of(kind: str, **more: Any) -> dict[str, Any]:
 
 
 def predicted(
-    config: dict[str, Any], attention: str, sequence: int, element_bytes: int = 2
+    config: dict[str, Any], attention: str, sequence: int, element_bytes: int = 2, liger: bool = False
 ) -> LayerActivations:
     decoder = decoder_of({**config, "num_hidden_layers": 3})
     assert decoder is not None
     return layer_activations(
-        decoder, attention=attention, liger=False, element_bytes=element_bytes, sequence=sequence
+        without_experts(decoder) if 1 in decoder.dense_layers else decoder,
+        attention=attention,
+        liger=liger,
+        element_bytes=element_bytes,
+        sequence=sequence,
     )
 
 
@@ -59,18 +68,21 @@ def check(config: dict[str, Any], attention: str, sequence: int = 101, dtype: st
     from tests.support.live_bytes import measure
 
     formula = predicted(config, attention, sequence, getattr(torch, dtype).itemsize)
-    measured = measure(config, attention, sequence=sequence, dtype=getattr(torch, dtype))
-    assert formula.kept == pytest.approx(measured.kept, rel=0.01)
-    within = 0.025 * measured.kept
-    assert formula.forward_transient == pytest.approx(measured.forward_transient, abs=within)
-    assert formula.backward_transient == pytest.approx(measured.backward_transient, abs=within)
+    compare(formula, asdict(measure(config, attention, sequence=sequence, dtype=getattr(torch, dtype))))
 
 
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("kind", DEFAULTS)
+def compare(formula: LayerActivations, measured: dict[str, float]) -> None:
+    kept = measured["kept"]
+    assert formula.kept == pytest.approx(kept, rel=0.01)
+    for name in ("forward_transient", "backward_transient"):
+        assert getattr(formula, name) == pytest.approx(measured[name], abs=0.025 * kept), name
+
+
+@pytest.mark.parametrize(
+    ("kind", "attention"),
+    [(kind, each) for kind in DEFAULTS for each in ("sdpa", "eager") if (kind, each) != ("gemma2", "sdpa")],
+)
 def test_known_types(kind: str, attention: str) -> None:
-    if (kind, attention) == ("gemma2", "sdpa"):
-        pytest.skip("transformers has no such attention for gemma2")
     check(config_of(kind), attention)
 
 
@@ -106,9 +118,60 @@ def test_activation_functions(kind: str, activation: str) -> None:
         config_of("mistral", sliding_window=50),
         config_of("mistral", sliding_window=50, num_key_value_heads=6),
         config_of("qwen3_moe", num_experts_per_tok=5),
+        config_of("qwen3_moe", mlp_only_layers=[1]),
         config_of("mixtral", num_local_experts=3),
     ],
     ids=lambda each: each["model_type"],
 )
 def test_other_settings(config: dict[str, Any]) -> None:
     check(config, "sdpa")
+
+
+LIGER = [
+    "llama",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "gemma",
+    "gemma2",
+    "gemma3_text",
+    "phi3",
+    "mixtral",
+    "qwen3_moe",
+]
+
+
+def test_liger() -> None:
+    configs = [
+        *(config_of(kind) for kind in LIGER),
+        *(config_of(kind, intermediate_size=1200) for kind in LIGER),
+        config_of("qwen3_moe", mlp_only_layers=[1]),
+    ]
+    attentions = [default(config) for config in configs]
+    arguments = [f"{kind}={json.dumps(config)}" for kind, config in zip(attentions, configs, strict=True)]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.support.liger_layers", *arguments],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for config, attention, measured in zip(configs, attentions, json.loads(done.stdout), strict=True):
+        compare(predicted(config, attention, 101, liger=True), measured)
+
+
+def default(config: dict[str, Any]) -> str:
+    decoder = decoder_of({**config, "num_hidden_layers": 3})
+    assert decoder is not None
+    return default_attention(decoder)
+
+
+def test_soft_cap_of_the_logits_keeps_a_tensor_of_their_size() -> None:
+    from tests.support.live_bytes import measure_forward
+
+    capped, plain = (
+        measure_forward(config_of("gemma2", vocab_size=2048, final_logit_softcapping=cap), "eager")
+        for cap in (30.0, None)
+    )
+    assert capped - plain == pytest.approx(2 * 2048)

@@ -2,7 +2,7 @@
 
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -34,17 +34,15 @@ class _Phase:
     end: int = 0
 
 
-@dataclass
-class LiveBytes(TorchDispatchMode):  # type: ignore[misc]
+class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of all activations that are alive."""
 
-    sequence: int
-    live: int = 0
-    sizes: dict[int, int] = field(default_factory=dict)
-    phase: _Phase | None = None
-
-    def __post_init__(self) -> None:
-        super().__init__()
+    def __init__(self, sequence: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.live = 0
+        self._sequence = sequence
+        self._sizes: dict[int, int] = {}
+        self._phase: _Phase | None = None
 
     def __torch_dispatch__(
         self, function: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -53,30 +51,30 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[misc]
         for each in tree_leaves(result):
             if isinstance(each, torch.Tensor):
                 self._add(each)
-        if self.phase is not None:
-            self.phase.most = max(self.phase.most, self.live)
+        if self._phase is not None:
+            self._phase.most = max(self._phase.most, self.live)
         return result
 
     def _add(self, tensor: torch.Tensor) -> None:
         storage = tensor.untyped_storage()
         key, size = storage._cdata, storage.nbytes()
-        if key in self.sizes or (size // tensor.element_size()) % self.sequence:
+        if key in self._sizes or (size // tensor.element_size()) % self._sequence:
             return
-        self.sizes[key] = size
+        self._sizes[key] = size
         self.live += size
         weakref.finalize(storage, self._remove, key)
 
     def _remove(self, key: int) -> None:
-        self.live -= self.sizes.pop(key, 0)
+        self.live -= self._sizes.pop(key, 0)
 
     def start(self, phase: _Phase) -> None:
         phase.begin = phase.most = self.live
-        self.phase = phase
+        self._phase = phase
 
     def stop(self) -> None:
-        if self.phase is not None:
-            self.phase.end = self.live
-        self.phase = None
+        if self._phase is not None:
+            self._phase.end = self.live
+        self._phase = None
 
 
 def measure(
@@ -90,9 +88,7 @@ def measure(
 
     Sizes of `config` must not be multiples of `sequence`, which is a prime number.
     """
-    torch.manual_seed(0)
-    parsed = AutoConfig.for_model(**config, num_hidden_layers=LAYERS, use_cache=False)
-    model = AutoModelForCausalLM.from_config(parsed, attn_implementation=attention, dtype=dtype).train()
+    model = _model(config, attention, dtype)
     layers = next(
         each for each in model.modules() if isinstance(each, torch.nn.ModuleList) and len(each) == LAYERS
     )
@@ -118,3 +114,21 @@ def measure(
         (forward.most - forward.begin - kept) / tokens,
         (backward.most - backward.begin) / tokens,
     )
+
+
+def measure_forward(
+    config: Mapping[str, Any], attention: str, batch: int = 2, sequence: int = SEQUENCE
+) -> float:
+    """Bytes per token that are alive after the forward pass of the whole model, with its results."""
+    model, live = _model(config, attention, torch.bfloat16), LiveBytes(sequence)
+    ids = torch.randint(0, int(config["vocab_size"]), (batch, sequence))
+    with live:
+        result = model(input_ids=ids, labels=ids)
+    assert result.loss is not None
+    return live.live / (batch * sequence)
+
+
+def _model(config: Mapping[str, Any], attention: str, dtype: torch.dtype) -> Any:
+    torch.manual_seed(0)
+    parsed = AutoConfig.for_model(**config, num_hidden_layers=LAYERS, use_cache=False)
+    return AutoModelForCausalLM.from_config(parsed, attn_implementation=attention, dtype=dtype).train()

@@ -113,7 +113,7 @@ def _at_end(layer: Layer) -> int:
 
 
 def _liger_buffers(layer: Layer) -> int:
-    """What Liger's MLP holds beside its output: results of experts, or Phi-3's projection before the split."""
+    """What Liger's MLP holds beside its output: results of experts, or Phi-3's whole projection."""
     decoder = layer.decoder
     if decoder.experts:
         inner = layer.element * decoder.expert_intermediate
