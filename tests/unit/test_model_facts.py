@@ -52,6 +52,27 @@ def test_invalid_size_is_refused(value: object) -> None:
     assert [problem.key for problem in refused.value.problems] == ["model.config.hidden_size"]
 
 
+@pytest.mark.parametrize(
+    ("config", "key"),
+    [
+        ({"model_type": "gpt2", "n_layer": 0}, "n_layer"),
+        ({"model_type": "gpt2", "n_head": "12"}, "n_head"),
+        ({**SIZES, "model_type": "mixtral", "num_local_experts": 0}, "num_local_experts"),
+        ({**SIZES, "model_type": "qwen3_moe", "decoder_sparse_step": 0}, "decoder_sparse_step"),
+    ],
+)
+def test_invalid_size_is_refused_under_the_name_of_its_model_type(
+    config: dict[str, object], key: str
+) -> None:
+    with pytest.raises(Refusal) as refused:
+        inspect_model(Model(config=config))
+    assert [problem.key for problem in refused.value.problems] == [f"model.config.{key}"]
+
+
+def test_keys_that_a_model_type_does_not_read_may_have_any_value() -> None:
+    assert inspect_model(Model(config={**SIZES, "model_type": "llama", "num_experts": 0})).facts.parameters
+
+
 def safetensors_file(**shapes: list[int]) -> bytes:
     """A file of float32 zeros, without numpy or torch."""
     header, end = {}, 0

@@ -147,3 +147,12 @@ def test_damaged_config_json_is_refused(config: str, tmp_path: Path) -> None:
 def test_huge_number_of_layers_is_refused_at_once() -> None:
     with pytest.raises(Refusal, match="num_hidden_layers"):
         inspect_model(Model(config={**CONFIG, "num_hidden_layers": 10_000_000}))
+
+
+def test_tensors_that_transformers_joins_while_loading_are_accepted(tmp_path: Path) -> None:
+    expert = f"{BLOCK}.block_sparse_moe.experts.0.w1.weight"
+    folder = folder_with(tmp_path, {expert: (16, 8)}, model_type="mixtral", num_key_value_heads=2)
+    inspected = inspect_model(Model(name_or_path=str(folder)))
+    assert inspected.unexpected == ()
+    assert inspected.parameter_numels is not None
+    assert 8 * 2 * 16 * 8 in inspected.parameter_numels

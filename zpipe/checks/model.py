@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 
 from zpipe.facts.architecture import Architecture, architecture, causal_types, common_fields, known_types
-from zpipe.facts.dense import is_size
+from zpipe.facts.decoder import is_size
 from zpipe.facts.facts import Facts
 from zpipe.plans.plan import Notice
 from zpipe.problems import Problem, either, nearest, one_edit_apart

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from zpipe.facts.dense import is_size
+from zpipe.facts.decoder import is_size
 from zpipe.facts.facts import Facts
 from zpipe.facts.model import BYTES_TOKENIZER
 from zpipe.facts.weights import listed, model_problem, read_json

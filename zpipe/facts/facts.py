@@ -7,10 +7,10 @@ from typing import Literal
 from zpipe.checkpoints.folders import bytes_of_checkpoints
 from zpipe.checkpoints.home import home_of
 from zpipe.data.inspection import Inspection, inspect
-from zpipe.facts.dense import Shapes
 from zpipe.facts.hostfile import HostsRead, read_hosts
 from zpipe.facts.liger import Liger, liger_of
 from zpipe.facts.model import inspect_model
+from zpipe.facts.shapes import Shapes
 from zpipe.machine.hardware import Hardware
 from zpipe.machine.target import target_hardware
 from zpipe.plans.plan import ModelFacts

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zpipe.facts.dense import DENSE_DECODERS, Shapes, is_dense, is_size, parameter_shapes
+from zpipe.facts.decoder import is_size
+from zpipe.facts.model_types import keys_read
+from zpipe.facts.shapes import NAMED_AS_IN_FILES, Shapes, has_known_shapes, parameter_shapes
 from zpipe.facts.weights import (
     model_problem,
     read_json,
@@ -24,7 +26,7 @@ from zpipe.schema.model import Model
 
 BYTES_TOKENIZER = "bytes"
 MAX_SIZE = 2**31 - 1
-LARGEST_SIZE = {"num_hidden_layers": 10_000}
+LARGEST_SIZE = {"num_hidden_layers": 10_000, "n_layer": 10_000}
 """More layers than any model has: a list of their parameters would not fit in memory."""
 EXAMPLES = {
     "hidden_size": 128,
@@ -36,10 +38,21 @@ EXAMPLES = {
     "vocab_size": 1024,
     "max_position_embeddings": 2048,
     "n_embd": 128,
+    "n_layer": 2,
+    "n_head": 4,
+    "n_inner": 512,
     "n_positions": 2048,
+    "num_experts": 8,
+    "num_local_experts": 8,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 256,
+    "shared_expert_intermediate_size": 256,
+    "decoder_sparse_step": 1,
 }
 """Sizes that are read here, each with a valid value."""
-MAY_BE_NULL = frozenset({"num_key_value_heads", "head_dim", "max_position_embeddings"})
+ALWAYS_READ = frozenset({"hidden_size", "max_position_embeddings", "n_embd", "n_positions"})
+"""Also of model types that are not known."""
+MAY_BE_NULL = frozenset({"num_key_value_heads", "head_dim", "max_position_embeddings", "n_inner"})
 
 
 @dataclass(frozen=True)
@@ -66,9 +79,10 @@ def inspect_model(model: Model) -> InspectedModel:
         folder = local_folder(model.name_or_path)
         config, tokenizer = _read_config(folder) if folder else {}, model.tokenizer or model.name_or_path
     saved = weight_shapes(folder, _is_downloaded(folder, model.name_or_path)) if folder else None
-    expected = parameter_shapes(config) if is_dense(config) else None
+    expected = parameter_shapes(config) if has_known_shapes(config) else None
+    in_files = expected if config.get("model_type") in NAMED_AS_IN_FILES else None
     if folder is not None and saved is not None:
-        wanted = expected if "quantization_config" not in config else None
+        wanted = in_files if "quantization_config" not in config else None
         problem = shape_problem(folder, saved, wanted or {})
         refuse_if_any([problem] if problem is not None else [])
     shapes = expected or saved or None
@@ -82,7 +96,7 @@ def inspect_model(model: Model) -> InspectedModel:
         parameters=sum(numels) or None,
         largest_module=_largest_module(shapes or {}),
     )
-    return InspectedModel(facts, folder, numels or None, unexpected(saved or {}, expected or {}), shapes)
+    return InspectedModel(facts, folder, numels or None, unexpected(saved or {}, in_files or {}), shapes)
 
 
 def _largest_module(shapes: Mapping[str, tuple[int, ...]]) -> int | None:
@@ -115,8 +129,7 @@ def local_folder(name_or_path: str) -> Path | None:
 
 def _bad_sizes(config: Mapping[str, Any], folder: Path | None) -> Iterator[Problem]:
     """Sizes that are not whole numbers above 0. Some may be null."""
-    dense = str(config.get("model_type")) in DENSE_DECODERS
-    read = EXAMPLES if dense else {"hidden_size", "max_position_embeddings", "n_embd", "n_positions"}
+    read = {*ALWAYS_READ, *keys_read(str(config.get("model_type")))}
     for name in EXAMPLES:
         value = config.get(name)
         if name not in read or name not in config:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from zpipe.data.sniffing import is_lfs_pointer
-from zpipe.facts.dense import HEAD, Shapes
+from zpipe.facts.shapes import HEAD, Shapes
 from zpipe.problems import Problem, Refusal, either
 
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")

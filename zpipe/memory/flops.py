@@ -10,8 +10,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from zpipe.facts.dense import Shapes, is_size
+from zpipe.facts.decoder import is_size
 from zpipe.facts.facts import Facts
+from zpipe.facts.shapes import Shapes
 from zpipe.plans.flops import TrainingFlops
 from zpipe.schema.experiment import Experiment
 from zpipe.schema.hardware import Tflops

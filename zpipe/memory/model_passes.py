@@ -49,6 +49,7 @@ class ModelPasses:
 
     def forward(self, tape: Tape) -> None:
         model, tokens = self.decoder, self.decoder.tokens
+        work = model.layer.forward_transient + model.element * model.hidden
         tape.begin("forward")
         self.gathered.forward(0)
         self._take_workspace(tape, "forward")
@@ -57,11 +58,11 @@ class ModelPasses:
             self.gathered.forward(index + 1)
             if model.is_checkpointed:
                 self._take_layer(tape, "recomputed", TRANSIENT)
-                tape.pulse(model.layer.forward_transient * tokens, TRANSIENT)
+                tape.pulse(work * tokens, TRANSIENT)
                 self._drop_layer(tape, "recomputed")
                 tape.take(f"input {index}", model.element * model.hidden * tokens, CHECKPOINTS)
             else:
-                tape.pulse(model.layer.forward_transient * tokens, TRANSIENT)
+                tape.pulse(work * tokens, TRANSIENT)
                 self._take_layer(tape, f"layer {index}", ACTIVATIONS)
         self.gathered.forward(len(model.layers) + 1)
         tape.take("final norm", model.final_norm * tokens, ACTIVATIONS)
@@ -101,7 +102,8 @@ class ModelPasses:
         name = "recomputed" if model.is_checkpointed else f"layer {index}"
         if model.is_checkpointed:
             self._take_layer(tape, name, TRANSIENT)
-        tape.take("work", model.layer.backward_transient * model.tokens, TRANSIENT)
+        gradients = 2 * model.element * model.hidden
+        tape.take("work", (model.layer.backward_transient + gradients) * model.tokens, TRANSIENT)
         self._drop_layer(tape, name)
         tape.drop("work")
 

@@ -2,8 +2,9 @@
 
 import math
 
+from zpipe.facts.decoder import decoder_of as architecture_of
 from zpipe.facts.facts import Facts
-from zpipe.memory.activations import llama_activations
+from zpipe.memory.activations import default_attention, final_norm_bytes, layer_activations
 from zpipe.memory.allocator import Allocator
 from zpipe.memory.gathered import Gathered
 from zpipe.memory.host import host_memory
@@ -48,25 +49,32 @@ def gpu_tape(experiment: Experiment, facts: Facts, *, reserves: bool = True) -> 
 
 
 def decoder_of(experiment: Experiment, facts: Facts) -> Decoder | None:
-    config = facts.model.config
-    if facts.parameter_shapes is None:
+    architecture = architecture_of(facts.model.config)
+    if facts.parameter_shapes is None or architecture is None:
         return None
     element = 4 if facts.parameter_dtype == "fp32" else 2
     liger = facts.liger.is_used
     elements = {name: math.prod(shape) for name, shape in facts.parameter_shapes.items()}
     before, layers, behind = split_by_layer(elements)
-    hidden = int(config["hidden_size"])
+    hidden, vocabulary = architecture.hidden, architecture.vocab
     return Decoder(
         tokens=facts.micro_batch * experiment.data.max_length,
         hidden=hidden,
-        vocabulary=int(config["vocab_size"]),
+        vocabulary=vocabulary,
         element=element,
-        layer=llama_activations(config, liger=liger, element=element),
+        layer=layer_activations(
+            architecture,
+            attention=experiment.model.attn_implementation or default_attention(architecture),
+            liger=liger,
+            element_bytes=element,
+            sequence=experiment.data.max_length,
+            masked=experiment.data.packing != "wrapped" and facts.micro_batch > 1,
+        ),
         layers=layers,
         embedding=before,
         behind=behind,
-        is_tied=behind < hidden * int(config["vocab_size"]),
-        final_norm=2 * element * hidden + (0 if liger else 4 * hidden),
+        is_tied=behind < hidden * vocabulary,
+        final_norm=final_norm_bytes(architecture, liger=liger, element_bytes=element),
         is_checkpointed=experiment.train.gradient_checkpointing
         or experiment.activation_checkpointing.enabled,
         has_fused_loss=liger,
