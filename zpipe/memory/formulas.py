@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from zpipe.memory.model_passes import Model
+from zpipe.memory.model import Model
 from zpipe.memory.sizes import Sizes
 
 
@@ -31,11 +31,15 @@ def _of_states(sizes: Sizes) -> dict[str, Formula]:
         "master weights": Formula(f"{sizes.master} B x {part}", file),
         "optimizer states": Formula(f"{sizes.state} B x {part}", "the optimizer"),
         "gradients": Formula(f"{sizes.gradient} B x those computed by then of {part}", file),
-        "gradients of the update": Formula(f"flat and in fp32, at most {sizes.gradient}+{sizes.master} B x {part}", file),
+        "gradients of the update": Formula(
+            f"flat and in fp32, at most {sizes.gradient}+{sizes.master} B x {part}", file
+        ),
         "reduce buckets": Formula(f"{buckets}{sizes.element} B x {bucket}", f"{file}: setup_buckets"),
         "reduce bucket": Formula(f"{sizes.element} B x {bucket}", f"{file}: _setup_for_real_optimizer"),
         "staging buffer of offloaded gradients": Formula(f"{sizes.element} B x {largest}", file),
-        "persistent parameters": Formula(f"{sizes.element} B x {sizes.persistent:,}", "stage3_param_persistence_threshold"),
+        "persistent parameters": Formula(
+            f"{sizes.element} B x {sizes.persistent:,}", "stage3_param_persistence_threshold"
+        ),
         "gathered parameters": Formula(
             f"{sizes.element} B x at most {min(sizes.total, kept):,}", "zero/partitioned_param_coordinator.py"
         ),
@@ -48,12 +52,22 @@ def _of_passes(sizes: Sizes, model: Model) -> dict[str, Formula]:
     layers, hidden = len(model.layers), model.hidden
     head = f"{model.element} B x {model.vocabulary:,} x {hidden:,}"
     if model.has_fused_loss:
-        logits = Formula(f"{model.element} B x {hidden:,} x {tokens}, and logits of a chunk", "Liger's fused linear cross-entropy")
+        logits = Formula(
+            f"{model.element} B x {hidden:,} x {tokens}, and logits of a chunk",
+            "Liger's fused linear cross-entropy",
+        )
     else:
-        logits = Formula(f"at most {8 + model.element} B x {model.vocabulary:,} x {tokens}", "transformers/loss/loss_utils.py")
+        logits = Formula(
+            f"at most {8 + model.element} B x {model.vocabulary:,} x {tokens}",
+            "transformers/loss/loss_utils.py",
+        )
     return {
-        "activations": Formula(f"{layers} layers x {per_token:,} B x {tokens}, the residual, the last norm", "autograd"),
-        "checkpointed inputs": Formula(f"{layers} layers x {model.element} B x {hidden:,} x {tokens}", "torch/utils/checkpoint.py"),
+        "activations": Formula(
+            f"{layers} layers x {per_token:,} B x {tokens}, the residual, the last norm", "autograd"
+        ),
+        "checkpointed inputs": Formula(
+            f"{layers} layers x {model.element} B x {hidden:,} x {tokens}", "torch/utils/checkpoint.py"
+        ),
         "work of one layer": Formula(
             f"recomputed {per_token:,} B and {model.layer.backward_transient:,} B of gradients x {tokens}"
             if model.is_checkpointed

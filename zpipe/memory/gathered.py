@@ -1,7 +1,7 @@
 """Parameters that stage 3 gathers on each rank while a module needs them.
 
-Source: deepspeed/runtime/zero/partitioned_param_coordinator.py: fetch_sub_module, __params_to_release. What is
-kept for reuse was read off a trace on two GPUs.
+Source: deepspeed/runtime/zero/partitioned_param_coordinator.py: fetch_sub_module, __params_to_release. What
+is kept for reuse was read off a trace on two GPUs.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ class Gathered:
         self._is_needed = sizes.stage == 3 and (sizes.ranks > 1 or sizes.parameter_device != "none")
 
     def forward(self, unit: int) -> None:
-        """Fetches the unit and those that are prefetched; releases the one before, unless it is reused soon."""
+        """Fetches the unit and what is prefetched; releases the unit before, unless it is reused soon."""
         self._fetch(unit, 1)
         if self._is_tied and unit == len(self._units) - 1:
             self._take(0)

@@ -36,7 +36,7 @@ class Gradients:
 
     def of(self, name: str, elements: int) -> None:
         """The backward pass has computed the gradient of a parameter."""
-        sizes, tape = self._sizes, self._tape
+        sizes = self._sizes
         if sizes.stage == 3:
             self._partition(elements)
         elif self._is_hooked:

@@ -1,7 +1,7 @@
 """Host memory of the ranks of one node, at its peak.
 
-Sources: deepspeed/runtime/zero/stage_1_and_2.py and stage3.py; at/core/CachingHostAllocator.h for the rounding
-of pinned memory. Each term was verified with runs, whose resident memory the sum meets.
+Sources: deepspeed/runtime/zero/stage_1_and_2.py and stage3.py; at/core/CachingHostAllocator.h for the
+rounding of pinned memory. Each term was verified with runs, whose resident memory the sum meets.
 """
 
 from zpipe.facts.facts import Facts

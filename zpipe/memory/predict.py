@@ -1,81 +1,91 @@
 """Predicts the memory that a run needs, without torch."""
 
-import math
-
-from zpipe.facts.decoder import decoder_of as architecture_of
+from zpipe.facts.decoder import decoder_of
 from zpipe.facts.facts import Facts
-from zpipe.memory.activations import default_attention, final_norm_bytes, layer_activations
 from zpipe.memory.allocator import Allocator
+from zpipe.memory.context import context_table
+from zpipe.memory.disk import disk_table
+from zpipe.memory.formulas import formulas
 from zpipe.memory.gathered import Gathered
 from zpipe.memory.host import host_memory
-from zpipe.memory.model_passes import Decoder, ModelPasses, split_by_layer
-from zpipe.memory.sizes import sizes_of
+from zpipe.memory.model import Model, model_of
+from zpipe.memory.model_passes import ModelPasses
+from zpipe.memory.sizes import Sizes, sizes_of
 from zpipe.memory.steps import play
-from zpipe.memory.tape import Tape
+from zpipe.memory.tape import Peak, Tape
 from zpipe.plans.memory import GpuMemory, MemoryPrediction, Table, Term
 from zpipe.schema.experiment import Experiment
 
-MIB = 2**20
+_KNOWN, _GENERIC = 0.05, 0.2
+"""Relative errors: of the architectures that were measured, and of others."""
+_HOPPER = (9, 0)
+_WORKSPACE, _WORKSPACE_BEFORE_HOPPER = 32 * 2**20, 8_519_680
+"""Bytes of a workspace of cuBLAS (aten/src/ATen/cuda/CublasHandlePool.cpp)."""
 
 
 def predict_memory(experiment: Experiment, facts: Facts) -> MemoryPrediction | None:
     """None if the model cannot be inspected yet."""
-    tape = gpu_tape(experiment, facts)
-    if tape is None:
+    sizes, model = sizes_of(experiment, facts), model_of(experiment, facts)
+    if sizes is None or model is None:
         return None
-    peak = tape.peak
-    terms = [Term(name=n, bytes=b, formula="", source="") for n, b in peak.terms.items()]
-    cache = Term(name="cache", bytes=max(0, tape.reserved - peak.bytes), formula="", source="")
-    gpu = GpuMemory(
-        phase=peak.phase,
-        allocated=Table(terms=terms),
-        cache=Table(terms=[cache]),
-        context=Table(),
+    decoder = decoder_of(facts.model.config)
+    is_generic = decoder is None or decoder.is_generic
+    on_gpu = facts.device == "cuda"
+    tape = _played(sizes, model, facts, reserves=on_gpu)
+    gpu = _gpu(tape, sizes, model) if on_gpu else None
+    return MemoryPrediction(
+        gpu=gpu,
+        host=host_memory(experiment, facts, sizes, 0 if on_gpu else tape.peak.bytes),
+        disk=disk_table(experiment, facts, sizes),
+        band=_GENERIC if is_generic else _KNOWN,
+        is_generic=is_generic,
     )
-    sizes = sizes_of(experiment, facts)
-    host = None if sizes is None else host_memory(experiment, facts, sizes)
-    return MemoryPrediction(gpu=gpu, host=host, band=0.05)
 
 
-def gpu_tape(experiment: Experiment, facts: Facts, *, reserves: bool = True) -> Tape | None:
-    sizes, decoder = sizes_of(experiment, facts), decoder_of(experiment, facts)
-    if sizes is None or decoder is None or facts.device != "cuda":
+def peak_on_gpu(experiment: Experiment, facts: Facts) -> int | None:
+    """Bytes of tensors at the peak, much faster than the whole prediction; None if it cannot be told."""
+    sizes, model = sizes_of(experiment, facts), model_of(experiment, facts)
+    if sizes is None or model is None:
         return None
+    return _played(sizes, model, facts, reserves=False).peak.bytes
+
+
+def _played(sizes: Sizes, model: Model, facts: Facts, *, reserves: bool) -> Tape:
     tape = Tape(Allocator() if reserves else None)
-    units = (decoder.embedding, *map(sum, decoder.layers), decoder.behind)
-    passes = ModelPasses(decoder, Gathered(tape, sizes, units, decoder.is_tied), 32 * MIB)
-    play(tape, sizes, passes)
+    units = (model.embedding, *map(sum, model.layers), model.behind)
+    workspace = _workspace(facts)
+    play(tape, sizes, ModelPasses(model, Gathered(tape, sizes, units, model.is_tied), workspace))
     return tape
 
 
-def decoder_of(experiment: Experiment, facts: Facts) -> Decoder | None:
-    architecture = architecture_of(facts.model.config)
-    if facts.parameter_shapes is None or architecture is None:
-        return None
-    element = 4 if facts.parameter_dtype == "fp32" else 2
-    liger = facts.liger.is_used
-    elements = {name: math.prod(shape) for name, shape in facts.parameter_shapes.items()}
-    before, layers, behind = split_by_layer(elements)
-    hidden, vocabulary = architecture.hidden, architecture.vocab
-    return Decoder(
-        tokens=facts.micro_batch * experiment.data.max_length,
-        hidden=hidden,
-        vocabulary=vocabulary,
-        element=element,
-        layer=layer_activations(
-            architecture,
-            attention=experiment.model.attn_implementation or default_attention(architecture),
-            liger=liger,
-            element_bytes=element,
-            sequence=experiment.data.max_length,
-            masked=experiment.data.packing != "wrapped" and facts.micro_batch > 1,
-        ),
-        layers=layers,
-        embedding=before,
-        behind=behind,
-        is_tied=behind < hidden * vocabulary,
-        final_norm=final_norm_bytes(architecture, liger=liger, element_bytes=element),
-        is_checkpointed=experiment.train.gradient_checkpointing
-        or experiment.activation_checkpointing.enabled,
-        has_fused_loss=liger,
+def _workspace(facts: Facts) -> int:
+    if facts.device != "cuda":
+        return 0
+    is_hopper = all(gpu.compute_capability >= _HOPPER for gpu in facts.hardware.gpus)
+    return _WORKSPACE if is_hopper else _WORKSPACE_BEFORE_HOPPER
+
+
+def _gpu(tape: Tape, sizes: Sizes, model: Model) -> GpuMemory:
+    beyond = max(0, tape.reserved - tape.peak.bytes)
+    cache = Term(
+        name="cached blocks",
+        bytes=beyond,
+        formula="the allocator, played with every tensor of two steps",
+        source="c10/cuda/CUDACachingAllocator.cpp",
     )
+    return GpuMemory(
+        phase=tape.peak.phase,
+        allocated=Table(terms=_terms(tape.peak, sizes, model)),
+        cache=Table(terms=[cache]),
+        context=context_table(sizes),
+    )
+
+
+def _terms(peak: Peak, sizes: Sizes, model: Model) -> list[Term]:
+    """The largest first."""
+    known = formulas(sizes, model)
+    ordered = sorted(peak.terms.items(), key=lambda item: item[1], reverse=True)
+    return [
+        Term(name=name, bytes=size, formula=known[name].text, source=known[name].source)
+        for name, size in ordered
+    ]
