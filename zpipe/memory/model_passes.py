@@ -53,9 +53,7 @@ class ModelPasses:
         tape.drop("final norm")
         for index in reversed(range(len(model.layers))):
             self.gathered.backward(index + 1)
-            self._backward_layer(tape, index)
-            for position, elements in enumerate(reversed(model.layers[index])):
-                gradients.of(f"{index}.{position}", elements)
+            self._backward_layer(tape, index, gradients)
             tape.drop(f"input {index}")
         self.gathered.backward(0)
         gradients.of("embedding", model.embedding)
@@ -70,15 +68,22 @@ class ModelPasses:
     def before_update(self, tape: Tape) -> None:
         tape.drop("head gradient")
 
-    def _backward_layer(self, tape: Tape, index: int) -> None:
-        model = self.model
+    def _backward_layer(self, tape: Tape, index: int, gradients: Gradients) -> None:
+        """The gradient of a parameter is there before what it is computed from is freed."""
+        model, saved = self.model, self.model.activations(index).saved
         name = "recomputed" if model.is_checkpointed else f"layer {index}"
         if model.is_checkpointed:
             self._take_layer(tape, name, index, TRANSIENT)
         work = model.activations(index).backward_transient + 2 * model.element * model.hidden
         tape.take("work", work * model.tokens, TRANSIENT)
-        self._drop_layer(tape, name, index)
-        tape.drop("work")
+        parameters = list(enumerate(reversed(model.layers[index])))
+        for number, position in enumerate(reversed(range(len(saved))), start=1):
+            done = len(parameters) * number // len(saved)
+            for place, elements in parameters[len(parameters) * (number - 1) // len(saved) : done]:
+                gradients.of(f"{index}.{place}", elements)
+            tape.drop(f"{name}.{position}")
+            if number == 1:
+                tape.drop("work")
 
     def _take_layer(self, tape: Tape, name: str, index: int, term: str) -> None:
         for position, (_, bytes_) in enumerate(self.model.activations(index).saved):
