@@ -186,7 +186,7 @@ def _unknown_keys(facts: Facts) -> Iterator[tuple[str, list[str]]]:
         return
     names = {*known.fields, *common_fields(), *FREE_NAMES}
     for name in facts.model.config:
-        if name not in names and not name.startswith("_"):
+        if name not in names and not name.startswith("_") and not known.reads(name):
             yield name, nearest(name, names)
 
 

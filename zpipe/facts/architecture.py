@@ -32,6 +32,11 @@ class Architecture:
         """Whether a model class sets this attribute, such as `_supports_sdpa`, to True."""
         return re.search(rf"^    {attribute}(?:: bool)? = True", self.modeling, re.MULTILINE) is not None
 
+    def reads(self, name: str) -> bool:
+        """Whether the modeling file takes this attribute of the configuration, which need not declare it."""
+        found = re.search(rf'config\.{re.escape(name)}\b|config, "{re.escape(name)}"', self.modeling)
+        return found is not None
+
     @property
     def checks_heads(self) -> bool:
         """Whether the configuration refuses a hidden size that is not a multiple of the attention heads."""

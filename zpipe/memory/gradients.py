@@ -142,6 +142,7 @@ class Gradients:
             tape.take(f"converted {index}", sizes.master * elements, UPDATE)
         tape.take("update", sizes.master * sizes.total, UPDATE)
         tape.drop(*(f"converted {index}" for index in range(len(sizes.parameters))))
+        tape.pulse(sizes.optimizer_work * sizes.total, UPDATE)
         tape.drop("update")
 
     def _update_partition(self, has_states: bool) -> None:
@@ -154,6 +155,7 @@ class Gradients:
         tape.drop(*self._kept)
         if not has_states:
             take_states(tape, sizes, "", part)
+        tape.pulse(sizes.optimizer_work * part, UPDATE)
         tape.drop("update", "flat")
 
     def _update_sub_groups(self, has_states: bool) -> None:
@@ -167,6 +169,7 @@ class Gradients:
                 tape.drop("flat")
             if not has_states:
                 take_states(tape, sizes, f" {index}", elements)
+            tape.pulse(sizes.optimizer_work * elements, UPDATE)
             tape.drop("update")
 
 

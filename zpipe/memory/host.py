@@ -12,7 +12,7 @@ from zpipe.plans.memory import HostMemory, Table, Term
 from zpipe.schema.experiment import Experiment
 
 MIB = 2**20
-_LIBRARIES_ON_CUDA, _LIBRARIES_ON_CPU = 1270 * MIB, 610 * MIB
+_LIBRARIES_ON_CUDA, _LIBRARIES_ON_CPU = 1270 * MIB, 700 * MIB
 """Python, torch, transformers, DeepSpeed and the CUDA runtime, once the model has been created."""
 _TRAINING_ON_CUDA = 750 * MIB
 """Kernels that are loaded by the first steps, the data and the Trainer."""
@@ -24,7 +24,8 @@ def host_memory(experiment: Experiment, facts: Facts, sizes: Sizes, model_on_cpu
     if facts.device == "cpu":
         libraries = _term("libraries", _LIBRARIES_ON_CPU, "Python, torch, DeepSpeed", "measured")
         model = _term("model and training", model_on_cpu, "as on a GPU", "zpipe/memory/steps.py")
-        table = Table(terms=[each for each in (libraries, model) if each.bytes])
+        terms = [libraries, model, *_offloaded(experiment, facts, sizes)]
+        table = Table(terms=[each for each in terms if each.bytes])
         return HostMemory(rank=table, phase="training", ranks=facts.nproc_per_node)
     terms = [
         _term("libraries", _LIBRARIES_ON_CUDA, "Python, torch, DeepSpeed, CUDA", "measured"),

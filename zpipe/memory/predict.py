@@ -16,8 +16,8 @@ from zpipe.memory.tape import Peak, Tape
 from zpipe.plans.memory import GpuMemory, MemoryPrediction, Table, Term
 from zpipe.schema.experiment import Experiment
 
-_KNOWN, _GENERIC = 0.05, 0.2
-"""Relative errors: of the architectures that were measured, and of others."""
+_KNOWN, _ON_CPU, _GENERIC = 0.05, 0.3, 0.2
+"""Relative errors: of architectures that were measured on GPUs, of training on the CPU, of other models."""
 _HOPPER = (9, 0)
 _WORKSPACE, _WORKSPACE_BEFORE_HOPPER = 32 * 2**20, 8_519_680
 """Bytes of a workspace of cuBLAS (aten/src/ATen/cuda/CublasHandlePool.cpp)."""
@@ -37,7 +37,7 @@ def predict_memory(experiment: Experiment, facts: Facts) -> MemoryPrediction | N
         gpu=gpu,
         host=host_memory(experiment, facts, sizes, 0 if on_gpu else tape.peak.bytes),
         disk=disk_table(experiment, facts, sizes),
-        band=_GENERIC if is_generic else _KNOWN,
+        band=_GENERIC if is_generic else _KNOWN if on_gpu else _ON_CPU,
         is_generic=is_generic,
     )
 

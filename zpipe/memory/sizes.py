@@ -1,6 +1,6 @@
 """The numbers that a memory prediction is computed from, gathered once for a plan."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from zpipe.facts.facts import Facts
@@ -35,6 +35,8 @@ class Sizes:
     """The fraction of the states on the host."""
     is_pinned: bool
     accumulation: int
+    optimizer_work: int
+    """Bytes of temporary values for each element that is updated; a fused kernel has none."""
 
     @property
     def total(self) -> int:
@@ -77,6 +79,11 @@ class Sizes:
         return self.optimizer_device != "none"
 
 
+def _touched(zero: ZeroSizes, total: int, device: str) -> ZeroSizes:
+    """In host memory, a buffer takes only the pages that were written."""
+    return zero if device == "cuda" else replace(zero, reduce_bucket=min(zero.reduce_bucket, total))
+
+
 def sizes_of(experiment: Experiment, facts: Facts) -> Sizes | None:
     """None if model or optimizer are of an unknown size."""
     states = states_per_parameter(experiment.optimizer)
@@ -98,10 +105,11 @@ def sizes_of(experiment: Experiment, facts: Facts) -> Sizes | None:
         master=master,
         state=states * state,
         gradient=element if accumulated is None else 4 if accumulated == "fp32" else 2,
-        zero=zero_sizes(experiment, facts),
+        zero=_touched(zero_sizes(experiment, facts), sum(facts.parameter_numels), facts.device),
         optimizer_device=offload.offload_optimizer.device,
         parameter_device=offload.offload_param.device,
         on_host=1.0 if offload.offload_optimizer.ratio is None else offload.offload_optimizer.ratio,
-        is_pinned=(offload.pin_memory if pinned is None else pinned) is not False,
+        is_pinned=facts.device == "cuda" and (offload.pin_memory if pinned is None else pinned) is not False,
         accumulation=facts.accumulation,
+        optimizer_work=0 if facts.device == "cuda" else FP32,
     )
