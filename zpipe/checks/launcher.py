@@ -54,7 +54,17 @@ def several_nodes_can_meet(experiment: Experiment, facts: Facts) -> Iterator[Pro
         reason = f"launcher={settings.type} starts the workers of one machine"
         fix = either("launcher=torchrun", "launcher=deepspeed")
         yield Problem("launcher.nodes", settings.nodes, reason, "1", fix)
-    if settings.master_addr is None and not (launcher is not None and launcher.queues):
+    if experiment.hardware.name is None:
+        yield from unknown_address(experiment)
+
+
+def unknown_address(experiment: Experiment) -> Iterator[Problem]:
+    """Where the nodes meet; a plan for a machine that is described is shown without it."""
+    settings = experiment.launcher
+    launcher = _launcher(settings.type)
+    if settings.nodes == 1 or settings.hostfile is not None or settings.master_addr is not None:
+        return
+    if launcher is None or not launcher.queues:
         reason = "the nodes meet on node 0, and each of them must know its address"
         allowed = "a host name or an address of node 0"
         yield Problem("launcher.master_addr", "null", reason, allowed, either("launcher.master_addr=HOST"))

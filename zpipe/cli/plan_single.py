@@ -5,7 +5,7 @@ from dataclasses import asdict
 from zpipe.cli.output import Format, is_data, print_data
 from zpipe.cli.plan_resume import resume_problems, resume_rows
 from zpipe.compile.compiler import compile_plan
-from zpipe.compose.compose import ComposedRun, compose_once
+from zpipe.compose.compose import ComposedRun, compose_once, meeting_problems
 from zpipe.compose.overrides import rewrite
 from zpipe.compose.queued import repeated_command, settled
 from zpipe.compose.repeat import continued
@@ -40,6 +40,7 @@ def plan_run(overrides: list[str], form: Format, hardware: Hardware, is_here: bo
         _print_plan_elsewhere(without_secrets(compiled), form, hardware)
         return Exit.FINISHED
     folder = folder_of(compiled)
+    refuse_if_any(meeting_problems(composed))
     refuse_if_any([*resume_problems(compiled), *unwritable(folder.path)])
     start = start_of(compiled)
     rows = resume_rows(compiled, start)

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from zpipe.checks.launcher import unknown_address
 from zpipe.compose.folders import folder_problems
 from zpipe.compose.option_folders import config_dir
 from zpipe.compose.overrides import given_overrides
@@ -68,17 +69,24 @@ def compose_once(overrides: list[str]) -> ComposedRun:
         refuse_if_any(folder_problems("hydra.run.dir", str(config.hydra.run.dir)))
         run_dir = Path(config.hydra.run.dir).absolute()
         experiment = to_experiment(config)
-        refuse_if_any([*_shared_folder(experiment, config), *_folder_of_a_job(experiment, run_dir)])
-        return ComposedRun(experiment, run_dir, provenance_of(loader.recording), config, loader)
+        refuse_if_any(_folder_of_a_job(experiment, run_dir))
+        composed = ComposedRun(experiment, run_dir, provenance_of(loader.recording), config, loader)
+        if experiment.hardware.name is None:
+            refuse_if_any(meeting_problems(composed))
+        return composed
 
 
-def _shared_folder(experiment: Experiment, config: DictConfig) -> Iterator[Problem]:
-    """Several nodes meet in the run folder; the default name has the time at which each was started.
+def meeting_problems(composed: ComposedRun) -> Iterator[Problem]:
+    """Several nodes meet in the run folder, and at an address.
 
-    The pods of launcher=kubeflow are told the folder by their job.
+    The default name of the folder has the time at which each was started. The pods of launcher=kubeflow are
+    told both by their job. A plan for a machine that is described needs neither.
     """
+    experiment, config = composed.experiment, composed.config
     if experiment.launcher.type == "kubeflow":
         return
+    if experiment.hardware.name is not None:
+        yield from unknown_address(experiment)
     named = any(text.startswith("hydra.run.dir=") for text in given_overrides(config.hydra)[0])
     if experiment.launcher.nodes > 1 and not named:
         reason = "several nodes meet in the run folder, and its default name differs from node to node"

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, read_write
 
 from zpipe.compile.compiler import compile_plan
 from zpipe.compose.array_launcher import register_array_launcher
-from zpipe.compose.compose import ComposedRun
+from zpipe.compose.compose import ComposedRun, meeting_problems
 from zpipe.compose.overrides import as_typed, given_overrides
 from zpipe.compose.point_plan import not_on_one_machine, plan_of_point, worst_objective
 from zpipe.compose.queued import repeated_command, settled
@@ -60,7 +60,7 @@ def run_composed(composed: ComposedRun, typed: list[str] | None = None) -> Outco
         plan = compile_plan(
             composed.experiment, composed.run_dir, command, hardware, composed.provenance, settled(composed)
         )
-        refuse_if_any(not_this_machine(plan, hardware))
+        refuse_if_any([*not_this_machine(plan, hardware), *meeting_problems(composed)])
     except Refusal as refusal:
         if is_member:
             tell_refusal(composed.experiment, composed.run_dir, refusal)

@@ -63,7 +63,7 @@ def _by_hand(job: Job) -> Rendered:
         f"--include={inclusion(nodes)}",
         "--no_ssh",
         f"--node_rank={settings.node_rank}",
-        f"--master_addr={settings.master_addr}",
+        f"--master_addr={settings.master_addr or 'HOST'}",
         f"--master_port={settings.master_port}",
         *_worker(job, job.worker),
     ]

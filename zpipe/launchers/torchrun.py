@@ -65,13 +65,13 @@ def _among_nodes(job: Job) -> list[str]:
     if settings.rdzv_backend == "c10d":
         return [
             "--rdzv-backend=c10d",
-            f"--rdzv-endpoint={settings.master_addr}:{settings.master_port}",
+            f"--rdzv-endpoint={settings.master_addr or 'HOST'}:{settings.master_port}",
             f"--rdzv-id={job.attempt.path.name}",
             f"--rdzv-conf=is_host={'false' if settings.node_rank else 'true'}",
         ]
     return [
         f"--node-rank={settings.node_rank}",
-        f"--master-addr={settings.master_addr}",
+        f"--master-addr={settings.master_addr or 'HOST'}",
         f"--master-port={settings.master_port}",
     ]
 
