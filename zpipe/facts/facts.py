@@ -126,7 +126,7 @@ def _batch(batch: Batch, data_parallel_size: int) -> tuple[int, int]:
     micro, accumulation, total = (
         batch.per_device_train_batch_size,
         batch.gradient_accumulation_steps,
-        batch.train_batch_size or 0,
+        batch.sequences or 0,
     )
     if micro is None:
         accumulation = accumulation or 1

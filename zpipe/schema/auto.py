@@ -1,0 +1,20 @@
+"""What the plan chooses itself: GROUP=auto."""
+
+from zpipe.schema.base import Group
+
+
+class Automatic(Group):
+    """Which groups the plan chooses for the machine. Their options `auto` set these keys.
+
+    A key of such a group that is set by an override or a recipe is kept, and restricts the choice. The plan of
+    a run has the chosen values, and none of these keys.
+    """
+
+    stage: bool = False
+    """Choose the ZeRO stage."""
+    offload: bool = False
+    """Choose where optimizer states and parameters are kept."""
+    batch: bool = False
+    """Choose the micro-batch, and the accumulation if the global batch is set."""
+    activation_checkpointing: bool = False
+    """Choose whether activations are recomputed."""
