@@ -17,9 +17,9 @@ from zpipe.schema.experiment import Experiment
 MIB = 2**20
 
 
-def predict_memory(experiment: Experiment, facts: Facts) -> MemoryPrediction | None:
-    """None if the model cannot be inspected yet."""
-    tape = gpu_tape(experiment, facts)
+def predict_memory(experiment: Experiment, facts: Facts, *, reserves: bool = True) -> MemoryPrediction | None:
+    """None if the model cannot be inspected yet. Without `reserves` the cache is left out, to be faster."""
+    tape = gpu_tape(experiment, facts, reserves=reserves)
     if tape is None:
         return None
     peak = tape.peak

@@ -20,11 +20,11 @@ class Candidate(Group):
     """By key, the values in which it differs from the choice; empty for the choice itself."""
     tokens_per_second: float
     """Of all devices."""
-    gpu_bytes: int | None
-    """Of the fullest GPU."""
-    host_bytes: int | None
-    """Of all ranks of one node."""
-    limit: str = ""
+    gpu_allocated: int | None
+    """Bytes of tensors on the fullest GPU."""
+    host: int | None
+    """Bytes of all ranks of one node."""
+    largest: str
     """What most of a step is predicted to be spent on, such as `compute`."""
 
 

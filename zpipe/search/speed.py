@@ -15,8 +15,8 @@ _RECOMPUTING = 1.25
 _OVERHEAD = 0.013
 """Seconds of a micro-batch that do not depend on its size."""
 _LAUNCH, _HOOKS, _HOOKS_RECOMPUTING = 0.00074, 0.00323, 0.0044
-"""The host needs this long for the kernels of a tensor below stage 3, and at stage 3 for the hooks of a matrix
-(with recomputation): a small micro-batch waits for it."""
+"""The host needs this long for the kernels of a tensor below stage 3, and for the hooks of a matrix at
+stage 3 (with recomputation): a small micro-batch waits for it."""
 _LAUNCH_RECOMPUTING = 1.3
 _UPDATE = 36e-12
 """Seconds for a parameter with optimizer states on a GPU with a peak of `_FITTED_PEAK`."""
@@ -24,8 +24,8 @@ _FITTED_PEAK = 989e12
 _STAGE_2, _STAGE_3 = 8e-12, 16e-12
 """Seconds of a micro-batch for a parameter: copies into buckets and partitions."""
 _CPU_ADAM = 0.5e-9
-"""Seconds for a parameter on `_FITTED_CORES` cores; more than `_USEFUL_CORES` do not help, because host memory
-is the limit."""
+"""Seconds for a parameter on `_FITTED_CORES` cores; more than `_USEFUL_CORES` do not help, because the
+limit is host memory."""
 _FITTED_CORES, _USEFUL_CORES = 16, 32
 _OF_LINK = 0.7
 """Share of its bandwidth that a link reaches."""
@@ -53,7 +53,7 @@ class StepTime:
     @property
     def total(self) -> float:
         """Seconds."""
-        return sum(vars(self).values())
+        return self.compute + self.launches + self.update + self.collectives + self.transfers + self.disk
 
     @property
     def largest(self) -> str:
