@@ -15,6 +15,8 @@ from zpipe.plans.memory import GpuMemory, MemoryPrediction, Table, Term
 from zpipe.schema.experiment import Experiment
 
 MIB = 2**20
+BAND = 0.05
+"""The relative error of a prediction."""
 
 
 def predict_memory(experiment: Experiment, facts: Facts, *, reserves: bool = True) -> MemoryPrediction | None:
@@ -33,7 +35,7 @@ def predict_memory(experiment: Experiment, facts: Facts, *, reserves: bool = Tru
     )
     sizes = sizes_of(experiment, facts)
     host = None if sizes is None else host_memory(experiment, facts, sizes)
-    return MemoryPrediction(gpu=gpu, host=host, band=0.05)
+    return MemoryPrediction(gpu=gpu, host=host, band=BAND)
 
 
 def gpu_tape(experiment: Experiment, facts: Facts, *, reserves: bool = True) -> Tape | None:

@@ -1,11 +1,13 @@
 """Whether settings fit, predicted once for each combination."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from zpipe.checks import accepts
 from zpipe.facts.facts import Facts, with_settings
-from zpipe.memory.predict import predict_memory
+from zpipe.memory.host import host_memory
+from zpipe.memory.predict import BAND, predict_memory
+from zpipe.memory.sizes import sizes_of
 from zpipe.memory.verdict import fits_of
 from zpipe.plans.memory import Fit, MemoryPrediction, Resource, Verdict
 from zpipe.runfolder.swap_folder import swap_folder_of
@@ -35,6 +37,16 @@ class Judge:
             self._accepted[shape] = room and accepts(shape.experiment, facts)
         return self._accepted[shape]
 
+    def fits_host(self, shape: Shape) -> bool:
+        """Whether the host has room, whatever the micro-batch: this is known without playing a step."""
+        facts = with_settings(self.facts, shape.experiment)
+        sizes = sizes_of(shape.experiment, facts)
+        if sizes is None:
+            return True
+        host = host_memory(shape.experiment, facts, sizes)
+        prediction = MemoryPrediction(gpu=None, host=host, band=BAND)
+        return self._are_allowed(fits_of(prediction, shape.experiment, facts))
+
     def largest(
         self, shape: Shape, micro_batches: Sequence[int], resources: Collection[Resource] = EVERY
     ) -> int:
@@ -59,8 +71,11 @@ class Judge:
     ) -> bool:
         """Without `reserves` what the allocator adds to the tensors is left out."""
         fits = self.fits_of(shape, micro_batch, reserves=reserves)
+        return self._are_allowed(fit for fit in fits if fit.resource in resources)
+
+    def _are_allowed(self, fits: Iterable[Fit]) -> bool:
         worst = _WORSE.index(self.allowed)
-        return all(_WORSE.index(fit.verdict) <= worst for fit in fits if fit.resource in resources)
+        return all(_WORSE.index(fit.verdict) <= worst for fit in fits)
 
     def fits_of(self, shape: Shape, micro_batch: int, *, reserves: bool = True) -> list[Fit]:
         prediction = self.prediction(shape, micro_batch, reserves=reserves)

@@ -18,7 +18,7 @@ AS_FAST = 0.98
 """Of two speeds that are this near to each other, the simpler settings win."""
 SHOWN = 4
 """Combinations with different shapes: the choice and its runners-up."""
-_PATIENCE = 6
+_PATIENCE = 4
 """Shapes that are looked at for runners-up, once one fits."""
 
 _GPU: tuple[Resource, ...] = ("GPU",)
@@ -94,7 +94,9 @@ class Search:
     def _bounded(self) -> Iterator[list[Combination]]:
         """The combinations of each shape, without micro-batches for which the GPU is too small."""
         for recomputes in (False, True):
-            alike = [shape for shape in self._shapes if shape.recomputes == recomputes]
+            every = [shape for shape in self._shapes if shape.recomputes == recomputes]
+            alike = [shape for shape in every if self._judge.fits_host(shape)]
+            self._too_large += (len(every) - len(alike)) * len(self._micros)
             if not alike:
                 continue
             most = self._judge.largest(_leanest(alike), self._micros, _GPU)
