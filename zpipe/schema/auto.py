@@ -6,8 +6,8 @@ from zpipe.schema.base import Group
 class Automatic(Group):
     """Which groups the plan chooses for the machine. Their options `auto` set these keys.
 
-    A key of such a group that is set by an override or a recipe is kept, and restricts the choice. The plan has
-    the chosen values, and these keys are false.
+    A key of such a group that is set by an override or a recipe is kept, and restricts the choice. The plan
+    has the chosen values, and these keys are false.
     """
 
     stage: bool = False

@@ -7,6 +7,7 @@ from zpipe.runfolder.plan_file import read_plan
 from zpipe.schema.base import Group
 from zpipe.schema.batch import Batch
 from zpipe.schema.experiment import Experiment
+from zpipe.search.shapes import without_unused
 
 
 def as_before(experiment: Experiment, facts: Facts, groups: list[str]) -> Experiment | None:
@@ -22,8 +23,13 @@ def as_before(experiment: Experiment, facts: Facts, groups: list[str]) -> Experi
     update: dict[str, Group] = {}
     if "stage" in groups:
         update["stage"] = before.stage
+    elif "offload" in groups:
+        sub_groups = {"sub_group_size": before.stage.sub_group_size}
+        update["stage"] = experiment.stage.model_copy(update=sub_groups)
     if "offload" in groups:
-        update["offload"] = before.offload
+        # The folder of swap files is emptied: only the user names it.
+        path = {"nvme_path": experiment.offload.nvme_path}
+        update["offload"] = without_unused(before.offload.model_copy(update=path))
     if "batch" in groups:
         update["batch"] = _batch(experiment.batch, plan, facts)
     if "activation_checkpointing" in groups:

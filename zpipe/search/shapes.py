@@ -119,10 +119,10 @@ def _offloads(experiment: Experiment, given: Given) -> Iterator[tuple[str, Offlo
             for block in ("offload_optimizer", "offload_param")
         )
         if kept:
-            yield name, _without_unused(other)
+            yield name, without_unused(other)
 
 
-def _without_unused(offload: Offload) -> Offload:
+def without_unused(offload: Offload) -> Offload:
     """Without what rules refuse because nothing is swapped or offloaded: it is meant for other candidates."""
     devices = {offload.offload_optimizer.device, offload.offload_param.device}
     update: dict[str, Any] = {}
