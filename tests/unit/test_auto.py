@@ -8,7 +8,7 @@ import pytest
 from tests.support.planning import CPU, GIB, gpus, plan_of, problems_of
 from tests.support.plans import begin_attempt
 from tests.support.process import REPOSITORY
-from tests.unit.test_light_planning import HEAVY, run_python
+from tests.unit.test_light_planning import run_commands
 from zpipe.cli.main import main
 from zpipe.machine.hardware import Gpu, Hardware
 from zpipe.plans.plan import Plan
@@ -42,7 +42,7 @@ def test_small_model_on_a_large_gpu_has_a_large_batch_and_no_offload() -> None:
 
 def test_states_that_the_gpu_cannot_hold_are_offloaded() -> None:
     plan = plan_of(*EVERYTHING, LENGTH, "model=llama3_3b", "hardware.gpu_memory_gib=24", hardware=ONE)
-    assert places(plan)[1:] == ("cpu", "none")
+    assert places(plan)[1] == "cpu"
     assert fits(plan)
 
 
@@ -150,7 +150,8 @@ def test_swap_files_need_room_on_the_disk() -> None:
     only_nvme = ("stage=3", "offload=auto", "offload.offload_optimizer.device=nvme", "model=llama3_1b")
     small = Hardware(gpus=(H100,), cores=16, memory=128 * GIB, free_disk=lambda _: 2 * GIB)
     large = Hardware(gpus=(H100,), cores=16, memory=128 * GIB, free_disk=lambda _: 900 * GIB)
-    assert problems_of(*only_nvme, "checkpoint=none", hardware=small)
+    (problem,) = problems_of(*only_nvme, "checkpoint=none", hardware=small)
+    assert "the disk has no known room" in problem.reason
     assert places(plan_of(*only_nvme, "checkpoint=none", hardware=large))[:2] == (3, "nvme")
 
 
@@ -209,19 +210,18 @@ def test_each_point_of_a_sweep_has_its_own_choice(capsys: pytest.CaptureFixture[
     assert out.count('"key": "batch.per_device_train_batch_size"') == 2
 
 
-def test_search_imports_no_heavy_package_and_takes_under_a_second(tmp_path: Path) -> None:
-    command = ["plan", "stage=auto", "offload=auto", *LARGE, f"hydra.run.dir={tmp_path / 'run'}"]
-    code = (
-        f"import sys; from zpipe.cli.main import main; code = main({command!r});"
-        f"sys.exit(' '.join(name for name in {HEAVY!r} if name in sys.modules) or code)"
-    )
+def test_search_imports_no_heavy_package(tmp_path: Path) -> None:
+    done = run_commands([["plan", "stage=auto", "offload=auto", *LARGE, "hydra.run.dir=run"]], tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_largest_search_takes_half_a_second() -> None:
     took = []
     for _ in range(3):
         begin = perf_counter()
-        done = run_python(code, tmp_path)
+        plan_of("stage=auto", "offload=auto", *LARGE)
         took.append(perf_counter() - begin)
-        assert done.returncode == 0, done.stderr
-    assert min(took) < 1.5  # 0.9 seconds on a quiet machine
+    assert min(took) < 0.5
 
 
 def test_options_and_their_keys_agree() -> None:

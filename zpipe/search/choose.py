@@ -9,7 +9,7 @@ from zpipe.facts.facts import Facts, with_settings
 from zpipe.plans.choice import AutoChoice, Candidate
 from zpipe.plans.plan import Notice
 from zpipe.plans.provenance import Origin, Provenance
-from zpipe.problems import Problem, Refusal, either
+from zpipe.problems import Problem, Refusal
 from zpipe.schema.auto import Automatic
 from zpipe.schema.experiment import Experiment
 from zpipe.search.fitting import Judge
@@ -78,24 +78,23 @@ def _found(experiment: Experiment, facts: Facts, given: Given, work: Workload) -
         found = Search(work, judge, shapes, micros).run()
     if not found.best:
         first = shapes[0].experiment
-        raise Refusal(_nothing(found, judge) or problems(first, with_settings(facts, first)))
+        others = [] if found.smallest else problems(first, with_settings(facts, first))
+        raise Refusal(others or [_nothing(found, judge)])
     return judge, found
 
 
-def _nothing(found: Found, judge: Judge) -> list[Problem]:
-    """What the smallest combination needs; empty if other rules refuse every one."""
+def _nothing(found: Found, judge: Judge) -> Problem:
+    """What the smallest combination needs, or that the disk has no room for swap files."""
     if found.smallest is None:
-        return []
-    shape, micro = found.smallest.shape, found.smallest.setup.micro_batch
-    lacking = [fit for fit in judge.fits_of(shape, micro) if fit.verdict == "does not fit"]
-    needs = " and ".join(
-        f"{_size(fit.used)} of the {fit.resource}, which has {_size(fit.limit)}" for fit in lacking
-    )
-    reason = (
-        f"none of {found.compared} combinations fits; the smallest, {headline(found.smallest)}, needs {needs}"
-    )
-    fix = either("hardware.gpus_per_node=N", "a smaller data.max_length or model")
-    return [Problem("auto", "true", reason, "a machine that holds the model", fix)]
+        needs = "the disk has no known room for the swap files of offload=nvme"
+    else:
+        shape, micro = found.smallest.shape, found.smallest.setup.micro_batch
+        lacking = [fit for fit in judge.fits_of(shape, micro) if fit.verdict == "does not fit"]
+        parts = (f"{_size(fit.used)} of the {fit.resource}, which has {_size(fit.limit)}" for fit in lacking)
+        needs = f"the smallest, {headline(found.smallest)}, needs {' and '.join(parts)}"
+    reason = f"none of {found.compared} combinations fits: {needs}"
+    allowed = "a machine that holds the model, or a smaller one; zpipe memory shows the terms"
+    return Problem("auto", "true", reason, allowed, "more GPUs or nodes, or a smaller data.max_length")
 
 
 def _told(groups: list[str], why: str) -> AutoChoice:

@@ -167,7 +167,9 @@ def _leanest(shapes: Sequence[Shape]) -> Shape:
     return max(shapes, key=lambda shape: (_moved(shape), shape.stage))
 
 
-def _moved(shape: Shape) -> int:
+def _moved(shape: Shape) -> float:
+    """How much lies elsewhere, in optimizers and models."""
     offload = shape.experiment.offload
-    on_host = [offload.offload_optimizer.device != "none", offload.offload_param.device != "none"]
-    return sum(on_host) - (offload.offload_optimizer.ratio is not None)
+    optimizer = offload.offload_optimizer
+    states = 0.0 if optimizer.device == "none" else 1.0 if optimizer.ratio is None else optimizer.ratio
+    return states + (offload.offload_param.device != "none")

@@ -101,9 +101,13 @@ def _placed(experiment: Experiment, facts: Facts, given: Given) -> Iterator[tupl
 
 
 def _stages(experiment: Experiment, given: Given) -> list[Stage]:
-    if not experiment.auto.stage or given.has("stage.stage"):
+    if not experiment.auto.stage:
         return [experiment.stage]
-    return [changed(experiment, [f"stage={number}"]).stage for number in range(4)]
+    numbers = [experiment.stage.stage] if given.has("stage.stage") else range(4)
+    # The settings are those of the default stage, whatever number was set.
+    stage = experiment.stage.model_copy(update={"stage": Stage().stage})
+    default = experiment.model_copy(update={"stage": stage})
+    return [changed(default, [f"stage={number}"]).stage for number in numbers]
 
 
 def _offloads(experiment: Experiment, given: Given) -> Iterator[tuple[str, Offload]]:
