@@ -112,6 +112,17 @@ def test_refusal_says_what_the_smallest_combination_needs() -> None:
     assert "of the host, which has 128.0 GiB" in problem.reason
 
 
+def test_smallest_combination_is_chosen_where_only_a_warning_is_wanted() -> None:
+    plan = plan_of(*EVERYTHING, LENGTH, "model=llama3_70b", "memory.check=warn", hardware=ONE)
+    assert places(plan) == (3, "cpu", "cpu")
+    assert any(notice.key == "memory.check" for notice in plan.notices)
+
+
+def test_settings_that_exclude_each_other_are_refused_as_without_auto() -> None:
+    impossible = ("stage=0", "offload=cpu", "activation_checkpointing=auto", "model=llama3_1b")
+    assert "offload.offload_optimizer.device" in {each.key for each in problems_of(*impossible, hardware=ONE)}
+
+
 def test_other_mistakes_are_refused_as_without_auto() -> None:
     (problem,) = problems_of(*EVERYTHING, "model=llama3_1b", "train.max_steps=0", hardware=ONE)
     assert problem.key == "train.max_steps"
@@ -203,6 +214,23 @@ def test_summary_has_the_choice_and_its_runners_up(capsys: pytest.CaptureFixture
     assert "known not to fit" in lines[-1]
 
 
+def test_guide_is_followed_step_by_step(capsys: pytest.CaptureFixture[str]) -> None:
+    machine = ["hardware=h100_80gb", "hardware.gpus_per_node=1", "hardware.host_memory_gib=128"]
+    assert main(["plan", *EVERYTHING, LENGTH, "model=llama3_8b", *machine, "--explain", "auto"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    steps = {line.split()[0]: line for line in lines if line[:1].isdigit()}
+    assert list(steps)[:11] == [str(number) for number in range(1, 12)]
+    assert "does not fit: the GPU has" in steps["2"]
+    assert "does not fit: the host has" in steps["6"]
+    assert "bf16" in steps["8"]
+    assert "the fastest of" in steps["11"]
+
+
+def test_guide_needs_an_automatic_group(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "--explain", "auto"]) == 2
+    assert "stage=auto" in capsys.readouterr().err
+
+
 def test_each_point_of_a_sweep_has_its_own_choice(capsys: pytest.CaptureFixture[str]) -> None:
     command = ["batch=auto", LENGTH, "model=llama3_1b,llama3_3b", "hardware=h100_80gb", "launcher=slurm"]
     assert main(["plan", "-m", *command, "--format", "json"]) == 0
@@ -215,13 +243,13 @@ def test_search_imports_no_heavy_package(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_largest_search_takes_half_a_second() -> None:
+def test_largest_search_takes_less_than_a_second() -> None:
     took = []
     for _ in range(3):
         begin = perf_counter()
         plan_of("stage=auto", "offload=auto", *LARGE)
         took.append(perf_counter() - begin)
-    assert min(took) < 0.5
+    assert min(took) < 1.0  # a third of it on a quiet machine
 
 
 def test_options_and_their_keys_agree() -> None:

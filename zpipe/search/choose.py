@@ -1,6 +1,6 @@
 """Resolves `GROUP=auto`: concrete settings for the plan, and the account of the choice."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from humanize import naturalsize
 
@@ -9,7 +9,7 @@ from zpipe.facts.facts import Facts, with_settings
 from zpipe.plans.choice import AutoChoice, Candidate
 from zpipe.plans.plan import Notice
 from zpipe.plans.provenance import Origin, Provenance
-from zpipe.problems import Problem, Refusal
+from zpipe.problems import Problem, Refusal, either
 from zpipe.schema.auto import Automatic
 from zpipe.schema.experiment import Experiment
 from zpipe.search.fitting import Judge
@@ -43,7 +43,7 @@ def choose(experiment: Experiment, facts: Facts, provenance: Provenance) -> Chos
     before = as_before(experiment, facts, groups)
     if before is not None:
         return _chosen(experiment, before, facts, provenance, _told(groups, GOES_ON))
-    work = workload_of(experiment, facts) if facts.device == "cuda" else None
+    work = workload_of(experiment, facts)
     if work is None:
         why = UNKNOWN if facts.device == "cuda" else ON_A_CPU
         return _chosen(experiment, experiment, facts, provenance, _told(groups, why))
@@ -70,12 +70,14 @@ def notices_of(choice: AutoChoice | None, experiment: Experiment) -> list[Notice
 
 def _found(experiment: Experiment, facts: Facts, given: Given, work: Workload) -> tuple[Judge, Found]:
     """What surely fits, else what may. Raises Refusal."""
-    shapes, micros = shapes_of(experiment, facts, given), micro_batches(experiment, facts, given)
+    shapes, micros = shapes_of(experiment, given), micro_batches(experiment, facts, given)
     judge = Judge(facts)
     found = Search(work, judge, shapes, micros).run()
     if not found.best:
         judge.allowed = "tight"
         found = Search(work, judge, shapes, micros).run()
+    if not found.best and found.smallest is not None and experiment.memory.check == "warn":
+        found = replace(found, best=[found.smallest])
     if not found.best:
         first = shapes[0].experiment
         others = [] if found.smallest else problems(first, with_settings(facts, first))
@@ -93,8 +95,8 @@ def _nothing(found: Found, judge: Judge) -> Problem:
         parts = (f"{_size(fit.used)} of the {fit.resource}, which has {_size(fit.limit)}" for fit in lacking)
         needs = f"the smallest, {headline(found.smallest)}, needs {' and '.join(parts)}"
     reason = f"none of {found.compared} combinations fits: {needs}"
-    allowed = "a machine that holds the model, or a smaller one; zpipe memory shows the terms"
-    return Problem("auto", "true", reason, allowed, "more GPUs or nodes, or a smaller data.max_length")
+    allowed = "a machine that holds the model: more GPUs, nodes or host memory; or a smaller data.max_length"
+    return Problem("auto", "true", reason, allowed, either("memory.check=warn"))
 
 
 def _told(groups: list[str], why: str) -> AutoChoice:
@@ -119,6 +121,8 @@ def _account(groups: list[str], found: Found, judge: Judge, work: Workload) -> A
 
 
 def _why(found: Found, judge: Judge, best: Combination) -> str:
+    if found.smallest is not None:
+        return f"none of {found.compared} combinations is predicted to fit; this one needs least of the GPU"
     fits = judge.fits_of(best.shape, best.setup.micro_batch)
     room = next(
         (f", {_size(fit.used)} of {_size(fit.limit)} per GPU" for fit in fits if fit.resource == "GPU"), ""

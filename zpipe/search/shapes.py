@@ -60,11 +60,12 @@ class Given:
         return bool(chain) and not chain[-1].source.startswith(f"{CONF.name}/")
 
 
-def shapes_of(experiment: Experiment, facts: Facts, given: Given) -> list[Shape]:
-    """All that the automatic groups allow, the simplest first. Rules may refuse some of them."""
+def shapes_of(experiment: Experiment, given: Given) -> list[Shape]:
+    """All that the automatic groups allow, the simplest first; never none. Rules may refuse some of them."""
+    placed = list(_placed(experiment, given)) or [("as set", experiment)]
     return [
         Shape(_recomputing(moved, recomputes), name)
-        for name, moved in _placed(experiment, facts, given)
+        for name, moved in placed
         for recomputes in _choices_of_recomputing(experiment, given)
     ]
 
@@ -89,7 +90,7 @@ def with_micro_batch(experiment: Experiment, size: int) -> Experiment:
     return experiment.model_copy(update={"batch": batch})
 
 
-def _placed(experiment: Experiment, facts: Facts, given: Given) -> Iterator[tuple[str, Experiment]]:
+def _placed(experiment: Experiment, given: Given) -> Iterator[tuple[str, Experiment]]:
     offloads = list(_offloads(experiment, given))
     for stage, (name, offload) in product(_stages(experiment, given), offloads):
         if not _is_possible(stage.stage, offload):

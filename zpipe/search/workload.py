@@ -56,8 +56,8 @@ class Setup:
 
 
 def workload_of(experiment: Experiment, facts: Facts) -> Workload | None:
-    """None if the sizes of the model are not known."""
-    if facts.parameter_numels is None or facts.parameter_shapes is None:
+    """None on a CPU, and if the sizes of the model are not known."""
+    if facts.device == "cpu" or facts.parameter_numels is None or facts.parameter_shapes is None:
         return None
     flops, parameters = training_flops(experiment, facts), sum(facts.parameter_numels)
     length, hardware = experiment.data.max_length, facts.hardware
