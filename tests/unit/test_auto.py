@@ -85,6 +85,11 @@ def test_key_that_the_user_sets_restricts_the_search(override: str, key: str) ->
     assert str(value).lower() == override.partition("=")[2]
 
 
+def test_setting_of_a_stage_is_kept_also_where_it_is_the_one_of_the_default_stage() -> None:
+    plan = plan_of("stage=auto", "stage.overlap_comm=true", "model=llama3_1b", hardware=TWO)
+    assert plan.experiment.stage.overlap_comm is True
+
+
 @pytest.mark.parametrize("key", ["batch.global_batch_size", "batch.train_batch_size"])
 def test_global_batch_is_kept_by_accumulation(key: str) -> None:
     plan = plan_of(*EVERYTHING, LENGTH, "model=llama3_3b", f"{key}=96", hardware=TWO)

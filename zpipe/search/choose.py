@@ -87,8 +87,9 @@ def _found(experiment: Experiment, facts: Facts, given: Given, work: Workload) -
 
 def _nothing(found: Found, judge: Judge) -> Problem:
     """What the smallest combination needs, or that the disk has no room for swap files."""
+    fix = either("memory.check=warn")
     if found.smallest is None:
-        needs = "the disk has no known room for the swap files of offload=nvme"
+        needs, fix = "the disk has no known room for the swap files of NVMe offload", either("offload=nvme")
     else:
         shape, micro = found.smallest.shape, found.smallest.setup.micro_batch
         lacking = [fit for fit in judge.fits_of(shape, micro) if fit.verdict == "does not fit"]
@@ -96,7 +97,7 @@ def _nothing(found: Found, judge: Judge) -> Problem:
         needs = f"the smallest, {headline(found.smallest)}, needs {' and '.join(parts)}"
     reason = f"none of {found.compared} combinations fits: {needs}"
     allowed = "a machine that holds the model: more GPUs, nodes or host memory; or a smaller data.max_length"
-    return Problem("auto", "true", reason, allowed, either("memory.check=warn"))
+    return Problem("auto", "true", reason, allowed, fix)
 
 
 def _told(groups: list[str], why: str) -> AutoChoice:

@@ -92,7 +92,9 @@ class Judge:
 
 
 def has_room_for_swapping(experiment: Experiment, facts: Facts) -> bool:
-    """Whether the disk holds the swap files of a node; not if its room is unknown."""
+    """Whether the disk holds the swap files of a node; not if its room is unknown. The user may know better."""
+    if not experiment.auto.offload:
+        return True
     offload = experiment.offload
     each = _SWAPPED_STATES if offload.offload_optimizer.device == "nvme" else 0
     each += _SWAPPED_PARAMETERS if offload.offload_param.device == "nvme" else 0

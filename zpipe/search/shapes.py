@@ -108,7 +108,12 @@ def _stages(experiment: Experiment, given: Given) -> list[Stage]:
     # The settings are those of the default stage, whatever number was set.
     stage = experiment.stage.model_copy(update={"stage": Stage().stage})
     default = experiment.model_copy(update={"stage": stage})
-    return [changed(default, [f"stage={number}"]).stage for number in numbers]
+    kept = {
+        name: getattr(experiment.stage, name) for name in Stage.model_fields if given.has(f"stage.{name}")
+    }
+    kept.pop("stage", None)
+    options = (changed(default, [f"stage={number}"]).stage for number in numbers)
+    return [option.model_copy(update=kept) for option in options]
 
 
 def _offloads(experiment: Experiment, given: Given) -> Iterator[tuple[str, Offload]]:
