@@ -18,6 +18,7 @@ from tests.support.planning import CPU, H200, V100, gpus
 from zpipe.compile.compiler import compile_plan
 from zpipe.machine.hardware import Hardware
 from zpipe.plans.plan import Plan
+from zpipe.plans.provenance import Origin, Provenance
 from zpipe.problems import Problem, Refusal
 from zpipe.resources import config_groups
 from zpipe.schema.base import Group
@@ -110,8 +111,10 @@ def compiled(choices: dict[str, str], values: dict[str, Any], hardware: Hardware
     """Applies randomly chosen fixes of randomly chosen problems until nothing is refused."""
     chance, refused = random.Random(seed), list[Problem]()
     while len(refused) < 60:
+        sources = {key: [Origin(source=key, value=value)] for key, value in values.items()}
+        provenance = Provenance(experiment=sources)
         try:
-            return compile_plan(experiment_of(choices, values), Path("/runs/one"), [], hardware)
+            return compile_plan(experiment_of(choices, values), Path("/runs/one"), [], hardware, provenance)
         except Refusal as refusal:
             refused.append(chance.choice(refusal.problems))
             _apply(chance.choice(refused[-1].fix.split(", or ")), choices, values)

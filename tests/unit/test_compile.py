@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.planning import CPU, H200, V100, gpus, plan_of
-from zpipe.machine.hardware import Hardware
+from tests.support.planning import CPU, GIB, H200, V100, gpus, plan_of
+from zpipe.machine.hardware import Gpu, Hardware
 from zpipe.plans.plan import Plan
 from zpipe.runfolder.plan_file import read_plan, write_plan
 
@@ -49,12 +49,32 @@ def test_micro_batch_follows_from_the_total_as_in_deepspeed(accumulation: object
     assert plan.training_arguments["per_device_train_batch_size"] == micro
 
 
-def test_auto_is_computed_from_the_hidden_size(plan: Plan) -> None:
+def test_auto_is_computed_from_the_hidden_size_on_a_cpu() -> None:
+    plan = plan_of("stage=3")
     zero = plan.ds_config["zero_optimization"]
     assert zero["reduce_bucket_size"] == 384 * 384
     assert zero["stage3_prefetch_bucket_size"] == int(0.9 * 384 * 384)
     assert zero["stage3_param_persistence_threshold"] == 10 * 384
     assert plan.unresolved == {}
+
+
+@pytest.mark.parametrize(
+    ("model", "gib", "bucket", "prefetch", "persistence"),
+    [
+        ("llama3_8b", 80, 200_000_000, 100_000_000, 1_000_000),
+        ("llama3_8b", 16, 85_899_345, 85_899_345, 1_000_000),  # 1 % of the memory
+        ("tiny", 80, 4_133_760, 4_133_760, 1_000_000),  # the whole model
+    ],
+)
+def test_auto_is_larger_where_the_gpu_has_room(
+    model: str, gib: int, bucket: int, prefetch: int, persistence: int
+) -> None:
+    card = Gpu(name="NVIDIA A100-SXM4-80GB", memory=gib * GIB, compute_capability=(8, 0))
+    plan = plan_of("stage=3", f"model={model}", "memory.check=warn", hardware=gpus(card, card))
+    zero = plan.ds_config["zero_optimization"]
+    assert zero["reduce_bucket_size"] == bucket
+    assert zero["stage3_prefetch_bucket_size"] == prefetch
+    assert zero["stage3_param_persistence_threshold"] == persistence
 
 
 def test_unknown_value_stays_auto_with_a_reason() -> None:

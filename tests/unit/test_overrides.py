@@ -51,7 +51,8 @@ def test_chosen_option_is_not_replaced() -> None:
 def test_numeric_options_are_quoted_in_every_kind_of_sweep(value: str) -> None:
     (rewritten,) = rewrite([f"stage={value}"])
     options = rewritten.removeprefix("stage=").split(",")
-    expected = {"glob(*)": "0123", "shuffle(2,3)": "23", "shuffle(range(1,4))": "123", "choice(1,2)": "12"}
+    every = [*"0123", "auto"]
+    expected = {"glob(*)": every, "shuffle(2,3)": "23", "shuffle(range(1,4))": "123", "choice(1,2)": "12"}
     assert sorted(options) == [f"'{option}'" for option in expected[value]]
 
 

@@ -26,6 +26,7 @@ FREE_GROUPS = ("checkpoint", "hardware", "memory", "profiler", "resume", "tracki
 FREE_KEYS = {
     "batch.gradient_accumulation_steps",  # their product with the number of processes is compared instead
     "batch.per_device_train_batch_size",
+    "batch.global_batch_size",
     "batch.train_batch_size",
     "kernels.liger",  # whether Liger is used is compared instead
     "launcher.array_parallelism",

@@ -96,10 +96,11 @@ NOTICES: tuple[Advice, ...] = (
 def problems(experiment: Experiment, facts: Facts) -> list[Problem]:
     """Every problem of every rule. The memory is that of a plan without other problems."""
     found = [problem for rule in ERRORS for problem in rule(experiment, facts)]
-    return found or list(memory.memory_problems(experiment, facts, _accepts))
+    return found or list(memory.memory_problems(experiment, facts, accepts))
 
 
-def _accepts(experiment: Experiment, facts: Facts) -> bool:
+def accepts(experiment: Experiment, facts: Facts) -> bool:
+    """Whether no rule but that of the memory refuses the experiment."""
     return not any(True for rule in ERRORS for _ in rule(experiment, facts))
 
 

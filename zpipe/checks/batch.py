@@ -7,43 +7,52 @@ from zpipe.problems import Problem, either
 from zpipe.schema.experiment import Experiment
 
 
+def global_batch_is_set_once(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """Two names of the same size."""
+    batch = experiment.batch
+    if None not in (batch.global_batch_size, batch.train_batch_size) and (
+        batch.global_batch_size != batch.train_batch_size
+    ):
+        key, other = "batch.global_batch_size", f"batch.train_batch_size={batch.train_batch_size}"
+        fix = either(f"{key}=null", "batch.train_batch_size=null")
+        yield Problem(key, batch.global_batch_size, f"contradicts {other}", "one of the two", fix)
+
+
 def batch_sizes_are_consistent(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     """DeepSpeed requires train_batch_size = micro-batch x accumulation x data-parallel processes."""
     batch = experiment.batch
     one_pass = facts.micro_batch * facts.data_parallel_size
     product = one_pass * facts.accumulation
-    if batch.train_batch_size in (None, product):
+    asked, key = batch.sequences, batch.sequences_key
+    if asked is None or asked == product:
         return
-    asked = batch.train_batch_size
     arithmetic = (
         f"per_device_train_batch_size {facts.micro_batch} x gradient_accumulation_steps "
         f"{facts.accumulation} x {facts.data_parallel_size} data-parallel process(es) is {product}"
     )
     if batch.per_device_train_batch_size is None:
-        yield _not_divisible(asked, facts)
+        yield _not_divisible(key, asked, facts)
         return
     if batch.gradient_accumulation_steps is not None and asked % one_pass == 0:
-        fix = either("batch.gradient_accumulation_steps=null", f"batch.train_batch_size={product}")
-        yield Problem("batch.train_batch_size", asked, arithmetic, f"{product}, or null", fix)
+        fix = either("batch.gradient_accumulation_steps=null", f"{key}={product}")
+        yield Problem(key, asked, arithmetic, f"{product}, or null", fix)
         return
     below, above = asked // one_pass * one_pass, -(-asked // one_pass) * one_pass
     nearest = [size for size in (below, above) if size > 0]
-    fixes = either(
-        *(f"batch.train_batch_size={size} batch.gradient_accumulation_steps=null" for size in nearest)
-    )
+    fixes = either(*(f"{key}={size} batch.gradient_accumulation_steps=null" for size in nearest))
     reason = f"not a multiple of the {one_pass} sequences that all processes handle in one pass"
-    yield Problem("batch.train_batch_size", asked, reason, ", ".join(map(str, nearest)), fixes)
+    yield Problem(key, asked, reason, ", ".join(map(str, nearest)), fixes)
 
 
-def _not_divisible(asked: int, facts: Facts) -> Problem:
+def _not_divisible(key: str, asked: int, facts: Facts) -> Problem:
     """The micro-batch size is derived, and would not be a whole number."""
     processes, accumulation = facts.data_parallel_size, facts.accumulation
     micro_batches = processes * accumulation
     below, above = asked // micro_batches * micro_batches, -(-asked // micro_batches) * micro_batches
     sizes = [size for size in (below, above) if size > 0]
     reason = f"not a multiple of the {micro_batches} micro-batches of one step on all processes"
-    fix = either(*(f"batch.train_batch_size={size}" for size in sizes))
-    return Problem("batch.train_batch_size", asked, reason, ", ".join(map(str, sizes)), fix)
+    fix = either(*(f"{key}={size}" for size in sizes))
+    return Problem(key, asked, reason, ", ".join(map(str, sizes)), fix)
 
 
 def processes_have_devices(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
@@ -80,4 +89,4 @@ def _slots_without_a_gpu(experiment: Experiment, facts: Facts) -> Iterator[Probl
         yield Problem("launcher.hostfile", experiment.launcher.hostfile, reason, allowed, fix)
 
 
-ERRORS = (batch_sizes_are_consistent, processes_have_devices)
+ERRORS = (global_batch_is_set_once, batch_sizes_are_consistent, processes_have_devices)

@@ -40,8 +40,8 @@ def smaller_batches(batch: Batch, micro: int, accumulation: int) -> Rungs:
 
 def _batch_overrides(batch: Batch, micro: int, accumulation: int) -> Overrides:
     smaller = f"batch.per_device_train_batch_size={micro}"
-    # With train_batch_size set, the accumulation follows from it unless it is set too.
-    if batch.train_batch_size is None or batch.gradient_accumulation_steps is not None:
+    # With a global batch set, the accumulation follows from it unless it is set too.
+    if batch.sequences is None or batch.gradient_accumulation_steps is not None:
         return smaller, f"batch.gradient_accumulation_steps={accumulation}"
     return (smaller,)
 

@@ -14,11 +14,12 @@ from zpipe.machine.disk import unwritable
 from zpipe.machine.hardware import Hardware
 from zpipe.machine.target import target_hardware
 from zpipe.plans.plan import Plan, without_secrets
-from zpipe.problems import refuse_if_any
+from zpipe.problems import Problem, Refusal, refuse_if_any
 from zpipe.record.store import tracking_problems
 from zpipe.runfolder.plan_file import folder_of, write_plan
 from zpipe.running.start import for_attempt, start_of
 from zpipe.running.this_machine import not_this_machine
+from zpipe.terminal.choice_text import choice_lines
 from zpipe.terminal.console import say, show
 from zpipe.terminal.plan_text import Rows, facts, render
 from zpipe.terminal.units import size
@@ -56,8 +57,28 @@ def explain_plan(overrides: list[str], key: str, form: Format, hardware: Hardwar
     """Prints the sources of the key, or of all keys if it is empty; writes nothing. Raises Refusal."""
     overrides = continued(overrides)
     compiled = compile_composed(compose_once(rewrite(overrides)), overrides, hardware)
-    print_explanations(without_secrets(compiled), key, form)
+    if key == "auto":
+        _print_guide(compiled, form, hardware)
+    else:
+        print_explanations(without_secrets(compiled), key, form)
     return Exit.FINISHED
+
+
+def _print_guide(compiled: Plan, form: Format, hardware: Hardware) -> None:
+    """How the choice follows from the guide's steps. Raises Refusal without an automatic group."""
+    from zpipe.explain.guide import COLUMNS, guide, rows
+    from zpipe.terminal.console import print_table
+
+    if compiled.choice is None:
+        fix = "--explain auto stage=auto offload=auto batch=auto activation_checkpointing=auto"
+        reason = "nothing is chosen by this plan"
+        raise Refusal([Problem("explain", "auto", reason, "with an automatic group", fix)])
+    steps = guide(compiled, hardware)
+    if is_data(form):
+        print_data([{**vars(step), "fits": [fit.model_dump() for fit in step.fits]} for step in steps], form)
+        return
+    print_table(COLUMNS, rows(steps))
+    show("\n".join(["", *choice_lines(compiled.choice), ""]), end="")
 
 
 def compile_composed(composed: ComposedRun, overrides: list[str], hardware: Hardware) -> Plan:

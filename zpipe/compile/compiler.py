@@ -33,6 +33,7 @@ from zpipe.runfolder.folder import (
 )
 from zpipe.runfolder.swap_folder import swap_folder_of
 from zpipe.schema.experiment import Experiment
+from zpipe.search.choose import Chosen, choose, notices_of
 
 PACKAGES = (
     "zpipe",
@@ -60,12 +61,12 @@ def compile_plan(
     `here` is this machine. `provenance` holds the sources of the experiment's values; those of the JSON are
     added here. `settled` is for a launcher whose job composes the experiment again.
     """
-    facts = gather(experiment, here, run_dir)
+    chosen = choose(experiment, gather(experiment, here, run_dir), provenance or Provenance())
+    experiment, facts, provenance = chosen.experiment, chosen.facts, chosen.provenance
     refuse_if_any(checks.problems(experiment, facts))
     swap_folder = swap_folder_of(experiment.offload, run_dir)
     swap_dir = None if swap_folder is None else str(swap_folder)
     config = ds_config(experiment, facts, swap_dir)
-    provenance = provenance or Provenance()
     memory = predict_memory(experiment, facts)
     return Plan(
         run_dir=str(run_dir),
@@ -80,21 +81,23 @@ def compile_plan(
         operators=operators_of(experiment, facts),
         swap_dir=swap_dir,
         unresolved=unresolved(config),
-        notices=[*checks.notices(experiment, facts), *_model_notices(facts)],
+        notices=[*checks.notices(experiment, facts), *_further_notices(chosen)],
         flops=training_flops(experiment, facts),
         checkpoint_space=checkpoint_space(experiment, facts),
         memory=memory,
         memory_fits=[] if memory is None else list(fits_of(memory, experiment, facts)),
+        choice=chosen.choice,
         expected_files=_expected_files(experiment, facts),
         provenance=provenance.model_copy(update={"ds_config": derivations(config, experiment)}),
     )
 
 
-def _model_notices(facts: Facts) -> list[Notice]:
-    if not facts.model.random_init:
-        return []
-    text = f"{facts.model.name} starts from random weights"
-    return [Notice(level="info", key="model", text=text)]
+def _further_notices(chosen: Chosen) -> list[Notice]:
+    found = notices_of(chosen.choice, chosen.experiment)
+    if chosen.facts.model.random_init:
+        text = f"{chosen.facts.model.name} starts from random weights"
+        found.append(Notice(level="info", key="model", text=text))
+    return found
 
 
 def _expected_files(experiment: Experiment, facts: Facts) -> list[str]:

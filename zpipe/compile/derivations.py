@@ -24,8 +24,15 @@ class Rule:
 
 
 _MODEL = ("model.config.hidden_size", "model.name_or_path")
+_GPU = ("hardware.gpu_memory_gib",)
+_BOUNDED = "at most 1 % of its memory and the elements of the model"
 _STATES, _PARAMETERS = "offload.offload_optimizer.device", "offload.offload_param.device"
-_BATCH = ("batch.per_device_train_batch_size", "batch.gradient_accumulation_steps", "batch.train_batch_size")
+_BATCH = (
+    "batch.per_device_train_batch_size",
+    "batch.gradient_accumulation_steps",
+    "batch.train_batch_size",
+    "batch.global_batch_size",
+)
 _DTYPE = Rule(
     "by the precision; auto is bf16 on GPUs that support it, fp16 on older GPUs, fp32 on the CPU",
     ("precision.dtype", "launcher.device"),
@@ -42,16 +49,18 @@ RULES: Mapping[str, Rule] = {
     "fp16.enabled": _DTYPE,
     "bf16.enabled": _DTYPE,
     "zero_optimization.reduce_bucket_size": Rule(
-        "hidden_size x hidden_size, transformers' formula for auto", _MODEL
+        f"on a GPU 2e8, {_BOUNDED}; otherwise hidden_size x hidden_size, transformers' formula for auto",
+        (*_MODEL, *_GPU),
     ),
     "zero_optimization.stage3_prefetch_bucket_size": Rule(
-        "0.9 x hidden_size x hidden_size, transformers' formula for auto; 0 if parameters are swapped, "
-        "1 if they are gathered sequentially",
-        (*_MODEL, _PARAMETERS, "stage.stage3_allgather_sequential"),
+        f"on a GPU 1e8, {_BOUNDED}; otherwise 0.9 x hidden_size x hidden_size, transformers' formula for "
+        "auto; 0 if parameters are swapped, 1 if they are gathered sequentially",
+        (*_MODEL, *_GPU, _PARAMETERS, "stage.stage3_allgather_sequential"),
     ),
     "zero_optimization.stage3_param_persistence_threshold": Rule(
-        "10 x hidden_size, transformers' formula for auto; less if parameters are swapped",
-        (*_MODEL, _PARAMETERS),
+        "on a GPU 1e6, if such parameters take at most 1 % of its memory; otherwise 10 x hidden_size, "
+        "transformers' formula for auto; less if parameters are swapped",
+        (*_MODEL, *_GPU, _PARAMETERS),
     ),
     "zero_optimization.sub_group_size": Rule(
         "1 if optimizer states are swapped, because larger groups can be read misaligned; otherwise 1e9",

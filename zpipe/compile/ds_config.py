@@ -1,27 +1,22 @@
 """Compiles the DeepSpeed JSON of an Experiment, block by block, in DeepSpeed's names.
 
 A key whose value is null is not written, so that DeepSpeed's default applies. Where transformers fills `auto`
-from the model or from TrainingArguments, the value is computed here by the same formula
-(transformers/integrations/deepspeed.py). A value that is not known yet stays `auto`, with a reason.
+from the model or from TrainingArguments, the value is computed here: by the same formula
+(transformers/integrations/deepspeed.py), or larger where the GPU has room. A value that is not known yet
+stays `auto`, with a reason.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 from zpipe.compile.optimizing import optimizer_block, scheduler_block
 from zpipe.compile.swap import bound_persistence, resolve_for_swapping
 from zpipe.facts.facts import Facts
+from zpipe.memory.zero_sizes import HIDDEN_SIZE_FORMULAS, automatic_size
 from zpipe.schema.base import Group
 from zpipe.schema.experiment import Experiment
 from zpipe.trees import leaves, without_empty
 
 Json = dict[str, Any]
-
-HIDDEN_SIZE_FORMULAS: dict[str, Callable[[int], int]] = {
-    "reduce_bucket_size": lambda hidden: hidden * hidden,
-    "stage3_prefetch_bucket_size": lambda hidden: int(0.9 * hidden * hidden),
-    "stage3_param_persistence_threshold": lambda hidden: 10 * hidden,
-}
 
 CHECKPOINT_KEYS = ("tag_validation", "load_universal", "checkpoint_serialization", "parallel_write", "writer")
 
@@ -101,9 +96,9 @@ def _zero(experiment: Experiment, facts: Facts, swap_dir: str | None) -> Json:
     resolve_for_swapping(block, experiment, facts)
     if stage.stage3_allgather_sequential and block.get("stage3_prefetch_bucket_size") == "auto":
         block["stage3_prefetch_bucket_size"] = 1  # as DeepSpeed sets it in this case
-    for name, formula in HIDDEN_SIZE_FORMULAS.items():
-        if block.get(name) == "auto" and facts.model.hidden_size is not None:
-            block[name] = formula(facts.model.hidden_size)
+    for name in HIDDEN_SIZE_FORMULAS:
+        if block.get(name) == "auto" and (found := automatic_size(name, facts)) is not None:
+            block[name] = found
     if block.get("zero_hpz_partition_size") == "auto":
         block["zero_hpz_partition_size"] = facts.nproc_per_node
     bound_persistence(block, experiment, facts)

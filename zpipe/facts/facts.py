@@ -107,7 +107,8 @@ def gather(experiment: Experiment, here: Hardware, run_dir: Path | None = None) 
 def with_settings(facts: Facts, experiment: Experiment) -> Facts:
     """The facts for other settings with the same model, data, machine and processes; reads nothing again."""
     micro_batch, accumulation = _batch(experiment.batch, facts.data_parallel_size)
-    return replace(facts, micro_batch=micro_batch, accumulation=accumulation)
+    liger = liger_of(experiment, facts.device, facts.model.config)
+    return replace(facts, micro_batch=micro_batch, accumulation=accumulation, liger=liger)
 
 
 def _checkpoint_room(hardware: Hardware, experiment: Experiment, run_dir: Path | None) -> int | None:
@@ -126,7 +127,7 @@ def _batch(batch: Batch, data_parallel_size: int) -> tuple[int, int]:
     micro, accumulation, total = (
         batch.per_device_train_batch_size,
         batch.gradient_accumulation_steps,
-        batch.train_batch_size or 0,
+        batch.sequences or 0,
     )
     if micro is None:
         accumulation = accumulation or 1

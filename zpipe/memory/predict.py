@@ -23,31 +23,30 @@ _WORKSPACE, _WORKSPACE_BEFORE_HOPPER = 32 * 2**20, 8_519_680
 """Bytes of a workspace of cuBLAS (aten/src/ATen/cuda/CublasHandlePool.cpp)."""
 
 
-def predict_memory(experiment: Experiment, facts: Facts) -> MemoryPrediction | None:
-    """None if the model cannot be inspected yet."""
+def predict_memory(experiment: Experiment, facts: Facts, *, reserves: bool = True) -> MemoryPrediction | None:
+    """None if the model cannot be inspected yet. Without `reserves` the cache is left out, to be faster."""
     sizes, model = sizes_of(experiment, facts), model_of(experiment, facts)
     if sizes is None or model is None:
         return None
     decoder = decoder_of(facts.model.config)
-    is_generic = decoder is None or decoder.is_generic
     on_gpu = facts.device == "cuda"
-    tape = _played(sizes, model, facts, reserves=on_gpu)
+    tape = _played(sizes, model, facts, reserves=on_gpu and reserves)
     gpu = _gpu(tape, sizes, model) if on_gpu else None
     return MemoryPrediction(
         gpu=gpu,
         host=host_memory(experiment, facts, sizes, 0 if on_gpu else tape.peak.bytes),
         disk=disk_table(experiment, facts, sizes),
-        band=_GENERIC if is_generic else _KNOWN if on_gpu else _ON_CPU,
-        is_generic=is_generic,
+        band=band_of(facts),
+        is_generic=decoder is None or decoder.is_generic,
     )
 
 
-def peak_on_gpu(experiment: Experiment, facts: Facts) -> int | None:
-    """Bytes of tensors at the peak, much faster than the whole prediction; None if it cannot be told."""
-    sizes, model = sizes_of(experiment, facts), model_of(experiment, facts)
-    if sizes is None or model is None:
-        return None
-    return _played(sizes, model, facts, reserves=False).peak.bytes
+def band_of(facts: Facts) -> float:
+    """The relative error of predictions for this model and device."""
+    decoder = decoder_of(facts.model.config)
+    if decoder is None or decoder.is_generic:
+        return _GENERIC
+    return _KNOWN if facts.device == "cuda" else _ON_CPU
 
 
 def _played(sizes: Sizes, model: Model, facts: Facts, *, reserves: bool) -> Tape:

@@ -48,7 +48,12 @@ FREE = (
 )
 """Beginnings of keys that the trained model does not depend on."""
 
-SIZES = ("per_device_train_batch_size", "gradient_accumulation_steps", "train_batch_size")
+SIZES = (
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "train_batch_size",
+    "global_batch_size",
+)
 """Of the batch: only their product with the number of processes matters."""
 
 LIGER = ("kernels.liger", "train.use_liger_kernel")
@@ -105,8 +110,9 @@ def _other_batch(before: Plan, after: Plan) -> Problem:
         fix = f"batch.gradient_accumulation_steps=1 batch.per_device_train_batch_size={wanted // processes}"
     else:
         fix = f"a number of processes that divides {wanted}: launcher.nproc_per_node"
-    if after.experiment.batch.train_batch_size is not None:
-        fix += " batch.train_batch_size=null"
+    batch = after.experiment.batch
+    if batch.sequences is not None:
+        fix += f" {batch.sequences_key}=null"
     reason = f"this run was started with {wanted} sequences in one step, and its result depends on it"
     return Problem("batch", f"{_batch(after)} sequences in one step", reason, str(wanted), fix)
 

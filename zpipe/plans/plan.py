@@ -6,6 +6,7 @@ workers read. The dry run (`zpipe plan`) ends with it.
 
 from typing import Any, Literal
 
+from zpipe.plans.choice import AutoChoice
 from zpipe.plans.flops import TrainingFlops
 from zpipe.plans.memory import Fit, MemoryPrediction, Resource
 from zpipe.plans.provenance import Provenance
@@ -121,6 +122,8 @@ class Plan(Group):
     """Null where nothing can be predicted, such as for a model that was not downloaded yet."""
     memory_fits: list[Fit] = []
     """Of the GPU, the host and the disk, those whose limit is known."""
+    choice: AutoChoice | None = None
+    """What GROUP=auto has chosen; null without an automatic group."""
     expected_files: list[str]
     """Relative to run_dir, what a finished run leaves behind."""
     provenance: Provenance = Provenance()

@@ -21,3 +21,15 @@ class Batch(Group):
     """Micro-batches per optimizer step; null means 1, or the number that train_batch_size requires."""
     train_batch_size: Positive | None = None
     """Sequences of all devices in one optimizer step; null computes it from the other sizes."""
+    global_batch_size: Positive | None = None
+    """Another name of train_batch_size, which batch=auto keeps: the micro-batch divides it."""
+
+    @property
+    def sequences(self) -> int | None:
+        """Of all devices in one optimizer step, where that is set."""
+        return self.global_batch_size if self.train_batch_size is None else self.train_batch_size
+
+    @property
+    def sequences_key(self) -> str:
+        """The key that sets them."""
+        return "batch.global_batch_size" if self.train_batch_size is None else "batch.train_batch_size"

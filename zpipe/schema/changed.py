@@ -19,6 +19,9 @@ IDENTITY = {
 }
 """Config groups that advice may change, each with the keys that distinguish its options."""
 
+_AUTO = "auto"
+"""The option that leaves the choice to the plan."""
+
 
 def changed(experiment: Experiment, overrides: Iterable[str]) -> Experiment:
     """The experiment as Hydra would compose it with these overrides added, options of groups included."""
@@ -64,7 +67,7 @@ def _with_option(block: Tree, group: str, name: str) -> Tree:
 def _option_of(block: Tree, group: str) -> Tree:
     """The option that the block was composed from; {} if none matches."""
     base = _base(group)
-    for file in sorted((CONF / group).glob("*.yaml")):
+    for file in sorted(file for file in (CONF / group).glob("*.yaml") if file.stem != _AUTO):
         option = _option(group, file.stem)
         whole = {**base, **option}
         if all(whole.get(key) == block.get(key) for key in IDENTITY[group]):

@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic import Field
 
+from zpipe.schema.auto import Automatic
 from zpipe.schema.base import Group, defaults_of
 from zpipe.schema.batch import Batch
 from zpipe.schema.checkpoint import Checkpoint
@@ -48,6 +49,7 @@ class Experiment(Group):
     resume: Resume = Field(default_factory=Resume)
     tracking: Tracking = Field(default_factory=Tracking)
     memory: Memory = Field(default_factory=Memory)
+    auto: Automatic = Field(default_factory=Automatic)
     strict: bool | None = None
     """Which differences between the plan and DeepSpeed's actual settings end the run.
 

@@ -8,6 +8,7 @@ from zpipe.machine.packages import missing_packages
 from zpipe.plans.flops import TrainingFlops
 from zpipe.plans.plan import CheckpointSpace, Plan
 from zpipe.runfolder.plan_file import folder_of
+from zpipe.terminal.choice_text import choice_lines
 from zpipe.terminal.memory_text import memory_line
 from zpipe.terminal.shell_text import command_text, word
 from zpipe.terminal.units import size
@@ -51,6 +52,8 @@ def facts(compiled: Plan) -> Iterator[tuple[str, str]]:
     batch = _count(sequences, "sequence", "sequences")
     most = "up to " if compiled.experiment.data.packing == "none" else ""
     yield "batch", f"{batch}, {most}{compiled.tokens_per_step} tokens per step"
+    if compiled.choice is not None:
+        yield from (("auto", line) for line in choice_lines(compiled.choice))
     if compiled.flops is not None:
         yield "compute", _compute(compiled, compiled.flops)
     yield "operators", ", ".join(compiled.operators) or "none to build"

@@ -1,0 +1,183 @@
+"""Resolves `GROUP=auto`: concrete settings for the plan, and the account of the choice."""
+
+from dataclasses import dataclass, replace
+
+from humanize import naturalsize
+
+from zpipe.checks import problems
+from zpipe.facts.facts import Facts, with_settings
+from zpipe.plans.choice import AutoChoice, Candidate
+from zpipe.plans.plan import Notice
+from zpipe.plans.provenance import Origin, Provenance
+from zpipe.problems import Problem, Refusal, either
+from zpipe.schema.auto import Automatic
+from zpipe.schema.experiment import Experiment
+from zpipe.search.fitting import Judge
+from zpipe.search.going_on import as_before
+from zpipe.search.search import Combination, Found, Search
+from zpipe.search.settings import automatic_groups, differences, headline, settings_of
+from zpipe.search.shapes import Given, micro_batches, shapes_of, with_micro_batch
+from zpipe.search.speed import step_time
+from zpipe.search.workload import Workload, workload_of
+
+UNKNOWN = "the sizes of the model are not known before it is downloaded, so nothing was compared"
+ON_A_CPU = "on a CPU there is nothing to choose between"
+GOES_ON = "the run in this folder began with it"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What the plan is compiled from. Without `auto`, everything is as it was."""
+
+    experiment: Experiment
+    facts: Facts
+    provenance: Provenance
+    choice: AutoChoice | None = None
+
+
+def choose(experiment: Experiment, facts: Facts, provenance: Provenance) -> Chosen:
+    """The same experiment with the automatic groups resolved. Raises Refusal if nothing fits."""
+    groups = automatic_groups(experiment)
+    if not groups:
+        return Chosen(experiment, facts, provenance)
+    with_kernels = _with_fast_kernels(experiment, facts, Given(provenance))
+    if with_kernels is not experiment:
+        groups, facts = [*groups, "kernels"], with_settings(facts, with_kernels)
+    before = as_before(experiment, facts, groups)
+    if before is not None:
+        return _chosen(experiment, before, facts, provenance, _told(groups, GOES_ON))
+    work = workload_of(with_kernels, facts)
+    if work is None:
+        why = UNKNOWN if facts.device == "cuda" else ON_A_CPU
+        return _chosen(experiment, experiment, facts, provenance, _told(groups, why))
+    given = Given(provenance)
+    judge, found = _found(with_kernels, facts, given, work)
+    best = found.best[0]
+    new = with_micro_batch(best.shape.experiment, best.setup.micro_batch)
+    return _chosen(experiment, new, facts, provenance, _account(groups, found, judge, work))
+
+
+def _with_fast_kernels(experiment: Experiment, facts: Facts, given: Given) -> Experiment:
+    """With Liger's kernels where nothing is said about them and they can be used: they are always faster."""
+    if given.has("kernels.liger") or given.has("train.use_liger_kernel"):
+        return experiment
+    asking = experiment.model_copy(
+        update={"kernels": experiment.kernels.model_copy(update={"liger": "auto"})}
+    )
+    if not with_settings(facts, asking).liger.is_used:
+        return experiment
+    using = experiment.kernels.model_copy(update={"liger": True})
+    return experiment.model_copy(update={"kernels": using})
+
+
+def notices_of(choice: AutoChoice | None, experiment: Experiment) -> list[Notice]:
+    """What changes with the machine, and what was assumed."""
+    if choice is None or choice.chosen is None:
+        return []
+    notices = [Notice(level="info", key="auto", text=text) for text in choice.notes]
+    if "batch" in choice.groups and experiment.batch.sequences is None:
+        key = "batch.global_batch_size"
+        text = (
+            f"losses depend on the global batch, which follows from the chosen micro-batch: {key}=N fixes it"
+        )
+        notices.append(Notice(level="advice", key=key, text=text))
+    return notices
+
+
+def _found(experiment: Experiment, facts: Facts, given: Given, work: Workload) -> tuple[Judge, Found]:
+    """What surely fits, else what may. Raises Refusal."""
+    shapes, micros = shapes_of(experiment, given), micro_batches(experiment, facts, given)
+    judge = Judge(facts)
+    found = Search(work, judge, shapes, micros).run()
+    if not found.best:
+        judge.allowed = "tight"
+        found = Search(work, judge, shapes, micros).run()
+    if not found.best and found.smallest is not None and experiment.memory.check == "warn":
+        found = replace(found, best=[found.smallest])
+    if not found.best:
+        first = shapes[0].experiment
+        others = [] if found.smallest else problems(first, with_settings(facts, first))
+        raise Refusal(others or [_nothing(found, judge)])
+    return judge, found
+
+
+def _nothing(found: Found, judge: Judge) -> Problem:
+    """What the smallest combination needs, or that the disk has no room for swap files."""
+    fix = either("memory.check=warn")
+    if found.smallest is None:
+        needs, fix = "the disk has no known room for the swap files of NVMe offload", either("offload=nvme")
+    else:
+        shape, micro = found.smallest.shape, found.smallest.setup.micro_batch
+        lacking = [fit for fit in judge.fits_of(shape, micro) if fit.verdict == "does not fit"]
+        parts = (f"{_size(fit.used)} of the {fit.resource}, which has {_size(fit.limit)}" for fit in lacking)
+        needs = f"the smallest, {headline(found.smallest)}, needs {' and '.join(parts)}"
+    reason = f"none of {found.compared} combinations fits: {needs}"
+    allowed = "a machine that holds the model: more GPUs, nodes or host memory; or a smaller data.max_length"
+    return Problem("auto", "true", reason, allowed, fix)
+
+
+def _told(groups: list[str], why: str) -> AutoChoice:
+    return AutoChoice(groups=groups, settings=[], chosen=None, why=f"auto: {why}")
+
+
+def _account(groups: list[str], found: Found, judge: Judge, work: Workload) -> AutoChoice:
+    best, *others = found.best
+    chosen = _candidate(best, best, judge, work)
+    notes = [f"{name} is not known; a neutral value ranks the settings" for name in work.assumed]
+    return AutoChoice(
+        groups=groups,
+        settings=[],
+        chosen=chosen,
+        runners_up=[_candidate(each, best, judge, work) for each in others],
+        compared=found.compared,
+        too_large=found.too_large,
+        refused=found.refused,
+        why=f"auto: {_why(found, judge, best)}",
+        notes=notes,
+    )
+
+
+def _why(found: Found, judge: Judge, best: Combination) -> str:
+    if found.smallest is not None:
+        return f"none of {found.compared} combinations is predicted to fit; this one needs least of the GPU"
+    fits = judge.fits_of(best.shape, best.setup.micro_batch)
+    room = next(
+        (f", {_size(fit.used)} of {_size(fit.limit)} per GPU" for fit in fits if fit.resource == "GPU"), ""
+    )
+    return (
+        f"the fastest of {found.compared} combinations that fits: {best.speed:,.0f} tokens/s predicted{room}"
+    )
+
+
+def _candidate(each: Combination, best: Combination, judge: Judge, work: Workload) -> Candidate:
+    prediction = judge.prediction(each.shape, each.setup.micro_batch, reserves=False)
+    gpu, host = (prediction.gpu, prediction.host) if prediction is not None else (None, None)
+    return Candidate(
+        differs=differences(best, each),
+        tokens_per_second=each.speed,
+        gpu_allocated=None if gpu is None else gpu.allocated.total,
+        host=None if host is None else host.node,
+        largest=step_time(work, each.setup).largest,
+    )
+
+
+def _chosen(
+    before: Experiment, after: Experiment, facts: Facts, provenance: Provenance, choice: AutoChoice
+) -> Chosen:
+    """The experiment no longer asks for a choice, so that it can be compiled again on another host."""
+    settings = settings_of(before, after, choice)
+    experiment = after.model_copy(update={"auto": Automatic()})
+    sources: dict[str, list[Origin]] = dict(provenance.experiment)
+    for setting in settings:
+        origin = Origin(source=setting.reason, value=setting.value)
+        sources[setting.key] = [*sources.get(setting.key, []), origin]
+    return Chosen(
+        experiment,
+        with_settings(facts, experiment),
+        provenance.model_copy(update={"experiment": sources}),
+        choice.model_copy(update={"settings": settings}),
+    )
+
+
+def _size(count: int) -> str:
+    return naturalsize(count, binary=True)

@@ -1,0 +1,175 @@
+"""The fastest combination that fits, and those that come after it.
+
+Predicting memory takes a thousand times longer than predicting speed, so combinations are looked at in the
+order of the speed that they could have at most, until none that is left could be the fastest.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from zpipe.facts.facts import with_settings
+from zpipe.plans.memory import Resource
+from zpipe.search.fitting import Judge
+from zpipe.search.shapes import OFFLOADS, Shape, with_micro_batch
+from zpipe.search.speed import tokens_per_second
+from zpipe.search.workload import Setup, Workload, setup_of
+
+AS_FAST = 0.98
+"""Of two speeds that are this near to each other, the simpler settings win."""
+SHOWN = 4
+"""Combinations with different shapes: the choice and its runners-up."""
+_PATIENCE = 4
+"""Shapes that are looked at for runners-up, once one fits."""
+
+_GPU: tuple[Resource, ...] = ("GPU",)
+
+
+@dataclass(frozen=True)
+class Combination:
+    """A shape with its micro-batch."""
+
+    shape: Shape
+    setup: Setup
+    speed: float
+    """Tokens per second of all devices."""
+
+    @property
+    def simplicity(self) -> tuple[int, ...]:
+        """What is compared at equal speed; the lowest is the simplest."""
+        shape = self.shape
+        rank = OFFLOADS.index(shape.option) if shape.option in OFFLOADS else 0
+        is_variant = shape.offload != shape.option
+        return rank, is_variant, shape.stage, shape.recomputes, self.setup.micro_batch
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search has found."""
+
+    best: list[Combination]
+    """The choice, then one of each other shape by speed; empty if nothing fits."""
+    compared: int
+    too_large: int
+    refused: int
+    smallest: Combination | None
+    """What needs least of the GPU, if nothing fits."""
+
+
+class Search:
+    """One search over shapes and micro-batches, which ascend."""
+
+    def __init__(self, work: Workload, judge: Judge, shapes: Sequence[Shape], micros: Sequence[int]) -> None:
+        self._work, self._judge, self._micros = work, judge, list(micros)
+        self._shapes = [shape for shape in shapes if judge.accepts(shape)]
+        self._refused = (len(shapes) - len(self._shapes)) * len(self._micros)
+        self._too_large = 0
+        of_micro = {
+            micro: with_settings(judge.facts, with_micro_batch(shapes[0].experiment, micro))
+            for micro in micros
+        }
+        self._accumulation = {micro: facts.accumulation for micro, facts in of_micro.items()}
+
+    def run(self) -> Found:
+        """Never raises; without a combination that fits, `best` is empty."""
+        fitting: dict[Shape, list[Combination]] = {}
+        candidates = sorted(self._bounded(), key=lambda each: -max(one.speed for one in each))
+        looked = 0
+        for each in candidates:
+            if not self._matters(each, fitting, looked):
+                continue
+            looked += bool(fitting)
+            fits = self._judge.largest(each[0].shape, [one.setup.micro_batch for one in each])
+            self._too_large += len(each) - fits
+            if fits:
+                fitting[each[0].shape] = each[:fits]
+        best = list(self._ranked(fitting))
+        return Found(
+            best=best,
+            compared=len(self._shapes) * len(self._micros) + self._refused,
+            too_large=self._too_large,
+            refused=self._refused,
+            smallest=None if best or not self._shapes else self._smallest(),
+        )
+
+    def _bounded(self) -> Iterator[list[Combination]]:
+        """The combinations of each shape, without micro-batches for which the GPU is too small."""
+        for recomputes in (False, True):
+            every = [shape for shape in self._shapes if shape.recomputes == recomputes]
+            alike = [shape for shape in every if self._judge.fits_host(shape)]
+            self._too_large += (len(every) - len(alike)) * len(self._micros)
+            if not alike:
+                continue
+            most = self._judge.largest(_leanest(alike), self._micros, _GPU)
+            self._too_large += len(alike) * (len(self._micros) - most)
+            if most:
+                yield from (self._combinations(shape, self._micros[:most]) for shape in alike)
+
+    def _combinations(self, shape: Shape, micros: Sequence[int]) -> list[Combination]:
+        setup = setup_of(shape.experiment, with_settings(self._judge.facts, shape.experiment))
+        setups = [
+            replace(setup, micro_batch=micro, accumulation=self._accumulation[micro]) for micro in micros
+        ]
+        return [Combination(shape, own, tokens_per_second(self._work, own)) for own in setups]
+
+    def _matters(
+        self, combinations: list[Combination], fitting: dict[Shape, list[Combination]], looked: int
+    ) -> bool:
+        """Whether the choice may be one of these, or another runner-up is wanted. All have the same shape."""
+        kinds = {shape.kind for shape in fitting}
+        is_new = combinations[0].shape.kind not in kinds
+        if not fitting or (is_new and len(kinds) < SHOWN and looked < _PATIENCE):
+            return True
+        best = self._preferred([one for each in fitting.values() for one in each])
+        bound = max(one.speed for one in combinations)
+        is_simpler = min(one.simplicity for one in combinations) < best.simplicity
+        return bound > best.speed / AS_FAST or (is_simpler and bound >= AS_FAST * best.speed)
+
+    @staticmethod
+    def _preferred(combinations: list[Combination]) -> Combination:
+        """The simplest of the fastest."""
+        fastest = max(one.speed for one in combinations)
+        return min(
+            (one for one in combinations if one.speed >= AS_FAST * fastest), key=lambda one: one.simplicity
+        )
+
+    def _ranked(self, fitting: dict[Shape, list[Combination]]) -> Iterator[Combination]:
+        """The choice, which fits with what the allocator adds, then the fastest of other shapes."""
+        left = {name: list(each) for name, each in fitting.items()}
+        for position in range(SHOWN):
+            found = self._next(left, is_choice=position == 0)
+            if found is None:
+                return
+            yield found
+            left = {shape: each for shape, each in left.items() if shape.kind != found.shape.kind}
+
+    def _next(self, left: dict[Shape, list[Combination]], *, is_choice: bool) -> Combination | None:
+        while combinations := [one for each in left.values() for one in each]:
+            fastest = max(combinations, key=lambda one: one.speed)
+            found = self._preferred(combinations) if is_choice else fastest
+            if not is_choice or self._judge.fits(found.shape, found.setup.micro_batch, reserves=True):
+                return found
+            kept = [one for one in left[found.shape] if one.setup.micro_batch < found.setup.micro_batch]
+            self._too_large += len(left[found.shape]) - len(kept)
+            left[found.shape] = kept
+        return None
+
+    def _smallest(self) -> Combination:
+        shape = min((_leanest(self._shapes), *self._shapes), key=self._gpu_bytes)
+        return self._combinations(shape, self._micros[:1])[0]
+
+    def _gpu_bytes(self, shape: Shape) -> int:
+        prediction = self._judge.prediction(shape, self._micros[0], reserves=False)
+        return prediction.gpu.used if prediction is not None and prediction.gpu is not None else 0
+
+
+def _leanest(shapes: Sequence[Shape]) -> Shape:
+    """The one that leaves most of the GPU to activations."""
+    return max(shapes, key=lambda shape: (_moved(shape), shape.stage))
+
+
+def _moved(shape: Shape) -> float:
+    """How much lies elsewhere, in optimizers and models."""
+    offload = shape.experiment.offload
+    optimizer = offload.offload_optimizer
+    states = 0.0 if optimizer.device == "none" else 1.0 if optimizer.ratio is None else optimizer.ratio
+    return states + (offload.offload_param.device != "none")

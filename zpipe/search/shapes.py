@@ -1,0 +1,182 @@
+"""The combinations that are searched, without the micro-batch: where everything lies, what is recomputed."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from zpipe.facts.facts import Facts
+from zpipe.plans.provenance import Provenance
+from zpipe.resources import CONF
+from zpipe.schema.changed import changed
+from zpipe.schema.experiment import Experiment
+from zpipe.schema.offload import Aio, Offload
+from zpipe.schema.stage import Stage
+
+OFFLOADS = ("none", "cpu_optimizer", "cpu", "nvme_optimizer", "nvme")
+"""Options of the group, the simplest first."""
+RATIOS = (0.75, 0.5)
+"""Of the states on the host, at stage 3."""
+SMALL_SUB_GROUP = 100_000_000
+"""Elements: the ratio counts whole sub-groups."""
+MICRO_BATCHES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+
+
+@dataclass(frozen=True, eq=False)
+class Shape:
+    """One combination, compared by identity. Its experiment still has the micro-batch of before."""
+
+    experiment: Experiment
+    offload: str
+    """The option of the group, or the one that was set."""
+
+    @property
+    def stage(self) -> int:
+        return self.experiment.stage.stage
+
+    @property
+    def recomputes(self) -> bool:
+        return self.experiment.train.gradient_checkpointing
+
+    @property
+    def option(self) -> str:
+        """The option of the group `offload`, without the variant of it."""
+        return self.offload.partition(",")[0]
+
+    @property
+    def kind(self) -> tuple[int, str, bool]:
+        """What runners-up differ in."""
+        return self.stage, self.option, self.recomputes
+
+
+@dataclass(frozen=True)
+class Given:
+    """Which keys were set by an override or a file of the user: the search keeps them."""
+
+    provenance: Provenance
+
+    def has(self, key: str) -> bool:
+        chain = self.provenance.chain(key)
+        return bool(chain) and not chain[-1].source.startswith(f"{CONF.name}/")
+
+
+def shapes_of(experiment: Experiment, given: Given) -> list[Shape]:
+    """All that the automatic groups allow, the simplest first; never none. Rules may refuse some of them."""
+    placed = list(_placed(experiment, given)) or [("as set", experiment)]
+    return [
+        Shape(_recomputing(moved, recomputes), name)
+        for name, moved in placed
+        for recomputes in _choices_of_recomputing(experiment, given)
+    ]
+
+
+def micro_batches(experiment: Experiment, facts: Facts, given: Given) -> list[int]:
+    """Those that are searched, ascending; with a global batch, those that divide it."""
+    batch, ranks = experiment.batch, facts.data_parallel_size
+    if not experiment.auto.batch or given.has("batch.per_device_train_batch_size"):
+        return [facts.micro_batch]
+    if batch.sequences is None:
+        return list(MICRO_BATCHES)
+    each = batch.sequences // ranks
+    accumulation = batch.gradient_accumulation_steps
+    sizes = range(1, min(each, MICRO_BATCHES[-1]) + 1)
+    exact = [size for size in sizes if each % size == 0 and accumulation in (None, each // size)]
+    return exact if exact and batch.sequences % ranks == 0 else [facts.micro_batch]
+
+
+def with_micro_batch(experiment: Experiment, size: int) -> Experiment:
+    """The same experiment with another micro-batch; the accumulation follows from a global batch."""
+    batch = experiment.batch.model_copy(update={"per_device_train_batch_size": size})
+    return experiment.model_copy(update={"batch": batch})
+
+
+def _placed(experiment: Experiment, given: Given) -> Iterator[tuple[str, Experiment]]:
+    offloads = list(_offloads(experiment, given))
+    for stage, (name, offload) in product(_stages(experiment, given), offloads):
+        if not _is_possible(stage.stage, offload):
+            continue
+        moved = experiment.model_copy(update={"stage": stage, "offload": offload})
+        yield name, moved
+        if experiment.auto.offload and offload.offload_optimizer.device != "none":
+            yield from _variants(name, moved, given)
+
+
+def _stages(experiment: Experiment, given: Given) -> list[Stage]:
+    if not experiment.auto.stage:
+        return [experiment.stage]
+    numbers = [experiment.stage.stage] if given.has("stage.stage") else range(4)
+    # The settings are those of the default stage, whatever number was set.
+    stage = experiment.stage.model_copy(update={"stage": Stage().stage})
+    default = experiment.model_copy(update={"stage": stage})
+    kept = {
+        name: getattr(experiment.stage, name) for name in Stage.model_fields if given.has(f"stage.{name}")
+    }
+    kept.pop("stage", None)
+    options = (changed(default, [f"stage={number}"]).stage for number in numbers)
+    return [option.model_copy(update=kept) for option in options]
+
+
+def _offloads(experiment: Experiment, given: Given) -> Iterator[tuple[str, Offload]]:
+    offload = experiment.offload
+    if not experiment.auto.offload:
+        yield "as set", offload
+        return
+    for name in OFFLOADS:
+        other = changed(experiment, [f"offload={name}"]).offload
+        kept = all(
+            not given.has(f"offload.{block}.device")
+            or getattr(other, block).device == getattr(offload, block).device
+            for block in ("offload_optimizer", "offload_param")
+        )
+        if kept:
+            yield name, without_unused(other)
+
+
+def without_unused(offload: Offload) -> Offload:
+    """Without what rules refuse because nothing is swapped or offloaded: it is meant for other candidates."""
+    devices = {offload.offload_optimizer.device, offload.offload_param.device}
+    update: dict[str, Any] = {}
+    if "nvme" not in devices:
+        update |= {"nvme_path": None, "aio": Aio()}
+    if devices == {"none"}:
+        update["pin_memory"] = None
+    return offload.model_copy(update=update)
+
+
+def _is_possible(stage: int, offload: Offload) -> bool:
+    """A rule says the same for what the user sets."""
+    optimizer, parameters = offload.offload_optimizer.device, offload.offload_param.device
+    if optimizer == "cpu" and parameters == "none":
+        return stage > 0
+    return stage == 3 or (optimizer, parameters) == ("none", "none")
+
+
+def _variants(name: str, experiment: Experiment, given: Given) -> Iterator[tuple[str, Experiment]]:
+    """Memory that is not page-locked, which is not rounded up; and a part of the states on the GPU."""
+    offload = experiment.offload
+    if not given.has("offload.pin_memory") and not given.has("offload.offload_optimizer.pin_memory"):
+        unpinned = offload.model_copy(update={"pin_memory": False})
+        yield f"{name}, not pinned", experiment.model_copy(update={"offload": unpinned})
+    partial = experiment.stage.stage == 3 and name == "cpu_optimizer"
+    if not partial or given.has("offload.offload_optimizer.ratio"):
+        return
+    stage = experiment.stage
+    if not given.has("stage.sub_group_size"):
+        stage = stage.model_copy(update={"sub_group_size": SMALL_SUB_GROUP})
+    for ratio in RATIOS:
+        optimizer = offload.offload_optimizer.model_copy(update={"ratio": ratio})
+        update: dict[str, Any] = {"offload_optimizer": optimizer}
+        moved = {"stage": stage, "offload": offload.model_copy(update=update)}
+        yield f"{name}, {ratio:.0%} of the states", experiment.model_copy(update=moved)
+
+
+def _choices_of_recomputing(experiment: Experiment, given: Given) -> list[bool]:
+    own, key = experiment.activation_checkpointing.enabled, "train.gradient_checkpointing"
+    if not experiment.auto.activation_checkpointing or own or given.has(key):
+        return [experiment.train.gradient_checkpointing]
+    return [False, True]
+
+
+def _recomputing(experiment: Experiment, recomputes: bool) -> Experiment:
+    train = experiment.train.model_copy(update={"gradient_checkpointing": recomputes})
+    return experiment.model_copy(update={"train": train})
