@@ -19,7 +19,7 @@ V100 = Gpu(name="Tesla V100", memory=32 * GIB, compute_capability=(7, 0))
 
 
 def gpus(*each: Gpu) -> Hardware:
-    return Hardware(gpus=each, cores=16, memory=512 * GIB)
+    return Hardware(gpus=each, cores=16, memory=128 * GIB)
 
 
 def plan_of(*overrides: str, hardware: Hardware = CPU, run_dir: Path = Path("/runs/one")) -> Plan:
