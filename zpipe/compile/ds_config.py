@@ -2,8 +2,8 @@
 
 A key whose value is null is not written, so that DeepSpeed's default applies. Where transformers fills `auto`
 from the model or from TrainingArguments, the value is computed here: by the same formula
-(transformers/integrations/deepspeed.py), or larger where the GPU has room. A value that is not known yet stays
-`auto`, with a reason.
+(transformers/integrations/deepspeed.py), or larger where the GPU has room. A value that is not known yet
+stays `auto`, with a reason.
 """
 
 from typing import Any
