@@ -90,6 +90,13 @@ def test_setting_of_a_stage_is_kept_also_where_it_is_the_one_of_the_default_stag
     assert plan.experiment.stage.overlap_comm is True
 
 
+def test_batch_that_is_not_automatic_stays_as_it_was_set() -> None:
+    sizes = ("batch.per_device_train_batch_size=null", "batch.train_batch_size=4")
+    plan = plan_of("stage=auto", *sizes, "model=llama3_1b", hardware=TWO)
+    assert plan.experiment.batch.per_device_train_batch_size is None
+    assert plan.micro_batch == 2
+
+
 @pytest.mark.parametrize("key", ["batch.global_batch_size", "batch.train_batch_size"])
 def test_global_batch_is_kept_by_accumulation(key: str) -> None:
     plan = plan_of(*EVERYTHING, LENGTH, "model=llama3_3b", f"{key}=96", hardware=TWO)

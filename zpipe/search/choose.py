@@ -53,7 +53,9 @@ def choose(experiment: Experiment, facts: Facts, provenance: Provenance) -> Chos
     given = Given(provenance)
     judge, found = _found(with_kernels, facts, given, work)
     best = found.best[0]
-    new = with_micro_batch(best.shape.experiment, best.setup.micro_batch)
+    new = best.shape.experiment
+    if experiment.auto.batch:
+        new = with_micro_batch(new, best.setup.micro_batch)
     return _chosen(experiment, new, facts, provenance, _account(groups, found, judge, work))
 
 
