@@ -59,7 +59,8 @@ def test_transformers_kernels_are_the_default(overrides: tuple[str, ...]) -> Non
         ([], CPU, "a CUDA GPU is needed"),
         (["model.config.model_type=bloom"], GPU, "liger-kernel has no kernels for bloom"),
         (["model.name_or_path=org/name", "model.tokenizer=bytes"], GPU, "not known before the model"),
-        (["compile=torch"], GPU, "the whole model is compiled"),
+        (["compile=torch"], GPU, "the model is compiled"),
+        (["compile=regional"], GPU, "the model is compiled"),
     ],
 )
 def test_auto_says_why_it_does_not_choose_liger(
@@ -77,9 +78,8 @@ def test_auto_without_the_package_chooses_transformers_kernels(monkeypatch: pyte
     assert "not installed here" in notice_about(plan, "kernels")
 
 
-def test_liger_and_compiled_layers_go_together() -> None:
-    plan = plan_of("kernels=auto", "compile=regional", hardware=GPU)
-    assert uses_liger(plan)
+def test_compiled_layers_are_told_of() -> None:
+    plan = plan_of("compile=regional", hardware=GPU)
     assert "in place of DeepSpeed's engine.compile" in notice_about(plan, "compile.regional")
 
 

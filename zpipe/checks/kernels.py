@@ -27,20 +27,28 @@ def liger_can_be_used(experiment: Experiment, facts: Facts) -> Iterator[Problem]
         yield Problem(key, True, reason, "false", either(off))
 
 
-def liger_excludes_whole_compilation(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """On an H200 the combination caused an illegal memory access under transformers' Trainer."""
-    if not (facts.liger.is_used and experiment.train.is_compiled) or experiment.compile.regional:
+def liger_excludes_compilation(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """Whole-model compilation crashes, and compiled layers compute wrong gradients without a word."""
+    if not (facts.liger.is_used and experiment.train.is_compiled):
         return
-    _, off = _switch(experiment)
-    not_compiled = "train.torch_compile=false train.torch_compile_backend=null train.torch_compile_mode=null"
-    if experiment.compile.deepcompile:
-        fixes = [f"compile=none {not_compiled}", off]
+    liger = "kernels.liger=false" if experiment.kernels.liger is not None else "train.use_liger_kernel=false"
+    if experiment.compile.regional:
+        reason = (
+            "compiled layers with Liger's kernels gave losses that are not numbers from the second step on"
+        )
+        fixes = [liger, "compile=none"]
     else:
-        fixes = ["compile.regional=true", not_compiled, off]
-    reason = (
-        "compiling the whole model causes an illegal memory access with Liger's kernels (seen on an H200)"
-    )
-    yield Problem("train.torch_compile", True, reason, "false, or compile.regional=true", either(*fixes))
+        reason = "compiling the whole model with Liger's kernels causes an illegal memory access"
+        fixes = [liger, *_without_compilation(experiment)]
+    yield Problem("train.torch_compile", True, f"{reason} (seen on an H200)", "false", either(*fixes))
+
+
+def _without_compilation(experiment: Experiment) -> list[str]:
+    train = experiment.train
+    fix = ["train.torch_compile=false"] if train.torch_compile else []
+    fix += ["train.torch_compile_backend=null"] if train.torch_compile_backend is not None else []
+    fix += ["train.torch_compile_mode=null"] if train.torch_compile_mode is not None else []
+    return [" ".join(fix)]
 
 
 def liger_settings_need_liger(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
@@ -92,7 +100,7 @@ def _switch(experiment: Experiment) -> tuple[str, str]:
 ERRORS = (
     liger_is_chosen_once,
     liger_can_be_used,
-    liger_excludes_whole_compilation,
+    liger_excludes_compilation,
     liger_settings_need_liger,
     liger_settings_are_known,
 )

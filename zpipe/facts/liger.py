@@ -49,8 +49,8 @@ def _obstacle(device: str, config: Mapping[str, Any]) -> str:
 
 def _reason_against(experiment: Experiment, config: Mapping[str, Any]) -> str:
     """What `auto` avoids beyond that: an explicit request is refused for it, or left to the worker."""
-    if experiment.train.is_compiled and not experiment.compile.regional:
-        return "the whole model is compiled (compile=regional can be combined with them)"
+    if experiment.train.is_compiled:
+        return "the model is compiled, with which they do not work"
     if find_spec("liger_kernel") is None:
         return "liger-kernel is not installed here"
     if not liger_settings():

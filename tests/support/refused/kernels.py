@@ -26,6 +26,7 @@ ROWS: list[Row] = [
         "train.liger_kernel_config.cross_entropy",
         ONE_GPU,
     ),
+    (["kernels=liger", "compile=regional"], "train.torch_compile", ONE_GPU),
     (["compile.regional=true"], "compile.regional", CPU),
     (["compile=deepcompile", "compile.regional=true"], "compile.regional", ONE_GPU),
     (["model.attn_implementation=flex_attention"], "model.attn_implementation", CPU),
