@@ -92,7 +92,7 @@ class Judge:
 
 
 def has_room_for_swapping(experiment: Experiment, facts: Facts) -> bool:
-    """Whether the disk holds the swap files of a node; not if its room is unknown, unless the user chose it."""
+    """Whether the disk holds the swap files of a node. Unknown room is none, unless the user chose NVMe."""
     if not experiment.auto.offload:
         return True
     offload = experiment.offload

@@ -10,7 +10,7 @@ from zpipe.plans.provenance import Provenance
 from zpipe.resources import CONF
 from zpipe.schema.changed import changed
 from zpipe.schema.experiment import Experiment
-from zpipe.schema.offload import Aio, Offload
+from zpipe.schema.offload import Offload
 from zpipe.schema.stage import Stage
 
 OFFLOADS = ("none", "cpu_optimizer", "cpu", "nvme_optimizer", "nvme")
@@ -133,11 +133,11 @@ def _offloads(experiment: Experiment, given: Given) -> Iterator[tuple[str, Offlo
 
 
 def without_unused(offload: Offload) -> Offload:
-    """Without what rules refuse because nothing is swapped or offloaded: it is meant for other candidates."""
+    """Without what is meant for candidates that swap or offload something, and refused for others."""
     devices = {offload.offload_optimizer.device, offload.offload_param.device}
     update: dict[str, Any] = {}
     if "nvme" not in devices:
-        update |= {"nvme_path": None, "aio": Aio()}
+        update["nvme_path"] = None
     if devices == {"none"}:
         update["pin_memory"] = None
     return offload.model_copy(update=update)
