@@ -45,7 +45,8 @@ def liger_excludes_compilation(experiment: Experiment, facts: Facts) -> Iterator
 
 def _without_compilation(experiment: Experiment) -> list[str]:
     train = experiment.train
-    fix = ["train.torch_compile=false"] if train.torch_compile else []
+    fix = ["compile=none"] if experiment.compile.deepcompile else []
+    fix += ["train.torch_compile=false"] if train.torch_compile else []
     fix += ["train.torch_compile_backend=null"] if train.torch_compile_backend is not None else []
     fix += ["train.torch_compile_mode=null"] if train.torch_compile_mode is not None else []
     return [" ".join(fix)]

@@ -260,6 +260,19 @@ def warn_about_flat_partitions(experiment: Experiment, facts: Facts) -> Iterator
     )
 
 
+def nesterov_needs_plain_momentum(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """torch.optim.SGD raises a ValueError when the engine starts."""
+    params, key = experiment.optimizer.params, "optimizer.params.nesterov"
+    if experiment.optimizer.type != "SGD" or not params.nesterov:
+        return
+    if not params.momentum:
+        fix = either(f"{key}=null", "optimizer.params.momentum=0.9")
+        yield Problem(key, True, "needs momentum", "true with optimizer.params.momentum above 0", fix)
+    if params.dampening:
+        fix = either(f"{key}=null", "optimizer.params.dampening=null")
+        yield Problem(key, True, "excludes dampening", "true without optimizer.params.dampening", fix)
+
+
 ERRORS = (
     exactly_one_optimizer,
     params_match_the_optimizer,
@@ -273,6 +286,7 @@ ERRORS = (
     muon_at_stage_3_excludes_reduce_scatter,
     lamb_needs_dynamic_loss_scaling,
     untested_optimizers_are_allowed,
+    nesterov_needs_plain_momentum,
     optimizer_states_have_one_dtype,
     legacy_fusion_needs_fp16_without_zero,
     *transformers_optimizer.ERRORS,

@@ -22,6 +22,12 @@ ROWS: list[Row] = [
         CPU,
     ),
     (["optimizer=sgd", "train.adam_beta1=0.8"], "train.adam_beta1", CPU),
+    (["optimizer=sgd", "optimizer.params.nesterov=true"], "optimizer.params.nesterov", CPU),
+    (
+        ["optimizer=sgd", "optimizer.params={nesterov: true, momentum: 0.9, dampening: 0.1}"],
+        "optimizer.params.nesterov",
+        CPU,
+    ),
     (["optimizer=lion", "train.adam_epsilon=1e-6"], "train.adam_epsilon", ONE_GPU),
     (["optimizer=lamb"], "optimizer.type", CPU),
     (["optimizer=lion"], "optimizer.type", CPU),
