@@ -80,7 +80,7 @@ def _write_trace(phases: Phases, file: Path) -> None:
         in ("alloc", "free_completed", "segment_map", "segment_unmap", "segment_alloc", "segment_free")
     ]
     ends = [[each["phase"], each["time"] * 1e6] for each in phases.rows]
-    with gzip.open(file.with_suffix(".raw.json.gz"), "wt") as out:
+    with gzip.open(file.with_suffix(".raw.json.gz"), "wt", encoding="utf-8") as out:
         json.dump({"ends": ends, "rows": rows}, out)
 
 
