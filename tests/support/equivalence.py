@@ -40,8 +40,8 @@ def _rate_without_effect(config: Mapping[str, Any]) -> dict[str, Any]:
 def differences(config: Mapping[str, Any], plan: Plan) -> dict[str, tuple[Any, Any]]:
     """Keys that DeepSpeed reads differently from the plan's JSON, with both values. Raises what it raises.
 
-    Not those that change no result: its throughput timer, which is off in a plan unless the JSON names it, and
-    sizes of stage 3 that are `auto`, which follow from the GPU's memory in a plan.
+    Not those that change no result: its throughput timer, which is off in a plan unless the JSON names it,
+    and sizes of stage 3 that are `auto`, which follow from the GPU's memory in a plan.
     """
     run = run_of(plan)
     agreeing = replace(run, arguments={**run.arguments, **_rate_without_effect(config)})

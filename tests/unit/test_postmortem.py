@@ -1,5 +1,6 @@
 """For every ending and many plans, the advice compiles and changes something; the post-mortem lists it."""
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -25,7 +26,9 @@ from zpipe.runfolder.outcome import EXIT_OF, Ending, Outcome
 from zpipe.runfolder.progress import RunProgress
 from zpipe.schema.changed import changed
 
-ONE, FOUR, OLD = gpus(H200), gpus(H200, H200, H200, H200), gpus(V100)
+ONE, FOUR, OLD = (
+    replace(machine, memory=1024 * GIB) for machine in (gpus(H200), gpus(H200, H200, H200, H200), gpus(V100))
+)
 RUN = Path("/runs/one")
 
 PLANS: dict[str, tuple[list[str], Hardware]] = {
@@ -35,7 +38,7 @@ PLANS: dict[str, tuple[list[str], Hardware]] = {
         CPU,
     ),
     "swapping on a CPU": (["stage=3", "offload=nvme", "offload.offload_param.buffer_count=12"], CPU),
-    "one GPU in fp32": (["model=llama3_8b", "stage=0", "precision=fp32", "data.max_length=4096"], ONE),
+    "one GPU in fp32": (["model=llama3_3b", "stage=0", "precision=fp32", "data.max_length=4096"], ONE),
     "one GPU, everything on it": (
         ["recipe=llama3_1b_zero2", "stage.round_robin_gradients=true", "stage.reduce_bucket_size=5e7"],
         ONE,

@@ -75,7 +75,7 @@ def _of_optimizer(plan: Plan) -> Iterator[Needed]:
 
 def _of_model(plan: Plan) -> Iterator[Needed]:
     experiment = plan.experiment
-    if plan.training_arguments["use_liger_kernel"]:
+    if plan.training_arguments.get("use_liger_kernel"):
         named = experiment.kernels.liger is not None
         setting, without = ("kernels=liger", "kernels=none") if named else LIGER
         yield "liger_kernel", "liger-kernel", setting, without
