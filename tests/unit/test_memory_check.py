@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from time import perf_counter
 
 import pytest
 
@@ -196,11 +195,19 @@ def test_swap_files_count_against_the_room_on_the_disk(
     assert "the disk is predicted to need 100.0 GiB" in problem.reason
 
 
-def test_a_refusal_with_all_its_proposals_takes_less_than_a_second() -> None:
-    began = perf_counter()
-    (problem,) = problems_of(*LLAMA_1B[:-1], "batch.per_device_train_batch_size=96", hardware=ONE)
+def test_a_refusal_with_all_its_proposals_predicts_few_plans() -> None:
+    count = 0
+
+    def counted(experiment: Experiment, facts: Facts) -> MemoryPrediction | None:
+        nonlocal count
+        count += 1
+        return simple_prediction(experiment, facts)
+
+    with pytest.MonkeyPatch.context() as patched:
+        _predict(patched, counted)
+        (problem,) = problems_of(*LLAMA_1B[:-1], "batch.per_device_train_batch_size=96", hardware=ONE)
     assert problem.fix
-    assert perf_counter() - began < 1
+    assert count < 150
 
 
 def test_a_changed_batch_changes_what_is_predicted() -> None:

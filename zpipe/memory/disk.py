@@ -6,6 +6,8 @@ from zpipe.memory.sizes import Sizes
 from zpipe.plans.memory import Table, Term
 from zpipe.schema.experiment import Experiment
 
+CHECKPOINTS = "checkpoints"
+
 
 def disk_table(experiment: Experiment, facts: Facts, sizes: Sizes) -> Table:
     """Of all ranks of one node. Checkpoints of an unknown number or size are left out."""
@@ -34,4 +36,4 @@ def _checkpoints(experiment: Experiment, facts: Facts) -> list[Term]:
         return []
     formula = f"{space.at_once} x {space.bytes:,} B"
     source = "zpipe/memory/checkpoint_size.py"
-    return [Term(name="checkpoints", bytes=space.bytes * space.at_once, formula=formula, source=source)]
+    return [Term(name=CHECKPOINTS, bytes=space.bytes * space.at_once, formula=formula, source=source)]

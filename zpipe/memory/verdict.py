@@ -6,9 +6,9 @@ the prediction were too high by its whole error.
 
 from collections.abc import Iterator
 
-from zpipe.checkpoints.home import home_of
 from zpipe.facts.facts import Facts
 from zpipe.machine.hardware import Gpu
+from zpipe.memory.disk import CHECKPOINTS
 from zpipe.plans.memory import Fit, MemoryPrediction, Verdict
 from zpipe.runfolder.swap_folder import swap_folder_of
 from zpipe.schema.experiment import Experiment
@@ -27,7 +27,10 @@ def verdict(used: int, limit: int, band: float) -> Verdict:
 
 
 def fits_of(prediction: MemoryPrediction, experiment: Experiment, facts: Facts) -> Iterator[Fit]:
-    """One for each resource that the run needs and whose limit is known."""
+    """One for each resource that the run needs and whose limit is known.
+
+    Of the disk, that is what swap files need: for checkpoints there are rules of their own.
+    """
     band = prediction.band
     gpus = _gpus_of(facts)
     if prediction.gpu is not None and gpus:
@@ -40,8 +43,8 @@ def fits_of(prediction: MemoryPrediction, experiment: Experiment, facts: Facts) 
         used, limit = prediction.host.node, facts.hardware.memory
         yield Fit(resource="host", used=used, limit=limit, verdict=verdict(used, limit, band))
     room = _free_disk(experiment, facts)
-    if prediction.disk.terms and room is not None:
-        used = prediction.disk.total
+    used = sum(term.bytes for term in prediction.disk.terms if term.name != CHECKPOINTS)
+    if used and room is not None:
         yield Fit(resource="disk", used=used, limit=room, verdict=verdict(used, room, band))
 
 
@@ -64,15 +67,12 @@ def _knows_host_memory(experiment: Experiment) -> bool:
 
 
 def _free_disk(experiment: Experiment, facts: Facts) -> int | None:
-    """Of the disks of checkpoints and swap files together; None for another machine."""
+    """Of the disk of swap files; None for another machine."""
     free, run_dir = facts.hardware.free_disk, facts.run_dir
-    if free is None or run_dir is None or facts.checkpoint_room is None:
+    if free is None or run_dir is None:
         return None
-    home, swap = home_of(experiment.checkpoint, run_dir), swap_folder_of(experiment.offload, run_dir)
-    if swap is None:
-        return facts.checkpoint_room
+    swap = swap_folder_of(experiment.offload, run_dir)
     try:
-        # Folders with the same room are on the same disk.
-        return facts.checkpoint_room + (0 if free(swap) == free(home) else free(swap))
+        return None if swap is None else free(swap)
     except OSError:
         return None
