@@ -14,6 +14,11 @@ def disk_table(experiment: Experiment, facts: Facts, sizes: Sizes) -> Table:
     return Table(terms=[*_swapped(facts, sizes), *_checkpoints(experiment, facts)])
 
 
+def swapped_bytes(facts: Facts, sizes: Sizes) -> int:
+    """Bytes of the swap files of one node."""
+    return sum(term.bytes for term in _swapped(facts, sizes))
+
+
 def _swapped(facts: Facts, sizes: Sizes) -> list[Term]:
     terms, elements = [], sizes.partition * facts.nproc_per_node
     if sizes.optimizer_device == "nvme":

@@ -35,6 +35,10 @@ def _of_states(sizes: Sizes) -> dict[str, Formula]:
             f"flat and in fp32, at most {sizes.gradient}+{sizes.master} B x {part}", file
         ),
         "reduce buckets": Formula(f"{buckets}{sizes.element} B x {bucket}", f"{file}: setup_buckets"),
+        "second copy of the parameters": Formula(
+            f"{sizes.element} B x {whole} / {sizes.zero.secondary} ranks",
+            "zero_hpz_partition_size: partition_parameters.py",
+        ),
         "reduce bucket": Formula(f"{sizes.element} B x {bucket}", f"{file}: _setup_for_real_optimizer"),
         "staging buffer of offloaded gradients": Formula(f"{sizes.element} B x {largest}", file),
         "persistent parameters": Formula(

@@ -19,17 +19,18 @@ _TRAINING_ON_CUDA = 750 * MIB
 _STAGE_1_AND_2, _STAGE_3 = "stage_1_and_2.py: __init__", "stage3.py: _create_fp32_partitions"
 
 
-def host_memory(experiment: Experiment, facts: Facts, sizes: Sizes, model_on_cpu: int = 0) -> HostMemory:
-    """`model_on_cpu` is what the model takes on a machine without GPU, in bytes."""
+def host_memory(experiment: Experiment, facts: Facts, sizes: Sizes, model_on_host: int = 0) -> HostMemory:
+    """`model_on_host` is what the passes keep there: on a machine without GPU everything, in bytes."""
     if facts.device == "cpu":
         libraries = _term("libraries", _LIBRARIES_ON_CPU, "Python, torch, DeepSpeed", "measured")
-        model = _term("model and training", model_on_cpu, "as on a GPU", "zpipe/memory/steps.py")
+        model = _term("model and training", model_on_host, "as on a GPU", "zpipe/memory/steps.py")
         terms = [libraries, model, *_offloaded(experiment, facts, sizes)]
         table = Table(terms=[each for each in terms if each.bytes])
         return HostMemory(rank=table, phase="training", ranks=facts.nproc_per_node)
     terms = [
         _term("libraries", _LIBRARIES_ON_CUDA, "Python, torch, DeepSpeed, CUDA", "measured"),
         _term("training", _TRAINING_ON_CUDA, "kernels, data, Trainer", "measured"),
+        _term("checkpointed inputs", model_on_host, "of all layers", "checkpointing.py: cpu_checkpointing"),
         *_offloaded(experiment, facts, sizes),
     ]
     steady = Table(terms=[each for each in terms if each.bytes])

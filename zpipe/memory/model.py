@@ -46,9 +46,16 @@ class Model:
     final_norm: int
     """Bytes per token that the last norm keeps."""
     is_checkpointed: bool
+    keeps_on_host: bool
+    """Whether the inputs of checkpointed layers are kept in host memory."""
     has_fused_loss: bool
     kept_logits: int
     """Further copies of the logits that a soft cap keeps."""
+
+    @property
+    def checkpoint(self) -> int:
+        """Bytes of the input of one layer."""
+        return self.element * self.hidden * self.tokens
 
     def activations(self, index: int) -> LayerActivations:
         return self.dense_layer if index in self.dense_layers else self.layer
@@ -88,6 +95,7 @@ def model_of(experiment: Experiment, facts: Facts) -> Model | None:
         is_tied=behind < decoder.hidden * decoder.vocab,
         final_norm=final_norm_bytes(decoder, liger=liger, element_bytes=element),
         is_checkpointed=train.gradient_checkpointing or experiment.activation_checkpointing.enabled,
+        keeps_on_host=experiment.activation_checkpointing.cpu_checkpointing is True,
         has_fused_loss=liger,
         kept_logits=extra_logits(decoder),
     )

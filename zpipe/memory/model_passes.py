@@ -33,7 +33,7 @@ class ModelPasses:
                 self._take_layer(tape, "recomputed", index, TRANSIENT)
                 tape.pulse(work * tokens, TRANSIENT)
                 self._drop_layer(tape, "recomputed", index)
-                tape.take(f"input {index}", model.element * model.hidden * tokens, CHECKPOINTS)
+                tape.take(f"input {index}", 0 if model.keeps_on_host else model.checkpoint, CHECKPOINTS)
             else:
                 tape.pulse(work * tokens, TRANSIENT)
                 self._take_layer(tape, f"layer {index}", index, ACTIVATIONS)

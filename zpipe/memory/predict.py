@@ -34,11 +34,16 @@ def predict_memory(experiment: Experiment, facts: Facts, *, reserves: bool = Tru
     gpu = _gpu(tape, sizes, model) if on_gpu else None
     return MemoryPrediction(
         gpu=gpu,
-        host=host_memory(experiment, facts, sizes, 0 if on_gpu else tape.peak.bytes),
+        host=host_memory(experiment, facts, sizes, _of_model_on_host(tape, model, on_gpu)),
         disk=disk_table(experiment, facts, sizes),
         band=band_of(facts),
         is_generic=decoder is None or decoder.is_generic,
     )
+
+
+def _of_model_on_host(tape: Tape, model: Model, on_gpu: bool) -> int:
+    kept = len(model.layers) * model.checkpoint if model.is_checkpointed and model.keeps_on_host else 0
+    return kept if on_gpu else tape.peak.bytes + kept
 
 
 def band_of(facts: Facts) -> float:

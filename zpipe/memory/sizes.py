@@ -9,6 +9,8 @@ from zpipe.memory.zero_sizes import ZeroSizes, zero_sizes
 from zpipe.schema.experiment import Experiment
 
 FP32 = 4
+_PASSES = 3
+"""All later micro-batches of a step repeat the third."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Sizes:
     """The fraction of the states on the host."""
     is_pinned: bool
     accumulation: int
+    """Micro-batches of a step that are played."""
     optimizer_work: int
     """Bytes of temporary values for each element that is updated; a fused kernel has none."""
 
@@ -85,9 +88,10 @@ def _touched(zero: ZeroSizes, total: int, device: str) -> ZeroSizes:
 
 
 def sizes_of(experiment: Experiment, facts: Facts) -> Sizes | None:
-    """None if model or optimizer are of an unknown size."""
+    """None if model or optimizer are of an unknown size, or AutoTP splits the layers."""
     states = states_per_parameter(experiment.optimizer)
-    if facts.parameter_numels is None or states is None:
+    is_split = facts.data_parallel_size < facts.world_size
+    if facts.parameter_numels is None or states is None or is_split:
         return None
     offload, precision = experiment.offload, experiment.precision
     element = 4 if facts.parameter_dtype == "fp32" else 2
@@ -110,6 +114,6 @@ def sizes_of(experiment: Experiment, facts: Facts) -> Sizes | None:
         parameter_device=offload.offload_param.device,
         on_host=1.0 if offload.offload_optimizer.ratio is None else offload.offload_optimizer.ratio,
         is_pinned=facts.device == "cuda" and (offload.pin_memory if pinned is None else pinned) is not False,
-        accumulation=facts.accumulation,
+        accumulation=min(facts.accumulation, _PASSES),
         optimizer_work=0 if facts.device == "cuda" else FP32,
     )

@@ -11,6 +11,7 @@ from zpipe.memory.sizes import Sizes
 from zpipe.memory.tape import Tape
 
 PARAMETERS, MASTERS = "parameters", "master weights"
+SECONDARY = "second copy of the parameters"
 _STEPS = 2
 """All later ones repeat the second."""
 
@@ -84,6 +85,8 @@ def _start_stage_3(tape: Tape, sizes: Sizes) -> None:
         tape.pulse(sizes.master * elements, MASTERS)
     if sizes.is_offloaded:
         tape.take("gradients on the GPU", sizes.master * sum(sizes.sub_groups_on_gpu), GRADIENTS)
+    if sizes.zero.secondary > 1:
+        tape.take("secondary", sizes.element * sizes.total / sizes.zero.secondary, SECONDARY)
     if sizes.ranks > 1:
         tape.take("persistent", sizes.element * sizes.persistent, "persistent parameters")
     tape.take("bucket", sizes.element * sizes.zero.reduce_bucket, "reduce bucket")

@@ -67,8 +67,10 @@ def _knows_host_memory(experiment: Experiment) -> bool:
 
 
 def _free_disk(experiment: Experiment, facts: Facts) -> int | None:
-    """Of the disk of swap files; None for another machine."""
+    """Of the disk of swap files; None for another machine whose disk is not described."""
     free, run_dir = facts.hardware.free_disk, facts.run_dir
+    if facts.hardware.nvme.free is not None:
+        return facts.hardware.nvme.free
     if free is None or run_dir is None:
         return None
     swap = swap_folder_of(experiment.offload, run_dir)

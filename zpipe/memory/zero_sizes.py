@@ -45,6 +45,8 @@ class ZeroSizes:
     overlaps: bool
     """Whether gradients are reduced on a stream of their own."""
     is_contiguous: bool
+    secondary: int
+    """Ranks that share a second copy of the parameters (ZeRO++ hpZ); 1 without one."""
 
 
 def zero_sizes(experiment: Experiment, facts: Facts) -> ZeroSizes:
@@ -59,7 +61,13 @@ def zero_sizes(experiment: Experiment, facts: Facts) -> ZeroSizes:
         sub_group=stage.sub_group_size if isinstance(stage.sub_group_size, int) else sub_group,
         overlaps=stage.stage == 3 if stage.overlap_comm is None else stage.overlap_comm,
         is_contiguous=stage.contiguous_gradients is not False,
+        secondary=_secondary(stage, facts),
     )
+
+
+def _secondary(stage: Stage, facts: Facts) -> int:
+    given = stage.zero_hpz_partition_size
+    return facts.nproc_per_node if given == "auto" else given or 1
 
 
 def _elements(stage: Stage, name: str, facts: Facts) -> int:

@@ -6,6 +6,7 @@ from humanize import naturalsize
 
 from zpipe.checks import problems
 from zpipe.facts.facts import Facts, with_settings
+from zpipe.memory.sizes import sizes_of
 from zpipe.plans.choice import AutoChoice, Candidate
 from zpipe.plans.plan import Notice
 from zpipe.plans.provenance import Origin, Provenance
@@ -20,7 +21,7 @@ from zpipe.search.shapes import Given, micro_batches, shapes_of, with_micro_batc
 from zpipe.search.speed import step_time
 from zpipe.search.workload import Workload, workload_of
 
-UNKNOWN = "the sizes of the model are not known before it is downloaded, so nothing was compared"
+UNKNOWN = "the memory of this model or optimizer cannot be predicted here, so nothing was compared"
 ON_A_CPU = "on a CPU there is nothing to choose between"
 GOES_ON = "the run in this folder began with it"
 
@@ -46,10 +47,11 @@ def choose(experiment: Experiment, facts: Facts, provenance: Provenance) -> Chos
     before = as_before(experiment, facts, groups)
     if before is not None:
         return _chosen(experiment, before, facts, provenance, _told(groups, GOES_ON))
-    work = workload_of(with_kernels, facts)
+    work = workload_of(with_kernels, facts) if sizes_of(with_kernels, facts) is not None else None
     if work is None:
         why = UNKNOWN if facts.device == "cuda" else ON_A_CPU
-        return _chosen(experiment, experiment, facts, provenance, _told(groups, why))
+        told = _told(automatic_groups(experiment), why)
+        return _chosen(experiment, experiment, facts, provenance, told)
     given = Given(provenance)
     judge, found = _found(with_kernels, facts, given, work)
     best = found.best[0]
@@ -89,7 +91,7 @@ def notices_of(choice: AutoChoice | None, experiment: Experiment) -> list[Notice
 def _found(experiment: Experiment, facts: Facts, given: Given, work: Workload) -> tuple[Judge, Found]:
     """What surely fits, else what may. Raises Refusal."""
     shapes, micros = shapes_of(experiment, given), micro_batches(experiment, facts, given)
-    judge = Judge(facts)
+    judge = Judge(facts, micros[0])
     found = Search(work, judge, shapes, micros).run()
     if not found.best:
         judge.allowed = "tight"
@@ -99,13 +101,15 @@ def _found(experiment: Experiment, facts: Facts, given: Given, work: Workload) -
     if not found.best:
         first = shapes[0].experiment
         others = [] if found.smallest else problems(first, with_settings(facts, first))
-        raise Refusal(others or [_nothing(found, judge)])
+        raise Refusal(others or [_nothing(experiment, found, judge)])
     return judge, found
 
 
-def _nothing(found: Found, judge: Judge) -> Problem:
+def _nothing(experiment: Experiment, found: Found, judge: Judge) -> Problem:
     """What the smallest combination needs, or that the disk has no room for swap files."""
-    fix = either("memory.check=warn")
+    groups = automatic_groups(experiment)
+    more = [f"{name}=auto" for name in ("offload", "activation_checkpointing", "batch") if name not in groups]
+    fix = either(*([" ".join(more)] if more else []), "memory.check=warn")
     if found.smallest is None:
         needs, fix = "the disk has no known room for the swap files of NVMe offload", either("offload=nvme")
     else:
@@ -115,7 +119,7 @@ def _nothing(found: Found, judge: Judge) -> Problem:
         needs = f"the smallest, {headline(found.smallest)}, needs {' and '.join(parts)}"
     reason = f"none of {found.compared} combinations fits: {needs}"
     allowed = "a machine that holds the model: more GPUs, nodes or host memory; or a smaller data.max_length"
-    return Problem("auto", "true", reason, allowed, fix)
+    return Problem(groups[0], "auto", reason, allowed, fix)
 
 
 def _told(groups: list[str], why: str) -> AutoChoice:
@@ -130,7 +134,7 @@ def _account(groups: list[str], found: Found, judge: Judge, work: Workload) -> A
         groups=groups,
         settings=[],
         chosen=chosen,
-        runners_up=[_candidate(each, best, judge, work) for each in others],
+        runners_up=[each for each in (_candidate(one, best, judge, work) for one in others) if each.differs],
         compared=found.compared,
         too_large=found.too_large,
         refused=found.refused,

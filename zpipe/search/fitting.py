@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from zpipe.checks import accepts
 from zpipe.facts.facts import Facts, with_settings
+from zpipe.memory.disk import swapped_bytes
 from zpipe.memory.host import host_memory
 from zpipe.memory.predict import band_of, predict_memory
 from zpipe.memory.sizes import sizes_of
@@ -16,8 +17,6 @@ from zpipe.search.shapes import Shape, with_micro_batch
 
 _WORSE: tuple[Verdict, ...] = ("fits", "tight", "does not fit")
 EVERY: tuple[Resource, ...] = ("GPU", "host", "disk")
-_SWAPPED_STATES, _SWAPPED_PARAMETERS = 12, 2
-"""Bytes of an element in files."""
 
 
 @dataclass
@@ -25,6 +24,8 @@ class Judge:
     """Predicts memory with the facts of one plan. `allowed` is the worst verdict that is accepted."""
 
     facts: Facts
+    smallest: int = 1
+    """The micro-batch with which the rules are asked."""
     allowed: Verdict = "fits"
     _known: dict[tuple[Shape, int, bool], MemoryPrediction | None] = field(default_factory=dict)
     _accepted: dict[Shape, bool] = field(default_factory=dict)
@@ -32,9 +33,10 @@ class Judge:
     def accepts(self, shape: Shape) -> bool:
         """Whether the rules do, and the disk has room for swap files."""
         if shape not in self._accepted:
-            facts = with_settings(self.facts, shape.experiment)
-            room = has_room_for_swapping(shape.experiment, facts)
-            self._accepted[shape] = room and accepts(shape.experiment, facts)
+            experiment = with_micro_batch(shape.experiment, self.smallest)
+            facts = with_settings(self.facts, experiment)
+            room = has_room_for_swapping(experiment, facts)
+            self._accepted[shape] = room and accepts(experiment, facts)
         return self._accepted[shape]
 
     def fits_host(self, shape: Shape) -> bool:
@@ -95,13 +97,10 @@ def has_room_for_swapping(experiment: Experiment, facts: Facts) -> bool:
     """Whether the disk holds the swap files of a node. Unknown room is none, unless the user chose NVMe."""
     if not experiment.auto.offload:
         return True
-    offload = experiment.offload
-    each = _SWAPPED_STATES if offload.offload_optimizer.device == "nvme" else 0
-    each += _SWAPPED_PARAMETERS if offload.offload_param.device == "nvme" else 0
-    if not each:
-        return True
-    room, elements = _room(experiment, facts), sum(facts.parameter_numels or ())
-    return room is not None and each * elements * facts.nproc_per_node // facts.data_parallel_size < room
+    sizes = sizes_of(experiment, facts)
+    needed = 0 if sizes is None else swapped_bytes(facts, sizes)
+    room = _room(experiment, facts)
+    return not needed or (room is not None and needed < room)
 
 
 def _room(experiment: Experiment, facts: Facts) -> int | None:

@@ -8,7 +8,7 @@ from zpipe.plans.memory import GpuMemory, HostMemory, MemoryPrediction, Resource
 from zpipe.plans.plan import Plan
 
 GIB = 2**30
-UNKNOWN = "no prediction: the sizes of the model are not known here"
+UNKNOWN = "no prediction: the sizes of the model, or of the optimizer's states, are not known here"
 COLUMNS = (f"{'GiB':>9}", "formula", "source")
 
 
@@ -73,10 +73,8 @@ def estimate_rows(plan: Plan) -> list[tuple[str, str, str]]:
         return []
     gpu = memory.gpu.allocated.total if memory is not None and memory.gpu is not None else None
     host = memory.host.node if memory is not None and memory.host is not None else None
-    return [
-        ("each GPU: allocated", gib(gpu), gib(estimate.gpu)),
-        ("host: one node", gib(host), gib(estimate.host)),
-    ]
+    rows = [] if gpu is None else [("each GPU: allocated", gib(gpu), gib(estimate.gpu))]
+    return [*rows, ("host: one node", gib(host), gib(estimate.host))]
 
 
 def memory_data(plan: Plan) -> dict[str, Any]:
