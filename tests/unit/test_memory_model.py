@@ -104,3 +104,44 @@ def test_an_unknown_architecture_is_said_to_be_rougher() -> None:
     unknown = "model.config.model_type=olmo2"
     memory = plan_of("model=tiny", unknown, "memory.check=warn", hardware=gpus(H200)).memory
     assert memory is None or memory.is_generic
+
+
+def test_many_micro_batches_need_what_a_few_do() -> None:
+    few, many = (reserved("stage=2", f"batch.gradient_accumulation_steps={count}") for count in (3, 1000))
+    assert few == many
+
+
+def test_a_second_copy_of_the_parameters_counts() -> None:
+    eight = gpus(*[H200] * 8)
+    without, with_copy = (
+        predicted(
+            "stage=3", f"zeropp={option}", "launcher.nodes=2", "launcher.master_addr=node0", hardware=eight
+        )
+        for option in ("none", "hpz")
+    )
+    assert without.gpu is not None
+    assert with_copy.gpu is not None
+    (copy,) = (t for t in with_copy.gpu.allocated.terms if t.name == "second copy of the parameters")
+    assert copy.bytes == pytest.approx(2 * 1_235_814_400 / 8, rel=0.01)
+    assert with_copy.gpu.used > without.gpu.used
+
+
+def test_inputs_of_layers_that_are_kept_on_the_host_are_counted_there() -> None:
+    on_gpu, on_host = (
+        predicted("stage=2", f"activation_checkpointing={option}", "batch.per_device_train_batch_size=16")
+        for option in ("deepspeed", "deepspeed_cpu")
+    )
+    assert on_gpu.gpu is not None
+    assert on_host.gpu is not None
+    assert on_gpu.host is not None
+    assert on_host.host is not None
+    assert on_host.gpu.allocated.total < on_gpu.gpu.allocated.total
+    kept = 16 * 2 * 2048 * 16 * 2048
+    assert on_host.host.node == on_gpu.host.node + kept
+
+
+def test_nothing_is_predicted_where_layers_are_split_or_states_are_unknown() -> None:
+    for overrides in (["deepspeed.tensor_parallel.autotp_size=2", "stage=1"], ["optimizer=muon", "stage=2"]):
+        plan = plan_of(*MODEL, *overrides, hardware=gpus(H200, H200))
+        assert plan.memory is None
+        assert plan.memory_fits == []
