@@ -75,6 +75,10 @@ def described_machine(options: "Namespace") -> list[str]:
         raise Refusal([Problem(alone, "", "describes the machine of --gpus", "--gpus too", "--gpus 8xH100")])
     if options.gpus is None:
         return []
+    described = [each for each in options.overrides if each.startswith("hardware=")]
+    if described:
+        reason = f"{described[0]} describes another machine"
+        raise Refusal([Problem("--gpus", options.gpus, reason, "one of the two", "leave --gpus out")])
     from zpipe.machine.cards import count_and_option
 
     host, cores, problems = options.host_memory, options.cores, []
@@ -85,5 +89,5 @@ def described_machine(options: "Namespace") -> list[str]:
     refuse_if_any(problems)
     count, option = count_and_option(options.gpus, "--gpus", "--gpus 8xH100")
     given = {"hardware.host_memory_gib": host, "hardware.cores": cores}
-    described = [f"{key}={value}" for key, value in given.items() if value is not None]
-    return [f"hardware={option}", f"hardware.gpus_per_node={count}", *described]
+    further = [f"{key}={value}" for key, value in given.items() if value is not None]
+    return [f"hardware={option}", f"hardware.gpus_per_node={count}", *further]
