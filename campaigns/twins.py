@@ -21,6 +21,8 @@ UNCOMPARED = (
     "per_second",
     "tokens_per_sec",
     "samples_per_sec",
+    "tflops",
+    "mfu",
 )
 """Parts of the names of metrics that measure time or memory."""
 

@@ -249,7 +249,7 @@ ROWS: list[Row] = [
     # batch
     (["batch.global_batch_size=8", "batch.train_batch_size=16"], "batch.global_batch_size", CPU),
     (["batch.per_device_train_batch_size=4", "batch.global_batch_size=30"], "batch.global_batch_size", CPU),
-    (["model=llama3_70b", "stage=auto", "offload=auto"], "auto", ONE_GPU),
+    (["model=llama3_70b", "stage=auto", "offload=auto"], "stage", ONE_GPU),
     (
         ["batch.per_device_train_batch_size=4", "batch.train_batch_size=30"],
         "batch.train_batch_size",
