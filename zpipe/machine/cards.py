@@ -50,7 +50,6 @@ def count_and_option(request: str, key: str, fix: str) -> tuple[int, str]:
         reason = "not a number of GPUs and a name"
     elif len(options) > 1:
         reason, allowed = "there are several of this name", " or ".join(options)
-        fix = fix.replace("8xH100", f"{match['count']}x{options[-1]}")
     else:
         reason = "more GPUs than any machine has" if options else "no such GPU"
     raise Refusal([Problem(key, request, reason, allowed, fix)])

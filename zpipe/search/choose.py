@@ -23,6 +23,7 @@ from zpipe.search.workload import Workload, workload_of
 
 UNKNOWN = "the memory of this model or optimizer cannot be predicted here, so nothing was compared"
 ON_A_CPU = "on a CPU there is nothing to choose between"
+_WIDENING = ("stage", "offload", "batch", "activation_checkpointing")
 GOES_ON = "the run in this folder began with it"
 
 
@@ -101,15 +102,23 @@ def _found(experiment: Experiment, facts: Facts, given: Given, work: Workload) -
     if not found.best:
         first = shapes[0].experiment
         others = [] if found.smallest else problems(first, with_settings(facts, first))
-        raise Refusal(others or [_nothing(experiment, found, judge)])
+        raise Refusal(others or [_nothing(experiment, found, judge, _wider(experiment, facts, given, work))])
     return judge, found
 
 
-def _nothing(experiment: Experiment, found: Found, judge: Judge) -> Problem:
+def _wider(experiment: Experiment, facts: Facts, given: Given, work: Workload) -> list[str]:
+    """The groups that would have to be automatic too; none if nothing fits then either."""
+    everything = experiment.model_copy(update={"auto": Automatic(**dict.fromkeys(_WIDENING, True))})
+    shapes, micros = shapes_of(everything, given), micro_batches(everything, facts, given)
+    if not Search(work, Judge(facts, micros[0]), shapes, micros).run().best:
+        return []
+    return [f"{name}=auto" for name in _WIDENING if name not in automatic_groups(experiment)]
+
+
+def _nothing(experiment: Experiment, found: Found, judge: Judge, wider: list[str]) -> Problem:
     """What the smallest combination needs, or that the disk has no room for swap files."""
     groups = automatic_groups(experiment)
-    more = [f"{name}=auto" for name in ("offload", "activation_checkpointing", "batch") if name not in groups]
-    fix = either(*([" ".join(more)] if more else []), "memory.check=warn")
+    fix = either(*([" ".join(wider)] if wider else []), "memory.check=warn")
     if found.smallest is None:
         needs, fix = "the disk has no known room for the swap files of NVMe offload", either("offload=nvme")
     else:
