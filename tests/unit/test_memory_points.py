@@ -2,23 +2,17 @@
 
 import json
 from functools import cache
-from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
 import pytest
 
+from benchmarks.memory import CARDS, POINTS
 from tests.support.planning import GIB, plan_of
-from zpipe.machine.hardware import Gpu, Hardware
+from zpipe.machine.hardware import Hardware
 from zpipe.memory.host import FILES_OF_LIBRARIES
 from zpipe.plans.plan import Plan
 
-POINTS = Path(__file__).parents[2] / "benchmarks" / "memory_points.jsonl"
-CARDS = {
-    "H100": Gpu(name="NVIDIA H100 80GB HBM3", memory=81_559 * 2**20, compute_capability=(9, 0)),
-    "H200": Gpu(name="NVIDIA H200", memory=143_771 * 2**20, compute_capability=(9, 0)),
-}
-"""Of the machines on which it was measured; without a GPU, `gpu` is null."""
 HOST_MEMORY = 2**50
 """Enough for every run: the file does not say what the machines had."""
 

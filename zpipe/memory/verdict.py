@@ -42,7 +42,7 @@ def fits_of(prediction: MemoryPrediction, experiment: Experiment, facts: Facts) 
     if prediction.host is not None and _knows_host_memory(experiment):
         used, limit = prediction.host.node, facts.hardware.memory
         yield Fit(resource="host", used=used, limit=limit, verdict=verdict(used, limit, band))
-    room = _free_disk(experiment, facts)
+    room = room_for_swapping(experiment, facts)
     used = sum(term.bytes for term in prediction.disk.terms if term.name != CHECKPOINTS)
     if used and room is not None:
         yield Fit(resource="disk", used=used, limit=room, verdict=verdict(used, room, band))
@@ -66,7 +66,7 @@ def _knows_host_memory(experiment: Experiment) -> bool:
     return launcher.type != "slurm" and (launcher.type != "kubeflow" or launcher.kubeflow.memory is not None)
 
 
-def _free_disk(experiment: Experiment, facts: Facts) -> int | None:
+def room_for_swapping(experiment: Experiment, facts: Facts) -> int | None:
     """Of the disk of swap files; None for another machine whose disk is not described."""
     free, run_dir = facts.hardware.free_disk, facts.run_dir
     if facts.hardware.nvme.free is not None:

@@ -9,9 +9,8 @@ from zpipe.memory.disk import swapped_bytes
 from zpipe.memory.host import host_memory
 from zpipe.memory.predict import band_of, predict_memory
 from zpipe.memory.sizes import sizes_of
-from zpipe.memory.verdict import fits_of
+from zpipe.memory.verdict import fits_of, room_for_swapping
 from zpipe.plans.memory import Fit, MemoryPrediction, Resource, Verdict
-from zpipe.runfolder.swap_folder import swap_folder_of
 from zpipe.schema.experiment import Experiment
 from zpipe.search.shapes import Shape, with_micro_batch
 
@@ -99,16 +98,5 @@ def has_room_for_swapping(experiment: Experiment, facts: Facts) -> bool:
         return True
     sizes = sizes_of(experiment, facts)
     needed = 0 if sizes is None else swapped_bytes(facts, sizes)
-    room = _room(experiment, facts)
+    room = room_for_swapping(experiment, facts)
     return not needed or (room is not None and needed < room)
-
-
-def _room(experiment: Experiment, facts: Facts) -> int | None:
-    hardware, run_dir = facts.hardware, facts.run_dir
-    folder = None if run_dir is None else swap_folder_of(experiment.offload, run_dir)
-    if hardware.nvme.free is not None or hardware.free_disk is None or folder is None:
-        return hardware.nvme.free
-    try:
-        return hardware.free_disk(folder)
-    except OSError:
-        return None
