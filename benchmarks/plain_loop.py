@@ -1,13 +1,13 @@
 """The fastest plain PyTorch loop that we know for one GPU, to compare zpipe's `auto` with.
 
-    python -m benchmarks.plain_loop MICRO_BATCH [MICRO_BATCH ...]
+    python -m benchmarks.plain_loop MICRO_BATCH [MICRO_BATCH ...] [--cudnn] [--profile TRACE.json.gz]
 
 No DeepSpeed and no Trainer: compiled decoder layers, Liger's fused linear cross-entropy, fused AdamW on fp32
 master weights as in mixed-precision training, clipping without waiting for the device, data that is on the
 GPU. The model is Llama 3.2 1B with random weights. Prints tokens per second for each micro-batch.
 """
 
-import sys
+import argparse
 import time
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,10 @@ from typing import Any
 import torch
 import yaml
 from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
+from torch.profiler import record_function
 from transformers import AutoConfig, AutoModelForCausalLM, set_seed
+
+from benchmarks.kernel_times import StepProfiler
 
 LENGTH, WARM_UP, STEPS = 2048, 6, 12
 
@@ -54,8 +57,9 @@ class MasterWeights:
             parameter.grad = None
 
 
-def train(model: Any, optimizer: MasterWeights, micro_batch: int) -> float:
+def train(model: Any, optimizer: MasterWeights, micro_batch: int, trace: Path | None) -> float:
     """Tokens per second."""
+    profiler = StepProfiler(trace) if trace else None
     loss_of = LigerFusedLinearCrossEntropyLoss()
     batches = torch.randint(0, 256, (4, micro_batch, LENGTH), device="cuda")
     started = 0.0
@@ -63,23 +67,36 @@ def train(model: Any, optimizer: MasterWeights, micro_batch: int) -> float:
         if step == WARM_UP:
             torch.cuda.synchronize()
             started = time.perf_counter()
+        if profiler:
+            profiler.begin_step()
         tokens = batches[step % len(batches)]
-        hidden = model.model(input_ids=tokens).last_hidden_state[:, :-1]
-        loss = loss_of(model.lm_head.weight, hidden.reshape(-1, hidden.shape[-1]), tokens[:, 1:].reshape(-1))
-        loss.backward()
-        with torch.no_grad():
+        with record_function("phase forward"):
+            hidden = model.model(input_ids=tokens).last_hidden_state[:, :-1]
+            flat = hidden.reshape(-1, hidden.shape[-1])
+            loss = loss_of(model.lm_head.weight, flat, tokens[:, 1:].reshape(-1))
+        with record_function("phase backward"):
+            loss.backward()
+        with record_function("phase step"), torch.no_grad():
             optimizer.step()
     torch.cuda.synchronize()
     return STEPS * micro_batch * LENGTH / (time.perf_counter() - started)
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("micro_batches", type=int, nargs="+")
+    parser.add_argument("--cudnn", action="store_true", help="cuDNN's attention instead of FlashAttention 2")
+    parser.add_argument("--profile", type=Path, help="a trace of two steps, which makes the run slower")
+    options = parser.parse_args()
     torch.backends.cuda.matmul.allow_tf32 = True
+    if options.cudnn:
+        torch.backends.cuda.enable_flash_sdp(False)
+        torch.backends.cuda.enable_mem_efficient_sdp(False)
     model = load_model()
     optimizer = MasterWeights(model)
-    for micro_batch in map(int, sys.argv[1:]):
+    for micro_batch in options.micro_batches:
         try:
-            speed = train(model, optimizer, micro_batch)
+            speed = train(model, optimizer, micro_batch, options.profile)
         except torch.OutOfMemoryError:
             print(f"micro-batch {micro_batch}: out of memory", flush=True)
             break

@@ -16,11 +16,13 @@ import signal
 import sys
 import time
 import traceback
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # a fork cannot use CUDA if its parent has
 
+from benchmarks.kernel_times import profile_engine
 from benchmarks.phases import record_phases
 
 ROOT = Path("outputs") / "benchmarks" / "points"
@@ -81,7 +83,7 @@ def start_rank(plan: Any, folder: Path, index: int) -> int:
         import torch
 
         torch.set_num_threads(int(plan.launch.env.get("OMP_NUM_THREADS", "1")))
-        with record_phases(folder / f"rank{index}.phases.json"):
+        with recorded(folder, index):
             from zpipe.train.worker import run
 
             code = run(folder.absolute())
@@ -91,6 +93,13 @@ def start_rank(plan: Any, folder: Path, index: int) -> int:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def recorded(folder: Path, index: int) -> AbstractContextManager[None]:
+    """The profiler takes time, so it excludes the peaks of the phases."""
+    if os.environ.get("POINTS_PROFILE"):
+        return profile_engine(folder / f"rank{index}.trace.json.gz")
+    return record_phases(folder / f"rank{index}.phases.json")
 
 
 def wait_for(pids: list[int], seconds: float) -> list[int]:
@@ -189,6 +198,7 @@ def main() -> None:
                 print(f"{entry['name']}: not begun, the time is over")
                 continue
             os.environ["POINTS_TRACE"] = "1" if entry.get("trace") else ""
+            os.environ["POINTS_PROFILE"] = "1" if entry.get("profile") else ""
             row = run_point(entry["name"], [*defaults, *entry["overrides"]], min(left, options.point_seconds))
             out.write(json.dumps(row) + "\n")
             out.flush()

@@ -26,6 +26,15 @@ def test_one_rank_trains_as_planned(case: Case, in_turn: dict[str, Run]) -> None
     assert_trained(case, in_turn[case.name])
 
 
+def test_every_stage_has_the_same_losses(in_turn: dict[str, Run]) -> None:
+    """DeepSpeed counts a step too many at stage 0 in 16 bits: unmended, its losses are 2% off."""
+    alike = [case for case in ONE_RANK if not case.choices]
+    losses = [[value for _, value in in_turn[case.name].series("loss")] for case in alike]
+    assert [case.stage for case in alike] == [0, 1, 2, 3]
+    for found in losses[1:]:
+        assert found == pytest.approx(losses[0], rel=2e-3)
+
+
 @pytest.mark.parametrize("case", SHARE_OF_TWO_RANKS, ids=lambda case: case.name)
 def test_two_ranks_train_as_planned(case: Case, libaio: None, text_file: Path, tmp_path: Path) -> None:
     assert_trained(case, zpipe(tmp_path, *case.overrides(text_file)))

@@ -28,6 +28,7 @@ from zpipe.train.ranks import Rank
 from zpipe.train.safe_loading import restrict_unpickling
 from zpipe.train.stopping import StopCallback
 from zpipe.train.trainers.resumable import ResumableTrainer, saved_once
+from zpipe.train.mended import mended_optimizers
 from zpipe.train.verify_weights import check_saved_model
 
 
@@ -84,7 +85,7 @@ class CausalLMTraining:
         Raises NothingLearnedError if no step changed the model.
         """
         restrict_unpickling()
-        with attention_kernel(self._plan):
+        with mended_optimizers(), attention_kernel(self._plan):
             result = self._trainer.train_from(self._start.checkpoint)
         if self._stop.reason is not None:
             step, saves = int(result.global_step), self._stop.saves
