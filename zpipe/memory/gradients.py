@@ -73,7 +73,7 @@ class Gradients:
         tape.drop("bucket 0", "bucket 1", "large gradient")
         match self._sizes.stage:
             case 0:
-                self._update_all()
+                self._update_all(has_states)
             case 3:
                 self._update_sub_groups(has_states)
             case _ if not self._sizes.is_offloaded:
@@ -134,14 +134,13 @@ class Gradients:
             left -= self._tape.bytes_of(name)
             self._tape.drop(name)
 
-    def _update_all(self) -> None:
+    def _update_all(self, has_states: bool) -> None:
         sizes, tape = self._sizes, self._tape
-        if not sizes.master:
-            return
-        for index, elements in enumerate(sizes.parameters):
-            tape.take(f"converted {index}", sizes.master * elements, UPDATE)
-        tape.take("update", sizes.master * sizes.total, UPDATE)
-        tape.drop(*(f"converted {index}" for index in range(len(sizes.parameters))))
+        if sizes.master:
+            tape.take("update", sizes.master * sizes.total, UPDATE)
+            tape.drop(*self._kept)
+        if not has_states:
+            take_states(tape, sizes, "", sizes.total)
         tape.pulse(sizes.optimizer_work * sizes.total, UPDATE)
         tape.drop("update")
 

@@ -20,3 +20,5 @@ class Automatic(Group):
     """Choose the micro-batch, and the accumulation if the global batch is set."""
     activation_checkpointing: bool = False
     """Choose whether activations are recomputed."""
+    compile: bool = False
+    """Choose whether PyTorch compiles each layer."""

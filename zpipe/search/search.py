@@ -14,7 +14,7 @@ from zpipe.search.shapes import OFFLOADS, Shape, with_micro_batch
 from zpipe.search.speed import tokens_per_second
 from zpipe.search.workload import Setup, Workload, setup_of
 
-AS_FAST = 0.98
+AS_FAST = 0.99
 """Of two speeds that are this near to each other, the simpler settings win."""
 SHOWN = 4
 """Combinations with different shapes: the choice and its runners-up."""
@@ -128,9 +128,8 @@ class Search:
     def _preferred(combinations: list[Combination]) -> Combination:
         """The simplest of the fastest."""
         fastest = max(one.speed for one in combinations)
-        return min(
-            (one for one in combinations if one.speed >= AS_FAST * fastest), key=lambda one: one.simplicity
-        )
+        alike = [one for one in combinations if one.speed >= AS_FAST * fastest]
+        return min(alike, key=lambda one: (one.simplicity, -one.speed))
 
     def _ranked(self, fitting: dict[Shape, list[Combination]]) -> Iterator[Combination]:
         """The choice, which fits with what the allocator adds, then the fastest of other shapes."""
