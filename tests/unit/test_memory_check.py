@@ -221,3 +221,16 @@ def test_a_changed_batch_changes_what_is_predicted() -> None:
         _predict(patched, noted)
         problems_of(*LLAMA_1B, hardware=ONE)
     assert seen[:4] == [(16, 1), (8, 2), (4, 4), (2, 8)]
+
+
+def test_the_memory_of_a_plan_is_predicted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Experiment] = []
+
+    def noted(experiment: Experiment, facts: Facts) -> MemoryPrediction | None:
+        seen.append(experiment)
+        return simple_prediction(experiment, facts)
+
+    _predict(monkeypatch, noted)
+    plan = plan_of(*LLAMA_1B, hardware=gpus(replace(SMALL, memory=52 * GIB)))
+    assert "memory.check" in [notice.key for notice in plan.notices]
+    assert seen == [plan.experiment]
