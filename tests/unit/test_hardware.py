@@ -57,10 +57,29 @@ def test_the_card_of_every_option_is_known_by_its_name(option: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["NVIDIA H100 PCIe", "NVIDIA H200 NVL", "Tesla V100-PCIE-32GB", "", "x" * 999]
+    "name", ["NVIDIA H100 80GB HBM2e", "NVIDIA H200 NVL", "Tesla V100S-PCIE-32GB", "", "x" * 999]
 )
 def test_a_card_of_another_name_is_not_taken_for_a_known_one(name: str) -> None:
     assert card_named(name) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("NVIDIA H100 PCIe", "h100_pcie"),
+        ("NVIDIA A100-PCIE-40GB", "a100_pcie_40gb"),
+        ("NVIDIA A100 80GB PCIe", "a100_pcie_80gb"),
+        ("Tesla V100-PCIE-16GB", "v100_pcie_16gb"),
+        ("Tesla V100-PCIE-32GB", "v100_pcie_32gb"),
+    ],
+)
+def test_a_pcie_card_is_slower_than_the_one_on_a_board(name: str, option: str) -> None:
+    found = card_named(name)
+    assert found == described_by(option)
+    assert found.gpu_link_gb_s == found.host_link_gb_s  # no NVLink
+    on_a_board = described_by(option.replace("pcie_", "").replace("pcie", "80gb"))
+    assert (found.tflops.fp16 or 0) <= (on_a_board.tflops.fp16 or 0)
+    assert (found.gpu_link_gb_s or 0) < (on_a_board.gpu_link_gb_s or 0)
 
 
 @pytest.mark.parametrize("option", machine_kinds())
