@@ -85,14 +85,15 @@ def test_a_pcie_card_is_slower_than_the_one_on_a_board(name: str, option: str) -
 @pytest.mark.parametrize("option", machine_kinds())
 def test_a_request_names_the_option(option: str) -> None:
     for name in (option, option.upper().replace("_", "-")):
-        assert count_and_option(f"8x{name}", "key", "") == (8, option)
+        assert count_and_option(f"8x{name}", "key", "key=") == (8, option)
 
 
 def test_h100_is_the_one_of_80_gb_and_a100_is_not_enough() -> None:
-    assert count_and_option("2*h100", "key", "") == (2, "h100_80gb")
+    assert count_and_option("2*h100", "key", "key=") == (2, "h100_80gb")
     with pytest.raises(Refusal) as refused:
-        count_and_option("2xA100", "key", "")
+        count_and_option("2xA100", "key", "key=")
     assert refused.value.problems[0].allowed == "a100_40gb or a100_80gb"
+    assert refused.value.problems[0].fix.startswith("key=2xa100_80gb, or key=2xa100_40gb")
 
 
 def test_nothing_described_is_the_machine_at_hand() -> None:

@@ -84,7 +84,7 @@ def _described(settings: HardwareSettings, launcher: Launcher) -> HardwareSettin
     given = _given(settings)
     if gpus is not None:
         key = f"launcher.{launcher.type}.gpus"
-        count, option = count_and_option(gpus, key, either(f"{key}=8xH100"))
+        count, option = count_and_option(gpus, key, f"{key}=")
         card = _given(described_by(option))
         refuse_if_any(_contradiction(settings, card["name"], count, key, gpus))
         given = {**card, **given, "gpus_per_node": count}
