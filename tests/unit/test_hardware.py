@@ -17,7 +17,8 @@ from zpipe.compose.recipe_rules import recipe_problems
 from zpipe.machine import hardware
 from zpipe.machine.cards import card_named, count_and_option, described_by, machine_kinds
 from zpipe.machine.hardware import Gpu, Hardware
-from zpipe.machine.target import lacking, target_hardware
+from zpipe.machine.lacking import lacking
+from zpipe.machine.target import target_hardware
 from zpipe.problems import Refusal
 from zpipe.schema.hardware import HardwareSettings, Tflops
 from zpipe.schema.launcher import Launcher
@@ -195,7 +196,7 @@ def test_a_run_on_another_machine_than_described_is_refused_and_leaves_nothing(
     message = capsys.readouterr().err
     assert "hardware.gpus_per_node=8: this machine has 0 that PyTorch can use" in message
     assert "hardware.host_memory_gib=2048" in message
-    assert "hardware=here, or hardware.gpus_per_node=null" in message
+    assert "hardware=here, or hardware.host_memory_gib=null" in message
     assert list(tmp_path.iterdir()) == []
     assert main(["doctor", "hardware=h100_80gb", "precision=bf16"]) == 2
     with pytest.raises(Refusal):

@@ -26,15 +26,21 @@ def described_by(option: str) -> HardwareSettings:
     return HardwareSettings.model_validate(yaml.load(text, Loader=loader) or {})  # noqa: S506 - a safe one
 
 
-@cache
 def card_named(name: str) -> HardwareSettings | None:
-    """The option whose GPUs have this name, as NVML tells it; None for an unknown card.
+    """What is known of the GPUs with this name, as NVML tells it; None for an unknown card."""
+    option = option_named(name)
+    return None if option is None else described_by(option)
+
+
+@cache
+def option_named(name: str) -> str | None:
+    """The option whose GPUs have this name.
 
     Only files whose own name has nothing but words of the card are read.
     """
     words = set(_normal(name).split("_"))
     candidates = [option for option in machine_kinds() if words.issuperset(option.split("_"))]
-    return next((found for found in map(described_by, candidates) if found.name == name), None)
+    return next((option for option in candidates if described_by(option).name == name), None)
 
 
 def machine_kinds() -> list[str]:
