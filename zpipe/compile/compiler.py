@@ -11,6 +11,7 @@ from zpipe.compile.ds_config import ds_config, unresolved
 from zpipe.compile.engine import expected_engine
 from zpipe.compile.launch import launch_of
 from zpipe.compile.operators import operators_of
+from zpipe.compile.recipe_notices import recipe_notices
 from zpipe.compile.training_arguments import training_arguments
 from zpipe.facts.facts import Facts, gather
 from zpipe.launchers.base import NOTHING_SETTLED, Settled
@@ -95,6 +96,7 @@ def compile_plan(
 
 def _further_notices(chosen: Chosen) -> list[Notice]:
     found = notices_of(chosen.choice, chosen.experiment)
+    found += recipe_notices(chosen.experiment, chosen.provenance)
     if chosen.facts.model.random_init:
         text = f"{chosen.facts.model.name} starts from random weights"
         found.append(Notice(level="info", key="model", text=text))
