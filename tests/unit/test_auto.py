@@ -67,7 +67,7 @@ def test_only_what_is_automatic_is_searched() -> None:
     plan = plan_of("stage=3", "batch=auto", LENGTH, "model=llama3_1b", hardware=ONE)
     assert places(plan) == (3, "none", "none")
     assert plan.choice is not None
-    assert plan.choice.groups == ["batch", "kernels"]
+    assert plan.choice.groups == ["batch", "compile", "kernels"]
     assert plan.micro_batch > 1
 
 
@@ -86,6 +86,38 @@ def test_key_that_the_user_sets_restricts_the_search(override: str, key: str) ->
     for name in key.split("."):
         value = value[name]
     assert str(value).lower() == override.partition("=")[2]
+
+
+def is_compiled(plan: Plan) -> bool:
+    return plan.experiment.train.torch_compile and plan.experiment.compile.regional is True
+
+
+def test_layers_are_compiled_in_a_long_run_and_liger_computes_the_loss() -> None:
+    plan = plan_of("stage=auto", "batch=auto", LENGTH, "model=llama3_1b", hardware=ONE)
+    assert is_compiled(plan)
+    assert plan.training_arguments["liger_kernel_config"] == {
+        "rms_norm": False,
+        "rope": False,
+        "swiglu": False,
+    }
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["train.max_steps=20", "stage=3", "compile=none", "kernels=liger", "train.gradient_checkpointing=true"],
+)
+def test_layers_are_not_compiled_where_it_brings_nothing_or_something_else_was_chosen(override: str) -> None:
+    typed = ("stage=auto", "batch=auto", LENGTH, "model=llama3_1b", override)
+    plan = plan_of(*typed, hardware=ONE)
+    assert not is_compiled(plan)
+    assert plan.training_arguments["use_liger_kernel"] is True
+    assert "liger_kernel_config" not in plan.training_arguments
+
+
+@pytest.mark.parametrize("option", ["none", "liger", "fused_loss"])
+def test_chosen_kernels_are_kept(option: str) -> None:
+    plan = plan_of("stage=auto", f"kernels={option}", LENGTH, "model=llama3_1b", hardware=ONE)
+    assert plan.experiment.kernels.liger == {"none": False, "liger": True, "fused_loss": "loss"}[option]
 
 
 def test_setting_of_a_stage_is_kept_also_where_it_is_the_one_of_the_default_stage() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.planning import CPU, H200, gpus, plan_of
+from tests.support.planning import CPU, H200, gpus, plan_of, problems_of
 from zpipe.facts.liger import liger_settings
 from zpipe.machine.hardware import Hardware
 from zpipe.plans.changes import result_changes
@@ -59,8 +59,7 @@ def test_transformers_kernels_are_the_default(overrides: tuple[str, ...]) -> Non
         ([], CPU, "a CUDA GPU is needed"),
         (["model.config.model_type=bloom"], GPU, "liger-kernel has no kernels for bloom"),
         (["model.name_or_path=org/name", "model.tokenizer=bytes"], GPU, "not known before the model"),
-        (["compile=torch"], GPU, "the model is compiled"),
-        (["compile=regional"], GPU, "the model is compiled"),
+        (["compile=torch"], GPU, "the whole model is compiled"),
     ],
 )
 def test_auto_says_why_it_does_not_choose_liger(
@@ -76,6 +75,36 @@ def test_auto_without_the_package_chooses_transformers_kernels(monkeypatch: pyte
     plan = plan_of("kernels=auto", hardware=GPU)
     assert not uses_liger(plan)
     assert "not installed here" in notice_about(plan, "kernels")
+
+
+@pytest.mark.parametrize("overrides", [("kernels=fused_loss",), ("kernels=auto", "compile=regional")])
+def test_the_fused_loss_alone_turns_the_kernels_of_layers_off(overrides: tuple[str, ...]) -> None:
+    plan = plan_of(*overrides, hardware=GPU)
+    assert uses_liger(plan)
+    switches = plan.training_arguments["liger_kernel_config"]
+    assert switches == {"rms_norm": False, "rope": False, "swiglu": False}
+    assert "fused loss replaces" in notice_about(plan, "kernels")
+
+
+def test_compiled_layers_refuse_the_kernels_of_layers_and_the_fix_is_accepted() -> None:
+    typed = ("compile=regional", "kernels=liger", "+train.liger_kernel_config.rope=true")
+    (problem,) = problems_of(*typed, hardware=GPU)
+    assert problem.key == "train.torch_compile"
+    loss_alone, without = problem.fix.split(", or ")
+    assert uses_liger(plan_of("compile=regional", *loss_alone.split()[:1], hardware=GPU))
+    assert not plan_of(*typed, *without.split(), hardware=GPU).experiment.train.is_compiled
+
+
+def test_the_memory_of_a_fused_loss_without_the_layers_lies_between() -> None:
+    def peak(*overrides: str) -> int:
+        plan = plan_of("model=llama3_1b", "batch.per_device_train_batch_size=8", *overrides, hardware=GPU)
+        assert plan.memory is not None and plan.memory.gpu is not None
+        return plan.memory.gpu.allocated.total
+
+    liger, loss, none = (peak(f"kernels={option}") for option in ("liger", "fused_loss", "none"))
+    assert liger < loss < none
+    assert peak("kernels=fused_loss", "compile=regional") == pytest.approx(liger, rel=0.01)
+    assert peak("kernels=fused_loss", "compile=regional", "stage=3") > peak("kernels=liger", "stage=3")
 
 
 def test_compiled_layers_are_told_of() -> None:

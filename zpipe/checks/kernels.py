@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 
 from zpipe.facts.facts import Facts
-from zpipe.facts.liger import LAYER_KERNELS, liger_settings
+from zpipe.facts.liger import liger_settings
 from zpipe.plans.plan import Notice
 from zpipe.problems import Problem, either, nearest
 from zpipe.schema.experiment import Experiment
+from zpipe.schema.kernels import LAYER_KERNELS
 
 
 def liger_is_chosen_once(experiment: Experiment, facts: Facts) -> Iterator[Problem]:

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from zpipe.schema.experiment import Experiment
+from zpipe.schema.kernels import LAYER_KERNELS
 
 _TABLE = re.compile(r"^MODEL_TYPE_TO_APPLY_LIGER_FN = \{(.*?)^\}", re.MULTILINE | re.DOTALL)
-LAYER_KERNELS = frozenset({"rope", "rms_norm", "layer_norm", "swiglu", "geglu", "relu_squared"})
-"""Names of `train.liger_kernel_config` that stand for kernels of a layer, not of the loss."""
 _ENTRY = re.compile(r'"([\w.-]+)":\s*(\w+)')
 
 

@@ -4,9 +4,9 @@ import hashlib
 import json
 from collections.abc import Iterator
 
-from zpipe.facts.liger import LAYER_KERNELS
 from zpipe.plans.plan import Plan, settings_without_secrets
 from zpipe.problems import Problem
+from zpipe.schema.kernels import LAYER_KERNELS
 from zpipe.trees import Tree, flatten
 
 FREE = (

@@ -4,6 +4,9 @@ from typing import Literal
 
 from zpipe.schema.base import Auto, Group
 
+LAYER_KERNELS = frozenset({"rope", "rms_norm", "layer_norm", "swiglu", "geglu", "relu_squared"})
+"""Names of `train.liger_kernel_config` that stand for kernels of a layer, not of the loss."""
+
 SdpaBackend = Literal["auto", "cudnn", "flash", "efficient", "math"]
 
 

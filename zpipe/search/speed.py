@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from zpipe.search.workload import Setup, Workload
 
-_FUSED, _PLAIN = 0.608, 0.467
+_FUSED, _PLAIN = 0.603, 0.467
 """Share of the peak that Liger's kernels and transformers' own reach, with large batches."""
-_COMPILED, _COMPILED_PLAIN = 0.617, 0.52
+_COMPILED, _COMPILED_PLAIN = 0.611, 0.52
 """The same of compiled layers, with Liger's fused loss and with transformers'."""
 _COMPILING = 20.0
 """Seconds of the first step."""
@@ -18,14 +18,14 @@ _RECOMPUTING = 1.25
 """Times the arithmetic: a second forward pass takes less than a third, because it has no loss."""
 _OVERHEAD = 0.013
 """Seconds of a micro-batch that do not depend on its size."""
-_LAUNCH, _HOOKS, _HOOKS_RECOMPUTING = 0.00074, 0.00323, 0.0044
+_LAUNCH, _HOOKS, _HOOKS_OFFLOADED, _HOOKS_RECOMPUTING = 0.00074, 0.0024, 0.00323, 0.0044
 """The host needs this long for the kernels of a tensor below stage 3, and for the hooks of a matrix at
-stage 3 (with recomputation): a small micro-batch waits for it."""
+stage 3 (with offloading, and with recomputation): a small micro-batch waits for it."""
 _LAUNCH_RECOMPUTING = 1.3
-_UPDATE = 36e-12
+_UPDATE, _UPDATE_STAGE_0 = 28e-12, 14e-12
 """Seconds for a parameter with optimizer states on a GPU with a peak of `_FITTED_PEAK`."""
 _FITTED_PEAK = 989e12
-_STAGE_2, _STAGE_3 = 8e-12, 16e-12
+_STAGE_2, _STAGE_3 = 2e-12, 16e-12
 """Seconds of a micro-batch for a parameter: copies into buckets and partitions."""
 _CPU_ADAM = 0.5e-9
 """Seconds for a parameter on `_FITTED_CORES` cores; more than `_USEFUL_CORES` do not help, because the
@@ -109,7 +109,9 @@ def _copies(work: Workload, setup: Setup) -> float:
 def _launching(work: Workload, setup: Setup) -> float:
     """Seconds that the host needs to launch a micro-batch."""
     if setup.stage == 3:
-        return (_HOOKS_RECOMPUTING if setup.recomputes else _HOOKS) * work.matrices
+        is_offloaded = setup.optimizer_device != "none"
+        hooks = _HOOKS_OFFLOADED if is_offloaded else _HOOKS
+        return (_HOOKS_RECOMPUTING if setup.recomputes else hooks) * work.matrices
     return _LAUNCH * work.tensors * (_LAUNCH_RECOMPUTING if setup.recomputes else 1.0)
 
 
@@ -120,7 +122,7 @@ def _partition(work: Workload, setup: Setup) -> float:
 def _update(work: Workload, setup: Setup) -> float:
     own = _partition(work, setup)
     on_host = 0.0 if setup.optimizer_device == "none" else setup.on_host * own
-    on_gpu = _UPDATE * _FITTED_PEAK / work.peak
+    on_gpu = (_UPDATE if setup.stage else _UPDATE_STAGE_0) * _FITTED_PEAK / work.peak
     on_cpu = _CPU_ADAM * _FITTED_CORES / min(work.cores, _USEFUL_CORES)
     return (own - on_host) * on_gpu + on_host * on_cpu
 
