@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from zpipe.problems import Problem, Refusal
 from zpipe.runfolder.foreign_files import is_regular, read_text
+from zpipe.train.export.pieces import Piece, pieces
 from zpipe.train.safetensors_file import NAMES
 
 INDEX_NAME = "model.safetensors.index.json"
@@ -22,26 +23,28 @@ class Weights(Protocol):
 
     kind: str
     """For people."""
+    mapped_bytes: int
+    """How much of the files may count as memory of this process between two reads."""
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]: ...
 
     def dtype(self, name: str) -> torch.dtype: ...
 
-    def tensor(self, name: str) -> torch.Tensor:
-        """The whole tensor in host memory; do not change it."""
+    def part(self, name: str, piece: Piece) -> torch.Tensor:
+        """A piece of the flattened tensor in host memory; do not change it."""
         ...
 
 
 class SavedWeights:
     """The safetensors files of a model folder. Raises Refusal for files that are damaged or do not fit.
 
-    A file is mapped into memory only while one of its tensors is in use: what was read of it counts as memory
-    of this process.
+    A file is mapped into memory only while a piece is copied from it: what was read of a mapped file counts
+    as memory of this process.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.kind = "the saved weights"
+        self.kind, self.mapped_bytes = "the saved weights", 0
         self._folder = folder
         self._names = {file: _headers(folder / file) for file in _file_names(folder)}
         headers = {
@@ -56,7 +59,7 @@ class SavedWeights:
         for name, origin in tied.items():
             if name not in self.shapes or origin not in self.shapes:
                 continue
-            if not torch.equal(self.tensor(name), self.tensor(origin)):
+            if not self._are_equal(name, origin):
                 raise Refusal([_damaged(self._folder, f"{name} is tied to {origin}, and differs from it")])
             del self.shapes[name]
 
@@ -69,10 +72,16 @@ class SavedWeights:
             raise Refusal([_damaged(self._folder, f"{name} has the format {written}")])
         return _TORCH[written]
 
-    def tensor(self, name: str) -> torch.Tensor:
+    def part(self, name: str, piece: Piece) -> torch.Tensor:
         with _opened(self._places[name]) as file:
-            found: torch.Tensor = file.get_tensor(name)
-        return found
+            mapped: torch.Tensor = file.get_tensor(name)
+            return mapped.view(-1)[piece.start : piece.end].clone()
+
+    def _are_equal(self, one: str, other: str) -> bool:
+        shape = self.shapes[one]
+        return shape == self.shapes[other] and all(
+            torch.equal(self.part(one, piece), self.part(other, piece)) for piece in pieces(shape)
+        )
 
 
 def has_saved_weights(folder: Path) -> bool:
