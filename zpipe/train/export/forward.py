@@ -1,5 +1,9 @@
 """A forward pass of the exported model, compared with one of the trained weights."""
 
+import gc
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -42,7 +46,8 @@ class ForwardPasses:
     def predicted_bytes(self, *weights: Weights) -> int:
         """Host memory for passes with each of these, one after the other."""
         is_streamed = all(map(self._streamed.fits, weights))
-        model = self._streamed.most_bytes if is_streamed else self._model_bytes
+        # transformers holds the parts of a layer while it joins them.
+        model = self._streamed.most_bytes + (0 if is_streamed else self._model_bytes)
         largest = max(prod(shape) for each in weights for shape in each.shapes.values())
         return bytes_of_forward(model, largest, vocabulary_of(self._streamed.model))
 
@@ -53,7 +58,7 @@ class ForwardPasses:
         """
         transformers_logging.disable_progress_bar()
         try:
-            difference = _relative(self._logits(exported), self._logits(reference))
+            difference = _relative(self.logits(exported), self.logits(reference))
         except (Refusal, NoRoom):
             raise
         except Exception as error:  # A configuration may fit the weights and be nonsense otherwise.
@@ -65,7 +70,8 @@ class ForwardPasses:
             raise Refusal([not_the_model(reason)])
         return difference
 
-    def _logits(self, weights: Weights) -> torch.Tensor:
+    def logits(self, weights: Weights) -> torch.Tensor:
+        """Raises NoRoom, and whatever the model raises."""
         if self._streamed.fits(weights):
             try:
                 return self._streamed.logits(weights)
@@ -75,14 +81,18 @@ class ForwardPasses:
                 reraise_machine_error(error)
         if self._model_bytes > free_bytes():
             raise NoRoom
-        return logits_of(self._whole(weights))
+        try:
+            return logits_of(self._whole(weights))
+        finally:
+            gc.collect()  # models have cycles
 
     def _whole(self, weights: Weights) -> Any:
         model, dtype = self._streamed.model, TORCH[self._trained_dtype]
         values = {name: _Value(weights, name) for name in weights.shapes}
-        return type(model).from_pretrained(
-            None, config=model.config, state_dict=values, dtype=dtype, **LOADING
-        )
+        with _one_after_the_other():
+            return type(model).from_pretrained(
+                None, config=model.config, state_dict=values, dtype=dtype, **LOADING
+            )
 
 
 class _Value:
@@ -93,6 +103,21 @@ class _Value:
 
     def __getitem__(self, everything: object) -> torch.Tensor:
         return whole(self._weights, self._name, self._weights.dtype(self._name))
+
+
+@contextmanager
+def _one_after_the_other() -> Iterator[None]:
+    """Within it, transformers does not read ahead: threads would read all weights before they are joined."""
+    name = "HF_DEACTIVATE_ASYNC_LOAD"
+    given = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if given is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = given
 
 
 def check_loading(folder: Path) -> None:
