@@ -1,6 +1,5 @@
 """Reads an exported folder back, and compares it piece by piece with the trained weights."""
 
-from collections.abc import Callable
 from math import prod
 from pathlib import Path
 
@@ -11,9 +10,7 @@ from zpipe.problems import Problem, Refusal
 from zpipe.train.export.dtypes import TORCH, exported_dtype
 from zpipe.train.export.expected import Expected
 from zpipe.train.export.pieces import pieces
-from zpipe.train.export.weights import INDEX_NAME, SavedWeights, Weights, weight_map
-
-OnBytes = Callable[[int], None]
+from zpipe.train.export.weights import INDEX_NAME, OnBytes, SavedWeights, Weights, weight_map
 
 
 def check_tensors(

@@ -18,7 +18,7 @@ from zpipe.train.export.layout import Entry, Layout
 from zpipe.train.export.masters import MasterWeights, has_shards
 from zpipe.train.export.memory import bytes_of_pieces, free_bytes, resident_bytes
 from zpipe.train.export.staging import complete_or_absent, require_room
-from zpipe.train.export.weights import SavedWeights, Weights, has_saved_weights
+from zpipe.train.export.weights import SavedWeights, Watched, Weights, bytes_of, has_saved_weights
 from zpipe.train.export.writing import write_weights
 
 Say = Callable[[str, str], None]
@@ -97,7 +97,9 @@ class _Exporter:
         check_loading(staging)
         exported = SavedWeights(staging)
         try:
-            difference = self._passes.difference(exported, self._reference, self._request.dtype)
+            with self._watch("forward passes", bytes_of(exported) + bytes_of(self._reference)) as on_bytes:
+                watched = Watched(exported, on_bytes), Watched(self._reference, on_bytes)
+                difference = self._passes.difference(*watched, self._request.dtype)
         except NoRoom:
             self._say("verified", "no forward pass: a model in memory needs more than is free")
             return

@@ -1,7 +1,8 @@
 """Trained weights by name, read from the disk when they are used."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -13,6 +14,7 @@ from zpipe.runfolder.foreign_files import is_regular, read_text
 from zpipe.train.export.pieces import Piece, pieces
 from zpipe.train.safetensors_file import NAMES
 
+OnBytes = Callable[[int], None]
 INDEX_NAME = "model.safetensors.index.json"
 SINGLE_NAME = "model.safetensors"
 _TORCH = {name: dtype for dtype, name in NAMES.items()}
@@ -34,6 +36,24 @@ class Weights(Protocol):
     def part(self, name: str, piece: Piece) -> torch.Tensor:
         """A piece of the flattened tensor in host memory; do not change it."""
         ...
+
+
+class Watched:
+    """The same weights; `on_bytes` is told of each piece when it is read for the first time."""
+
+    def __init__(self, weights: Weights, on_bytes: OnBytes | None) -> None:
+        self._weights, self._on_bytes, self._read = weights, on_bytes, set[tuple[str, Piece]]()
+        self.kind, self.mapped_bytes, self.shapes = weights.kind, weights.mapped_bytes, weights.shapes
+
+    def dtype(self, name: str) -> torch.dtype:
+        return self._weights.dtype(name)
+
+    def part(self, name: str, piece: Piece) -> torch.Tensor:
+        found = self._weights.part(name, piece)
+        if self._on_bytes is not None and (name, piece) not in self._read:
+            self._read.add((name, piece))
+            self._on_bytes(found.nbytes)
+        return found
 
 
 class SavedWeights:
@@ -82,6 +102,10 @@ class SavedWeights:
         return shape == self.shapes[other] and all(
             torch.equal(self.part(one, piece), self.part(other, piece)) for piece in pieces(shape)
         )
+
+
+def bytes_of(weights: Weights) -> int:
+    return sum(prod(shape) * weights.dtype(name).itemsize for name, shape in weights.shapes.items())
 
 
 def has_saved_weights(folder: Path) -> bool:

@@ -1,6 +1,5 @@
 """Writes the files of weights piece by piece."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -9,10 +8,8 @@ import torch
 from zpipe.runfolder.atomic import write_json
 from zpipe.train.export.layout import Layout
 from zpipe.train.export.pieces import pieces
-from zpipe.train.export.weights import Weights
+from zpipe.train.export.weights import OnBytes, Weights
 from zpipe.train.safetensors_file import header
-
-OnBytes = Callable[[int], None]
 
 
 def write_weights(folder: Path, layout: Layout, weights: Weights, on_bytes: OnBytes | None) -> None:
