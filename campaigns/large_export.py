@@ -9,31 +9,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.support import preloaded
-from tests.support.process import SMALL, environment, finish
+from tests.support.exports import LARGE, predicted_peak
+from tests.support.peaks import peak_of
+from tests.support.process import environment, finish
 from zpipe.exits import Exit
 
-LARGE = (
-    *SMALL,
-    "stage=2",
-    "precision=bf16",
-    "model.config.hidden_size=1024",
-    "model.config.intermediate_size=2816",
-    "model.config.num_hidden_layers=4",
-    "model.config.num_attention_heads=8",
-    "model.config.vocab_size=8192",
-    "data.max_length=32",
-    "train.max_steps=2",
-    "checkpoint=default",
-    "tracking.enabled=false",
-)
 _MIB = 2**20
 _SMALL_FILES = 10 * _MIB
 """Less than one file of the export."""
-_PRINT_PEAK = """
-for line in open("/proc/self/status"):
-    if line.startswith("VmHWM"):
-        print("peak", int(line.split()[1]) * 1024)
-"""
 
 
 def results(base: Path, text_file: Path) -> Iterator[tuple[str, str]]:
@@ -67,14 +50,14 @@ class Large:
     def memory(self, dtype: str) -> str:
         """The peak of an export, with and without what the libraries take."""
         output = self._base / f"peak-{dtype}"
-        peak = _peak(_EXPORT, *self._arguments(output, dtype))
-        libraries, size = _peak(_LIBRARIES), sum(file.stat().st_size for file in output.glob("*.safetensors"))
+        peak = peak_of(*self._arguments(output, dtype))
+        size = sum(file.stat().st_size for file in output.glob("*.safetensors"))
         if not size:
             return "nothing was exported"
-        figures = (
-            f"peak {peak // _MIB} MiB, of it libraries {libraries // _MIB} MiB, weights {size // _MIB} MiB"
-        )
-        return f"{figures}: {(peak - libraries) / size:.2f} times the weights beside the libraries"
+        libraries, predicted = peak.libraries // _MIB, predicted_peak(peak.printed) // _MIB
+        ratio = f"{(peak.total - peak.libraries) / size:.2f} times the weights beside the libraries"
+        figures = f"peak {peak.total // _MIB} MiB, predicted {predicted}, libraries {libraries}"
+        return f"{figures}, weights {size // _MIB}: {ratio}"
 
     def left(self, stop: Callable[[subprocess.Popen[str]], None] | None, limit: int | None) -> str:
         """What is left of an export that is stopped, or that may not write files larger than the limit."""
@@ -109,17 +92,6 @@ class Large:
             "--max-shard-size",
             "20MB",
         )
-
-
-_EXPORT = "import sys; from zpipe.cli.main import main; main(sys.argv[1:])"
-_LIBRARIES = "import torch, transformers, deepspeed, transformers.models.llama.modeling_llama"
-
-
-def _peak(code: str, *arguments: str) -> int:
-    """Bytes of host memory that a process with this code needed at most."""
-    argv = [sys.executable, "-c", code + _PRINT_PEAK, *arguments]
-    done = subprocess.run(argv, env=environment(), capture_output=True, text=True, check=True)
-    return int(done.stdout.split()[-1])
 
 
 def _limiting(limit: int) -> Callable[[], None]:

@@ -1,6 +1,7 @@
 """Exported folders, the weights that they must hold, and faults in what they are made from."""
 
 import io
+import re
 import shutil
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
@@ -11,7 +12,24 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.support.checkpoints import edit_manifest
+from tests.support.process import SMALL
 from zpipe.checkpoints.manifest import entries_of
+
+LARGE = (
+    *SMALL,
+    "stage=2",
+    "precision=bf16",
+    "model.config.hidden_size=1024",
+    "model.config.intermediate_size=2816",
+    "model.config.num_hidden_layers=4",
+    "model.config.num_attention_heads=8",
+    "model.config.vocab_size=8192",
+    "data.max_length=32",
+    "train.max_steps=2",
+    "checkpoint=default",
+    "tracking.enabled=false",
+)
+"""53 million parameters, the largest of them in several pieces."""
 
 Fault = Callable[[Path], None]
 WEIGHTS = "model.safetensors"
@@ -32,6 +50,13 @@ def weights_in(folder: Path) -> dict[str, Any]:
         for file in sorted(folder.glob("*.safetensors"))
         for name, value in load_file(file).items()
     }
+
+
+def predicted_peak(printed: str) -> int:
+    """Bytes of host memory that an export has said that it will need at most."""
+    (line,) = (line for line in printed.splitlines() if line.startswith("memory"))
+    needed = re.findall(r"([\d.]+) (MiB|GiB)", line.partition(";")[0])
+    return max(int(float(number) * {"MiB": 2**20, "GiB": 2**30}[unit]) for number, unit in needed)
 
 
 def differing(one: dict[str, Any], other: dict[str, Any]) -> list[str]:

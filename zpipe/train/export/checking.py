@@ -1,6 +1,6 @@
-"""Reads an exported folder back, and compares it tensor by tensor with the trained weights."""
+"""Reads an exported folder back, and compares it piece by piece with the trained weights."""
 
-from collections.abc import Callable
+from math import prod
 from pathlib import Path
 
 import torch
@@ -9,9 +9,8 @@ from zpipe.facts.weights import listed, shape_text
 from zpipe.problems import Problem, Refusal
 from zpipe.train.export.dtypes import TORCH, exported_dtype
 from zpipe.train.export.expected import Expected
-from zpipe.train.export.weights import INDEX_NAME, SavedWeights, Weights, weight_map
-
-OnBytes = Callable[[int], None]
+from zpipe.train.export.pieces import pieces
+from zpipe.train.export.weights import INDEX_NAME, OnBytes, SavedWeights, Weights, weight_map
 
 
 def check_tensors(
@@ -35,17 +34,21 @@ def check_tensors(
         raise Refusal([not_the_model(problem)])
     compared = 0
     for name in exported.shapes:
-        tensor, origin = exported.tensor(name), source.tensor(name)
-        problem = _tensor_problem(name, tensor, origin, dtype)
+        problem = _form_problem(name, exported, source, dtype)
         if problem:
             raise Refusal([not_the_model(problem)])
-        if trained is not None and name in trained.shapes:
-            compared += 1
-            if not _is_trained(origin, trained.tensor(name), trained_dtype):
-                reason = f"{name} in {source.kind} is not what the training saved in {trained_dtype}"
-                raise Refusal([not_the_model(reason)])
-        if on_bytes is not None:
-            on_bytes(tensor.numel() * tensor.element_size())
+        is_compared = trained is not None and name in trained.shapes
+        for piece in pieces(exported.shapes[name]):
+            values, origin = exported.part(name, piece), source.part(name, piece)
+            problem = _value_problem(name, values, origin, dtype)
+            if problem is None and trained is not None and is_compared:
+                saved = trained.part(name, piece)
+                problem = _training_problem(name, origin, saved, trained_dtype, source.kind)
+            if problem:
+                raise Refusal([not_the_model(problem)])
+            if on_bytes is not None:
+                on_bytes(values.nbytes)
+        compared += is_compared
     return compared
 
 
@@ -68,24 +71,31 @@ def _index_problem(folder: Path, exported: SavedWeights) -> str | None:
     return f"the index lacks {listed(unlisted)}" if unlisted else None
 
 
-def _tensor_problem(name: str, tensor: torch.Tensor, origin: torch.Tensor, dtype: str) -> str | None:
-    wanted = exported_dtype(origin.dtype, dtype)
-    if tensor.numel() == 0:
+def _form_problem(name: str, exported: Weights, source: Weights, dtype: str) -> str | None:
+    wanted, found = exported_dtype(source.dtype(name), dtype), exported.dtype(name)
+    shape, right = exported.shapes[name], source.shapes[name]
+    if prod(shape) == 0:
         return f"{name} is empty"
-    if tensor.dtype != wanted:
-        return f"{name} is {tensor.dtype} instead of {wanted}"
-    if tensor.shape != origin.shape:
-        return f"{name} is {shape_text(tensor.shape)} instead of {shape_text(origin.shape)}"
-    if tensor.is_floating_point() and not _is_finite(tensor):
+    if found != wanted:
+        return f"{name} is {found} instead of {wanted}"
+    return None if shape == right else f"{name} is {shape_text(shape)} instead of {shape_text(right)}"
+
+
+def _value_problem(name: str, values: torch.Tensor, origin: torch.Tensor, dtype: str) -> str | None:
+    if values.is_floating_point() and not _is_finite(values):
         hint = f", but was finite before: its values are too large for {dtype}" if _is_finite(origin) else ""
         return f"{name} is not finite{hint}"
-    return None if torch.equal(tensor, origin.to(wanted)) else f"{name} is not what was read"
+    return None if torch.equal(values, origin.to(values.dtype)) else f"{name} is not what was read"
 
 
-def _is_trained(origin: torch.Tensor, saved: torch.Tensor, trained_dtype: str) -> bool:
+def _training_problem(
+    name: str, origin: torch.Tensor, saved: torch.Tensor, trained_dtype: str, kind: str
+) -> str | None:
     """Whether the weights, rounded as the training rounds them, are those that it saved."""
     rounded = origin.to(TORCH[trained_dtype]) if origin.is_floating_point() else origin
-    return rounded.shape == saved.shape and torch.equal(rounded.to(saved.dtype), saved)
+    if rounded.shape == saved.shape and torch.equal(rounded.to(saved.dtype), saved):
+        return None
+    return f"{name} in {kind} is not what the training saved in {trained_dtype}"
 
 
 def _is_finite(tensor: torch.Tensor) -> bool:

@@ -62,11 +62,18 @@ def expected_tensors(folder: Path) -> Expected:
 def on_meta(folder: Path) -> Any:
     """The model of a folder's config.json without values. Raises Refusal."""
     with torch.device("meta"):
-        return build(folder, torch.float32)
+        return _built(folder, torch.float32)
 
 
-def build(folder: Path, dtype: torch.dtype) -> Any:
-    """The model of a folder's config.json with the values that memory happens to have. Raises Refusal."""
+def skeleton(folder: Path, dtype: torch.dtype) -> Any:
+    """The model of a folder's config.json with buffers, and parameters without values. Raises Refusal."""
+    from accelerate import init_empty_weights
+
+    with init_empty_weights(include_buffers=False):
+        return _built(folder, dtype)
+
+
+def _built(folder: Path, dtype: torch.dtype) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.initialization import no_init_weights
 

@@ -8,23 +8,18 @@ from pathlib import Path
 from humanize import naturalsize
 
 from zpipe.checkpoints.exportable import Exportable
-from zpipe.machine.host_memory import HostMemoryReader
 from zpipe.problems import Problem, Refusal
 from zpipe.train.export.checking import check_source, check_tensors
 from zpipe.train.export.companions import write_companions
 from zpipe.train.export.dtypes import exported_dtype
 from zpipe.train.export.expected import expected_tensors
-from zpipe.train.export.forward import forward_bytes, forward_difference
+from zpipe.train.export.forward import ForwardPasses, NoRoom, check_loading
 from zpipe.train.export.layout import Entry, Layout
 from zpipe.train.export.masters import MasterWeights, has_shards
+from zpipe.train.export.memory import bytes_of_pieces, free_bytes, resident_bytes
 from zpipe.train.export.staging import complete_or_absent, require_room
-from zpipe.train.export.weights import SavedWeights, Weights, has_saved_weights
+from zpipe.train.export.weights import SavedWeights, Watched, Weights, bytes_of, has_saved_weights
 from zpipe.train.export.writing import write_weights
-
-LIBRARY_BYTES = 600 << 20
-"""Host memory of a process that has imported PyTorch, transformers and DeepSpeed."""
-_COPIES = 3
-"""Of the largest tensor in fp32: as it is read, as it is written, and for a comparison."""
 
 Say = Callable[[str, str], None]
 """Told a title and what there is to say about it."""
@@ -52,6 +47,7 @@ def export(request: Request, say: Say, watch: Watch) -> None:
     """
     exporter = _Exporter(request, say, watch)
     exporter.tell()
+    exporter.tell_memory()
     with complete_or_absent(request.output) as staging:
         exporter.write(staging)
         exporter.verify(staging)
@@ -71,6 +67,8 @@ class _Exporter:
         check_source(self._expected, self._source)
         self._layout = Layout.of(_entries(self._source, request.dtype), request.most_bytes)
         require_room(request.output, self._layout.bytes)
+        self._reference: Weights = self._source if self._saved is None else self._saved
+        self._passes = ForwardPasses(self._folder, request.trained_dtype, self._expected)
 
     def tell(self) -> None:
         """Says what will be written, from what."""
@@ -81,25 +79,30 @@ class _Exporter:
         files = "1 file" if len(layout.files) == 1 else f"{len(layout.files)} files"
         self._say("writes", f"{len(layout.entries)} tensors, {_size(layout.bytes)} in {files}")
 
+    def tell_memory(self) -> None:
+        """Says how much host memory this process will have at most."""
+        resident = resident_bytes()
+        writing = resident + bytes_of_pieces(self._source.mapped_bytes)
+        forward = resident + self._passes.predicted_bytes(self._source, self._reference)
+        needed = f"up to {_size(writing)} to write and compare, {_size(forward)} for a forward pass"
+        self._say("memory", f"{needed}; {_size(free_bytes())} are free")
+
     def write(self, staging: Path) -> None:
-        writing = LIBRARY_BYTES + _COPIES * 4 * self._layout.largest_elements
-        # from_pretrained maps the exported files; these pages can be dropped where memory is short.
-        verifying = LIBRARY_BYTES + self._model_bytes + self._layout.bytes
-        needed = f"up to {_size(writing)} to write, {_size(verifying)} to verify"
-        self._say("memory", f"{needed}; {_size(_free_memory())} are free")
         write_companions(self._folder, staging, self._request.dtype)
         with self._watch("writing", self._layout.bytes) as on_bytes:
             write_weights(staging, self._layout, self._source, on_bytes)
 
     def verify(self, staging: Path) -> None:
         self._verify_tensors(staging)
-        if self._model_bytes > _free_memory():
+        check_loading(staging)
+        exported = SavedWeights(staging)
+        try:
+            with self._watch("forward passes", bytes_of(exported) + bytes_of(self._reference)) as on_bytes:
+                watched = Watched(exported, on_bytes), Watched(self._reference, on_bytes)
+                difference = self._passes.difference(*watched, self._request.dtype)
+        except NoRoom:
             self._say("verified", "no forward pass: a model in memory needs more than is free")
             return
-        request, reference = self._request, self._folder if self._saved is not None else None
-        difference = forward_difference(
-            staging, reference, self._source, request.trained_dtype, request.dtype
-        )
         found = "equal logits" if difference == 0 else f"logits differ by {difference:.1e}, within rounding"
         self._say("verified", f"a forward pass, compared with the trained weights: {found}")
 
@@ -114,11 +117,6 @@ class _Exporter:
         if compared:
             text = f"{compared} tensors, rounded to {trained_dtype}, are those that the training saved"
             self._say("verified", text)
-
-    @property
-    def _model_bytes(self) -> int:
-        """Host memory of the model in a forward pass."""
-        return forward_bytes(self._expected.parameters, self._request.trained_dtype)
 
     def _chosen(self) -> Weights:
         """The saved weights where they are what was asked for, otherwise the masters in the shards."""
@@ -141,11 +139,6 @@ def _entries(source: Weights, dtype: str) -> list[Entry]:
     return [
         Entry(name, shape, exported_dtype(source.dtype(name), dtype)) for name, shape in source.shapes.items()
     ]
-
-
-def _free_memory() -> int:
-    """Bytes of host memory."""
-    return HostMemoryReader().read().free
 
 
 def _size(count: int) -> str:

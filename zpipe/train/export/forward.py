@@ -1,6 +1,10 @@
 """A forward pass of the exported model, compared with one of the trained weights."""
 
 import gc
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -12,88 +16,138 @@ from zpipe.facts.weights import listed
 from zpipe.problems import Problem, Refusal
 from zpipe.train.export.checking import not_the_model
 from zpipe.train.export.dtypes import TORCH
-from zpipe.train.export.expected import LOADING, build
+from zpipe.train.export.expected import LOADING, Expected
+from zpipe.train.export.memory import bytes_of_forward, free_bytes
+from zpipe.train.export.streaming import StreamedModel, logits_of, vocabulary_of, whole
 from zpipe.train.export.weights import Weights
 from zpipe.train.refusals import one_line
 
-_TOKENS = 64
 _ROUNDINGS = 16
 """Largest relative difference of the logits, in units of the last place of the coarser format."""
 
 
-def forward_difference(
-    exported: Path, trained: Path | None, source: Weights, trained_dtype: str, dtype: str
-) -> float:
-    """The relative difference (of the Euclidean norms) between the logits of the two models.
+class NoRoom(Exception):
+    """The forward pass needs the whole model in memory, and that does not fit."""
 
-    Both are computed in the format of the training. The reference is loaded by from_pretrained from
-    `trained`, or filled from `source` where the training saved no weights. One model is in memory at a time.
-    Raises Refusal if transformers does not find every weight, or if the logits differ by more than rounding.
+
+class ForwardPasses:
+    """Forward passes of one model with several weights, in the format of the training.
+
+    The weights are streamed. Where they have other names in files than in the model, or parts of the model
+    use weights of other parts, one whole model is in memory at a time.
     """
-    transformers_logging.disable_progress_bar()
+
+    def __init__(self, folder: Path, trained_dtype: str, expected: Expected) -> None:
+        """Raises Refusal if transformers has no such model."""
+        self._trained_dtype = trained_dtype
+        self._streamed = StreamedModel(folder, TORCH[trained_dtype], expected.tied)
+        self._model_bytes = expected.parameters * TORCH[trained_dtype].itemsize
+
+    def predicted_bytes(self, *weights: Weights) -> int:
+        """Host memory for passes with each of these, one after the other."""
+        is_streamed = all(map(self._streamed.fits, weights))
+        # transformers holds the parts of a layer while it joins them.
+        model = self._streamed.most_bytes + (0 if is_streamed else self._model_bytes)
+        largest = max(prod(shape) for each in weights for shape in each.shapes.values())
+        return bytes_of_forward(model, largest, vocabulary_of(self._streamed.model))
+
+    def difference(self, exported: Weights, reference: Weights, dtype: str) -> float:
+        """The relative difference (of the Euclidean norms) between the logits of the two.
+
+        Raises NoRoom, and Refusal if the logits differ by more than rounding to the coarser format.
+        """
+        transformers_logging.disable_progress_bar()
+        try:
+            difference = _relative(self.logits(exported), self.logits(reference))
+        except (Refusal, NoRoom):
+            raise
+        except Exception as error:  # A configuration may fit the weights and be nonsense otherwise.
+            reraise_machine_error(error)
+            raise _cannot_run(error) from error
+        allowed = _ROUNDINGS * max(torch.finfo(TORCH[name]).eps for name in (dtype, self._trained_dtype))
+        if not difference <= allowed:
+            reason = f"the logits of a forward pass differ by {difference:.2g}, more than {allowed:.2g}"
+            raise Refusal([not_the_model(reason)])
+        return difference
+
+    def logits(self, weights: Weights) -> torch.Tensor:
+        """Raises NoRoom, and whatever the model raises."""
+        if self._streamed.fits(weights):
+            try:
+                return self._streamed.logits(weights)
+            except Refusal:
+                raise
+            except Exception as error:  # Each architecture has its own message for weights without values.
+                reraise_machine_error(error)
+        if self._model_bytes > free_bytes():
+            raise NoRoom
+        try:
+            return logits_of(self._whole(weights))
+        finally:
+            gc.collect()  # models have cycles
+
+    def _whole(self, weights: Weights) -> Any:
+        model, dtype = self._streamed.model, TORCH[self._trained_dtype]
+        values = {name: _Value(weights, name) for name in weights.shapes}
+        with _one_after_the_other():
+            return type(model).from_pretrained(
+                None, config=model.config, state_dict=values, dtype=dtype, **LOADING
+            )
+
+
+class _Value:
+    """Read when transformers asks for it, as for a slice of a file."""
+
+    def __init__(self, weights: Weights, name: str) -> None:
+        self._weights, self._name = weights, name
+
+    def __getitem__(self, everything: object) -> torch.Tensor:
+        return whole(self._weights, self._name, self._weights.dtype(self._name))
+
+
+@contextmanager
+def _one_after_the_other() -> Iterator[None]:
+    """Within it, transformers does not read ahead: threads would read all weights before they are joined."""
+    name = "HF_DEACTIVATE_ASYNC_LOAD"
+    given = os.environ.get(name)
+    os.environ[name] = "1"
     try:
-        reference = _logits(_reference(exported, trained, source, TORCH[trained_dtype]))
-        gc.collect()
-        logits = _logits(_loaded(exported, TORCH[trained_dtype]))
-    except Refusal:
-        raise
-    except Exception as error:  # A configuration may fit the weights and be nonsense otherwise.
-        reraise_machine_error(error)
-        reason = f"transformers cannot run the model: {one_line(error)}"
-        raise Refusal([Problem("export", "", reason)]) from error
-    difference = _relative(logits, reference)
-    allowed = _ROUNDINGS * max(torch.finfo(TORCH[name]).eps for name in (dtype, trained_dtype))
-    if not difference <= allowed:
-        reason = f"the logits of a forward pass differ by {difference:.2g}, more than {allowed:.2g}"
-        raise Refusal([not_the_model(reason)])
-    return difference
+        yield
+    finally:
+        if given is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = given
 
 
-def forward_bytes(parameters: int, trained_dtype: str) -> int:
-    """Host memory that `forward_difference` needs: one model at a time, in the format of the training."""
-    return parameters * TORCH[trained_dtype].itemsize
-
-
-def _loaded(folder: Path, dtype: torch.dtype) -> Any:
+def check_loading(folder: Path) -> None:
+    """Raises Refusal unless from_pretrained finds every weight. No weights are loaded."""
     from transformers import AutoModelForCausalLM
 
-    model, report = AutoModelForCausalLM.from_pretrained(
-        str(folder),
-        dtype=dtype,
-        local_files_only=True,
-        use_safetensors=True,
-        output_loading_info=True,
-        **LOADING,
-    )
+    transformers_logging.disable_progress_bar()
+    try:
+        _, report = AutoModelForCausalLM.from_pretrained(
+            str(folder),
+            device_map="meta",
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+            **LOADING,
+        )
+    except Exception as error:
+        reraise_machine_error(error)
+        raise _cannot_run(error) from error
     for what in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         names = sorted(map(str, report[what]))
         if names:
             reason = f"from_pretrained reports {what.replace('_', ' ')}: {listed(names)}"
             raise Refusal([Problem("export", "", reason)])
-    return model
 
 
-def _reference(folder: Path, trained: Path | None, source: Weights, dtype: torch.dtype) -> Any:
-    """The model of the weights that the training saved; without them, of the weights of the source."""
-    if trained is not None:
-        return _loaded(trained, dtype)
-    model = build(folder, dtype)
-    state = model.state_dict()
-    with torch.no_grad():
-        for name in source.shapes:
-            state[name].copy_(source.tensor(name))
-    return model
-
-
-def _logits(model: Any) -> torch.Tensor:
-    text = model.config.get_text_config()
-    length = min(_TOKENS, getattr(text, "max_position_embeddings", None) or _TOKENS)
-    generator = torch.Generator().manual_seed(0)
-    tokens = torch.randint(0, text.vocab_size, (1, length), generator=generator)
-    with torch.no_grad():
-        logits: torch.Tensor = model.eval()(input_ids=tokens, use_cache=False).logits
-    return logits.double()
+def _cannot_run(error: Exception) -> Refusal:
+    return Refusal([Problem("export", "", f"transformers cannot run the model: {one_line(error)}")])
 
 
 def _relative(one: torch.Tensor, other: torch.Tensor) -> float:
+    one, other = one.double(), other.double()
     return float((one - other).norm() / other.norm().clamp_min(torch.finfo(torch.double).tiny))

@@ -3,6 +3,7 @@
 The files may be of anybody: whatever they hold instead of shards is refused.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,14 +13,16 @@ import torch
 
 from zpipe.data.machine_errors import reraise_machine_error
 from zpipe.problems import Problem, Refusal
+from zpipe.train.export.pieces import Piece
 from zpipe.train.refusals import one_line
-from zpipe.train.shards import Shards
+from zpipe.train.shards import MASTER, Shards
 from zpipe.train.swapped_masters import map_swapped_masters
 
 _NO_SHARDS = (RuntimeError, OSError, LookupError, TypeError, ValueError, AttributeError)
-
-
-_MOST_MAPPED_BYTES = 64 << 20
+_FP32_BYTES = 4
+_LEAST_MAPPED_BYTES = 64 << 20
+_MOST_RENEWALS = 256
+"""While all weights are read once: with many ranks, opening all of their files takes a while."""
 
 
 class MasterWeights:
@@ -28,36 +31,49 @@ class MasterWeights:
     def __init__(self, checkpoint: Path) -> None:
         """Raises Refusal for shards that are none, or do not fit together."""
         self._checkpoint, self._bytes_read = checkpoint, 0
+        self._last_frozen: tuple[str, torch.Tensor] | None = None
         with self._refusing():
             self._shards = shards = _opened(checkpoint)
             self._frozen = set(shards.frozen_names())
             self._buffers = {name: value.clone() for name, value in shards.buffers().items()}
             trained = {name: shards.shape(name) for name in shards.names()}
-            others = {name: tuple(self.tensor(name).shape) for name in (*self._frozen, *self._buffers)}
+            others = {name: tuple(self._untrained(name).shape) for name in (*self._frozen, *self._buffers)}
             tied = shards.tied()
         self.shapes = {name: shape for name, shape in {**trained, **others}.items() if name not in tied}
+        elements = sum(math.prod(shape) for shape in self.shapes.values())
+        self.mapped_bytes = max(_LEAST_MAPPED_BYTES, elements * _FP32_BYTES // _MOST_RENEWALS)
         plural = "" if shards.world_size == 1 else "s"
         self.kind = f"the master weights in {shards.world_size} shard{plural} of stage {shards.stage}"
 
     def dtype(self, name: str) -> torch.dtype:
-        return self.tensor(name).dtype if name in self._frozen or name in self._buffers else torch.float32
-
-    def tensor(self, name: str) -> torch.Tensor:
-        """The whole tensor in host memory; do not change it. Raises Refusal if the shards lack a part."""
         with self._refusing():
-            if name in self._buffers:
-                buffer: torch.Tensor = self._buffers[name]
-                return buffer
+            is_trained = name not in self._frozen and name not in self._buffers
+            return torch.float32 if is_trained else self._untrained(name).dtype
+
+    def part(self, name: str, piece: Piece) -> torch.Tensor:
+        """A copy of a piece of the flattened tensor. Raises Refusal if the shards lack a part of it."""
+        with self._refusing():
             self._renew()
-            found: torch.Tensor = (
-                self._shards.frozen(name) if name in self._frozen else self._shards.master(name)
-            )
-            self._bytes_read += found.numel() * found.element_size()
+            found: torch.Tensor
+            if name in self._frozen or name in self._buffers:
+                found = self._untrained(name).reshape(-1)[piece.start : piece.end].clone()
+            else:
+                found = self._shards.part(name, MASTER, piece.start, piece.numel)
+            self._bytes_read += found.nbytes
             return found
+
+    def _untrained(self, name: str) -> torch.Tensor:
+        """A whole parameter that is not trained, or a buffer."""
+        if name in self._buffers:
+            buffer: torch.Tensor = self._buffers[name]
+            return buffer
+        if self._last_frozen is None or self._last_frozen[0] != name:
+            self._last_frozen = name, self._shards.frozen(name)
+        return self._last_frozen[1]
 
     def _renew(self) -> None:
         """Maps the files anew from time to time: what was read of them counts as memory of this process."""
-        if self._bytes_read >= _MOST_MAPPED_BYTES:
+        if self._bytes_read >= self.mapped_bytes:
             self._shards, self._bytes_read = _opened(self._checkpoint), 0
 
     @contextmanager

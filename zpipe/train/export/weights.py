@@ -1,7 +1,8 @@
 """Trained weights by name, read from the disk when they are used."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -10,8 +11,10 @@ from safetensors import SafetensorError, safe_open
 
 from zpipe.problems import Problem, Refusal
 from zpipe.runfolder.foreign_files import is_regular, read_text
+from zpipe.train.export.pieces import Piece, pieces
 from zpipe.train.safetensors_file import NAMES
 
+OnBytes = Callable[[int], None]
 INDEX_NAME = "model.safetensors.index.json"
 SINGLE_NAME = "model.safetensors"
 _TORCH = {name: dtype for dtype, name in NAMES.items()}
@@ -22,26 +25,46 @@ class Weights(Protocol):
 
     kind: str
     """For people."""
+    mapped_bytes: int
+    """How much of the files may count as memory of this process between two reads."""
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]: ...
 
     def dtype(self, name: str) -> torch.dtype: ...
 
-    def tensor(self, name: str) -> torch.Tensor:
-        """The whole tensor in host memory; do not change it."""
+    def part(self, name: str, piece: Piece) -> torch.Tensor:
+        """A piece of the flattened tensor in host memory; do not change it."""
         ...
+
+
+class Watched:
+    """The same weights; `on_bytes` is told of each piece when it is read for the first time."""
+
+    def __init__(self, weights: Weights, on_bytes: OnBytes | None) -> None:
+        self._weights, self._on_bytes, self._read = weights, on_bytes, set[tuple[str, Piece]]()
+        self.kind, self.mapped_bytes, self.shapes = weights.kind, weights.mapped_bytes, weights.shapes
+
+    def dtype(self, name: str) -> torch.dtype:
+        return self._weights.dtype(name)
+
+    def part(self, name: str, piece: Piece) -> torch.Tensor:
+        found = self._weights.part(name, piece)
+        if self._on_bytes is not None and (name, piece) not in self._read:
+            self._read.add((name, piece))
+            self._on_bytes(found.nbytes)
+        return found
 
 
 class SavedWeights:
     """The safetensors files of a model folder. Raises Refusal for files that are damaged or do not fit.
 
-    A file is mapped into memory only while one of its tensors is in use: what was read of it counts as memory
-    of this process.
+    A file is mapped into memory only while a piece is copied from it: what was read of a mapped file counts
+    as memory of this process.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.kind = "the saved weights"
+        self.kind, self.mapped_bytes = "the saved weights", 0
         self._folder = folder
         self._names = {file: _headers(folder / file) for file in _file_names(folder)}
         headers = {
@@ -56,7 +79,7 @@ class SavedWeights:
         for name, origin in tied.items():
             if name not in self.shapes or origin not in self.shapes:
                 continue
-            if not torch.equal(self.tensor(name), self.tensor(origin)):
+            if not self._are_equal(name, origin):
                 raise Refusal([_damaged(self._folder, f"{name} is tied to {origin}, and differs from it")])
             del self.shapes[name]
 
@@ -69,10 +92,20 @@ class SavedWeights:
             raise Refusal([_damaged(self._folder, f"{name} has the format {written}")])
         return _TORCH[written]
 
-    def tensor(self, name: str) -> torch.Tensor:
+    def part(self, name: str, piece: Piece) -> torch.Tensor:
         with _opened(self._places[name]) as file:
-            found: torch.Tensor = file.get_tensor(name)
-        return found
+            mapped: torch.Tensor = file.get_tensor(name)
+            return mapped.view(-1)[piece.start : piece.end].clone()
+
+    def _are_equal(self, one: str, other: str) -> bool:
+        shape = self.shapes[one]
+        return shape == self.shapes[other] and all(
+            torch.equal(self.part(one, piece), self.part(other, piece)) for piece in pieces(shape)
+        )
+
+
+def bytes_of(weights: Weights) -> int:
+    return sum(prod(shape) * weights.dtype(name).itemsize for name, shape in weights.shapes.items())
 
 
 def has_saved_weights(folder: Path) -> bool:

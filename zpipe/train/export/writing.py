@@ -1,18 +1,15 @@
-"""Writes the files of weights tensor by tensor, so that one of them is in memory at a time."""
+"""Writes the files of weights piece by piece."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import torch
 
 from zpipe.runfolder.atomic import write_json
 from zpipe.train.export.layout import Layout
-from zpipe.train.export.weights import Weights
+from zpipe.train.export.pieces import pieces
+from zpipe.train.export.weights import OnBytes, Weights
 from zpipe.train.safetensors_file import header
-
-OnBytes = Callable[[int], None]
-_ELEMENTS_AT_ONCE = 1 << 24
 
 
 def write_weights(folder: Path, layout: Layout, weights: Weights, on_bytes: OnBytes | None) -> None:
@@ -24,16 +21,15 @@ def write_weights(folder: Path, layout: Layout, weights: Weights, on_bytes: OnBy
             described = ((entry.name, entry.dtype, entry.shape) for entry in entries)
             file.write(header(described, {"format": "pt"}))
             for entry in entries:
-                _write_values(file, weights.tensor(entry.name), entry.dtype)
-                if on_bytes is not None:
-                    on_bytes(entry.bytes)
+                for piece in pieces(entry.shape):
+                    count = _write(file, weights.part(entry.name, piece).to(entry.dtype))
+                    if on_bytes is not None:
+                        on_bytes(count)
     index = layout.index()
     if index is not None:
         write_json(folder / index[0], index[1])
 
 
-def _write_values(file: BinaryIO, tensor: torch.Tensor, dtype: torch.dtype) -> None:
-    flat = tensor.contiguous().view(-1)
-    for part in flat.split(_ELEMENTS_AT_ONCE):
-        values = part.to(dtype).contiguous().view(torch.uint8)
-        file.write(memoryview(values.numpy()))
+def _write(file: BinaryIO, values: torch.Tensor) -> int:
+    array: Any = values.view(torch.uint8).numpy()
+    return file.write(memoryview(array))

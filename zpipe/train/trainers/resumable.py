@@ -36,6 +36,8 @@ class ResumableTrainer(AheadTrainer):
         self, *args: Any, writer: CheckpointWriter, shape: Shape, reporter: Reporter, **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
+        # With a limit of 1, transformers removes the newest checkpoint at the end, and leaves the best alone.
+        self.args.save_total_limit = None
         self.writer = writer
         self._shape, self._reporter = shape, reporter
         self._resumed_from: Path | None = None
