@@ -1,14 +1,14 @@
 """`auto.probes` on the CPU: short runs are measured, the fastest wins, and later plans know it."""
 
 import json
-import shutil
+import resource
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.limits import memory_group
 from tests.support.process import (
     SMALL,
     Run,
@@ -16,8 +16,6 @@ from tests.support.process import (
     processes_mentioning,
     start,
     verb,
-    wait_for_step,
-    with_fault,
     zpipe,
 )
 from zpipe.search.measured import FILE_NAME
@@ -27,6 +25,9 @@ pytestmark = pytest.mark.real
 CHOSEN = (*SMALL, "stage=auto", "batch=auto", "batch.per_device_train_batch_size=2", "tracking=none")
 """With a fixed micro-batch the candidates are stages."""
 PROBED = (*CHOSEN, "auto.probes=2")
+
+
+GIB = 1024**3
 
 
 def cache_of(cwd: Path) -> dict[str, str]:
@@ -82,10 +83,10 @@ def test_run_itself_is_trained_as_usual(measured: Run) -> None:
 
 def test_terminal_tells_each_combination_and_its_speed(measured: Run) -> None:
     lines = measured.stderr.splitlines()
-    assert [line.partition(",")[0] for line in lines if "predicted" in line and "probe" in line] == [
-        f"probe {number} of 2: stage {plan_in(measured.folder / 'probes' / str(number))['experiment']['stage']['stage']}"
-        for number in (1, 2)
-    ]
+    plans = [plan_in(measured.folder / "probes" / number) for number in ("1", "2")]
+    stages = [plan["experiment"]["stage"]["stage"] for plan in plans]
+    announced = [line.partition(",")[0] for line in lines if line.startswith("probe") and "predicted" in line]
+    assert announced == [f"probe {number} of 2: stage {stage}" for number, stage in enumerate(stages, 1)]
     assert any(line.startswith("auto: ") and "fastest of 2 that were measured" in line for line in lines)
 
 
@@ -113,15 +114,35 @@ def test_value_is_explained_by_the_measurement(measured: Run, text_file: Path) -
     assert "auto: the fastest of 2 that were measured: " in shown.stdout
 
 
-def test_combination_that_fails_loses_and_is_not_remembered(tmp_path: Path, text_file: Path) -> None:
-    """The fault is planted in all ranks: the second combination and the run end like the first."""
-    faulty = {**cache_of(tmp_path), **with_fault("raise", 0, 3)}
-    run = zpipe(tmp_path, *PROBED, f"data.path={text_file}", env=faulty)
-    assert run.exit_code == 4, run.explain()
-    assert run.stderr.count("failed: ") >= 2
-    failed = [each["probe_failed"] for each in plan_in(run.folder)["choice"]["runners_up"]]
-    assert any(failed)
-    assert measurements(tmp_path) == []
+LARGE_LOSS = (
+    "stage=0",
+    "batch=auto",
+    "batch.global_batch_size=2",
+    "model.config.vocab_size=160000",
+    "data.max_length=1024",
+)
+"""Logits of 0.6 GiB for each sequence: a micro-batch of 2 takes 2 GiB more than one of 1."""
+
+
+def limited_memory() -> None:
+    """Enough for a micro-batch of 1, and not for one of 2."""
+    resource.setrlimit(resource.RLIMIT_DATA, (9 * GIB // 2, 9 * GIB // 2))
+
+
+def test_combination_that_runs_out_of_memory_loses_and_is_remembered(tmp_path: Path, text_file: Path) -> None:
+    folder = tmp_path / "run"
+    small = [each for each in SMALL if not each.startswith(("batch.", "data."))]
+    arguments = (*small, *LARGE_LOSS, "tracking=none", "train.max_steps=1", f"data.path={text_file}")
+    probed = (*arguments, "auto.probes=2", f"hydra.run.dir={folder}")
+    run = finish(start(tmp_path, *probed, before=limited_memory, env=cache_of(tmp_path)), folder)
+    assert run.exit_code == 0, run.explain()
+    plan = plan_in(folder)
+    assert plan["ds_config"]["train_micro_batch_size_per_gpu"] == 1
+    (failed,) = [each for each in plan["choice"]["runners_up"] if each["probe_failed"]]
+    assert failed["differs"] == {"batch.per_device_train_batch_size": 2}
+    assert [each["ran_out"] for each in measurements(tmp_path)].count(True) == 1
+    shown = verb(tmp_path, "plan", *arguments, "--explain", "auto", folder=folder, env=cache_of(tmp_path))
+    assert "batch.per_device_train_batch_size=2: failed on " in shown.stdout, shown.explain()
 
 
 def test_stop_while_something_is_measured_leaves_nothing_running(tmp_path: Path, text_file: Path) -> None:
@@ -130,7 +151,10 @@ def test_stop_while_something_is_measured_leaves_nothing_running(tmp_path: Path,
     arguments = (*PROBED, *endless, f"data.path={text_file}", f"hydra.run.dir={folder}")
     process = start(tmp_path, *arguments, env=cache_of(tmp_path))
     events = folder / "probes" / "1" / "attempt-1" / "events.jsonl"
-    wait_for_training(process, events)
+    deadline = time.monotonic() + 120
+    while not (events.exists() and '"train"' in events.read_text()) and time.monotonic() < deadline:
+        assert process.poll() is None
+        time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     run = finish(process, folder)
     assert run.exit_code == 130, run.explain()

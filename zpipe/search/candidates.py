@@ -1,6 +1,8 @@
 """Which combinations a run measures, and what is chosen once some of them were measured."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from zpipe.facts.facts import Facts
@@ -18,6 +20,8 @@ ON_A_GPU = 3
 """Combinations that are measured unless a number is given."""
 _WORTHWHILE = 0.6
 """Of the predicted speed of the choice: errors of the prediction are smaller."""
+_BESIDE = (1, -1, 2, -2, 3)
+"""Micro-batches, counted from that of the choice."""
 _FASTER = 1.1
 """Times the prediction of everything that was measured: what is predicted to be that fast is measured first
 the next time, and preferred until then."""
@@ -48,20 +52,22 @@ def wanted(experiment: Experiment, facts: Facts) -> int:
 
 
 def candidates(search: Search, found: Found, count: int) -> list[Combination]:
-    """The choice, its neighbors in size and the best of other shapes in turn.
+    """What is measured before a run, the choice first."""
+    return [] if found.smallest is not None else list(islice(_in_turn(search, found), count))
 
-    The next larger micro-batch comes first, because it may be refused for the error of the memory alone.
+
+def _in_turn(search: Search, found: Found) -> Iterator[Combination]:
+    """The choice, its neighbors in size and the best of other shapes.
+
+    The next larger micro-batch comes first, because it may be left out for the error of the memory alone.
     """
-    if not count or found.smallest is not None:
-        return []
     choice, *others = found.best
-    others = [search.simplest(each) for each in others if each.speed >= _WORTHWHILE * choice.speed]
-    beside = [search.beside(choice, steps) for steps in (1, -1, 2, -2, 3)]
-    in_turn = [choice]
-    for place in range(max(len(others), len(beside))):
-        in_turn += [each for each in beside[place : place + 1] if each is not None]
-        in_turn += others[place : place + 1]
-    return in_turn[:count]
+    worthwhile = [each for each in others if each.speed >= _WORTHWHILE * choice.speed]
+    yield choice
+    for place, steps in enumerate(_BESIDE):
+        if (other := search.beside(choice, steps)) is not None:
+            yield other
+        yield from map(search.simplest, worthwhile[place : place + 1])
 
 
 def trials_of(combinations: list[Combination], experiment: Experiment, facts: Facts) -> tuple[Trial, ...]:
