@@ -57,6 +57,11 @@ class MasterWeights:
             parameter.grad = None
 
 
+def labels_of(tokens: torch.Tensor) -> torch.Tensor:
+    """The next tokens; the last one of a sequence has none."""
+    return torch.nn.functional.pad(tokens[:, 1:], (0, 1), value=-100).view(-1)
+
+
 def train(model: Any, optimizer: MasterWeights, micro_batch: int, trace: Path | None) -> float:
     """Tokens per second."""
     profiler = StepProfiler(trace) if trace else None
@@ -71,9 +76,8 @@ def train(model: Any, optimizer: MasterWeights, micro_batch: int, trace: Path | 
             profiler.begin_step()
         tokens = batches[step % len(batches)]
         with record_function("phase forward"):
-            hidden = model.model(input_ids=tokens).last_hidden_state[:, :-1]
-            flat = hidden.reshape(-1, hidden.shape[-1])
-            loss = loss_of(model.lm_head.weight, flat, tokens[:, 1:].reshape(-1))
+            hidden = model.model(input_ids=tokens).last_hidden_state
+            loss = loss_of(model.lm_head.weight, hidden.view(-1, hidden.shape[-1]), labels_of(tokens))
         with record_function("phase backward"):
             loss.backward()
         with record_function("phase step"), torch.no_grad():

@@ -17,7 +17,8 @@ from zpipe.compose.recipe_rules import recipe_problems
 from zpipe.machine import hardware
 from zpipe.machine.cards import card_named, count_and_option, described_by, machine_kinds
 from zpipe.machine.hardware import Gpu, Hardware
-from zpipe.machine.target import lacking, target_hardware
+from zpipe.machine.lacking import lacking
+from zpipe.machine.target import target_hardware
 from zpipe.problems import Refusal
 from zpipe.schema.hardware import HardwareSettings, Tflops
 from zpipe.schema.launcher import Launcher
@@ -57,23 +58,43 @@ def test_the_card_of_every_option_is_known_by_its_name(option: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["NVIDIA H100 PCIe", "NVIDIA H200 NVL", "Tesla V100-PCIE-32GB", "", "x" * 999]
+    "name", ["NVIDIA H100 80GB HBM2e", "NVIDIA H200 NVL", "Tesla V100S-PCIE-32GB", "", "x" * 999]
 )
 def test_a_card_of_another_name_is_not_taken_for_a_known_one(name: str) -> None:
     assert card_named(name) is None
 
 
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("NVIDIA H100 PCIe", "h100_pcie"),
+        ("NVIDIA A100-PCIE-40GB", "a100_pcie_40gb"),
+        ("NVIDIA A100 80GB PCIe", "a100_pcie_80gb"),
+        ("Tesla V100-PCIE-16GB", "v100_pcie_16gb"),
+        ("Tesla V100-PCIE-32GB", "v100_pcie_32gb"),
+    ],
+)
+def test_a_pcie_card_is_slower_than_the_one_on_a_board(name: str, option: str) -> None:
+    found = card_named(name)
+    assert found == described_by(option)
+    assert found.gpu_link_gb_s == found.host_link_gb_s  # no NVLink
+    on_a_board = described_by(option.replace("pcie_", "").replace("pcie", "80gb"))
+    assert (found.tflops.fp16 or 0) <= (on_a_board.tflops.fp16 or 0)
+    assert (found.gpu_link_gb_s or 0) < (on_a_board.gpu_link_gb_s or 0)
+
+
 @pytest.mark.parametrize("option", machine_kinds())
 def test_a_request_names_the_option(option: str) -> None:
     for name in (option, option.upper().replace("_", "-")):
-        assert count_and_option(f"8x{name}", "key", "") == (8, option)
+        assert count_and_option(f"8x{name}", "key", "key=") == (8, option)
 
 
 def test_h100_is_the_one_of_80_gb_and_a100_is_not_enough() -> None:
-    assert count_and_option("2*h100", "key", "") == (2, "h100_80gb")
+    assert count_and_option("2*h100", "key", "key=") == (2, "h100_80gb")
     with pytest.raises(Refusal) as refused:
-        count_and_option("2xA100", "key", "")
+        count_and_option("2xA100", "key", "key=")
     assert refused.value.problems[0].allowed == "a100_40gb or a100_80gb"
+    assert refused.value.problems[0].fix.startswith("key=2xa100_80gb, or key=2xa100_40gb")
 
 
 def test_nothing_described_is_the_machine_at_hand() -> None:
@@ -175,7 +196,7 @@ def test_a_run_on_another_machine_than_described_is_refused_and_leaves_nothing(
     message = capsys.readouterr().err
     assert "hardware.gpus_per_node=8: this machine has 0 that PyTorch can use" in message
     assert "hardware.host_memory_gib=2048" in message
-    assert "hardware=here, or hardware.gpus_per_node=null" in message
+    assert "hardware=here, or hardware.host_memory_gib=null" in message
     assert list(tmp_path.iterdir()) == []
     assert main(["doctor", "hardware=h100_80gb", "precision=bf16"]) == 2
     with pytest.raises(Refusal):

@@ -124,7 +124,7 @@ def test_combination_that_ran_out_of_memory_is_not_chosen_nor_a_larger_one_of_it
 
 
 def test_plan_is_refused_if_everything_ran_out_of_memory() -> None:
-    fixed = ("stage.stage=1", "batch.per_device_train_batch_size=4")
+    fixed = ("kernels=liger", "stage.stage=1", "batch.per_device_train_batch_size=4")
     (only,) = trials(*fixed, "auto.probes=3")
     remember([measurement(only, failed="out of memory", ran_out=True)])
     with pytest.raises(Refusal) as caught:
@@ -153,6 +153,17 @@ def test_measured_stage_does_not_win_over_one_that_is_predicted_to_be_much_faste
     assert plan.micro_batch > 1
 
 
+def test_compilation_is_shared_among_the_steps_of_the_run() -> None:
+    """A short run does not count it."""
+    found = trials("auto.probes=8")
+    compiled = next(each for each in found if each.experiment.train.torch_compile)
+    plain = next(each for each in found if not each.experiment.train.torch_compile)
+    remember([measurement(compiled, tokens_per_second=1100.0), measurement(plain, tokens_per_second=1000.0)])
+    for steps, is_compiled in ((100_000, True), (2, False)):
+        plan = plan_of(*ASKED, f"train.max_steps={steps}", hardware=ONE)
+        assert plan.experiment.train.torch_compile is is_compiled
+
+
 def test_again_measures_what_is_known_and_chooses_without_it() -> None:
     found = trials("auto.measure=true")
     remember([measurement(each, tokens_per_second=10.0 + each.micro_batch) for each in found])
@@ -172,7 +183,7 @@ def test_again_measures_what_is_known_and_chooses_without_it() -> None:
         "model.config.num_hidden_layers=8",
         "hardware.gpu_memory_gib=100",
         "launcher.env.NCCL_ALGO=Ring",
-        "train.torch_compile=true",
+        "train.torch_compile_backend=eager",
     ],
 )
 def test_what_the_speed_depends_on_is_another_workload(override: str) -> None:
@@ -191,6 +202,7 @@ def test_what_the_speed_depends_on_is_another_workload(override: str) -> None:
         "stage=3",
         "batch.per_device_train_batch_size=3",
         "train.gradient_checkpointing=true",
+        "train.torch_compile=true",
         "launcher.hang_timeout_s=9",
         "auto.probes=3",
     ],

@@ -105,7 +105,7 @@ PROPOSED = {
     ),
     "the host is too small": (
         ("model=llama3_8b", "stage=3", "offload=cpu", CHECKPOINTED),
-        replace(ONE, memory=64 * GIB),
+        replace(ONE, memory=64 * GIB, free_disk=lambda _: 10_000 * GIB),
         ["offload=nvme"],
     ),
 }
@@ -221,3 +221,33 @@ def test_a_changed_batch_changes_what_is_predicted() -> None:
         _predict(patched, noted)
         problems_of(*LLAMA_1B, hardware=ONE)
     assert seen[:4] == [(16, 1), (8, 2), (4, 4), (2, 8)]
+
+
+def test_the_memory_of_a_plan_is_predicted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Experiment] = []
+
+    def noted(experiment: Experiment, facts: Facts) -> MemoryPrediction | None:
+        seen.append(experiment)
+        return simple_prediction(experiment, facts)
+
+    _predict(monkeypatch, noted)
+    plan = plan_of(*LLAMA_1B, hardware=gpus(replace(SMALL, memory=52 * GIB)))
+    assert "memory.check" in [notice.key for notice in plan.notices]
+    assert seen == [plan.experiment]
+
+
+@pytest.mark.parametrize(
+    ("disk", "is_proposed"),
+    [
+        ([], False),
+        (["hardware.nvme_gib=3576"], True),
+        (["hardware.nvme_read_gb_s=6.5"], True),
+        (["offload.nvme_path=/scratch"], True),
+    ],
+)
+def test_swap_files_are_proposed_only_where_a_disk_is_known(disk: list[str], is_proposed: bool) -> None:
+    described = ("hardware.host_memory_gib=64", "hardware.cores=999", *disk)
+    (problem,) = problems_of(
+        "model=llama3_8b", "stage=3", "offload=cpu", CHECKPOINTED, *described, hardware=ONE
+    )
+    assert any("nvme" in fix for fix in _fixes(problem)) == is_proposed

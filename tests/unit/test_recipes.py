@@ -138,3 +138,40 @@ def test_recipe_cannot_send_credentials(tmp_path: Path, monkeypatch: pytest.Monk
     assert problems_of(recipe) == []
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "s3cr3t-t0ken")
     assert [problem.key for problem in problems_of(recipe)] == ["tracking.uri"]
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "told"),
+    [
+        ("defaults:\n  - override /hardware: l4\n", "hardware", "sets hardware=l4: "),
+        ("hardware: {cores: 1, nvme_gib: 500}\n", "hardware", "hardware.cores=1, hardware.nvme_gib=500: "),
+        ("memory: {check: warn}\n", "memory.check", "sets it to warn: "),
+        ("strict: false\n", "strict", "sets it to false: "),
+    ],
+)
+def test_recipe_that_changes_a_check_is_named_in_a_warning(
+    tmp_path: Path, text: str, key: str, told: str
+) -> None:
+    recipe = written(tmp_path, text)
+    (notice,) = [each for each in plan_of(recipe, "precision=fp32").notices if each.level == "warning"]
+    assert notice.key == key
+    assert str(tmp_path / "mine.yaml") in notice.text
+    assert told in notice.text
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides"),
+    [
+        ("train: {max_steps: 7}\n", ["hardware=l4", "memory.check=warn", "strict=false"]),
+        ("memory: {check: warn}\n", ["memory.check=refuse"]),
+        ("memory: {check: warn}\n", ["memory.check=warn"]),
+        ("memory: {check: refuse}\nstrict: true\nhardware: {cores: null}\n", []),
+        ("defaults:\n  - override /hardware: here\n", []),
+        ("defaults:\n  - override /hardware: l4\n", ["hardware=here"]),
+    ],
+)
+def test_what_the_command_line_decides_is_no_warning_of_a_recipe(
+    tmp_path: Path, text: str, overrides: list[str]
+) -> None:
+    notices = plan_of(written(tmp_path, text), *overrides, "precision=fp32").notices
+    assert not [each for each in notices if "mine.yaml" in each.text]

@@ -9,7 +9,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from tests.support.deepspeed_keys import DEPRECATED, blocks, top_level_keys
-from zpipe.checks.optimizer import NEEDS
+from zpipe.checks.optimizer_params import NEEDS
 from zpipe.schema import stage
 from zpipe.schema.experiment import Experiment, defaults
 from zpipe.schema.json_names import experiment_keys

@@ -36,6 +36,7 @@ from zpipe.checks import (
     training,
 )
 from zpipe.facts.facts import Facts
+from zpipe.plans.memory import MemoryPrediction
 from zpipe.plans.plan import Notice
 from zpipe.problems import Problem
 from zpipe.schema.experiment import Experiment
@@ -91,14 +92,25 @@ NOTICES: tuple[Advice, ...] = (
     *checkpoint_space.NOTICES,
     *checkpoint_copy.NOTICES,
     *kubeflow.NOTICES,
-    memory.warn_about_memory,
 )
 
 
 def problems(experiment: Experiment, facts: Facts) -> list[Problem]:
     """Every problem of every rule. The memory is that of a plan without other problems."""
-    found = [problem for rule in ERRORS for problem in rule(experiment, facts)]
-    return found or list(memory.memory_problems(experiment, facts, accepts))
+    found = problems_of_rules(experiment, facts)
+    return found or memory.predicted_problems(experiment, facts, accepts)
+
+
+def problems_of_rules(experiment: Experiment, facts: Facts) -> list[Problem]:
+    """Every problem but that of the memory."""
+    return [problem for rule in ERRORS for problem in rule(experiment, facts)]
+
+
+def problems_of_memory(
+    experiment: Experiment, facts: Facts, prediction: MemoryPrediction | None
+) -> list[Problem]:
+    """Whether a plan that no other rule refuses has the memory that it is predicted to need."""
+    return list(memory.memory_problems(experiment, facts, prediction, accepts))
 
 
 def accepts(experiment: Experiment, facts: Facts) -> bool:
@@ -106,6 +118,7 @@ def accepts(experiment: Experiment, facts: Facts) -> bool:
     return not any(True for rule in ERRORS for _ in rule(experiment, facts))
 
 
-def notices(experiment: Experiment, facts: Facts) -> list[Notice]:
+def notices(experiment: Experiment, facts: Facts, prediction: MemoryPrediction | None) -> list[Notice]:
     """Every warning and piece of advice."""
-    return [notice for advice in NOTICES for notice in advice(experiment, facts)]
+    found = [notice for advice in NOTICES for notice in advice(experiment, facts)]
+    return [*found, *memory.memory_notices(experiment, facts, prediction)]

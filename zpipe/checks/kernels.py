@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from zpipe.facts.facts import Facts
-from zpipe.facts.liger import liger_settings
+from zpipe.facts.liger import LAYER_KERNELS, liger_settings
 from zpipe.plans.plan import Notice
 from zpipe.problems import Problem, either, nearest
 from zpipe.schema.experiment import Experiment
@@ -33,14 +33,23 @@ def liger_excludes_compilation(experiment: Experiment, facts: Facts) -> Iterator
         return
     liger = "kernels.liger=false" if experiment.kernels.liger is not None else "train.use_liger_kernel=false"
     if experiment.compile.regional:
+        if facts.liger.leaves_layers:
+            return
         reason = (
             "compiled layers with Liger's kernels gave losses that are not numbers from the second step on"
         )
-        fixes = [liger, "compile=none"]
+        fixes = [_loss_alone(experiment), "compile=none"]
     else:
         reason = "compiling the whole model with Liger's kernels causes an illegal memory access"
         fixes = [liger, *_without_compilation(experiment)]
     yield Problem("train.torch_compile", True, f"{reason} (seen on an H200)", "false", either(*fixes))
+
+
+def _loss_alone(experiment: Experiment) -> str:
+    """The overrides that leave Liger the loss, also where single kernels were turned on."""
+    given = experiment.train.liger_kernel_config
+    turned_on = [name for name, is_on in given.items() if is_on and name in LAYER_KERNELS]
+    return " ".join(["kernels=fused_loss", *(f"~train.liger_kernel_config.{name}" for name in turned_on)])
 
 
 def _without_compilation(experiment: Experiment) -> list[str]:
@@ -85,7 +94,8 @@ def liger_settings_are_known(experiment: Experiment, facts: Facts) -> Iterator[P
 def notice_liger(experiment: Experiment, facts: Facts) -> Iterator[Notice]:
     """What changes numbers is said, and so is what `auto` has decided."""
     if facts.liger.is_used:
-        text = "Liger's kernels replace transformers' own: the loss is the same up to rounding"
+        what = "Liger's fused loss replaces" if facts.liger.leaves_layers else "Liger's kernels replace"
+        text = f"{what} transformers' own: the loss is the same up to rounding"
         yield Notice(level="info", key="kernels", text=text)
     elif experiment.kernels.liger == "auto":
         text = f"auto chooses transformers' own kernels, not Liger's: {facts.liger.obstacle}"

@@ -32,22 +32,27 @@ Accepts = Callable[[Experiment, Facts], bool]
 """Whether no other rule refuses these settings."""
 
 
-def memory_problems(experiment: Experiment, facts: Facts, accepts: Accepts) -> Iterator[Problem]:
+def predicted_problems(experiment: Experiment, facts: Facts, accepts: Accepts) -> list[Problem]:
+    """Those of a plan whose memory is not predicted yet."""
+    return list(memory_problems(experiment, facts, predict_memory(experiment, facts), accepts))
+
+
+def memory_problems(
+    experiment: Experiment, facts: Facts, prediction: MemoryPrediction | None, accepts: Accepts
+) -> Iterator[Problem]:
     """The run would end for lack of memory, even if the prediction is too high by its whole error."""
-    if experiment.memory.check == "warn":
-        return
-    prediction = predict_memory(experiment, facts)
     lacking = [fit for fit in _fits(prediction, experiment, facts) if fit.verdict == "does not fit"]
-    if prediction is None or not lacking:
+    if prediction is None or not lacking or experiment.memory.check == "warn":
         return
     fix = _nearest(experiment, facts, accepts)
     for fit in lacking:
         yield Problem(_KEY, "refuse", _reason(fit, prediction), f"at most {_size(fit.limit)}", fix)
 
 
-def warn_about_memory(experiment: Experiment, facts: Facts) -> Iterator[Notice]:
+def memory_notices(
+    experiment: Experiment, facts: Facts, prediction: MemoryPrediction | None
+) -> Iterator[Notice]:
     """A run that may not fit, and one that is started although it is predicted not to."""
-    prediction = predict_memory(experiment, facts)
     for fit in _fits(prediction, experiment, facts):
         if prediction is not None and fit.verdict != "fits":
             text = f"{fit.verdict}: {_reason(fit, prediction)}"

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from itertools import combinations, islice, product
 
 from zpipe.facts.facts import Facts
+from zpipe.machine.hardware import Nvme
 from zpipe.schema.batch import Batch
 from zpipe.schema.experiment import Experiment
 
@@ -20,7 +21,7 @@ def nearest_plans(
         smaller_batches(experiment.batch, facts.micro_batch, facts.accumulation),
         _recomputed(experiment),
         _higher_stages(experiment, facts),
-        _offloads(experiment),
+        _offloads(experiment, facts),
     ]
     for rungs in kinds:
         yield from islice(filter(fits, rungs), 1)
@@ -59,12 +60,19 @@ def _higher_stages(experiment: Experiment, facts: Facts) -> Rungs:
     return [(f"stage={stage}",) for stage in range(experiment.stage.stage + 1, 4)]
 
 
-def _offloads(experiment: Experiment) -> Rungs:
+def _offloads(experiment: Experiment, facts: Facts) -> Rungs:
     """From the one that costs least speed to none, which needs no host memory."""
     optimizer = ("offload=cpu_optimizer",) if experiment.stage.stage else ("stage=2", "offload=cpu_optimizer")
-    names = ("cpu_optimizer", "cpu", "nvme_optimizer", "nvme")
+    names = ("cpu_optimizer", "cpu", *(("nvme_optimizer", "nvme") if _has_disk(experiment, facts) else ()))
     at_stage_3 = [("stage=3", f"offload={name}") for name in names]
     return [optimizer, *at_stage_3, ("offload=none",)]
+
+
+def _has_disk(experiment: Experiment, facts: Facts) -> bool:
+    """Whether the machine is known to have a disk for swap files: this one has, another where described."""
+    hardware = facts.hardware
+    is_known = hardware.free_disk is not None or hardware.nvme != Nvme()
+    return is_known or experiment.offload.nvme_path is not None
 
 
 def _pairs(first: Rungs, second: Rungs) -> Iterator[Overrides]:

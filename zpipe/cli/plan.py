@@ -87,7 +87,7 @@ def described_machine(options: "Namespace") -> list[str]:
     if cores is not None and cores < 1:
         problems.append(Problem("--cores", cores, "not a number of cores", "1 or more", "--cores 64"))
     refuse_if_any(problems)
-    count, option = count_and_option(options.gpus, "--gpus", "--gpus 8xH100")
+    count, option = count_and_option(options.gpus, "--gpus", "--gpus ")
     given = {"hardware.host_memory_gib": host, "hardware.cores": cores}
     further = [f"{key}={value}" for key, value in given.items() if value is not None]
     return [f"hardware={option}", f"hardware.gpus_per_node={count}", *further]

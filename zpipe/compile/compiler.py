@@ -8,6 +8,7 @@ from zpipe.compile.ds_config import ds_config, unresolved
 from zpipe.compile.engine import expected_engine
 from zpipe.compile.launch import launch_of
 from zpipe.compile.operators import operators_of
+from zpipe.compile.recipe_notices import recipe_notices
 from zpipe.compile.training_arguments import training_arguments
 from zpipe.facts.facts import Facts, gather
 from zpipe.launchers.base import NOTHING_SETTLED, Settled
@@ -52,11 +53,12 @@ def compile_plan(
     """
     chosen = choose(experiment, gather(experiment, here, run_dir), provenance or Provenance(), measured)
     experiment, facts, provenance = chosen.experiment, chosen.facts, chosen.provenance
-    refuse_if_any(checks.problems(experiment, facts))
+    refuse_if_any(checks.problems_of_rules(experiment, facts))
+    memory = predict_memory(experiment, facts)
+    refuse_if_any(checks.problems_of_memory(experiment, facts, memory))
     swap_folder = swap_folder_of(experiment.offload, run_dir)
     swap_dir = None if swap_folder is None else str(swap_folder)
     config = ds_config(experiment, facts, swap_dir)
-    memory = predict_memory(experiment, facts)
     return Plan(
         run_dir=str(run_dir),
         versions=dict(installed_versions()),
@@ -70,7 +72,7 @@ def compile_plan(
         operators=operators_of(experiment, facts),
         swap_dir=swap_dir,
         unresolved=unresolved(config),
-        notices=[*checks.notices(experiment, facts), *_further_notices(chosen)],
+        notices=[*checks.notices(experiment, facts, memory), *_further_notices(chosen)],
         flops=training_flops(experiment, facts),
         checkpoint_space=checkpoint_space(experiment, facts),
         memory=memory,
@@ -83,6 +85,7 @@ def compile_plan(
 
 def _further_notices(chosen: Chosen) -> list[Notice]:
     found = notices_of(chosen.choice, chosen.experiment)
+    found += recipe_notices(chosen.experiment, chosen.provenance)
     if chosen.facts.model.random_init:
         text = f"{chosen.facts.model.name} starts from random weights"
         found.append(Notice(level="info", key="model", text=text))

@@ -19,6 +19,7 @@ def training_arguments(experiment: Experiment, facts: Facts, run_dir: Path) -> d
     is_pinned = experiment.train.dataloader_pin_memory and facts.device == "cuda"
     arguments.update(
         use_liger_kernel=facts.liger.is_used,
+        **_liger_kernel_config(facts),
         output_dir=str(run_dir),
         per_device_train_batch_size=facts.micro_batch,
         per_device_eval_batch_size=batch.per_device_eval_batch_size or facts.micro_batch,
@@ -41,6 +42,11 @@ def training_arguments(experiment: Experiment, facts: Facts, run_dir: Path) -> d
     arguments.update(_optimizer_and_scheduler(experiment))
     arguments.update(_checkpoint(experiment))
     return arguments
+
+
+def _liger_kernel_config(facts: Facts) -> dict[str, dict[str, bool]]:
+    switches = dict(facts.liger.switches)
+    return {"liger_kernel_config": switches} if facts.liger.is_used and switches else {}
 
 
 def _optimizer_and_scheduler(experiment: Experiment) -> dict[str, Any]:

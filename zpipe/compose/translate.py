@@ -5,6 +5,7 @@ from pathlib import Path
 
 from zpipe.compose.accepted import accepted
 from zpipe.compose.option_folders import known_options
+from zpipe.machine.cards import GROUP, described_as
 from zpipe.problems import Problem, either, nearest
 from zpipe.resources import config_groups
 from zpipe.schema.synonyms import OPTIONS, RENAMED, SWITCHED, UNSUPPORTED, UNSUPPORTED_OPTIONS
@@ -43,6 +44,8 @@ def option_problem(group: str, option: str, reason: str = "no such option") -> P
     place = _place(group, option)
     if place:
         return Problem(group, option, f"{reason}: a model or a dataset has its own key", allowed, place)
+    if group == GROUP:
+        return Problem(group, option, reason, allowed, either(*described_as(option, known_options(group))))
     same = [known for known in known_options(group) if _normal(known) == name]
     known = OPTIONS.get(group, {}).get(name) or " or ".join(
         f"{group}={near}" for near in same or nearest(option, known_options(group))

@@ -9,6 +9,8 @@ from pydantic import ValidationError
 from zpipe.compose.accepted import default_override, plain_text
 from zpipe.compose.names import check_key, known_keys
 from zpipe.compose.translate import translated_key
+from zpipe.machine.cards import GROUP
+from zpipe.machine.hardware_fixes import NUMBER, number_of_gpus
 from zpipe.problems import Fix, Problem, Refusal, either, nearest
 from zpipe.schema.experiment import Experiment
 from zpipe.schema.removed import removed_optimizer
@@ -31,7 +33,7 @@ def _problems(error: ValidationError, values: Mapping[str, Any]) -> Iterator[Pro
         key = ".".join(str(part) for part in detail["loc"] if _is_key_part(part, values, detail["loc"]))
         by_key.setdefault(key, []).append(detail)
     for key, details in by_key.items():
-        yield _problem(key, details)
+        yield _problem(key, details, values)
 
 
 def _is_key_part(part: str | int, values: Mapping[str, Any], loc: tuple[str | int, ...]) -> bool:
@@ -43,7 +45,7 @@ def _is_key_part(part: str | int, values: Mapping[str, Any], loc: tuple[str | in
     return isinstance(block, Mapping) and part in block
 
 
-def _problem(key: str, details: list[Any]) -> Problem:
+def _problem(key: str, details: list[Any], values: Mapping[str, Any]) -> Problem:
     value = details[0]["input"]
     if details[0]["type"] == "extra_forbidden":
         return _unknown(key, value)
@@ -55,7 +57,7 @@ def _problem(key: str, details: list[Any]) -> Problem:
         return Problem(key, value, removed.reason, fix=removed.instead)
     reasons = dict.fromkeys(detail["msg"].removeprefix("Value error, ") for detail in details)
     allowed = "; ".join(reasons).replace("Input should be ", "")
-    return Problem(key, value, NOT_VALID, allowed, _fix(key, value, details))
+    return Problem(key, value, NOT_VALID, allowed, _fix(key, details, values))
 
 
 def _unknown(key: str, value: Any) -> Problem:
@@ -67,8 +69,11 @@ def _unknown(key: str, value: Any) -> Problem:
     return problem._replace(reason=f"{problem.reason} (it comes from a YAML file)")
 
 
-def _fix(key: str, value: Any, details: list[Any]) -> Fix | str:
+def _fix(key: str, details: list[Any], values: Mapping[str, Any]) -> Fix | str:
     """Overrides with valid values: similar ones first, then the default."""
+    value = details[0]["input"]
+    if key == f"{GROUP}.{NUMBER}":
+        return either(number_of_gpus(values[GROUP]))
     for detail in details:
         kind, choices = str(detail["type"]).partition("_")[0], _choices(detail)
         if kind in ("string", "list", "tuple") and isinstance(value, str | int | float):

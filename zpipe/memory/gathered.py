@@ -7,11 +7,9 @@ is kept for reuse was read off a trace on two GPUs.
 from collections.abc import Sequence
 
 from zpipe.memory.sizes import Sizes
-from zpipe.memory.tape import Tape
+from zpipe.memory.tape import GATHERS, Tape
 
 TERM = "gathered parameters"
-_SIDE = 2
-"""The stream of the collectives."""
 
 
 class Gathered:
@@ -54,7 +52,7 @@ class Gathered:
 
     def _take(self, unit: int) -> None:
         if self._is_needed and not self._tape.is_alive(_name(unit)):
-            self._tape.take(_name(unit), self._sizes.element * self._units[unit], TERM, _SIDE)
+            self._tape.take(_name(unit), self._sizes.element * self._units[unit], TERM, GATHERS)
 
     def _distance(self, unit: int) -> int:
         """Elements that are used before the unit is used again."""

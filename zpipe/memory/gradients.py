@@ -1,10 +1,8 @@
 """Gradients on the GPU, from the backward pass of a parameter to the update of its partition."""
 
 from zpipe.memory.sizes import Sizes
-from zpipe.memory.tape import Tape
+from zpipe.memory.tape import MODEL, REDUCTIONS, Tape
 
-MAIN, SIDE = 0, 1
-"""Streams: the model's, and that of reductions."""
 GRADIENTS, UPDATE, STATES, BUCKETS = (
     "gradients",
     "gradients of the update",
@@ -22,7 +20,7 @@ class Gradients:
 
     def __init__(self, tape: Tape, sizes: Sizes) -> None:
         self._tape, self._sizes = tape, sizes
-        self._stream = SIDE if sizes.zero.overlaps else MAIN
+        self._stream = REDUCTIONS if sizes.zero.overlaps else MODEL
         self._is_hooked = sizes.stage == 2 or (sizes.stage == 1 and sizes.zero.overlaps)
         self._kept: list[str] = []
         """Names of gradients that stay until the update."""
@@ -73,7 +71,7 @@ class Gradients:
         tape.drop("bucket 0", "bucket 1", "large gradient")
         match self._sizes.stage:
             case 0:
-                self._update_all()
+                self._update_all(has_states)
             case 3:
                 self._update_sub_groups(has_states)
             case _ if not self._sizes.is_offloaded:
@@ -86,11 +84,11 @@ class Gradients:
         tape.pulse(sizes.element * elements, GRADIENTS)
         part = -(-elements // sizes.ranks)
         if sizes.ranks > 1:
-            tape.pulse(sizes.element * part, GRADIENTS, SIDE)
+            tape.pulse(sizes.element * part, GRADIENTS, REDUCTIONS)
         if sizes.is_offloaded:
-            tape.take("copy", sizes.element * part, GRADIENTS, SIDE)
-            tape.pulse(NORM_BYTES * min(part, _NORM_ELEMENTS), UPDATE, SIDE)
-            tape.pulse(sizes.master * part, UPDATE, SIDE)
+            tape.take("copy", sizes.element * part, GRADIENTS, REDUCTIONS)
+            tape.pulse(NORM_BYTES * min(part, _NORM_ELEMENTS), UPDATE, REDUCTIONS)
+            tape.pulse(sizes.master * part, UPDATE, REDUCTIONS)
             tape.drop("copy")
 
     def _into_bucket(self, name: str, elements: int) -> None:
@@ -134,14 +132,13 @@ class Gradients:
             left -= self._tape.bytes_of(name)
             self._tape.drop(name)
 
-    def _update_all(self) -> None:
+    def _update_all(self, has_states: bool) -> None:
         sizes, tape = self._sizes, self._tape
-        if not sizes.master:
-            return
-        for index, elements in enumerate(sizes.parameters):
-            tape.take(f"converted {index}", sizes.master * elements, UPDATE)
-        tape.take("update", sizes.master * sizes.total, UPDATE)
-        tape.drop(*(f"converted {index}" for index in range(len(sizes.parameters))))
+        if sizes.master:
+            tape.take("update", sizes.master * sizes.total, UPDATE)
+            tape.drop(*self._kept)
+        if not has_states:
+            take_states(tape, sizes, "", sizes.total)
         tape.pulse(sizes.optimizer_work * sizes.total, UPDATE)
         tape.drop("update")
 

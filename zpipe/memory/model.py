@@ -66,7 +66,11 @@ def model_of(experiment: Experiment, facts: Facts) -> Model | None:
     decoder = decoder_of(facts.model.config)
     if facts.parameter_shapes is None or decoder is None:
         return None
-    element, liger = (4 if facts.parameter_dtype == "fp32" else 2), facts.liger.is_used
+    element = 4 if facts.parameter_dtype == "fp32" else 2
+    # Compiled layers keep what Liger's keep: the inputs of norms and of the product, not what is between.
+    # The hooks of stage 3 split them into graphs that are too small for it.
+    is_compiled = experiment.train.is_compiled and experiment.stage.stage < 3
+    liger = facts.liger.replaces_layers or is_compiled
 
     def activations(experts: bool) -> LayerActivations:
         return layer_activations(
@@ -96,7 +100,7 @@ def model_of(experiment: Experiment, facts: Facts) -> Model | None:
         final_norm=final_norm_bytes(decoder, liger=liger, element_bytes=element),
         is_checkpointed=train.gradient_checkpointing or experiment.activation_checkpointing.enabled,
         keeps_on_host=experiment.activation_checkpointing.cpu_checkpointing is True,
-        has_fused_loss=liger,
+        has_fused_loss=facts.liger.fuses_loss,
         kept_logits=extra_logits(decoder),
     )
 

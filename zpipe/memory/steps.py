@@ -1,11 +1,11 @@
 """The allocations of a run on the GPU: start of the engine, then steps of forward, backward and update.
 
-Sources: deepspeed/runtime/zero/stage_1_and_2.py and stage3.py, deepspeed/runtime/fp16/fused_optimizer.py,
+Sources: deepspeed/runtime/zero/stage_1_and_2.py and stage3.py, zpipe/train/stage_0.py,
 transformers/loss/loss_utils.py, liger_kernel/ops/fused_linear_cross_entropy.py. The order was read off traces
 of PyTorch's allocator.
 """
 
-from zpipe.memory.gradients import GRADIENTS, UPDATE, Gradients, take_states
+from zpipe.memory.gradients import GRADIENTS, UPDATE, Gradients
 from zpipe.memory.model_passes import ModelPasses
 from zpipe.memory.sizes import Sizes
 from zpipe.memory.tape import Tape
@@ -29,7 +29,7 @@ def play(tape: Tape, sizes: Sizes, passes: ModelPasses) -> None:
             tape.empty_cache()
         tape.begin("optimizer step")
         passes.before_update(tape)
-        gradients.update(has_states=step > 1 or sizes.stage == 0)
+        gradients.update(has_states=step > 1)
         if step == 1:
             tape.empty_cache()
 
@@ -58,9 +58,6 @@ def _start_without_zero(tape: Tape, sizes: Sizes) -> None:
         return
     _flatten(tape, sizes)
     tape.take("masters", sizes.master * sizes.total, MASTERS)
-    tape.take("initial", sizes.master * sizes.total, UPDATE)
-    take_states(tape, sizes, "", sizes.total)
-    tape.drop("initial")
 
 
 def _start_stages_1_and_2(tape: Tape, sizes: Sizes) -> None:

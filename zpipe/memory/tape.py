@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 
 from zpipe.memory.allocator import Allocator
 
+MODEL, REDUCTIONS, GATHERS = range(3)
+"""CUDA streams: a tensor takes memory of its own stream alone."""
+
 
 @dataclass
 class Peak:
@@ -28,7 +31,7 @@ class Tape:
         self._total = 0
         self._is_rising = False
 
-    def take(self, name: str, size: float, term: str, stream: int = 0) -> None:
+    def take(self, name: str, size: float, term: str, stream: int = MODEL) -> None:
         """Allocates a tensor of `size` bytes under a name that is not alive."""
         bytes_ = int(size)
         if bytes_ <= 0:
@@ -60,7 +63,7 @@ class Tape:
     def bytes_of(self, name: str) -> int:
         return self._live[name][0]
 
-    def pulse(self, size: float, term: str, stream: int = 0) -> None:
+    def pulse(self, size: float, term: str, stream: int = MODEL) -> None:
         """Allocates and frees."""
         self.take("pulse", size, term, stream)
         self.drop("pulse")

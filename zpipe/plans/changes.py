@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 
+from zpipe.facts.liger import LAYER_KERNELS
 from zpipe.plans.plan import Plan, settings_without_secrets
 from zpipe.problems import Problem
 from zpipe.trees import Tree, flatten
@@ -77,7 +78,7 @@ def result_digest(plan: Plan) -> str:
         for key, value in values.items()
         if _is_relevant(key) and key not in LENGTHS and not _is_place(key)
     }
-    decided = [_batch(plan), plan.engine.dtype, _uses_liger(plan)]
+    decided = [_batch(plan), plan.engine.dtype, _kernels(plan)]
     text = json.dumps([relevant, *decided], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -93,8 +94,8 @@ def result_changes(before: Plan, after: Plan) -> Iterator[Problem]:
         yield Problem(key, _shown(new), reason, _shown(old), fix)
     if _batch(before) != _batch(after):
         yield _other_batch(before, after)
-    if _uses_liger(before) != _uses_liger(after):
-        old, new = ("liger" if _uses_liger(each) else "none" for each in (before, after))
+    old, new = _kernels(before), _kernels(after)
+    if old != new:
         reason = f"this run was started with {old}, and its result depends on it"
         fix = f"kernels={old}, or a new folder: leave hydra.run.dir out"
         yield Problem("kernels", new, reason, old, fix)
@@ -166,8 +167,13 @@ def _batch(plan: Plan) -> int:
     return plan.sequences_per_pass * plan.accumulation
 
 
-def _uses_liger(plan: Plan) -> bool:
-    return bool(plan.training_arguments.get("use_liger_kernel"))
+def _kernels(plan: Plan) -> str:
+    """The option of the group `kernels` that does the same."""
+    if not plan.training_arguments.get("use_liger_kernel"):
+        return "none"
+    switches = plan.training_arguments.get("liger_kernel_config") or {}
+    layers = [on for name, on in switches.items() if name in LAYER_KERNELS]
+    return "fused_loss" if layers and not any(layers) else "liger"
 
 
 def _settings(plan: Plan) -> Tree:

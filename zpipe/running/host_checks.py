@@ -14,9 +14,9 @@ from zpipe.launchers.deepspeed import HOSTFILE_NAME
 from zpipe.launchers.meeting import interface, master_address
 from zpipe.machine.disk import unwritable
 from zpipe.machine.hardware import detect
+from zpipe.machine.lacking import lacking
 from zpipe.machine.network import listening, reach
 from zpipe.machine.probes import missing_requirements
-from zpipe.machine.target import lacking
 from zpipe.plans.agreement import disagreements
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal, refuse_if_any

@@ -2,7 +2,8 @@
 
 from zpipe.launchers import launcher_of
 from zpipe.machine.hardware import Hardware
-from zpipe.machine.target import lacking
+from zpipe.machine.hardware_fixes import undescribed_by
+from zpipe.machine.lacking import lacking
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem
 
@@ -11,4 +12,4 @@ def not_this_machine(plan: Plan, here: Hardware) -> list[Problem]:
     """What the plan is made for and this machine does not have; empty for a job that runs elsewhere."""
     if launcher_of(plan.launch.launcher).queues:
         return []
-    return list(lacking(plan.experiment.hardware, here))
+    return list(lacking(plan.experiment.hardware, here, undescribed_by(plan.provenance)))

@@ -26,6 +26,8 @@ class Automatic(Group):
     """Choose the micro-batch, and the accumulation if the global batch is set."""
     activation_checkpointing: bool = False
     """Choose whether activations are recomputed."""
+    compile: bool = False
+    """Choose whether PyTorch compiles each layer."""
     measure: bool | Literal["again"] | None = None
     """Before the run, measure the best combinations in short runs that are not known yet; again: also those
     that are. null: if `probes` is set."""

@@ -170,11 +170,6 @@ OPTIONS: dict[str, dict[str, str]] = {
     "checkpoint": {"steps": "checkpoint=default", **_all("no false off", "checkpoint=none")},
     "launcher": {**_all("deepspeed accelerate local", "launcher=torchrun"), "none": "launcher=inprocess"},
     "zeropp": {"true": "stage=3 zeropp=quantized", "false": "zeropp=none"},
-    "hardware": {
-        **_all("h100 h100_sxm", "hardware=h100_80gb"),
-        **_all("a100 a100_sxm", "hardware=a100_80gb"),
-        "v100": "hardware=v100_32gb",
-    },
     "profiler": {"true": "profiler=wall_clock", "false": "profiler=none"},
 }
 """By group, the overrides that an option of another tool stands for."""

@@ -107,7 +107,11 @@ def with_measured(group: str, found: Found, search: Search, results: Results) ->
         return found
     if not found.best and not any(map(results.speed, tried)):
         raise Refusal([_nothing_left(group, tried[0])])
-    fast = sorted((each for each in tried if results.speed(each)), key=results.speed, reverse=True)
+
+    def speed(one: Combination) -> float:
+        return search.speed_in_run(one, results.speed(one))
+
+    fast = sorted(filter(results.speed, tried), key=speed, reverse=True)
     rest = [each for each in found.best if results.get(each) is None] if fast else found.best
     failed = [each for each in tried if not results.speed(each) and each not in rest]
     is_beaten = bool(rest) and rest[0].speed > _FASTER * max(each.speed for each in tried)

@@ -27,6 +27,7 @@ from zpipe.search.workload import Workload, workload_of
 UNKNOWN = "the memory of this model or optimizer cannot be predicted here, so nothing was compared"
 ON_A_CPU = "on a CPU nothing is chosen, unless auto.probes=N measures it"
 _WIDENING = ("stage", "offload", "batch", "activation_checkpointing")
+_COMPILING = ("train.torch_compile", "train.torch_compile_backend", "train.torch_compile_mode")
 GOES_ON = "the run in this folder began with it"
 
 
@@ -58,9 +59,10 @@ def choose(
     if not groups:
         return Chosen(experiment, facts, provenance)
     refuse_if_any(measuring_problems(experiment, facts))
-    with_kernels = _with_fast_kernels(experiment, facts, Given(provenance))
+    with_kernels = _with_fast_layers(experiment, facts, Given(provenance))
     if with_kernels is not experiment:
-        groups, facts = [*groups, "kernels"], with_settings(facts, with_kernels)
+        facts = with_settings(facts, with_kernels)
+        groups = [*automatic_groups(with_kernels), "kernels"]
     before = as_before(experiment, facts, groups)
     if before is not None:
         return _chosen(experiment, before, facts, provenance, _told(groups, GOES_ON))
@@ -90,17 +92,24 @@ def choose(
     return replace(chosen, trials=trials, known=recalled.measurements)
 
 
-def _with_fast_kernels(experiment: Experiment, facts: Facts, given: Given) -> Experiment:
-    """With Liger's kernels where nothing is said about them and they can be used: they are always faster."""
-    if given.has("kernels.liger") or given.has("train.use_liger_kernel"):
+def _with_fast_layers(experiment: Experiment, facts: Facts, given: Given) -> Experiment:
+    """With Liger's kernels where nothing is said about them and they can be used: they are always faster.
+
+    Where nothing is said about compilation either, it is searched, because compiled layers were measured with
+    Liger's loss.
+    """
+    if given.settles("kernels", "train.use_liger_kernel"):
         return experiment
     asking = experiment.model_copy(
         update={"kernels": experiment.kernels.model_copy(update={"liger": "auto"})}
     )
-    if not with_settings(facts, asking).liger.is_used:
+    liger = with_settings(facts, asking).liger
+    if not liger.is_used:
         return experiment
-    using = experiment.kernels.model_copy(update={"liger": True})
-    return experiment.model_copy(update={"kernels": using})
+    using = experiment.kernels.model_copy(update={"liger": "loss" if liger.leaves_layers else True})
+    compiles = experiment.auto.compile or not given.settles("compile", *_COMPILING)
+    auto = experiment.auto.model_copy(update={"compile": compiles})
+    return experiment.model_copy(update={"kernels": using, "auto": auto})
 
 
 def notices_of(choice: AutoChoice | None, experiment: Experiment) -> list[Notice]:

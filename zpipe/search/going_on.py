@@ -34,9 +34,13 @@ def as_before(experiment: Experiment, facts: Facts, groups: list[str]) -> Experi
         update["batch"] = _batch(experiment.batch, plan, facts)
     if "kernels" in groups:
         update["kernels"] = before.kernels
+    train = {}
     if "activation_checkpointing" in groups:
-        recomputes = before.train.gradient_checkpointing
-        update["train"] = experiment.train.model_copy(update={"gradient_checkpointing": recomputes})
+        train["gradient_checkpointing"] = before.train.gradient_checkpointing
+    if "compile" in groups:
+        train["torch_compile"] = before.train.torch_compile
+        update["compile"] = before.compile
+    update["train"] = experiment.train.model_copy(update=train)
     return experiment.model_copy(update=update)
 
 

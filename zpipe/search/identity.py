@@ -11,17 +11,18 @@ from zpipe.facts.facts import Facts
 from zpipe.machine.versions import installed_versions, version_of
 from zpipe.plans.plan import settings_without_secrets
 from zpipe.schema.experiment import Experiment
-from zpipe.trees import flatten
+from zpipe.trees import flatten, value_at
 
 _SEARCHED = ("stage", "offload", "kernels", "compile")
-"""Groups that belong to a combination; so do the micro-batch, the accumulation and recomputation."""
-_RECOMPUTATION = "train.gradient_checkpointing"
+"""Groups that belong to a combination; so do the micro-batch and the accumulation."""
+_SEARCHED_KEYS = ("train.gradient_checkpointing", "train.torch_compile")
+"""Further keys of a combination."""
 _ELSEWHERE = ("data.max_length", "data.packing", "model.attn_implementation", "launcher.env.")
 """Keys of the groups below that the speed depends on."""
 _WITHOUT_EFFECT = (
     *(f"{group}." for group in _SEARCHED),
     *("auto.", "batch.", "checkpoint.", "data.", "hardware.", "launcher.", "memory.", "model.", "resume."),
-    *("scheduler.", "strict", "tracking.", _RECOMPUTATION),
+    *("scheduler.", "strict", "tracking."),
     *(
         f"train.{name}"
         for name in (
@@ -37,24 +38,24 @@ _WITHOUT_EFFECT = (
 def workload_digest(experiment: Experiment, facts: Facts) -> str:
     """Of everything that the speed depends on, and that is not searched."""
     settings = flatten(settings_without_secrets(experiment))
-    kept = {
-        key: value
-        for key, value in settings.items()
-        if key.startswith(_ELSEWHERE)
-        or not key.startswith(_WITHOUT_EFFECT)
-        or key == f"{_RECOMPUTATION}_kwargs"
-    }
+    kept = {key: value for key, value in settings.items() if _is_of_workload(key)}
     if experiment.data.packing == "none":  # sequences are as long as the examples
         kept |= {key: value for key, value in settings.items() if key.startswith("data.")}
     text = json_key([kept, _machine(facts), _model(facts), _versions(facts)])
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+def _is_of_workload(key: str) -> bool:
+    if key in _SEARCHED_KEYS:
+        return False
+    return key.startswith(_ELSEWHERE) or not key.startswith(_WITHOUT_EFFECT)
+
+
 def settings_of_shape(experiment: Experiment) -> dict[str, Any]:
     """What tells two shapes apart, as JSON values."""
     values = flatten(experiment.model_dump(mode="json", include=set(_SEARCHED)))
     given = {key: value for key, value in values.items() if value not in (None, {}, [])}
-    return {**given, _RECOMPUTATION: experiment.train.gradient_checkpointing}
+    return {**given, **{key: value_at(experiment, key) for key in _SEARCHED_KEYS}}
 
 
 def about(facts: Facts) -> str:

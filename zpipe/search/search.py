@@ -12,10 +12,10 @@ from zpipe.facts.facts import with_settings
 from zpipe.plans.memory import Resource
 from zpipe.search.fitting import Judge
 from zpipe.search.shapes import OFFLOADS, Shape, with_micro_batch
-from zpipe.search.speed import tokens_per_second
+from zpipe.search.speed import step_time, tokens_per_second
 from zpipe.search.workload import Setup, Workload, setup_of
 
-AS_FAST = 0.98
+AS_FAST = 0.99
 """Of two speeds that are this near to each other, the simpler settings win."""
 SHOWN = 4
 """Combinations with different shapes: the choice and its runners-up."""
@@ -87,6 +87,12 @@ class Search:
             return None
         other = self.combination(one.shape, self._micros[place])
         return other if self.may_fit(other) else None
+
+    def speed_in_run(self, one: Combination, measured: float) -> float:
+        """With the compilation of the first step, which a measurement does not count."""
+        time = step_time(self._work, one.setup)
+        tokens = one.speed * time.total
+        return tokens / (tokens / measured + time.compilation)
 
     def may_fit(self, one: Combination) -> bool:
         """Whether it is not known to be too large."""
@@ -163,9 +169,8 @@ class Search:
     def _preferred(combinations: list[Combination]) -> Combination:
         """The simplest of the fastest."""
         fastest = max(one.speed for one in combinations)
-        return min(
-            (one for one in combinations if one.speed >= AS_FAST * fastest), key=lambda one: one.simplicity
-        )
+        alike = [one for one in combinations if one.speed >= AS_FAST * fastest]
+        return min(alike, key=lambda one: (one.simplicity, -one.speed))
 
     def _ranked(self, fitting: dict[Shape, list[Combination]]) -> Iterator[Combination]:
         """The choice, which fits with what the allocator adds, then the fastest of other shapes."""

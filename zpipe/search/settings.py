@@ -14,6 +14,7 @@ HEADLINES = {
     "batch": ("batch.per_device_train_batch_size",),
     "activation_checkpointing": ("train.gradient_checkpointing",),
     "kernels": ("kernels.liger",),
+    "compile": ("compile.regional", "train.torch_compile"),
 }
 """By group, the keys that are chosen, also where their value is the default."""
 _DETAILS = ("stage.sub_group_size", "offload.offload_optimizer.ratio", "offload.pin_memory")
@@ -54,7 +55,8 @@ def headline(combination: Combination) -> str:
         [] if setup.optimizer_device == setup.parameter_device == "none" else [f"offload {shape.offload}"]
     )
     parts += [f"micro-batch {setup.micro_batch}"]
-    return ", ".join([*parts, *(["recomputation"] if setup.recomputes else [])])
+    parts += ["recomputation"] if setup.recomputes else []
+    return ", ".join([*parts, *(["compiled layers"] if setup.is_compiled else [])])
 
 
 def _values(experiment: Experiment, groups: list[str]) -> dict[str, Any]:

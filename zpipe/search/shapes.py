@@ -39,14 +39,18 @@ class Shape:
         return self.experiment.train.gradient_checkpointing
 
     @property
+    def is_compiled(self) -> bool:
+        return self.experiment.train.is_compiled
+
+    @property
     def option(self) -> str:
         """The option of the group `offload`, without the variant of it."""
         return self.offload.partition(",")[0]
 
     @property
-    def kind(self) -> tuple[int, str, bool]:
+    def kind(self) -> tuple[int, str, bool, bool]:
         """What runners-up differ in."""
-        return self.stage, self.option, self.recomputes
+        return self.stage, self.option, self.recomputes, self.is_compiled
 
 
 @dataclass(frozen=True)
@@ -59,14 +63,21 @@ class Given:
         chain = self.provenance.chain(key)
         return bool(chain) and not chain[-1].source.startswith(f"{CONF.name}/")
 
+    def settles(self, group: str, *others: str) -> bool:
+        """Whether an option of the group was chosen, or a key of it or one of the others was set."""
+        prefix = f"{group}."
+        keys = {*others, *(key for key in self.provenance.experiment if key.startswith(prefix))}
+        return group in self.provenance.options or any(map(self.has, keys))
+
 
 def shapes_of(experiment: Experiment, given: Given) -> list[Shape]:
     """All that the automatic groups allow, the simplest first; never none. Rules may refuse some of them."""
     placed = list(_placed(experiment, given)) or [("as set", experiment)]
     return [
-        Shape(_recomputing(moved, recomputes), name)
+        Shape(compiled, name)
         for name, moved in placed
         for recomputes in _choices_of_recomputing(experiment, given)
+        for compiled in _compiled(_recomputing(moved, recomputes), given)
     ]
 
 
@@ -175,6 +186,27 @@ def _choices_of_recomputing(experiment: Experiment, given: Given) -> list[bool]:
     if not experiment.auto.activation_checkpointing or own or given.has(key):
         return [experiment.train.gradient_checkpointing]
     return [False, True]
+
+
+def _compiled(experiment: Experiment, given: Given) -> Iterator[Experiment]:
+    """Without and with compiled layers, of which Liger may only compute the loss.
+
+    ZeRO-3's hooks split layers into many graphs, and layers that are recomputed were not measured.
+    """
+    yield experiment
+    train = experiment.train
+    is_suitable = experiment.stage.stage < 3 and not train.gradient_checkpointing
+    if not experiment.auto.compile or train.is_compiled or not is_suitable:
+        return
+    kernels = experiment.kernels
+    if kernels.liger is True and not given.settles("kernels"):
+        kernels = kernels.model_copy(update={"liger": "loss"})
+    update: dict[str, Any] = {
+        "train": train.model_copy(update={"torch_compile": True}),
+        "compile": experiment.compile.model_copy(update={"regional": True}),
+        "kernels": kernels,
+    }
+    yield experiment.model_copy(update=update)
 
 
 def _recomputing(experiment: Experiment, recomputes: bool) -> Experiment:

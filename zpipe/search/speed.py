@@ -10,6 +10,10 @@ from zpipe.search.workload import Setup, Workload
 
 _FUSED, _PLAIN = 0.608, 0.467
 """Share of the peak that Liger's kernels and transformers' own reach, with large batches."""
+_COMPILED, _COMPILED_PLAIN = 0.617, 0.52
+"""The same of compiled layers, with Liger's fused loss and with transformers'."""
+_COMPILING = 20.0
+"""Seconds of the first step."""
 _RECOMPUTING = 1.25
 """Times the arithmetic: a second forward pass takes less than a third, because it has no loss."""
 _OVERHEAD = 0.013
@@ -49,11 +53,14 @@ class StepTime:
     transfers: float
     """Between GPU and host memory."""
     disk: float
+    compilation: float
+    """Of the first step, shared by all steps of the run."""
 
     @property
     def total(self) -> float:
         """Seconds."""
-        return self.compute + self.launches + self.update + self.collectives + self.transfers + self.disk
+        parts: list[float] = list(vars(self).values())
+        return sum(parts)
 
     @property
     def largest(self) -> str:
@@ -78,13 +85,20 @@ def step_time(work: Workload, setup: Setup) -> StepTime:
         collectives=_collectives(work, setup),
         transfers=_transfers(work, setup),
         disk=_disk(work, setup),
+        compilation=_COMPILING / work.steps if setup.is_compiled and work.steps else 0.0,
     )
 
 
 def _arithmetic(work: Workload, setup: Setup) -> float:
-    rate = work.peak * (_FUSED if work.has_fused_kernels else _PLAIN)
+    rate = work.peak * _share_of_peak(work, setup)
     once = work.flops_per_token * work.tokens * setup.micro_batch / rate
     return once * _RECOMPUTING if setup.recomputes else once
+
+
+def _share_of_peak(work: Workload, setup: Setup) -> float:
+    if setup.is_compiled and setup.stage < 3:
+        return _COMPILED if work.has_fused_loss else _COMPILED_PLAIN
+    return _FUSED if work.has_fused_layers else _PLAIN
 
 
 def _copies(work: Workload, setup: Setup) -> float:

@@ -25,7 +25,10 @@ class Workload:
     """Of one sequence."""
     element: int
     """Bytes of a parameter."""
-    has_fused_kernels: bool
+    has_fused_layers: bool
+    has_fused_loss: bool
+    steps: int | None
+    """Of the run; None if they are not known."""
     peak: float
     """FLOP/s of one GPU."""
     ranks: int
@@ -53,6 +56,7 @@ class Setup:
     """The fraction of the optimizer states that is offloaded."""
     is_pinned: bool
     recomputes: bool
+    is_compiled: bool
     micro_batch: int
     accumulation: int
 
@@ -83,7 +87,9 @@ def workload_of(experiment: Experiment, facts: Facts, *, on_cpu: bool = False) -
         flops_per_token=slower * (flops.per_token(length) if flops else 6.0 * parameters),
         tokens=length,
         element=4 if facts.parameter_dtype == "fp32" else 2,
-        has_fused_kernels=facts.liger.is_used,
+        has_fused_layers=facts.liger.replaces_layers,
+        has_fused_loss=facts.liger.fuses_loss,
+        steps=experiment.train.max_steps if experiment.train.max_steps > 0 else None,
         peak=peak or _PEAK,
         ranks=facts.data_parallel_size,
         ranks_per_node=facts.nproc_per_node,
@@ -108,6 +114,7 @@ def setup_of(experiment: Experiment, facts: Facts) -> Setup:
         on_host=1.0 if optimizer.ratio is None else optimizer.ratio,
         is_pinned=pinned is not False,
         recomputes=experiment.train.gradient_checkpointing or own,
+        is_compiled=experiment.train.is_compiled,
         micro_batch=facts.micro_batch,
         accumulation=facts.accumulation,
     )

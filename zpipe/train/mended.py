@@ -1,4 +1,4 @@
-"""Mends DeepSpeed's optimizers: a first update that is none, and checks for overflow that wait for each tensor.
+"""Mends DeepSpeed's optimizers: an update before the first one, and a wait for each tensor's overflow.
 
 DeepSpeed 0.19: runtime/fp16/fused_optimizer.py and unfused_optimizer.py, which wrap the optimizer of a 16-bit
 model at stage 0; CheckOverflow in runtime/utils.py; runtime/zero/stage_1_and_2.py.
@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from torch.nn.utils import get_total_norm
 
+from zpipe.train.stage_0 import in_one_pass
+
 
 @contextmanager
 def mended_optimizers() -> Iterator[None]:
-    """Within it, engines of stage 0 update weights as those of the other stages do, and the host waits less."""
+    """Within it, engines of stage 0 update weights as those of the other stages do, and wait less."""
     from deepspeed.runtime.fp16.fused_optimizer import FP16_Optimizer
     from deepspeed.runtime.fp16.unfused_optimizer import FP16_UnfusedOptimizer
     from deepspeed.runtime.utils import CheckOverflow
@@ -24,6 +26,7 @@ def mended_optimizers() -> Iterator[None]:
     with ExitStack() as mended:
         for wrapper in (FP16_Optimizer, FP16_UnfusedOptimizer):
             mended.enter_context(_replaced(wrapper, name, _without_an_update(getattr(wrapper, name))))
+        mended.enter_context(_replaced(FP16_Optimizer, "step", in_one_pass(FP16_Optimizer.step)))
         mended.enter_context(_replaced(CheckOverflow, "has_overflow_serial", _of_parameters))
         partitions = "has_overflow_partitioned_grads_serial"
         mended.enter_context(_replaced(DeepSpeedZeroOptimizer, partitions, _of_partitions))

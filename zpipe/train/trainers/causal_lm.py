@@ -21,6 +21,7 @@ from zpipe.train.checkpoint_writer import CheckpointWriter
 from zpipe.train.collate import collator_of
 from zpipe.train.data import Sequences
 from zpipe.train.kernels import attention_kernel, compile_regions
+from zpipe.train.mended import mended_optimizers
 from zpipe.train.metrics import peaks_over_ranks
 from zpipe.train.model import load_model
 from zpipe.train.process_group import join_group
@@ -28,7 +29,6 @@ from zpipe.train.ranks import Rank
 from zpipe.train.safe_loading import restrict_unpickling
 from zpipe.train.stopping import StopCallback
 from zpipe.train.trainers.resumable import ResumableTrainer, saved_once
-from zpipe.train.mended import mended_optimizers
 from zpipe.train.verify_weights import check_saved_model
 
 
