@@ -38,8 +38,12 @@ def _composed(overrides: list[str], run_dir: Path) -> Composed:
         return Composer(loader, _BASES).compose(Point(0, run_dir, tuple(overrides)))
 
 
+def composed_of(*overrides: str) -> Composed:
+    return _composed(rewrite(overrides), Path("/runs/one"))
+
+
 def experiment_of(*overrides: str) -> Experiment:
-    return _composed(rewrite(overrides), Path("/runs/one")).experiment
+    return composed_of(*overrides).experiment
 
 
 def problems_of(*overrides: str, hardware: Hardware = CPU) -> list[Problem]:

@@ -1,8 +1,5 @@
 """Compiles an Experiment into a Plan: gathers facts, checks all rules, derives the JSON and the launch."""
 
-from collections.abc import Mapping
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 
 from zpipe import checks
@@ -16,6 +13,7 @@ from zpipe.compile.training_arguments import training_arguments
 from zpipe.facts.facts import Facts, gather
 from zpipe.launchers.base import NOTHING_SETTLED, Settled
 from zpipe.machine.hardware import Hardware
+from zpipe.machine.versions import installed_versions
 from zpipe.memory.checkpoint_space import checkpoint_space
 from zpipe.memory.flops import training_flops
 from zpipe.memory.predict import predict_memory
@@ -35,18 +33,7 @@ from zpipe.runfolder.folder import (
 from zpipe.runfolder.swap_folder import swap_folder_of
 from zpipe.schema.experiment import Experiment
 from zpipe.search.choose import Chosen, choose, notices_of
-
-PACKAGES = (
-    "zpipe",
-    "torch",
-    "transformers",
-    "accelerate",
-    "deepspeed",
-    "datasets",
-    "mlflow",
-    "hydra-core",
-    "omegaconf",
-)
+from zpipe.search.measured import Measurement
 
 
 def compile_plan(
@@ -56,13 +43,15 @@ def compile_plan(
     here: Hardware,
     provenance: Provenance | None = None,
     settled: Settled = NOTHING_SETTLED,
+    measured: tuple[Measurement, ...] | None = None,
 ) -> Plan:
     """The plan of one run. Raises Refusal with the problems of all rules together.
 
     `here` is this machine. `provenance` holds the sources of the experiment's values; those of the JSON are
-    added here. `settled` is for a launcher whose job composes the experiment again.
+    added here. `settled` is for a launcher whose job composes the experiment again. `measured` is what was
+    measured for this very run.
     """
-    chosen = choose(experiment, gather(experiment, here, run_dir), provenance or Provenance())
+    chosen = choose(experiment, gather(experiment, here, run_dir), provenance or Provenance(), measured)
     experiment, facts, provenance = chosen.experiment, chosen.facts, chosen.provenance
     refuse_if_any(checks.problems_of_rules(experiment, facts))
     memory = predict_memory(experiment, facts)
@@ -72,7 +61,7 @@ def compile_plan(
     config = ds_config(experiment, facts, swap_dir)
     return Plan(
         run_dir=str(run_dir),
-        versions=_versions(),
+        versions=dict(installed_versions()),
         command=command,
         experiment=experiment,
         ds_config=config,
@@ -122,19 +111,3 @@ def _kept_checkpoints(experiment: Experiment, facts: Facts) -> list[int]:
     steps = [*range(checkpoint.save_steps, total, checkpoint.save_steps), total]
     limit = 1 if experiment.train.load_best_model_at_end else checkpoint.save_total_limit
     return steps[-limit:] if limit else steps
-
-
-def _versions() -> dict[str, str]:
-    return dict(_installed())
-
-
-@cache
-def _installed() -> Mapping[str, str]:
-    """Cached, because reading package metadata takes longer than the rest of a plan."""
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = "not installed"
-    return versions

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, open_dict
 
 from zpipe.compose.option_folders import repeatable
 from zpipe.compose.overrides import as_typed, given_overrides
-from zpipe.compose.point_plan import plan_of_point, worst_objective
+from zpipe.compose.point_plan import experiment_of_point, plan_of_point, worst_objective
 from zpipe.exits import Exit
 from zpipe.hydra_text import quoted
 from zpipe.launchers.slurm_array import same_job
@@ -102,7 +102,8 @@ def _prepare(
     run_dir = folder / point.attempt.folder
     label = definition.label(point.command)
     try:
-        plan, start = plan_of_point(point.config, run_dir, _command(point, label), label, hardware)
+        composed = experiment_of_point(point.config, label)
+        plan, start = plan_of_point(*composed, run_dir, _command(point, label), hardware)
         if start.finished is not None:
             _note(folder, point, start.finished)
             return

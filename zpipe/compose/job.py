@@ -17,13 +17,19 @@ from zpipe.compile.compiler import compile_plan
 from zpipe.compose.array_launcher import register_array_launcher
 from zpipe.compose.compose import ComposedRun, meeting_problems
 from zpipe.compose.overrides import as_typed, given_overrides
-from zpipe.compose.point_plan import not_on_one_machine, plan_of_point, worst_objective
+from zpipe.compose.point_plan import (
+    experiment_of_point,
+    not_on_one_machine,
+    plan_of_point,
+    worst_objective,
+)
 from zpipe.compose.queued import repeated_command, settled
 from zpipe.compose.redact_hydra import hide_secrets_in_hydra, printed_without_secrets
 from zpipe.compose.sources import exported_recipe_folder, register
 from zpipe.launchers import launcher_of
 from zpipe.machine.hardware import detect
 from zpipe.plans.plan import Plan
+from zpipe.probes.measuring import with_measuring
 from zpipe.problems import Refusal, refuse_if_any
 from zpipe.resources import CONF
 from zpipe.runfolder.outcome import Outcome
@@ -77,7 +83,13 @@ def run_composed(composed: ComposedRun, typed: list[str] | None = None) -> Outco
     def run(again: Plan) -> Outcome:
         return run_plan(again, hardware, os.environ.get(PARENT_RUN))
 
-    outcome = run_as_job(composed, lambda: with_restarts(plan, run))
+    def restarting(chosen: Plan) -> Outcome:
+        return with_restarts(chosen, run)
+
+    def measured() -> Outcome:
+        return with_measuring(plan, composed.experiment, composed.provenance, hardware, restarting)
+
+    outcome = run_as_job(composed, measured)
     requeue_if_preempted(plan, outcome)
     return outcome
 
@@ -141,8 +153,13 @@ def _point(config: DictConfig) -> float:
 def _run(config: DictConfig, run_dir: Path, command: list[str], definition: Definition) -> Outcome:
     hardware = detect()
     try:
-        plan, _ = plan_of_point(config, run_dir, command, definition.label(command), hardware)
+        experiment, provenance = experiment_of_point(config, definition.label(command))
+        plan, _ = plan_of_point(experiment, provenance, run_dir, command, hardware)
         refuse_if_any(not_on_one_machine(plan))
     except Refusal as refusal:
         return refuse(run_dir, refusal.problems)
-    return with_restarts(plan, lambda again: run_plan(again, hardware, definition.mlflow_run_id))
+
+    def restarting(chosen: Plan) -> Outcome:
+        return with_restarts(chosen, lambda again: run_plan(again, hardware, definition.mlflow_run_id))
+
+    return with_measuring(plan, experiment, provenance, hardware, restarting)

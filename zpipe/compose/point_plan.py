@@ -24,13 +24,16 @@ SWEEP_LABEL = "the sweep, after the values of its keys"
 """The source of a run name that the user did not choose."""
 
 
-def plan_of_point(
-    config: DictConfig, run_dir: Path, command: list[str], label: str, hardware: Hardware
-) -> tuple[Plan, Start]:
-    """Raises Refusal, also for a run that cannot start here. HydraConfig is that of the point."""
+def experiment_of_point(config: DictConfig, label: str) -> tuple[Experiment, Provenance]:
+    """Raises Refusal. HydraConfig is that of the point."""
     overrides = [each for part in given_overrides(HydraConfig.get()) for each in part]
-    provenance = provenance_under_hydra(overrides)
-    experiment, provenance = _named(to_experiment(config), provenance, label)
+    return _named(to_experiment(config), provenance_under_hydra(overrides), label)
+
+
+def plan_of_point(
+    experiment: Experiment, provenance: Provenance, run_dir: Path, command: list[str], hardware: Hardware
+) -> tuple[Plan, Start]:
+    """Raises Refusal, also for a run that cannot start here."""
     plan = compile_plan(experiment, run_dir, command, hardware, provenance)
     refuse_if_any([*start_problems(plan), *not_this_machine(plan, hardware)])
     return plan, start_of(plan)

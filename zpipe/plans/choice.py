@@ -19,7 +19,13 @@ class Candidate(Group):
     differs: dict[str, Any]
     """By key, the values in which it differs from the choice; empty for the choice itself."""
     tokens_per_second: float
-    """Of all devices."""
+    """Of all devices, as predicted."""
+    measured_tokens_per_second: float | None = None
+    """Of all devices, in a short run."""
+    measured_on: str | None = None
+    """The day of that run, such as 2026-11-28."""
+    probe_failed: str | None = None
+    """How that run ended, if it did not finish."""
     gpu_allocated: int | None
     """Bytes of tensors on the fullest GPU."""
     host: int | None
@@ -37,7 +43,10 @@ class AutoChoice(Group):
     chosen: Candidate | None
     """Null where nothing could be predicted, or where a run goes on."""
     runners_up: list[Candidate] = []
-    """The next ones by speed, each with another stage, offload or recomputation."""
+    """Those that were measured by speed, then the next ones, each with another stage, offload or
+    recomputation."""
+    to_measure: int = 0
+    """Combinations that a run measures before it starts, and then chooses again."""
     compared: int = 0
     """Combinations of settings."""
     too_large: int = 0

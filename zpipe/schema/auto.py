@@ -1,6 +1,12 @@
 """What the plan chooses itself: GROUP=auto."""
 
-from zpipe.schema.base import Group
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from zpipe.schema.base import Count, Group
+
+MOST_PROBES = 8
 
 
 class Automatic(Group):
@@ -22,3 +28,8 @@ class Automatic(Group):
     """Choose whether activations are recomputed."""
     compile: bool = False
     """Choose whether PyTorch compiles each layer."""
+    measure: bool | Literal["again"] | None = None
+    """Before the run, measure the best combinations in short runs that are not known yet; again: also those
+    that are. null: if `probes` is set."""
+    probes: Annotated[Count, Field(ge=0, le=MOST_PROBES)] | None = None
+    """How many combinations are measured; null with `measure` means 3 on a GPU, none on a CPU."""

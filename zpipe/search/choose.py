@@ -5,16 +5,19 @@ from dataclasses import dataclass, replace
 from humanize import naturalsize
 
 from zpipe.checks import problems
+from zpipe.checks.measuring import measuring_problems
 from zpipe.facts.facts import Facts, with_settings
 from zpipe.memory.sizes import sizes_of
 from zpipe.plans.choice import AutoChoice, Candidate
 from zpipe.plans.plan import Notice
 from zpipe.plans.provenance import Origin, Provenance
-from zpipe.problems import Problem, Refusal, either
+from zpipe.problems import Problem, Refusal, either, refuse_if_any
 from zpipe.schema.auto import Automatic
 from zpipe.schema.experiment import Experiment
+from zpipe.search.candidates import Trial, candidates, measured_why, trials_of, wanted, with_measured
 from zpipe.search.fitting import Judge
 from zpipe.search.going_on import as_before
+from zpipe.search.measured import Measurement, Recalled, Results, recall
 from zpipe.search.search import Combination, Found, Search
 from zpipe.search.settings import automatic_groups, differences, headline, settings_of
 from zpipe.search.shapes import Given, micro_batches, shapes_of, with_micro_batch
@@ -22,7 +25,7 @@ from zpipe.search.speed import step_time
 from zpipe.search.workload import Workload, workload_of
 
 UNKNOWN = "the memory of this model or optimizer cannot be predicted here, so nothing was compared"
-ON_A_CPU = "on a CPU there is nothing to choose between"
+ON_A_CPU = "on a CPU nothing is chosen, unless auto.probes=N measures it"
 _WIDENING = ("stage", "offload", "batch", "activation_checkpointing")
 _COMPILING = ("train.torch_compile", "train.torch_compile_backend", "train.torch_compile_mode")
 GOES_ON = "the run in this folder began with it"
@@ -36,13 +39,26 @@ class Chosen:
     facts: Facts
     provenance: Provenance
     choice: AutoChoice | None = None
+    trials: tuple[Trial, ...] = ()
+    """What a run measures first."""
+    known: tuple[Measurement, ...] = ()
+    """What was measured before, of the same workload."""
 
 
-def choose(experiment: Experiment, facts: Facts, provenance: Provenance) -> Chosen:
-    """The same experiment with the automatic groups resolved. Raises Refusal if nothing fits."""
+def choose(
+    experiment: Experiment,
+    facts: Facts,
+    provenance: Provenance,
+    measured: tuple[Measurement, ...] | None = None,
+) -> Chosen:
+    """The same experiment with the automatic groups resolved. Raises Refusal if nothing fits.
+
+    `measured` is what was measured for this run: without it, what this machine has measured before counts.
+    """
     groups = automatic_groups(experiment)
     if not groups:
         return Chosen(experiment, facts, provenance)
+    refuse_if_any(measuring_problems(experiment, facts))
     with_kernels = _with_fast_layers(experiment, facts, Given(provenance))
     if with_kernels is not experiment:
         facts = with_settings(facts, with_kernels)
@@ -50,18 +66,30 @@ def choose(experiment: Experiment, facts: Facts, provenance: Provenance) -> Chos
     before = as_before(experiment, facts, groups)
     if before is not None:
         return _chosen(experiment, before, facts, provenance, _told(groups, GOES_ON))
-    work = workload_of(with_kernels, facts) if sizes_of(with_kernels, facts) is not None else None
+    recalled = recall(with_kernels, facts) if measured is None else Recalled(measured)
+    count = wanted(experiment, facts) if measured is None else 0
+    work = None
+    if sizes_of(with_kernels, facts) is not None:
+        work = workload_of(with_kernels, facts, on_cpu=bool(count or recalled.measurements))
     if work is None:
         why = UNKNOWN if facts.device == "cuda" else ON_A_CPU
         told = _told(automatic_groups(experiment), why)
         return _chosen(experiment, experiment, facts, provenance, told)
-    given = Given(provenance)
-    judge, found = _found(with_kernels, facts, given, work)
+    judge, search, found = _found(with_kernels, facts, Given(provenance), work)
+    results = recalled.of(search)
+    unknown = [each for each in candidates(search, found, count) if results.get(each) is None]
+    if results:
+        found = with_measured(groups[0], found, search, results)
     best = found.best[0]
     new = best.shape.experiment
     if experiment.auto.batch:
         new = with_micro_batch(new, best.setup.micro_batch)
-    return _chosen(experiment, new, facts, provenance, _account(groups, found, judge, work))
+    account = _account(groups, found, judge, work, results)
+    notes = [*account.notes, *filter(None, [recalled.notice])]
+    told = account.model_copy(update={"to_measure": len(unknown), "notes": notes})
+    chosen = _chosen(experiment, new, facts, provenance, told)
+    trials = trials_of(unknown, with_kernels, facts)
+    return replace(chosen, trials=trials, known=recalled.measurements)
 
 
 def _with_fast_layers(experiment: Experiment, facts: Facts, given: Given) -> Experiment:
@@ -98,21 +126,22 @@ def notices_of(choice: AutoChoice | None, experiment: Experiment) -> list[Notice
     return notices
 
 
-def _found(experiment: Experiment, facts: Facts, given: Given, work: Workload) -> tuple[Judge, Found]:
+def _found(experiment: Experiment, facts: Facts, given: Given, work: Workload) -> tuple[Judge, Search, Found]:
     """What surely fits, else what may. Raises Refusal."""
     shapes, micros = shapes_of(experiment, given), micro_batches(experiment, facts, given)
     judge = Judge(facts, micros[0])
-    found = Search(work, judge, shapes, micros).run()
+    search = Search(work, judge, shapes, micros)
+    found = search.run()
     if not found.best:
         judge.allowed = "tight"
-        found = Search(work, judge, shapes, micros).run()
+        found = search.again()
     if not found.best and found.smallest is not None and experiment.memory.check == "warn":
         found = replace(found, best=[found.smallest])
     if not found.best:
         first = shapes[0].experiment
         others = [] if found.smallest else problems(first, with_settings(facts, first))
         raise Refusal(others or [_nothing(experiment, found, judge, _wider(experiment, facts, given, work))])
-    return judge, found
+    return judge, search, found
 
 
 def _wider(experiment: Experiment, facts: Facts, given: Given, work: Workload) -> list[str]:
@@ -144,19 +173,19 @@ def _told(groups: list[str], why: str) -> AutoChoice:
     return AutoChoice(groups=groups, settings=[], chosen=None, why=f"auto: {why}")
 
 
-def _account(groups: list[str], found: Found, judge: Judge, work: Workload) -> AutoChoice:
+def _account(groups: list[str], found: Found, judge: Judge, work: Workload, results: Results) -> AutoChoice:
     best, *others = found.best
-    chosen = _candidate(best, best, judge, work)
+    told = [_candidate(each, best, judge, work, results.get(each)) for each in (best, *others)]
     notes = [f"{name} is not known; a neutral value ranks the settings" for name in work.assumed]
     return AutoChoice(
         groups=groups,
         settings=[],
-        chosen=chosen,
-        runners_up=[each for each in (_candidate(one, best, judge, work) for one in others) if each.differs],
+        chosen=told[0],
+        runners_up=[each for each in told[1:] if each.differs],
         compared=found.compared,
         too_large=found.too_large,
         refused=found.refused,
-        why=f"auto: {_why(found, judge, best)}",
+        why=f"auto: {measured_why(told) or _why(found, judge, best)}",
         notes=notes,
     )
 
@@ -173,12 +202,17 @@ def _why(found: Found, judge: Judge, best: Combination) -> str:
     )
 
 
-def _candidate(each: Combination, best: Combination, judge: Judge, work: Workload) -> Candidate:
+def _candidate(
+    each: Combination, best: Combination, judge: Judge, work: Workload, known: Measurement | None
+) -> Candidate:
     prediction = judge.prediction(each.shape, each.setup.micro_batch, reserves=False)
     gpu, host = (prediction.gpu, prediction.host) if prediction is not None else (None, None)
     return Candidate(
         differs=differences(best, each),
         tokens_per_second=each.speed,
+        measured_tokens_per_second=known.tokens_per_second if known is not None else None,
+        measured_on=known.day if known is not None else None,
+        probe_failed=(known.failed or None) if known is not None else None,
         gpu_allocated=None if gpu is None else gpu.allocated.total,
         host=None if host is None else host.node,
         largest=step_time(work, each.setup).largest,

@@ -26,6 +26,8 @@ class Judge:
     smallest: int = 1
     """The micro-batch with which the rules are asked."""
     allowed: Verdict = "fits"
+    too_large: dict[Shape, int] = field(default_factory=dict)
+    """The smallest micro-batch that ran out of memory when it was measured."""
     _known: dict[tuple[Shape, int, bool], MemoryPrediction | None] = field(default_factory=dict)
     _accepted: dict[Shape, bool] = field(default_factory=dict)
 
@@ -71,6 +73,8 @@ class Judge:
         reserves: bool = False,
     ) -> bool:
         """Without `reserves` what the allocator adds to the tensors is left out."""
+        if micro_batch >= self.too_large.get(shape, micro_batch + 1):
+            return False
         fits = self.fits_of(shape, micro_batch, reserves=reserves)
         return self._are_allowed(fit for fit in fits if fit.resource in resources)
 

@@ -4,14 +4,15 @@ Predicting memory takes a thousand times longer than predicting speed, so combin
 order of the speed that they could have at most, until none that is left could be the fastest.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from zpipe.facts.facts import with_settings
 from zpipe.plans.memory import Resource
 from zpipe.search.fitting import Judge
 from zpipe.search.shapes import OFFLOADS, Shape, with_micro_batch
-from zpipe.search.speed import tokens_per_second
+from zpipe.search.speed import step_time, tokens_per_second
 from zpipe.search.workload import Setup, Workload, setup_of
 
 AS_FAST = 0.99
@@ -21,6 +22,7 @@ SHOWN = 4
 _PATIENCE = 4
 """Shapes that are looked at for runners-up, once one fits."""
 
+NOTHING: Mapping[Shape, int] = MappingProxyType({})
 _GPU: tuple[Resource, ...] = ("GPU",)
 
 
@@ -67,7 +69,46 @@ class Search:
             micro: with_settings(judge.facts, with_micro_batch(shapes[0].experiment, micro))
             for micro in micros
         }
-        self._accumulation = {micro: facts.accumulation for micro, facts in of_micro.items()}
+        self.accumulation = {micro: facts.accumulation for micro, facts in of_micro.items()}
+        """By micro-batch."""
+
+    @property
+    def shapes(self) -> list[Shape]:
+        """Those that no rule refuses."""
+        return self._shapes
+
+    def combination(self, shape: Shape, micro_batch: int) -> Combination:
+        return self._combinations(shape, [micro_batch])[0]
+
+    def beside(self, one: Combination, steps: int) -> Combination | None:
+        """The same shape so many micro-batches further, if that may fit."""
+        place = self._micros.index(one.setup.micro_batch) + steps
+        if not 0 <= place < len(self._micros):
+            return None
+        other = self.combination(one.shape, self._micros[place])
+        return other if self.may_fit(other) else None
+
+    def speed_in_run(self, one: Combination, measured: float) -> float:
+        """With the compilation of the first step, which a measurement does not count."""
+        time = step_time(self._work, one.setup)
+        tokens = one.speed * time.total
+        return tokens / (tokens / measured + time.compilation)
+
+    def may_fit(self, one: Combination) -> bool:
+        """Whether it is not known to be too large."""
+        fits = self._judge.fits_of(one.shape, one.setup.micro_batch)
+        return all(fit.verdict != "does not fit" for fit in fits)
+
+    def simplest(self, one: Combination) -> Combination:
+        """The same shape with the smallest micro-batch that is as fast."""
+        smaller = [each for each in self._micros if each <= one.setup.micro_batch]
+        return self._preferred(self._combinations(one.shape, smaller))
+
+    def again(self, too_large: Mapping[Shape, int] = NOTHING) -> Found:
+        """For a judge that decides in another way now; `too_large` has what ran out of memory."""
+        self._judge.too_large.update(too_large)
+        self._too_large = 0
+        return self.run()
 
     def run(self) -> Found:
         """Never raises; without a combination that fits, `best` is empty."""
@@ -107,7 +148,7 @@ class Search:
     def _combinations(self, shape: Shape, micros: Sequence[int]) -> list[Combination]:
         setup = setup_of(shape.experiment, with_settings(self._judge.facts, shape.experiment))
         setups = [
-            replace(setup, micro_batch=micro, accumulation=self._accumulation[micro]) for micro in micros
+            replace(setup, micro_batch=micro, accumulation=self.accumulation[micro]) for micro in micros
         ]
         return [Combination(shape, own, tokens_per_second(self._work, own)) for own in setups]
 

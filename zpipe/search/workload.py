@@ -8,6 +8,8 @@ from zpipe.schema.experiment import Experiment
 
 _PEAK, _LINK, _HOST_LINK, _NETWORK, _DISK = 3e14, 2e10, 2e10, 2.5e10, 1.4e9
 """For unknown hardware: FLOP/s and bytes per second. The ranking hardly depends on them."""
+_CORE_PEAK = 5e10
+"""FLOP/s of a core, where a CPU trains: only the arithmetic is slower there, which ranks micro-batches."""
 _GB = 1e9
 
 
@@ -59,9 +61,11 @@ class Setup:
     accumulation: int
 
 
-def workload_of(experiment: Experiment, facts: Facts) -> Workload | None:
-    """None on a CPU, and if the sizes of the model are not known."""
-    if facts.device == "cpu" or facts.parameter_numels is None or facts.parameter_shapes is None:
+def workload_of(experiment: Experiment, facts: Facts, *, on_cpu: bool = False) -> Workload | None:
+    """None if the sizes of the model are not known, and on a CPU unless that is asked for."""
+    if facts.parameter_numels is None or facts.parameter_shapes is None:
+        return None
+    if facts.device == "cpu" and not on_cpu:
         return None
     flops, parameters = training_flops(experiment, facts), sum(facts.parameter_numels)
     length, hardware = experiment.data.max_length, facts.hardware
@@ -73,11 +77,14 @@ def workload_of(experiment: Experiment, facts: Facts) -> Workload | None:
         "the links between the GPUs": link,
         "the link to host memory": host_link,
     }
+    slower = 1.0
+    if facts.device == "cpu":
+        known, slower = {"the speed of the CPU": None}, _PEAK / (_CORE_PEAK * hardware.cores)
     return Workload(
         parameters=parameters,
         tensors=len(facts.parameter_numels),
         matrices=sum(len(shape) > 1 for shape in facts.parameter_shapes.values()),
-        flops_per_token=flops.per_token(length) if flops else 6.0 * parameters,
+        flops_per_token=slower * (flops.per_token(length) if flops else 6.0 * parameters),
         tokens=length,
         element=4 if facts.parameter_dtype == "fp32" else 2,
         has_fused_layers=facts.liger.replaces_layers,

@@ -14,6 +14,9 @@ def choice_lines(choice: AutoChoice) -> Iterator[str]:
     yield f"{values}: {choice.why.removeprefix('auto: ')}"
     for each in choice.runners_up:
         yield f"next: {_differs(each)}: {figures(each)}"
+    if choice.to_measure:
+        count = f"{choice.to_measure} combinations" if choice.to_measure > 1 else "one combination"
+        yield f"a run measures {count} before it starts, and chooses again"
     if choice.chosen is not None:
         too_large = f"{choice.too_large} of {choice.compared} are known not to fit"
         yield f"{too_large}, other rules refuse {choice.refused}" if choice.refused else too_large
@@ -21,10 +24,19 @@ def choice_lines(choice: AutoChoice) -> Iterator[str]:
 
 def figures(candidate: Candidate) -> str:
     """`64,900 tokens/s, GPU 55.2 GiB allocated, host 12.0 GiB, mostly compute`."""
-    parts = [f"{candidate.tokens_per_second:,.0f} tokens/s"]
+    parts = [_speed(candidate)]
     parts += [f"GPU {size(candidate.gpu_allocated)} allocated"] if candidate.gpu_allocated is not None else []
     parts += [f"host {size(candidate.host)}"] if candidate.host is not None else []
     return ", ".join([*parts, f"mostly {candidate.largest}"])
+
+
+def _speed(candidate: Candidate) -> str:
+    predicted, measured = f"{candidate.tokens_per_second:,.0f}", candidate.measured_tokens_per_second
+    if measured is not None:
+        return f"{measured:,.0f} tokens/s measured on {candidate.measured_on} ({predicted} predicted)"
+    if candidate.probe_failed is not None:
+        return f"failed on {candidate.measured_on}: {candidate.probe_failed} ({predicted} tokens/s predicted)"
+    return f"{predicted} tokens/s"
 
 
 def _differs(candidate: Candidate) -> str:

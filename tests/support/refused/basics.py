@@ -250,6 +250,13 @@ ROWS: list[Row] = [
     (["batch.global_batch_size=8", "batch.train_batch_size=16"], "batch.global_batch_size", CPU),
     (["batch.per_device_train_batch_size=4", "batch.global_batch_size=30"], "batch.global_batch_size", CPU),
     (["model=llama3_70b", "stage=auto", "offload=auto"], "stage", ONE_GPU),
+    (["stage=1", "auto.measure=true"], "auto.measure", ONE_GPU),
+    (["stage=1", "auto.probes=2"], "auto.probes", CPU),
+    (["stage=auto", "auto.measure=false", "auto.probes=2"], "auto.probes", ONE_GPU),
+    (["stage=auto", "auto.measure=true", "auto.probes=0"], "auto.probes", ONE_GPU),
+    (["stage=auto", "auto.probes=2", "launcher=slurm"], "auto.probes", CPU),
+    (["stage=auto", "auto.measure=true", "launcher=inprocess"], "auto.measure", CPU),
+    (["stage=auto", "auto.probes=2", "launcher.nodes=2", "launcher.master_addr=a"], "auto.probes", CPU),
     (
         ["batch.per_device_train_batch_size=4", "batch.train_batch_size=30"],
         "batch.train_batch_size",

@@ -1,0 +1,1 @@
+"""Short runs before a run, which measure what `GROUP=auto` may choose."""
