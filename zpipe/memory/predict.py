@@ -1,5 +1,7 @@
 """Predicts the memory that a run needs, without torch."""
 
+from functools import lru_cache
+
 from zpipe.facts.decoder import decoder_of
 from zpipe.facts.facts import Facts
 from zpipe.memory.allocator import Allocator
@@ -30,7 +32,7 @@ def predict_memory(experiment: Experiment, facts: Facts, *, reserves: bool = Tru
         return None
     decoder = decoder_of(facts.model.config)
     on_gpu = facts.device == "cuda"
-    tape = _played(sizes, model, facts, reserves=on_gpu and reserves)
+    tape = _played(sizes, model, _workspace(facts), reserves=on_gpu and reserves)
     gpu = _gpu(tape, sizes, model) if on_gpu else None
     return MemoryPrediction(
         gpu=gpu,
@@ -54,10 +56,11 @@ def band_of(facts: Facts) -> float:
     return _KNOWN if facts.device == "cuda" else _ON_CPU
 
 
-def _played(sizes: Sizes, model: Model, facts: Facts, *, reserves: bool) -> Tape:
+@lru_cache(maxsize=256)
+def _played(sizes: Sizes, model: Model, workspace: int, *, reserves: bool) -> Tape:
+    """Kept, because a search meets combinations that differ in nothing that is played."""
     tape = Tape(Allocator() if reserves else None)
     units = (model.embedding, *map(sum, model.layers), model.behind)
-    workspace = _workspace(facts)
     play(tape, sizes, ModelPasses(model, Gathered(tape, sizes, units, model.is_tied), workspace))
     return tape
 
