@@ -52,6 +52,7 @@ class Case:
 
 
 def cases() -> Iterator[Case]:
+    yield Case("stage 0, bf16", ("stage=0", "precision=bf16"))
     for stage in (1, 2, 3):
         yield Case(f"stage {stage}, fp32", (f"stage={stage}", "precision=fp32"))
         yield Case(f"stage {stage}, bf16", (f"stage={stage}", "precision=bf16"))
