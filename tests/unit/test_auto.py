@@ -104,7 +104,16 @@ def test_layers_are_compiled_in_a_long_run_and_liger_computes_the_loss() -> None
 
 @pytest.mark.parametrize(
     "override",
-    ["train.max_steps=20", "stage=3", "compile=none", "kernels=liger", "train.gradient_checkpointing=true"],
+    [
+        "train.max_steps=20",
+        "stage=3",
+        "compile=none",
+        "kernels=liger",
+        "train.gradient_checkpointing=true",
+        "activation_checkpointing=deepspeed",
+        "train.torch_compile=false",
+        "compile.regional=false",
+    ],
 )
 def test_layers_are_not_compiled_where_it_brings_nothing_or_something_else_was_chosen(override: str) -> None:
     typed = ("stage=auto", "batch=auto", LENGTH, "model=llama3_1b", override)

@@ -95,6 +95,22 @@ def test_compiled_layers_refuse_the_kernels_of_layers_and_the_fix_is_accepted() 
     assert not plan_of(*typed, *without.split(), hardware=GPU).experiment.train.is_compiled
 
 
+def test_switches_that_contradict_the_fused_loss_are_refused_and_the_fixes_are_accepted() -> None:
+    for typed in ("rope=true", "fused_linear_cross_entropy=false"):
+        overrides = ("kernels=fused_loss", f"+train.liger_kernel_config.{typed}")
+        (problem,) = problems_of(*overrides, hardware=GPU)
+        assert problem.key == f"train.liger_kernel_config.{typed.partition('=')[0]}"
+        for fix in problem.fix.split(", or "):
+            assert uses_liger(plan_of(*overrides, fix, hardware=GPU))
+
+
+def test_run_with_one_kernel_off_is_not_one_with_the_fused_loss_alone() -> None:
+    switch = "+train.liger_kernel_config.rope=false"
+    before, after = (plan_of(f"kernels={each}", switch, hardware=GPU) for each in ("liger", "fused_loss"))
+    (problem,) = result_changes(before, after)
+    assert problem.key == "kernels" and problem.fix.startswith("kernels=liger, or")
+
+
 def test_the_memory_of_a_fused_loss_without_the_layers_lies_between() -> None:
     def peak(*overrides: str) -> int:
         plan = plan_of("model=llama3_1b", "batch.per_device_train_batch_size=8", *overrides, hardware=GPU)

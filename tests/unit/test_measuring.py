@@ -14,6 +14,7 @@ from zpipe.plans.plan import Plan
 from zpipe.probes.short_run import shortened
 from zpipe.probes.store import remember
 from zpipe.problems import Refusal
+from zpipe.resources import CONF as CONF_FOLDER
 from zpipe.search.candidates import Trial
 from zpipe.search.choose import choose
 from zpipe.search.identity import workload_digest
@@ -67,7 +68,10 @@ def test_choice_and_its_nearest_rivals_are_measured() -> None:
     assert first.micro_batch == plan.micro_batch
     assert first.experiment.stage.stage == larger.experiment.stage.stage == plan.experiment.stage.stage
     assert larger.micro_batch > first.micro_batch
-    assert other.experiment.stage.stage != first.experiment.stage.stage
+    assert (other.experiment.stage, other.experiment.train) != (
+        first.experiment.stage,
+        first.experiment.train,
+    )
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
@@ -296,3 +300,46 @@ def test_short_run_saves_records_and_evaluates_nothing() -> None:
     assert plan.training_arguments["eval_strategy"] == "no"
     assert not plan.experiment.tracking.enabled
     assert not any("checkpoint" in each or "model" in each for each in plan.expected_files)
+
+
+SCHEDULES = sorted(each.stem for each in (CONF_FOLDER / "scheduler").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("option", SCHEDULES)
+def test_short_run_of_every_schedule_and_evaluation_is_accepted(option: str) -> None:
+    evaluated = ("train.eval_strategy=steps", "train.eval_steps=5", "train.eval_delay=5")
+    given = ("train.max_steps=1000", "data.eval_fraction=0.1", *evaluated, *_parameters_of(option))
+    composed = composed_of(f"scheduler={option}", *given)
+    plan = compile_plan(shortened(composed.experiment), RUN, [], CPU, composed.provenance)
+    assert plan.training_arguments["max_steps"] == 6
+
+
+def _parameters_of(option: str) -> list[str]:
+    if option == "warmup_stable_decay":
+        return ["scheduler.lr_scheduler_kwargs.num_decay_steps=20"]
+    decays = option in ("warmup_decay", "warmup_cosine")
+    return ["scheduler.params.total_num_steps=1000"] if decays else []
+
+
+def test_all_candidates_that_ran_out_make_room_for_the_next_ones() -> None:
+    first = trials("auto.measure=true")
+    remember([measurement(each, failed="out of memory", ran_out=True) for each in first])
+    second = trials("auto.measure=true")
+    assert second
+    known = [(each.settings, each.micro_batch) for each in first]
+    assert not any((each.settings, each.micro_batch) in known for each in second)
+
+
+def test_smallest_is_chosen_with_a_warning_if_nothing_is_left() -> None:
+    asked = ("stage.stage=2", "memory.check=warn", "auto.measure=true")
+    (first, *_) = trials(*asked)
+    remember([measurement(first, failed="out of memory", ran_out=True)])
+    busy = here(replace(H200, used=H200.memory - 4 * GIB))
+    assert plan_of(*ASKED, *asked, hardware=busy).micro_batch == 1
+
+
+def test_cache_folder_that_cannot_be_looked_at_is_no_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "a" * 300)
+    plan = plan_of(*ASKED, hardware=ONE)
+    assert plan.choice is not None
+    assert any("is not used: cannot be read" in each for each in plan.choice.notes)

@@ -145,3 +145,14 @@ def test_nothing_is_predicted_where_layers_are_split_or_states_are_unknown() -> 
         plan = plan_of(*MODEL, *overrides, hardware=gpus(H200, H200))
         assert plan.memory is None
         assert plan.memory_fits == []
+
+
+@pytest.mark.parametrize("stage", [0, 1])
+def test_optimizers_of_pytorch_need_room_for_the_roots_of_their_second_moments(stage: int) -> None:
+    def peak(optimizer: str) -> int:
+        short = ("data.max_length=128", "model=llama3_1b", f"stage={stage}")
+        prediction = predicted(*short, f"optimizer={optimizer}")
+        assert prediction.gpu is not None
+        return prediction.gpu.allocated.total
+
+    assert peak("adamw_torch") - peak("adamw") > 1_235_814_400

@@ -1,5 +1,9 @@
 """What zpipe mends in DeepSpeed's optimizers."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import pytest
 import torch
 
@@ -42,3 +46,52 @@ def test_deepspeed_is_as_before_afterwards() -> None:
 
 def _gradients(dtype: torch.dtype) -> list[torch.Tensor]:
     return [torch.ones(shape, dtype=dtype) for shape in ((4,), (5, 3), (2, 2))]
+
+
+def _updated(clip: float, is_mended: bool, bad_step: int = -1) -> tuple[list[torch.Tensor], list[float]]:
+    """Weights after some updates of two groups, and the norms. One parameter never has a gradient."""
+    from deepspeed.runtime.fp16.fused_optimizer import FP16_Optimizer
+
+    torch.manual_seed(7)
+    shapes = ((6, 4), (3,), (5, 2), (4,))
+    parameters = [torch.nn.Parameter(torch.randn(shape).bfloat16()) for shape in shapes]
+    groups: list[dict[str, Any]] = [
+        {"params": parameters[:2]},
+        {"params": parameters[2:], "weight_decay": 0.1},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=1e-2, weight_decay=0.0)
+    norms = []
+    with mended_optimizers() if is_mended else _without_the_first_update():
+        wrapper = FP16_Optimizer(optimizer, low_precision_dtype=torch.bfloat16, clip_grad=clip, verbose=False)
+        for step in range(5):
+            for each in parameters[:3]:
+                each.grad = torch.randn_like(each) * (10 if step % 2 else 0.01)
+            if step == bad_step:
+                parameters[0].grad = torch.full_like(parameters[0], float("nan"))
+            wrapper.step()
+            assert wrapper.overflow == (step == bad_step)
+            norms.append(float(wrapper._global_grad_norm))
+            assert all(each.grad is None for each in parameters)
+    return [each.detach() for each in parameters], norms
+
+
+@contextmanager
+def _without_the_first_update() -> Iterator[None]:
+    from deepspeed.runtime.fp16.fused_optimizer import FP16_Optimizer
+
+    upstream = FP16_Optimizer.initialize_optimizer_states
+    FP16_Optimizer.initialize_optimizer_states = lambda _: None
+    try:
+        yield
+    finally:
+        FP16_Optimizer.initialize_optimizer_states = upstream
+
+
+@pytest.mark.parametrize("clip", [0.0, 1.0])
+@pytest.mark.parametrize("bad_step", [-1, 2])
+def test_update_in_one_pass_is_deepspeeds(clip: float, bad_step: int) -> None:
+    weights, norms = _updated(clip, is_mended=True, bad_step=bad_step)
+    expected, expected_norms = _updated(clip, is_mended=False, bad_step=bad_step)
+    assert norms == pytest.approx(expected_norms, rel=1e-6)
+    for one, other in zip(weights, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)

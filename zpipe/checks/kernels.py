@@ -92,10 +92,22 @@ def liger_settings_are_known(experiment: Experiment, facts: Facts) -> Iterator[P
         yield Problem(key, True, reason, "one of the two", either(*fixes))
 
 
+def the_fused_loss_alone_is_not_contradicted(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
+    """Of kernels.liger=loss, everything else is off."""
+    if experiment.kernels.liger != "loss" or not facts.liger.is_used:
+        return
+    for name, value in experiment.train.liger_kernel_config.items():
+        if value == (name in LAYER_KERNELS) and name in (*LAYER_KERNELS, "fused_linear_cross_entropy"):
+            key = f"train.liger_kernel_config.{name}"
+            reason = "contradicts kernels.liger=loss, which is the fused loss and nothing else"
+            yield Problem(key, value, reason, str(not value).lower(), either(f"~{key}", "kernels=liger"))
+
+
 def notice_liger(experiment: Experiment, facts: Facts) -> Iterator[Notice]:
     """What changes numbers is said, and so is what `auto` has decided."""
     if facts.liger.is_used:
-        what = "Liger's fused loss replaces" if facts.liger.leaves_layers else "Liger's kernels replace"
+        only_loss = facts.liger.leaves_layers and facts.liger.fuses_loss
+        what = "Liger's fused loss replaces" if only_loss else "Liger's kernels replace"
         text = f"{what} transformers' own: the loss is the same up to rounding"
         yield Notice(level="info", key="kernels", text=text)
     elif experiment.kernels.liger == "auto":
@@ -115,5 +127,6 @@ ERRORS = (
     liger_excludes_compilation,
     liger_settings_need_liger,
     liger_settings_are_known,
+    the_fused_loss_alone_is_not_contradicted,
 )
 NOTICES = (notice_liger,)

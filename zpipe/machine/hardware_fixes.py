@@ -22,8 +22,15 @@ def given_values(settings: HardwareSettings) -> dict[str, Any]:
 
 def number_of_gpus(values: Mapping[str, Any]) -> str:
     """Instead of an impossible number: that of this machine, or one for GPUs that are described."""
-    described = any(name.startswith(OF_GPUS) for name, value in flatten(values).items() if value is not None)
-    return _set(NUMBER, described_by(_EXAMPLE).gpus_per_node if described else "null")
+    given = {name: value for name, value in flatten(values).items() if value is not None}
+    if not any(name.startswith(OF_GPUS) for name in given):
+        return _set(NUMBER, "null")
+    card = card_named(str(given.get("name", ""))) or HardwareSettings()
+    is_known = all(
+        given.get(name) or getattr(card, name) for name in ("gpu_memory_gib", "compute_capability")
+    )
+    number = _set(NUMBER, described_by(_EXAMPLE).gpus_per_node)
+    return number if is_known else f"{GROUP}={_EXAMPLE} {number}"
 
 
 def with_a_number(given: HardwareSettings) -> Fix:

@@ -136,6 +136,7 @@ class Gradients:
         sizes, tape = self._sizes, self._tape
         if sizes.master:
             tape.take("update", sizes.master * sizes.total, UPDATE)
+        if sizes.master and sizes.is_one_pass:
             tape.drop(*self._kept)
         if not has_states:
             take_states(tape, sizes, "", sizes.total)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from zpipe.facts.facts import Facts
+from zpipe.facts.implementation import implementation
 from zpipe.memory.optimizer_states import states_per_parameter
 from zpipe.memory.zero_sizes import ZeroSizes, zero_sizes
 from zpipe.schema.experiment import Experiment
@@ -40,6 +41,8 @@ class Sizes:
     """Micro-batches of a step that are played."""
     optimizer_work: int
     """Bytes of temporary values for each element that is updated; a fused kernel has none."""
+    is_one_pass: bool
+    """Whether the gradients of stage 0 are copied into one tensor, and dropped before the update."""
 
     @property
     def total(self) -> int:
@@ -115,5 +118,14 @@ def sizes_of(experiment: Experiment, facts: Facts) -> Sizes | None:
         on_host=1.0 if offload.offload_optimizer.ratio is None else offload.offload_optimizer.ratio,
         is_pinned=facts.device == "cuda" and (offload.pin_memory if pinned is None else pinned) is not False,
         accumulation=min(facts.accumulation, _PASSES),
-        optimizer_work=0 if facts.device == "cuda" else FP32,
+        optimizer_work=0 if _is_fused(experiment, facts) else FP32,
+        is_one_pass=_is_fused(experiment, facts) and experiment.optimizer.type in ("Adam", "AdamW"),
     )
+
+
+def _is_fused(experiment: Experiment, facts: Facts) -> bool:
+    """PyTorch's own optimizers keep the root of the second moments of all parameters for a moment."""
+    optimizer = experiment.optimizer
+    if optimizer.type is None:
+        return facts.device == "cuda" and (optimizer.optim or "").endswith("_fused")
+    return facts.device == "cuda" and implementation(experiment, facts) == "fused"

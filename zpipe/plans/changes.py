@@ -172,8 +172,8 @@ def _kernels(plan: Plan) -> str:
     if not plan.training_arguments.get("use_liger_kernel"):
         return "none"
     switches = plan.training_arguments.get("liger_kernel_config") or {}
-    layers = [on for name, on in switches.items() if name in LAYER_KERNELS]
-    return "fused_loss" if layers and not any(layers) else "liger"
+    added = switches.keys() - plan.experiment.train.liger_kernel_config.keys()
+    return "fused_loss" if added & LAYER_KERNELS else "liger"
 
 
 def _settings(plan: Plan) -> Tree:

@@ -55,7 +55,8 @@ def with_measuring(
 
 def _say_that_it_is_known(plan: Plan, experiment: Experiment) -> None:
     auto, choice = experiment.auto, plan.choice
-    if (auto.measure or auto.probes) and choice is not None and choice.chosen is not None:
+    best = choice.chosen if choice is not None else None
+    if (auto.measure or auto.probes) and choice and best and best.measured_tokens_per_second:
         say(f"{choice.why}; auto.measure=again measures anew")
 
 

@@ -19,6 +19,7 @@ from zpipe.schema.checkpoint import Checkpoint
 from zpipe.schema.engine import Profiler
 from zpipe.schema.experiment import Experiment
 from zpipe.schema.resume import Resume
+from zpipe.schema.scheduler import Scheduler
 from zpipe.schema.tracking import Tracking
 from zpipe.supervise.stops import Caught, in_batch_job, signals_noted
 from zpipe.supervise.supervisor import make_ready, supervise
@@ -42,6 +43,8 @@ def shortened(experiment: Experiment) -> Experiment:
             "max_steps": STEPS,
             "warmup_steps": 0,
             "eval_strategy": "no",
+            "eval_steps": None,
+            "eval_delay": 0,
             "eval_on_start": False,
             "load_best_model_at_end": False,
         }
@@ -49,6 +52,7 @@ def shortened(experiment: Experiment) -> Experiment:
     return experiment.model_copy(
         update={
             "train": train,
+            "scheduler": Scheduler(lr_scheduler_type="constant"),
             "data": experiment.data.model_copy(update={"eval_fraction": 0.0}),
             "checkpoint": Checkpoint(save_strategy="no", save_final_model=False),
             "profiler": Profiler(),

@@ -98,15 +98,14 @@ def _trial(one: Combination, workload: str, text: str) -> Trial:
 def with_measured(group: str, found: Found, search: Search, results: Results) -> Found:
     """The measured combinations first, the fastest of them as the choice, then those that were predicted.
 
-    Raises Refusal if everything that may fit ran out of memory.
+    `found` has none that ran out of memory. Raises Refusal if nothing is left.
     """
-    if too_large := results.too_large():
-        found = search.again(too_large)
-    tried = [each for each in results.combinations(search) if search.may_fit(each)]
+    every = results.combinations(search)
+    tried = [each for each in every if search.may_fit(each)]
+    if not found.best and not any(map(results.speed, tried)):
+        raise Refusal([_nothing_left(group, every[0])])
     if not tried:
         return found
-    if not found.best and not any(map(results.speed, tried)):
-        raise Refusal([_nothing_left(group, tried[0])])
 
     def speed(one: Combination) -> float:
         return search.speed_in_run(one, results.speed(one))

@@ -1,5 +1,6 @@
 """Resolves `GROUP=auto`: concrete settings for the plan, and the account of the choice."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from humanize import naturalsize
@@ -18,9 +19,9 @@ from zpipe.search.candidates import Trial, candidates, measured_why, trials_of, 
 from zpipe.search.fitting import Judge
 from zpipe.search.going_on import as_before
 from zpipe.search.measured import Measurement, Recalled, Results, recall
-from zpipe.search.search import Combination, Found, Search
+from zpipe.search.search import NOTHING, Combination, Found, Search
 from zpipe.search.settings import automatic_groups, differences, headline, settings_of
-from zpipe.search.shapes import Given, micro_batches, shapes_of, with_micro_batch
+from zpipe.search.shapes import Given, Shape, micro_batches, shapes_of, with_micro_batch
 from zpipe.search.speed import step_time
 from zpipe.search.workload import Workload, workload_of
 
@@ -77,6 +78,8 @@ def choose(
         return _chosen(experiment, experiment, facts, provenance, told)
     judge, search, found = _found(with_kernels, facts, Given(provenance), work)
     results = recalled.of(search)
+    if too_large := results.too_large():
+        found = _fitting(with_kernels, judge, search, too_large)
     unknown = [each for each in candidates(search, found, count) if results.get(each) is None]
     if results:
         found = with_measured(groups[0], found, search, results)
@@ -127,21 +130,33 @@ def notices_of(choice: AutoChoice | None, experiment: Experiment) -> list[Notice
 
 
 def _found(experiment: Experiment, facts: Facts, given: Given, work: Workload) -> tuple[Judge, Search, Found]:
-    """What surely fits, else what may. Raises Refusal."""
+    """Raises Refusal if nothing fits."""
     shapes, micros = shapes_of(experiment, given), micro_batches(experiment, facts, given)
     judge = Judge(facts, micros[0])
     search = Search(work, judge, shapes, micros)
-    found = search.run()
-    if not found.best:
-        judge.allowed = "tight"
-        found = search.again()
-    if not found.best and found.smallest is not None and experiment.memory.check == "warn":
-        found = replace(found, best=[found.smallest])
+    found = _fitting(experiment, judge, search)
     if not found.best:
         first = shapes[0].experiment
         others = [] if found.smallest else problems(first, with_settings(facts, first))
         raise Refusal(others or [_nothing(experiment, found, judge, _wider(experiment, facts, given, work))])
     return judge, search, found
+
+
+def _fitting(
+    experiment: Experiment, judge: Judge, search: Search, too_large: Mapping[Shape, int] = NOTHING
+) -> Found:
+    """What surely fits, else what may, else the smallest where only a warning is wanted.
+
+    `too_large` has the micro-batches that ran out of memory.
+    """
+    judge.allowed = "fits"
+    found = search.again(too_large)
+    if not found.best:
+        judge.allowed = "tight"
+        found = search.again()
+    if not found.best and found.smallest is not None and experiment.memory.check == "warn":
+        found = replace(found, best=[found.smallest])
+    return found
 
 
 def _wider(experiment: Experiment, facts: Facts, given: Given, work: Workload) -> list[str]:

@@ -113,8 +113,12 @@ def measurements_file() -> Path:
 def read_measurements() -> Measurements:
     """Nothing without the file. Raises Refusal if it is damaged, or of another version."""
     file = measurements_file()
-    if not file.exists():
+    try:
+        file.stat()
+    except (FileNotFoundError, NotADirectoryError):
         return Measurements()
+    except OSError:
+        pass  # reading it says why
     return read_model(
         Measurements, file, "list of measurements", "a file that zpipe wrote; it may be deleted"
     )

@@ -195,8 +195,9 @@ def _compiled(experiment: Experiment, given: Given) -> Iterator[Experiment]:
     """
     yield experiment
     train = experiment.train
-    is_suitable = experiment.stage.stage < 3 and not train.gradient_checkpointing
-    if not experiment.auto.compile or train.is_compiled or not is_suitable:
+    recomputes = train.gradient_checkpointing or experiment.activation_checkpointing.enabled
+    is_set = train.is_compiled or given.has("train.torch_compile") or given.has("compile.regional")
+    if not experiment.auto.compile or is_set or recomputes or experiment.stage.stage == 3:
         return
     kernels = experiment.kernels
     if kernels.liger is True and not given.settles("kernels"):
