@@ -147,10 +147,9 @@ def test_nothing_is_predicted_where_layers_are_split_or_states_are_unknown() -> 
         assert plan.memory_fits == []
 
 
-@pytest.mark.parametrize("stage", [0, 1])
-def test_optimizers_of_pytorch_need_room_for_the_roots_of_their_second_moments(stage: int) -> None:
+def test_optimizers_of_pytorch_need_more_at_stage_0_for_the_roots_of_their_second_moments() -> None:
     def peak(optimizer: str) -> int:
-        short = ("data.max_length=128", "model=llama3_1b", f"stage={stage}")
+        short = ("data.max_length=128", "stage=0")
         prediction = predicted(*short, f"optimizer={optimizer}")
         assert prediction.gpu is not None
         return prediction.gpu.allocated.total
