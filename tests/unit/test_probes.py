@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.planning import H200, gpus, plan_of
 from tests.support.plans import make_plan
 from zpipe.machine.probes import missing_requirements
 from zpipe.machine.search_path import reachable_path
@@ -79,3 +80,16 @@ def test_workers_look_for_no_program_in_folders_that_are_closed_to_them() -> Non
         (base / "closed").chmod(0o700)
     assert found["PATH"].split(os.pathsep) == [given[0], given[3]]
     assert reachable_path({}) == {}
+
+
+@pytest.mark.parametrize("overrides", [("compile=regional",), ("kernels=liger",), ("kernels=fused_loss",)])
+def test_kernels_of_triton_need_a_c_compiler(
+    overrides: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CC", raising=False)
+    plan = plan_of(*overrides, "optimizer=adamw_torch", hardware=gpus(H200))
+    launch = plan.launch.model_copy(update={"env": {"PATH": str(tmp_path)}})
+    plan = plan.model_copy(update={"launch": launch, "run_dir": str(tmp_path / "run")})
+    assert "gcc" in [each.key for each in missing_requirements(plan, print)]
+    program(tmp_path, "clang")
+    assert "gcc" not in [each.key for each in missing_requirements(plan, print)]

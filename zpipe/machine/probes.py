@@ -33,7 +33,8 @@ def missing_requirements(plan: Plan, say: Say) -> list[Problem]:
     What can be fetched without root is fetched; `say` receives one line per step.
     """
     created = folders_to_create(plan)
-    found = [*_packages(), *missing_packages(plan), *_compilers(plan), *_libaio(plan, say)]
+    found = [*_packages(), *missing_packages(plan), *_compilers(plan), *_kernel_compiler(plan)]
+    found += _libaio(plan, say)
     found += [*_locked_memory(plan, say), *_direct_io(plan), *_socket_paths(plan)]
     if found:
         remove_empty(plan, created)
@@ -50,7 +51,8 @@ def remove_empty(plan: Plan, created: Iterable[Path]) -> None:
 
 def lacking(plan: Plan) -> frozenset[str]:
     """Names of what the plan needs and this machine does not have; fetches, builds and writes nothing."""
-    names = {problem.key for problem in (*missing_packages(plan), *_compilers(plan))}
+    missing = *missing_packages(plan), *_compilers(plan), *_kernel_compiler(plan)
+    names = {problem.key for problem in missing}
     if "async_io" in plan.operators and find_libaio({**os.environ, **plan.launch.env}) is None:
         names.add("libaio")
     return frozenset(names)
@@ -83,6 +85,22 @@ def _compilers(plan: Plan) -> Iterator[Problem]:
             "in CUDA_HOME/bin where CUDA_HOME is set, else in PATH or /usr/local/cuda/bin",
             fix=f"{without}, or install the CUDA toolkit that matches PyTorch",
         )
+
+
+def _kernel_compiler(plan: Plan) -> Iterator[Problem]:
+    """Triton builds the host's side of each kernel (triton/runtime/build.py), and on a CPU Inductor C++."""
+    is_compiled, on_gpu = plan.experiment.train.is_compiled, plan.launch.device == "cuda"
+    uses_triton = on_gpu and (is_compiled or plan.training_arguments["use_liger_kernel"])
+    if not (uses_triton or is_compiled):
+        return
+    environment = {**os.environ, **plan.launch.env}
+    variable, usual = ("CC", ("gcc", "clang")) if on_gpu else ("CXX", ("c++", "g++", "clang++"))
+    named = environment.get(variable)
+    wanted = (shlex.split(named)[0],) if named else usual
+    if not any(shutil.which(each, path=environment.get("PATH")) for each in wanted):
+        what = "PyTorch and Triton build compiled layers and Liger's kernels with it"
+        fix = f"apt-get install {'gcc' if on_gpu else 'g++'}, or compile=none kernels=none"
+        yield Problem(wanted[0], "not found", what, fix=fix)
 
 
 def _cuda_path(environment: Mapping[str, str]) -> str:
