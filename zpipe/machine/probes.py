@@ -90,7 +90,7 @@ def _compilers(plan: Plan) -> Iterator[Problem]:
 def _kernel_compiler(plan: Plan) -> Iterator[Problem]:
     """Triton builds the host's side of each kernel (triton/runtime/build.py), and on a CPU Inductor C++."""
     is_compiled, on_gpu = plan.experiment.train.is_compiled, plan.launch.device == "cuda"
-    uses_triton = on_gpu and (is_compiled or plan.training_arguments["use_liger_kernel"])
+    uses_triton = on_gpu and (is_compiled or plan.training_arguments.get("use_liger_kernel"))
     if not (uses_triton or is_compiled):
         return
     environment = {**os.environ, **plan.launch.env}
