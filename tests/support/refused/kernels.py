@@ -27,6 +27,16 @@ ROWS: list[Row] = [
         ONE_GPU,
     ),
     (["kernels=liger", "compile=regional"], "train.torch_compile", ONE_GPU),
+    (
+        ["kernels=fused_loss", "+train.liger_kernel_config.rope=true"],
+        "train.liger_kernel_config.rope",
+        ONE_GPU,
+    ),
+    (
+        ["kernels=fused_loss", "+train.liger_kernel_config.fused_linear_cross_entropy=false"],
+        "train.liger_kernel_config.fused_linear_cross_entropy",
+        ONE_GPU,
+    ),
     (["compile.regional=true"], "compile.regional", CPU),
     (["compile=deepcompile", "compile.regional=true"], "compile.regional", ONE_GPU),
     (["model.attn_implementation=flex_attention"], "model.attn_implementation", CPU),
