@@ -32,7 +32,8 @@ from zpipe.runfolder.folder import (
 )
 from zpipe.runfolder.swap_folder import swap_folder_of
 from zpipe.schema.experiment import Experiment
-from zpipe.search.choose import Chosen, choose, notices_of
+from zpipe.search.account import notices_of
+from zpipe.search.choose import Chosen, choose
 from zpipe.search.measured import Measurement
 
 

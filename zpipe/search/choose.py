@@ -1,28 +1,25 @@
-"""Resolves `GROUP=auto`: concrete settings for the plan, and the account of the choice."""
+"""Resolves `GROUP=auto`: concrete settings for the plan."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-
-from humanize import naturalsize
 
 from zpipe.checks import problems
 from zpipe.checks.measuring import measuring_problems
 from zpipe.facts.facts import Facts, with_settings
 from zpipe.memory.sizes import sizes_of
-from zpipe.plans.choice import AutoChoice, Candidate
-from zpipe.plans.plan import Notice
+from zpipe.plans.choice import AutoChoice
 from zpipe.plans.provenance import Origin, Provenance
 from zpipe.problems import Problem, Refusal, either, refuse_if_any
 from zpipe.schema.auto import Automatic
 from zpipe.schema.experiment import Experiment
-from zpipe.search.candidates import Trial, candidates, measured_why, trials_of, wanted, with_measured
+from zpipe.search.account import account_of, in_words
+from zpipe.search.candidates import Trial, candidates, trials_of, wanted, with_measured
 from zpipe.search.fitting import Judge
 from zpipe.search.going_on import as_before
-from zpipe.search.measured import Measurement, Recalled, Results, recall
-from zpipe.search.search import NOTHING, Combination, Found, Search
-from zpipe.search.settings import automatic_groups, differences, headline, settings_of
+from zpipe.search.measured import Measurement, Recalled, recall
+from zpipe.search.search import NOTHING, Found, Search
+from zpipe.search.settings import automatic_groups, headline, settings_of
 from zpipe.search.shapes import Given, Shape, micro_batches, shapes_of, with_micro_batch
-from zpipe.search.speed import step_time
 from zpipe.search.workload import Workload, workload_of
 
 UNKNOWN = "the memory of this model or optimizer cannot be predicted here, so nothing was compared"
@@ -87,7 +84,7 @@ def choose(
     new = best.shape.experiment
     if experiment.auto.batch:
         new = with_micro_batch(new, best.setup.micro_batch)
-    account = _account(groups, found, judge, work, results)
+    account = account_of(groups, found, judge, work, results)
     notes = [*account.notes, *filter(None, [recalled.notice])]
     told = account.model_copy(update={"to_measure": len(unknown), "notes": notes})
     chosen = _chosen(experiment, new, facts, provenance, told)
@@ -113,20 +110,6 @@ def _with_fast_layers(experiment: Experiment, facts: Facts, given: Given) -> Exp
     compiles = experiment.auto.compile or not given.settles("compile", *_COMPILING)
     auto = experiment.auto.model_copy(update={"compile": compiles})
     return experiment.model_copy(update={"kernels": using, "auto": auto})
-
-
-def notices_of(choice: AutoChoice | None, experiment: Experiment) -> list[Notice]:
-    """What changes with the machine, and what was assumed."""
-    if choice is None or choice.chosen is None:
-        return []
-    notices = [Notice(level="info", key="auto", text=text) for text in choice.notes]
-    if "batch" in choice.groups and experiment.batch.sequences is None:
-        key = "batch.global_batch_size"
-        text = (
-            f"losses depend on the global batch, which follows from the chosen micro-batch: {key}=N fixes it"
-        )
-        notices.append(Notice(level="advice", key=key, text=text))
-    return notices
 
 
 def _found(experiment: Experiment, facts: Facts, given: Given, work: Workload) -> tuple[Judge, Search, Found]:
@@ -177,7 +160,9 @@ def _nothing(experiment: Experiment, found: Found, judge: Judge, wider: list[str
     else:
         shape, micro = found.smallest.shape, found.smallest.setup.micro_batch
         lacking = [fit for fit in judge.fits_of(shape, micro) if fit.verdict == "does not fit"]
-        parts = (f"{_size(fit.used)} of the {fit.resource}, which has {_size(fit.limit)}" for fit in lacking)
+        parts = (
+            f"{in_words(fit.used)} of the {fit.resource}, which has {in_words(fit.limit)}" for fit in lacking
+        )
         needs = f"the smallest, {headline(found.smallest)}, needs {' and '.join(parts)}"
     reason = f"none of {found.compared} combinations fits: {needs}"
     allowed = "a machine that holds the model: more GPUs, nodes or host memory; or a smaller data.max_length"
@@ -186,52 +171,6 @@ def _nothing(experiment: Experiment, found: Found, judge: Judge, wider: list[str
 
 def _told(groups: list[str], why: str) -> AutoChoice:
     return AutoChoice(groups=groups, settings=[], chosen=None, why=f"auto: {why}")
-
-
-def _account(groups: list[str], found: Found, judge: Judge, work: Workload, results: Results) -> AutoChoice:
-    best, *others = found.best
-    told = [_candidate(each, best, judge, work, results.get(each)) for each in (best, *others)]
-    notes = [f"{name} is not known; a neutral value ranks the settings" for name in work.assumed]
-    return AutoChoice(
-        groups=groups,
-        settings=[],
-        chosen=told[0],
-        runners_up=[each for each in told[1:] if each.differs],
-        compared=found.compared,
-        too_large=found.too_large,
-        refused=found.refused,
-        why=f"auto: {measured_why(told) or _why(found, judge, best)}",
-        notes=notes,
-    )
-
-
-def _why(found: Found, judge: Judge, best: Combination) -> str:
-    if found.smallest is not None:
-        return f"none of {found.compared} combinations is predicted to fit; this one needs least of the GPU"
-    fits = judge.fits_of(best.shape, best.setup.micro_batch)
-    room = next(
-        (f", {_size(fit.used)} of {_size(fit.limit)} per GPU" for fit in fits if fit.resource == "GPU"), ""
-    )
-    return (
-        f"the fastest of {found.compared} combinations that fits: {best.speed:,.0f} tokens/s predicted{room}"
-    )
-
-
-def _candidate(
-    each: Combination, best: Combination, judge: Judge, work: Workload, known: Measurement | None
-) -> Candidate:
-    prediction = judge.prediction(each.shape, each.setup.micro_batch, reserves=False)
-    gpu, host = (prediction.gpu, prediction.host) if prediction is not None else (None, None)
-    return Candidate(
-        differs=differences(best, each),
-        tokens_per_second=each.speed,
-        measured_tokens_per_second=known.tokens_per_second if known is not None else None,
-        measured_on=known.day if known is not None else None,
-        probe_failed=(known.failed or None) if known is not None else None,
-        gpu_allocated=None if gpu is None else gpu.allocated.total,
-        host=None if host is None else host.node,
-        largest=step_time(work, each.setup).largest,
-    )
 
 
 def _chosen(
@@ -250,7 +189,3 @@ def _chosen(
         provenance.model_copy(update={"experiment": sources}),
         choice.model_copy(update={"settings": settings}),
     )
-
-
-def _size(count: int) -> str:
-    return naturalsize(count, binary=True)
