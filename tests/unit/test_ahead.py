@@ -37,6 +37,16 @@ def test_operations_are_counted_as_transformers_does(trainer: AheadTrainer) -> N
         assert trainer.floating_point_ops(inputs) == Trainer.floating_point_ops(trainer, inputs) > 0
 
 
+def test_partitioned_parameters_are_counted_whole(trainer: AheadTrainer) -> None:
+    """At stage 3 a parameter is empty between its uses, and a run that goes on may find it gathered."""
+    inputs = {"input_ids": torch.zeros((2, 8), dtype=torch.int64)}
+    expected = Trainer.floating_point_ops(trainer, inputs)
+    for each in trainer.model.parameters():
+        each.ds_numel = each.numel()
+        each.data = torch.empty(0)
+    assert trainer.floating_point_ops(inputs) == expected
+
+
 def test_the_timer_of_deepspeed_that_waits_is_off_by_default() -> None:
     from deepspeed.utils.config import DeepSpeedThroughputTimerConfig
 

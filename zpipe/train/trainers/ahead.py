@@ -6,6 +6,7 @@ the host has queued the next kernels.
 
 from typing import Any
 
+import torch
 from transformers import Trainer
 
 
@@ -25,5 +26,15 @@ class AheadTrainer(Trainer):
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """transformers' estimate, which counts the parameters anew for each micro-batch."""
         if self._parameters is None:
-            self._parameters = int(self.model.num_parameters(exclude_embeddings=True))
+            self._parameters = counted_parameters(self.model)
         return 6 * int(inputs["input_ids"].numel()) * self._parameters
+
+
+def counted_parameters(model: torch.nn.Module) -> int:
+    """Elements of all parameters but embeddings, also of those that ZeRO-3 has partitioned.
+
+    transformers counts what lies in this process: nothing at stage 3, or everything while it is gathered.
+    """
+    embeddings = {id(each.weight) for each in model.modules() if isinstance(each, torch.nn.Embedding)}
+    counted = (each for each in model.parameters() if id(each) not in embeddings)
+    return sum(getattr(each, "ds_numel", each.numel()) for each in counted)
