@@ -35,7 +35,7 @@ def host_memory(experiment: Experiment, facts: Facts, sizes: Sizes, model_on_hos
         _files(),
         _term("training", _TRAINING_ON_CUDA, "kernels, data, Trainer", "measured"),
         _term("checkpointed inputs", model_on_host, "of all layers", "checkpointing.py: cpu_checkpointing"),
-        _autotuning(experiment, facts),
+        _autotuning(experiment, facts, sizes),
         *_offloaded(experiment, facts, sizes),
     ]
     steady = Table(terms=[each for each in terms if each.bytes])
@@ -48,15 +48,15 @@ def _files() -> Term:
     return _term("files of libraries", FILES_OF_LIBRARIES, "pages of shared objects", "measured")
 
 
-def _autotuning(experiment: Experiment, facts: Facts) -> Term:
+def _autotuning(experiment: Experiment, facts: Facts, sizes: Sizes) -> Term:
     """The first compilation keeps a copy of the largest tensor that a kernel overwrites while it is timed.
 
     PyTorch's cache of kernels spares it a second time.
     """
     decoder = decoder_of(facts.model.config) if experiment.train.is_compiled else None
     elements = facts.micro_batch * experiment.data.max_length * (decoder.intermediate if decoder else 0)
-    element, source = 4 if facts.parameter_dtype == "fp32" else 2, "_inductor/runtime/triton_heuristics.py"
-    return _tensor("copies of the first compilation", element, elements, source, pin=True)
+    source = "_inductor/runtime/triton_heuristics.py"
+    return _tensor("copies of the first compilation", sizes.element, elements, source, pin=True)
 
 
 def _starting(sizes: Sizes) -> list[Term]:

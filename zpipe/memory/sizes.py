@@ -104,6 +104,7 @@ def sizes_of(experiment: Experiment, facts: Facts) -> Sizes | None:
     state = 2 if precision.bf16.bf16_optimizer_states else FP32
     accumulated = precision.data_types.grad_accum_dtype
     pinned = offload.offload_optimizer.pin_memory
+    is_fused = facts.device == "cuda" and _is_fused(experiment, facts)
     return Sizes(
         stage=experiment.stage.stage,
         ranks=facts.data_parallel_size if experiment.stage.stage else 1,
@@ -118,8 +119,8 @@ def sizes_of(experiment: Experiment, facts: Facts) -> Sizes | None:
         on_host=1.0 if offload.offload_optimizer.ratio is None else offload.offload_optimizer.ratio,
         is_pinned=facts.device == "cuda" and (offload.pin_memory if pinned is None else pinned) is not False,
         accumulation=min(facts.accumulation, _PASSES),
-        optimizer_work=0 if _is_fused(experiment, facts) else FP32,
-        is_one_pass=_is_fused(experiment, facts) and experiment.optimizer.type in ("Adam", "AdamW"),
+        optimizer_work=0 if is_fused else FP32,
+        is_one_pass=is_fused and experiment.optimizer.type in ("Adam", "AdamW"),
     )
 
 
@@ -127,5 +128,5 @@ def _is_fused(experiment: Experiment, facts: Facts) -> bool:
     """PyTorch's own optimizers keep the root of the second moments of all parameters for a moment."""
     optimizer = experiment.optimizer
     if optimizer.type is None:
-        return facts.device == "cuda" and (optimizer.optim or "").endswith("_fused")
-    return facts.device == "cuda" and implementation(experiment, facts) == "fused"
+        return (optimizer.optim or "").endswith("_fused")
+    return implementation(experiment, facts) == "fused"
