@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,19 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 
 
 class LineWriter:
-    """Appends lines to a file that it keeps open."""
+    """Appends lines to a file that it keeps open; threads may share it."""
 
     def __init__(self, path: Path) -> None:
         self._descriptor, self._is_incomplete = _open_for_append(path)
+        self._lock = threading.Lock()
 
     def write(self, text: str) -> None:
         """Appends one line. Raises OSError if the disk does not accept all of it; later lines stay valid."""
-        line = _encode(text, self._is_incomplete)
-        self._is_incomplete = True
-        _write_all(self._descriptor, line)
-        self._is_incomplete = False
+        with self._lock:
+            line = _encode(text, self._is_incomplete)
+            self._is_incomplete = True
+            _write_all(self._descriptor, line)
+            self._is_incomplete = False
 
     def sync(self) -> None:
         """Waits until every line so far is on the disk: for the few that must survive a power cut."""
