@@ -12,10 +12,38 @@ from typing import Any
 import jsonschema
 import yaml
 
+import zpipe
 from tests.support.process import environment
 
 CRD = Path(__file__).parent / "kubeflow_trainer" / "trainer.kubeflow.org_trainjobs.yaml"
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+KUBEFLOW = (
+    "launcher=kubeflow",
+    "launcher.kubeflow.image=registry.example/zpipe:1",
+    "launcher.kubeflow.volumes=['runs:/shared']",
+    "tracking=none",
+)
+"""Overrides of a run in a cluster, but for its run folder."""
+EVERYTHING = (
+    "launcher.nodes=2",
+    "launcher.kubeflow.runtime=torch-distributed",
+    "launcher.kubeflow.name=my-job",
+    "launcher.kubeflow.namespace=team-a",
+    "launcher.kubeflow.gpus=8xH100",
+    "launcher.kubeflow.cpu=64",
+    "launcher.kubeflow.memory=480Gi",
+    "launcher.kubeflow.volumes=['runs:/shared','models.v1:/models/a']",
+    "launcher.kubeflow.env_from=['hub/token/HF_TOKEN','mlflow/MLFLOW_TRACKING_URI']",
+    "launcher.kubeflow.service_account_name=trainer",
+    "launcher.kubeflow.node_selector=['cloud.example/gpu=h100']",
+)
+"""More overrides: every key that a user may set."""
+
+
+def rendered(*more: str) -> str:
+    """The manifest of a job."""
+    return zpipe.plan(*KUBEFLOW, *more).launch.files["trainjob.yaml"]
 
 
 def documents(text: str) -> tuple[dict[str, Any], dict[str, Any]]:
