@@ -14,6 +14,9 @@ from zpipe.machine.hardware import detect
 
 IN_CI = os.environ.get("CI") == "true"
 
+# Containers often set it: every process of a test would then compile the modules of zpipe again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 
 REAL_SECONDS = 1800
 """The limit for a test that trains: the first one on a machine builds DeepSpeed operators for minutes."""

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.real
 def test_two_runs_side_by_side_do_not_meet(
     libaio: None, text_file: Path, tmp_path: Path, empty_store: Path
 ) -> None:
-    """One machine, one swap path, one store, two ranks each."""
+    """One machine, one swap path, one store."""
     put_store(empty_store, tmp_path)
     common = (
         *SMALL,
@@ -23,9 +23,7 @@ def test_two_runs_side_by_side_do_not_meet(
         f"data.path={text_file}",
     )
     folders = [tmp_path / "one", tmp_path / "two"]
-    running = [
-        start(tmp_path, *common, "launcher.nproc_per_node=2", f"hydra.run.dir={folder}") for folder in folders
-    ]
+    running = [start(tmp_path, *common, f"hydra.run.dir={folder}") for folder in folders]
     one, two = (finish(process, folder) for process, folder in zip(running, folders, strict=True))
     assert one.exit_code == two.exit_code == 0, one.explain() + two.explain()
     assert one.series("loss") == two.series("loss")
