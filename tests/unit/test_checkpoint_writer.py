@@ -1,5 +1,6 @@
 """A checkpoint is written completely or not at all, also where an attempt repeats the steps of another."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,13 @@ from zpipe.train.checkpoint_writer import CheckpointWriter
 from zpipe.train.ranks import Rank
 
 
-def writer_in(run: Path, limit: int | None = None) -> CheckpointWriter:
+def writer_in(
+    run: Path, limit: int | None = None, on_notice: Callable[[str], None] = lambda _: None
+) -> CheckpointWriter:
     plan = make_plan(run, experiment={"checkpoint.save_total_limit": limit})
     begin_attempt(run)
-    return CheckpointWriter(plan, Rank(0, 0, 1, "launch"), AttemptStart(run_id="this-run"))
+    start = AttemptStart(run_id="this-run")
+    return CheckpointWriter(plan, Rank(0, 0, 1, "launch"), start, on_notice=on_notice)
 
 
 def write(writer: CheckpointWriter, step: int, text: str = "weights", keep: tuple[Path, ...] = ()) -> None:
@@ -50,6 +54,28 @@ def test_what_was_not_finished_is_no_checkpoint_and_is_tidied_away(tmp_path: Pat
         raise RuntimeError("killed")
     assert states_in(tmp_path) == {}
     assert [path.name for path in tidy(tmp_path)] == [".saving-1-4"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "file", "link"])
+def test_what_has_the_name_of_a_checkpoint_is_kept_under_another(kind: str, tmp_path: Path) -> None:
+    run, notes = tmp_path / "run", tmp_path / "notes"
+    notes.mkdir()
+    (notes / "notes.txt").write_text("mine")
+    run.mkdir()
+    there = run / "checkpoint-4"
+    if kind == "link":
+        there.symlink_to(notes)
+    elif kind == "file":
+        there.write_text("mine")
+    else:
+        notes.rename(there)
+    said: list[str] = []
+    writer = writer_in(run, on_notice=said.append)
+    write(writer, 4)
+    kept = run / "checkpoint-4.kept-1"
+    assert inspect(there, "this-run").state == "good"
+    assert (kept if kind == "file" else kept / "notes.txt").read_text() == "mine"
+    assert said == ["checkpoint-4 was there without a manifest, and is kept as checkpoint-4.kept-1"]
 
 
 def test_rotation_that_a_kill_prevented_is_made_up_for(tmp_path: Path) -> None:

@@ -219,10 +219,32 @@ def test_table_is_the_table_alone(run: Path, capsys: Captured) -> None:
     assert len(lines(capsys)) == 3
 
 
-@pytest.mark.parametrize("name", ["checkpoint-60", ".saving-1-60"])
-def test_links_are_not_followed(name: str, run: Path, tmp_path: Path, capsys: Captured) -> None:
-    (run / name).symlink_to(make_checkpoint(tmp_path / "elsewhere", 60))
-    assert [each for each, _ in states(run, capsys)] == ["checkpoint-40", "checkpoint-20"]
+def test_links_are_not_followed(run: Path, tmp_path: Path, capsys: Captured) -> None:
+    elsewhere = make_checkpoint(tmp_path / "elsewhere", 60)
+    for name in ("checkpoint-60", ".saving-1-60"):
+        (run / name).symlink_to(elsewhere)
+    newest, *others = data(run, capsys)["checkpoints"]
+    assert (newest["name"], newest["state"], newest["findings"]) == ("checkpoint-60", "damaged", ["a link"])
+    assert (newest["bytes"], newest["stage"]) == (None, None)
+    assert [each["name"] for each in others] == ["checkpoint-40", "checkpoint-20"]
+
+
+def test_file_with_the_name_of_a_checkpoint_is_named(run: Path, capsys: Captured) -> None:
+    (run / "checkpoint-60").write_text("notes")
+    newest, *_ = data(run, capsys)["checkpoints"]
+    assert (newest["name"], newest["state"], newest["findings"]) == (
+        "checkpoint-60",
+        "damaged",
+        ["not a folder"],
+    )
+
+
+def test_no_checkpoint_is_known_to_be_of_a_run_without_its_identity(run: Path, capsys: Captured) -> None:
+    RunFolder(run).numbered(1).start.unlink()
+    assert checkpoints(run) == 2
+    out = capsys.readouterr().out
+    assert "no attempt.json tells that it is this one" in out
+    assert "go on from step" not in out
 
 
 @pytest.mark.parametrize("time", [1e300, -1e300])

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.checkpoints import make_checkpoint, truncate
+from tests.support.checkpoints import edit_manifest, make_checkpoint, truncate
 from zpipe.checkpoints.choice import newest_good
 from zpipe.checkpoints.folders import STAGING_PREFIX, checkpoints_in
 from zpipe.checkpoints.manifest import MANIFEST_NAME
@@ -51,6 +51,16 @@ def test_best_one_stays_beyond_the_limit(run_dir: Path, tmp_path: Path) -> None:
 def test_newest_one_stays_under_any_limit(run_dir: Path) -> None:
     remove_old(run_dir, 0)
     assert steps(run_dir) == [40]
+
+
+def test_newest_one_to_go_on_from_stays_beside_models_alone(run_dir: Path) -> None:
+    for step in (30, 40):
+        edit_manifest(run_dir / f"checkpoint-{step}", resumable=False)
+    remove_old(run_dir, 1)
+    assert steps(run_dir) == [40, 20]
+    make_checkpoint(run_dir, 50)
+    remove_old(run_dir, 1)
+    assert steps(run_dir) == [50]
 
 
 def test_checkpoint_that_was_passed_over_does_not_cost_the_one_just_written(run_dir: Path) -> None:

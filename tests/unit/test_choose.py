@@ -1,5 +1,6 @@
 """From which checkpoint an attempt goes on, and which checkpoints are refused."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 
 from tests.support.checkpoints import SHARD, edit_manifest, flip_bit, make_checkpoint
 from tests.support.plans import begin_attempt, make_plan, plan_in, run_in
+from tests.unit.test_weights import CONFIG
 from zpipe.checkpoints.manifest import MANIFEST_NAME
 from zpipe.plans.changes import result_digest
 from zpipe.plans.plan import Engine, Plan
@@ -15,7 +17,7 @@ from zpipe.problems import Refusal
 from zpipe.runfolder.attempt_start import AttemptStart, write_start
 from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.plan_file import folder_of
-from zpipe.running.choose import choose, given_problems
+from zpipe.running.choose import checkpoint_for, choose, named_problems
 from zpipe.running.start import Start
 
 
@@ -107,7 +109,7 @@ def given(tmp_path: Path) -> Path:
 def going_on_from(given: Path, folder: Path, **settings: Any) -> Plan:
     """A plan that names this checkpoint and is like the run that wrote it."""
     more = {f"resume.{name}": value for name, value in settings.items()}
-    plan = plan_in(folder, {"resume.checkpoint": str(given), **more})
+    plan = plan_in(folder, {"resume.checkpoint": str(given), "train.max_steps": 100, **more})
     engine = Engine(optimizer="AdamW", scheduler="LambdaLR", dtype="bf16")
     return plan.model_copy(update={"engine": engine})
 
@@ -115,22 +117,52 @@ def going_on_from(given: Path, folder: Path, **settings: Any) -> Plan:
 def test_a_run_may_begin_from_a_trusted_checkpoint_of_another_run(given: Path, tmp_path: Path) -> None:
     plan = going_on_from(given, tmp_path / "run", trust=True)
     edit_manifest(given, plan_digest=result_digest(plan))
-    assert given_problems(plan) == []
+    assert named_problems(plan) == []
     chosen, said = attempt_at(plan)
     assert (chosen.step, chosen.checkpoint, said) == (40, str(given), [f"checking {given}"])
     assert chosen.run_id != "another"
 
 
 def test_everything_wrong_with_a_given_checkpoint_is_found_at_once(given: Path, tmp_path: Path) -> None:
-    edit_manifest(given, stage=0)
+    edit_manifest(given, stage=0, optimizer="FusedLion")
+    (given / "config.json").write_text(json.dumps({**CONFIG, "vocab_size": 128}))
     plan = plan_in(tmp_path / "run", {"resume.checkpoint": str(given)})
-    found = {problem.key: (problem.value, problem.allowed, problem.fix) for problem in given_problems(plan)}
+    plan = plan.model_copy(update={"model": plan.model.model_copy(update={"config": CONFIG})})
+    found = {problem.key: (problem.value, problem.allowed, problem.fix) for problem in named_problems(plan)}
     assert found == {
         "stage": (2, "0", "launcher.nproc_per_node=1 stage=0, the shape of the checkpoint"),
         "precision": ("fp32", "bf16", "precision=bf16"),
+        "train.max_steps": (4, "more than 40", "train.max_steps=44"),
+        "optimizer": (plan.engine.optimizer, "FusedLion", "optimizer=lion"),
+        "model.config": (plan.model.name, "the model of the checkpoint", "model.config.vocab_size=128"),
         "resume": (str(given), "a checkpoint that you trust", "resume.trust=true"),
     }
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("saved", ["FusedAdam", "DeepSpeedCPUAdam", "Adam", None])
+def test_states_of_adam_are_the_same_wherever_they_were_updated(
+    saved: str | None, given: Path, tmp_path: Path
+) -> None:
+    edit_manifest(given, optimizer=saved)
+    assert named_problems(going_on_from(given, tmp_path / "run", trust=True)) == []
+
+
+def test_run_without_its_identity_does_not_write_over_the_checkpoints_in_its_folder(tmp_path: Path) -> None:
+    make_checkpoint(tmp_path / "run", 40)
+    plan = make_plan(tmp_path / "run")
+    with pytest.raises(Refusal, match=r"no attempt\.json tells which run wrote it"):
+        checkpoint_for(plan, lambda _: None)
+
+
+def test_link_in_place_of_a_checkpoint_is_passed_over_by_name(tmp_path: Path) -> None:
+    begin_attempt(tmp_path / "run")
+    make_checkpoint(tmp_path / "run", 20)
+    (tmp_path / "run" / "checkpoint-40").symlink_to(make_checkpoint(tmp_path / "elsewhere", 40))
+    said: list[str] = []
+    found = checkpoint_for(make_plan(tmp_path / "run"), said.append)
+    assert found is not None and found.step == 20
+    assert said == ["warning: checkpoint-40 is damaged and is passed over: a link"]
 
 
 @pytest.mark.parametrize("content", [None, "{}"], ids=["missing", "damaged"])
@@ -140,7 +172,7 @@ def test_a_folder_without_a_readable_manifest_is_no_checkpoint(
     (given / MANIFEST_NAME).unlink()
     if content is not None:
         (given / MANIFEST_NAME).write_text(content)
-    (problem,) = given_problems(going_on_from(given, tmp_path / "run"))
+    (problem,) = named_problems(going_on_from(given, tmp_path / "run"))
     assert (problem.key, problem.value) == ("resume", str(given))
     assert problem.reason.startswith("not a checkpoint: ")
     assert problem.allowed == "the folder of a checkpoint that zpipe wrote, auto, or never"
@@ -148,7 +180,7 @@ def test_a_folder_without_a_readable_manifest_is_no_checkpoint(
 
 @pytest.mark.parametrize("word", ["auto", "never"])
 def test_words_are_no_folders(word: str, tmp_path: Path) -> None:
-    assert given_problems(plan_in(tmp_path / "run", {"resume.checkpoint": word})) == []
+    assert named_problems(plan_in(tmp_path / "run", {"resume.checkpoint": word})) == []
 
 
 def test_a_damaged_given_checkpoint_is_refused_and_not_replaced(given: Path, tmp_path: Path) -> None:
@@ -197,10 +229,10 @@ def test_a_given_checkpoint_may_be_gone_once_the_run_has_its_own(given: Path, tm
     begun_from(given, folder)
     plan = going_on_from(given, folder, trust=True)
     shutil.rmtree(given)
-    (problem,) = given_problems(plan)
+    (problem,) = named_problems(plan)
     assert problem.value == str(given)
     make_checkpoint(folder, 50)
-    assert given_problems(plan) == []
+    assert named_problems(plan) == []
 
 
 def test_a_refused_first_attempt_does_not_lose_the_given_checkpoint(given: Path, tmp_path: Path) -> None:

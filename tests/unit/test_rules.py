@@ -149,6 +149,7 @@ NOTICED = [
         "checkpoint.save_total_limit",
         LARGER_DISK,
     ),
+    (["checkpoint.save_only_model=true"], "warning", "checkpoint.save_only_model", CPU),
     (["stage=3", "offload=nvme"], "warning", "offload.nvme_path", CPU),
     (["stage=3", "offload=nvme"], "info", "offload", CPU),
     (

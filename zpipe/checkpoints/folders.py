@@ -33,6 +33,14 @@ def checkpoints_in(run_dir: Path, last: int | None = None) -> list[Path]:
     return [path for _, path in sorted(real, reverse=True)]
 
 
+def strangers_in(run_dir: Path) -> list[Path]:
+    """Links and files with the name of a checkpoint, which nobody follows or reads. Raises OSError."""
+    if not run_dir.is_dir():
+        return []
+    named = [each for each in run_dir.iterdir() if step_of(each) is not None]
+    return sorted(each for each in named if each.is_symlink() or not each.is_dir())
+
+
 def leftovers_in(run_dir: Path) -> list[Path]:
     """Folders in which a checkpoint is, or was, being written or deleted; links are none. Raises OSError."""
     if not run_dir.is_dir():

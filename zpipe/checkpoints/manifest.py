@@ -61,6 +61,8 @@ class Manifest(Group):
     offload: dict[str, str]
     """Device of the optimizer states and of the parameters."""
     dtype: str
+    optimizer: str | None = None
+    """Name of the class whose states it has; null if it was written before this was noted."""
     plan_digest: str
     """Of everything in the plan that changes the result."""
     versions: dict[str, str]

@@ -1,12 +1,14 @@
 """Removes checkpoints that are no longer needed, and what a killed run left half written or half removed."""
 
+import itertools
+import os
 import shutil
 from collections.abc import Collection
 from pathlib import Path
 
 from zpipe.checkpoints.digests import sync_folder
 from zpipe.checkpoints.folders import REMOVING_PREFIX, checkpoints_in, leftovers_in, step_of
-from zpipe.checkpoints.manifest import read_manifest
+from zpipe.checkpoints.manifest import MANIFEST_NAME, Manifest, read_manifest
 from zpipe.problems import Refusal
 
 
@@ -19,15 +21,18 @@ def remove_old(
 ) -> list[Path]:
     """Removes all checkpoints but the newest ones and those to keep; returns what was removed.
 
-    The newest one always stays. A folder without a readable manifest is neither counted nor removed, and with
-    a `run_id` no folder of another run is. `step` is where the run is: later checkpoints were passed over, so
-    they are neither counted nor removed. Raises OSError.
+    The newest one always stays, and so does the newest one with which the run can go on. A folder without a
+    readable manifest is neither counted nor removed, and with a `run_id` no folder of another run is. `step`
+    is where the run is: later checkpoints were passed over, so they are neither counted nor removed. Raises
+    OSError.
     """
     if limit is None:
         return []
-    kept = {path.resolve() for path in keep}
-    known = [folder for folder in checkpoints_in(run_dir, step) if _is_known(folder, run_id)]
-    surplus = [folder for folder in known[max(1, limit) :] if folder.resolve() not in kept]
+    known = {folder: _known(folder, run_id) for folder in checkpoints_in(run_dir, step)}
+    own = {folder: manifest for folder, manifest in known.items() if manifest is not None}
+    resumable = [folder for folder, manifest in own.items() if manifest.resumable]
+    kept = {path.resolve() for path in (*keep, *resumable[:1])}
+    surplus = [folder for folder in list(own)[max(1, limit) :] if folder.resolve() not in kept]
     for folder in surplus:
         _remove(folder)
     return surplus
@@ -36,17 +41,35 @@ def remove_old(
 def remove_later(home: Path, run_id: str, step: int) -> None:
     """Removes the run's own checkpoints of later steps, which it does not go on from. Raises OSError."""
     for folder in checkpoints_in(home):
-        if (step_of(folder) or 0) > step and _is_known(folder, run_id):
+        if (step_of(folder) or 0) > step and _known(folder, run_id) is not None:
             _remove(folder)
 
 
-def publish(staging: Path, checkpoint: Path) -> None:
-    """Gives a complete checkpoint its name; a damaged one of the same step makes room. Raises OSError."""
-    old = _set_aside(checkpoint) if checkpoint.exists() or checkpoint.is_symlink() else None
+def publish(staging: Path, checkpoint: Path) -> Path | None:
+    """Gives a complete checkpoint its name. A damaged one of the same step is removed.
+
+    Whatever else has the name was not written as a checkpoint, or is not whole enough to tell: it keeps its
+    content under a name that is returned. Raises OSError.
+    """
+    kept = _keep(checkpoint) if os.path.lexists(checkpoint) and not _has_manifest(checkpoint) else None
+    old = _set_aside(checkpoint) if os.path.lexists(checkpoint) else None
     staging.rename(checkpoint)
     sync_folder(checkpoint.parent)
     if old is not None:
         shutil.rmtree(old, ignore_errors=True)
+    return kept
+
+
+def _has_manifest(folder: Path) -> bool:
+    return not folder.is_symlink() and (folder / MANIFEST_NAME).is_file()
+
+
+def _keep(path: Path) -> Path:
+    """Renames something to the first free name, and returns it."""
+    names = (path.with_name(f"{path.name}.kept-{number}") for number in itertools.count(1))
+    kept = next(name for name in names if not os.path.lexists(name))
+    path.rename(kept)
+    return kept
 
 
 def tidy(run_dir: Path) -> list[Path]:
@@ -57,12 +80,13 @@ def tidy(run_dir: Path) -> list[Path]:
     return [folder for folder in leftovers if not folder.exists()]
 
 
-def _is_known(folder: Path, run_id: str | None) -> bool:
+def _known(folder: Path, run_id: str | None) -> Manifest | None:
+    """The manifest of a checkpoint of this run."""
     try:
         manifest = read_manifest(folder)
     except Refusal:
-        return False
-    return run_id is None or manifest.run_id == run_id
+        return None
+    return manifest if run_id is None or manifest.run_id == run_id else None
 
 
 def _remove(folder: Path) -> None:

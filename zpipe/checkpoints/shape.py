@@ -48,6 +48,12 @@ def is_distributed_anew(saved: Shape, wanted: Shape) -> bool:
     return saved != wanted and saved.stage + wanted.stage > 0
 
 
+def state_kind(optimizer: str) -> str:
+    """Optimizers of one kind have the same states: the class of torch without DeepSpeed's variants."""
+    kind = optimizer.removeprefix("DeepSpeedCPU").removeprefix("Fused")
+    return "Adam" if kind == "AdamW" else kind
+
+
 def shape_problems(plan: Plan, manifest: Manifest) -> list[Problem]:
     """Why the run cannot go on from a checkpoint of this shape."""
     saved, wanted = saved_shape(manifest), shape_of(plan)

@@ -16,6 +16,8 @@ from zpipe.runfolder.foreign_files import is_below
 State = Literal["good", "model only", "damaged", "incomplete", "other run"]
 
 NO_STEP = -1
+UNKNOWN_RUN = ""
+"""The identity of a run whose folder does not tell it: no checkpoint is known to be its own."""
 PICKLE_SUFFIXES = frozenset({".pt", ".pth", ".bin", ".pkl"})
 """Loading such a file may execute code."""
 
@@ -44,6 +46,8 @@ def inspect(
     """
     step = step_of(folder)
     found = partial(CheckpointState, NO_STEP if step is None else step, folder)
+    if folder.is_symlink() or not folder.is_dir():
+        return found("damaged", ("a link" if folder.is_symlink() else "not a folder",))
     if _lacks_manifest(folder):
         return found("incomplete", (f"missing: {MANIFEST_NAME}",))
     try:
@@ -51,7 +55,10 @@ def inspect(
     except Refusal as refusal:
         return found("damaged", (f"{MANIFEST_NAME}: {refusal.problems[0].reason}",))
     if run_id is not None and manifest.run_id != run_id:
-        return found("other run", (f"written by the run {manifest.run_id}, not by {run_id}",), manifest)
+        wanted = (
+            "and no attempt.json tells that it is this one" if run_id == UNKNOWN_RUN else f"not by {run_id}"
+        )
+        return found("other run", (f"written by the run {manifest.run_id}, {wanted}",), manifest)
     damage = _readable(_outer_damage, folder, manifest)
     if not damage and not quick:
         damage = _readable(partial(_inner_damage, on_bytes=on_bytes), folder, manifest)

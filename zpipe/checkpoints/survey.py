@@ -1,12 +1,13 @@
 """Every checkpoint of a run with its state, and what lies half written or half removed beside them."""
 
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from zpipe.checkpoints.digests import OnBytes
-from zpipe.checkpoints.folders import STAGING_PREFIX, bytes_below, checkpoints_in, leftovers_in
+from zpipe.checkpoints.folders import STAGING_PREFIX, bytes_below, checkpoints_in, leftovers_in, strangers_in
 from zpipe.checkpoints.state import NO_STEP, CheckpointState, State, inspect
 
 UNCHANGED: frozenset[State] = frozenset({"good", "model only"})
@@ -27,7 +28,8 @@ class Usage:
 
 def survey(run_dir: Path, run_id: str | None) -> list[CheckpointState]:
     """Newest first, compared by names and sizes. Links are not followed. Raises OSError."""
-    complete = [inspect(folder, run_id, quick=True) for folder in checkpoints_in(run_dir)]
+    named = [*checkpoints_in(run_dir), *strangers_in(run_dir)]
+    complete = [inspect(folder, run_id, quick=True) for folder in named]
     half_done = [_half_done(folder) for folder in leftovers_in(run_dir)]
     return sorted([*complete, *half_done], key=lambda found: found.step, reverse=True)
 
@@ -45,13 +47,15 @@ def verified(
     checked = [
         inspect(each.path, run_id, on_bytes) if each.state in UNCHANGED else each
         for each in found
-        if each.path.is_dir()
+        if os.path.lexists(each.path)
     ]
-    return [each for each in checked if each.path.is_dir()]
+    return [each for each in checked if os.path.lexists(each.path)]
 
 
 def usage_of(found: CheckpointState) -> Usage:
-    """Reads names and sizes only."""
+    """Reads names and sizes only; of a link nothing."""
+    if found.path.is_symlink():
+        return Usage(None, None)
     try:
         count = bytes_below(found.path)
         changed = found.path.stat().st_mtime

@@ -89,6 +89,7 @@ NOTICES: tuple[Advice, ...] = (
     *tracking.NOTICES,
     *model.NOTICES,
     *model_folder.NOTICES,
+    *checkpoint.NOTICES,
     *checkpoint_space.NOTICES,
     *checkpoint_copy.NOTICES,
     *kubeflow.NOTICES,

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from zpipe.facts.facts import Facts
+from zpipe.plans.plan import Notice
 from zpipe.problems import Problem, either
 from zpipe.schema.experiment import Experiment
 
@@ -83,3 +84,13 @@ ERRORS = (
     universal_checkpoints_are_not_needed,
     parallel_write_needs_a_pipeline,
 )
+
+
+def warn_that_no_run_goes_on(experiment: Experiment, facts: Facts) -> Iterator[Notice]:
+    checkpoint = experiment.checkpoint
+    if checkpoint.save_only_model and checkpoint.save_strategy != "no":
+        text = "a run that is stopped or killed cannot go on from a checkpoint with the model alone"
+        yield Notice(level="warning", key="checkpoint.save_only_model", text=text)
+
+
+NOTICES = (warn_that_no_run_goes_on,)

@@ -30,7 +30,7 @@ TIKTOKEN = "*.tiktoken"
 
 def tokenizer_fits_the_model(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     """AutoTokenizer finds nothing to load, raises for a damaged file, or gives ids that are too large."""
-    folder = _tokenizer_folder(facts)
+    folder = tokenizer_folder(facts)
     if folder is None:
         largest = LARGEST_BYTE_ID if facts.model.tokenizer == BYTES_TOKENIZER else None
         yield from _beyond_the_vocabulary(experiment, facts, largest)
@@ -88,7 +88,7 @@ def warn_about_unexpected_weights(experiment: Experiment, facts: Facts) -> Itera
         yield Notice(level="warning", key="model.name_or_path", text=text)
 
 
-def _tokenizer_folder(facts: Facts) -> Path | None:
+def tokenizer_folder(facts: Facts) -> Path | None:
     """None for the tokenizer of bytes, and for a hub id."""
     if facts.model.tokenizer == facts.model.name and facts.model_folder is not None:
         name = str(expanded(facts.model.name))

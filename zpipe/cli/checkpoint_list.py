@@ -90,14 +90,14 @@ class CheckpointList:
         command = shlex.join(["zpipe", f"resume={self.folder.path}"])
         if self.folder.is_supervised:
             return "this run is in progress"
+        if self._next is not None and self._next.state == "other run":
+            return f"move {self._next.path.name} out of the run folder, then go on:  {command}"
         outcome = read_outcome(self.folder)
         if outcome is not None and outcome.ending == "finished":
             return f"finished; with a larger train.max_steps or train.num_train_epochs it goes on:  {command}"
         if self._next is None:
             why = "no checkpoint can be used" if self.found else "no checkpoints"
             return f"{why}; begin again:  {command}"
-        if self._next.state == "other run":
-            return f"move {self._next.path.name} out of the run folder, then go on:  {command}"
         return f"go on from step {self._next.step}:  {command}"
 
 

@@ -44,12 +44,13 @@ def run(options: "Namespace") -> int:
 
 def _inspected(folder: "RunFolder", quick: bool) -> "list[CheckpointState]":
     from zpipe.checkpoints.home import home_in
+    from zpipe.checkpoints.state import UNKNOWN_RUN
     from zpipe.checkpoints.survey import bytes_to_verify, survey, verified
     from zpipe.runfolder.attempt_start import first_start
     from zpipe.terminal.byte_progress import byte_progress
 
     start = first_start(folder)
-    run_id = start.run_id if start else None
+    run_id = start.run_id if start else UNKNOWN_RUN
     found = survey(home_in(folder), run_id)
     if quick:
         return found

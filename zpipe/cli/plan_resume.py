@@ -15,9 +15,9 @@ def resume_problems(plan: Plan) -> list[Problem]:
     """Why the checkpoint that `resume` names cannot be used, as far as its manifest tells."""
     if not _names_checkpoint(plan):
         return []
-    from zpipe.running.choose import given_problems
+    from zpipe.running.choose import named_problems
 
-    return given_problems(plan)
+    return named_problems(plan)
 
 
 def resume_rows(plan: Plan, start: Start) -> Rows:

@@ -6,6 +6,7 @@ from zpipe import checks
 from zpipe.compile.derivations import derivations
 from zpipe.compile.ds_config import ds_config, unresolved
 from zpipe.compile.engine import expected_engine
+from zpipe.compile.inputs import inputs_of
 from zpipe.compile.launch import launch_of
 from zpipe.compile.operators import operators_of
 from zpipe.compile.recipe_notices import recipe_notices
@@ -69,6 +70,7 @@ def compile_plan(
         training_arguments=training_arguments(experiment, facts, run_dir),
         engine=expected_engine(experiment, facts),
         model=facts.model,
+        inputs=inputs_of(facts),
         launch=launch_of(experiment, facts, run_dir, command, settled),
         operators=operators_of(experiment, facts),
         swap_dir=swap_dir,

@@ -1,5 +1,6 @@
 """What the data itself tells before anything is started: its first rows, read and checked without torch."""
 
+import platform
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import islice
@@ -7,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from zpipe.data.csv_rows import SEPARATORS, separator_of
 from zpipe.data.examples import example_of
+from zpipe.data.fingerprint import fingerprint
 from zpipe.data.layouts import choose_layout, columns_left_out
 from zpipe.data.messages import Conversation
 from zpipe.data.refusals import data_path_refusal, nothing_to_learn
@@ -36,6 +38,8 @@ class Inspection(NamedTuple):
     remarks: tuple[Remark, ...] = ()
     layout: str | None = None
     """A key of LAYOUTS."""
+    fingerprint: str | None = None
+    """From which a run that goes on sees that the data has changed."""
 
 
 def inspect(data: Data) -> Inspection:
@@ -43,7 +47,8 @@ def inspect(data: Data) -> Inspection:
     try:
         if data.source == "python_stdlib":  # listing its files takes longer than the rest of a plan
             require_train(data, "Python's standard library has no splits")
-            return Inspection(layout=choose_layout(data, ("text",)))
+            version = f"Python {platform.python_version()}"
+            return Inspection(layout=choose_layout(data, ("text",)), fingerprint=version)
         source = local_source(data)
         if source is None:
             return Inspection()
@@ -75,7 +80,15 @@ def _inspected(source: Source, data: Data, stamp: tuple[Any, ...]) -> Inspection
             _require_something(found, data)
     except Refusal as refusal:
         return Inspection(problems=refusal.problems)
-    return Inspection(remarks=tuple(_remarks(source, found)), layout=found.layout)
+    return Inspection((), tuple(_remarks(source, found)), found.layout, _fingerprint(source))
+
+
+def _fingerprint(source: Source) -> str | None:
+    """None for files that cannot be read any more: the worker says so."""
+    try:
+        return fingerprint(source.files)
+    except OSError:
+        return None
 
 
 class _Found:

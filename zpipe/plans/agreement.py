@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from zpipe.plans.plan import Plan
+from zpipe.plans.same_inputs import other_inputs
 from zpipe.problems import Problem
 from zpipe.trees import leaves
 
@@ -19,6 +20,7 @@ def disagreements(first: Plan, here: Plan, whose: str = "node 0 has") -> Iterato
     for key in sorted({*ours, *theirs}):
         if ours.get(key) != theirs.get(key) and not key.startswith(OWN):
             yield _different(whose, key, ours.get(key), theirs.get(key), f"{key}={theirs.get(key)}")
+    yield from other_inputs(first, here)
     for name in PACKAGES:
         our_version, their_version = here.versions.get(name), first.versions.get(name)
         if our_version != their_version:

@@ -48,6 +48,16 @@ class Host(Group):
     """Its GPUs by index, or its processes; never empty."""
 
 
+class Inputs(Group):
+    """Digests of local files that a run reads, from which one that goes on sees that they have changed.
+
+    Null for what is not here, such as a data set of the hub.
+    """
+
+    data: str | None = None
+    tokenizer: str | None = None
+
+
 class Launch(Group):
     """How the workers are started."""
 
@@ -106,6 +116,7 @@ class Plan(Group):
     """Keyword arguments of transformers.TrainingArguments, without `deepspeed`."""
     engine: Engine
     model: ModelFacts
+    inputs: Inputs = Inputs()
     launch: Launch
     operators: list[str]
     """DeepSpeed operators that this run loads, and builds on first use, by their builder's NAME."""

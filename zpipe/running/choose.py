@@ -7,21 +7,18 @@ from pathlib import Path
 from zpipe.checkpoints.choice import newest_good
 from zpipe.checkpoints.folders import checkpoints_in
 from zpipe.checkpoints.home import checkpoint_home, is_divided
-from zpipe.checkpoints.manifest import Manifest, read_manifest
+from zpipe.checkpoints.manifest import read_manifest
 from zpipe.checkpoints.rotation import tidy
 from zpipe.checkpoints.shape import is_distributed_anew, saved_shape, shape_of, shape_problems
-from zpipe.checkpoints.state import CheckpointState, inspect
-from zpipe.paths import expanded
-from zpipe.plans.changes import result_digest
+from zpipe.checkpoints.state import CheckpointState
 from zpipe.plans.plan import Plan, without_secrets
 from zpipe.problems import Problem, Refusal, refuse_if_any
 from zpipe.runfolder.attempt_start import AttemptStart, first_start
 from zpipe.runfolder.plan_file import folder_of
+from zpipe.running.given_checkpoint import given_checkpoint, given_problems, inspected
 from zpipe.running.start import Start
-from zpipe.schema.resume import AUTO, NEVER
 
 Say = Callable[[str], None]
-_TAKEN_OVER = "learning rate, schedule and the state of the optimizer"
 
 
 def choose(plan: Plan, start: Start, say: Say) -> AttemptStart:
@@ -65,13 +62,33 @@ def checkpoint_for(plan: Plan, say: Say, *, quick: bool = False) -> CheckpointSt
         return None
     folder = folder_of(plan)
     first = first_start(folder)
+    if first is None:
+        refuse_if_any(unclaimed_problems(folder.path))
     found = _newest(plan, first, say, quick)
     if found is None:
         begun = given_checkpoint(plan) or _path(first.checkpoint if first is not None else None)
-        found = _given(plan, begun, say, quick) if begun is not None else None
+        found = inspected(plan, begun, say, quick) if begun is not None else None
     if found is not None and found.manifest is not None:
         refuse_if_any(shape_problems(plan, found.manifest))
     return found
+
+
+def unclaimed_problems(run_dir: Path) -> Iterator[Problem]:
+    """A run without a checkpoint of its own would begin at step 0 and write over these."""
+    there = [folder for folder in checkpoints_in(run_dir) if _has_manifest(folder)]
+    if not there:
+        return
+    reason = f"{there[0].name} is there, but no attempt.json tells which run wrote it"
+    fix = f"put attempt-1/attempt.json back, or in a new folder: resume={there[0]} resume.trust=true"
+    yield Problem("hydra.run.dir", str(run_dir), reason, "a run with its attempt.json", fix)
+
+
+def _has_manifest(folder: Path) -> bool:
+    try:
+        read_manifest(folder)
+    except Refusal:
+        return False
+    return True
 
 
 def reshaping_lines(plan: Plan, state: CheckpointState | None) -> list[str]:
@@ -92,48 +109,8 @@ def reshaping_lines(plan: Plan, state: CheckpointState | None) -> list[str]:
     return lines
 
 
-def given_checkpoint(plan: Plan) -> Path | None:
-    """The folder in resume.checkpoint, if it names one."""
-    text = plan.experiment.resume.checkpoint
-    return None if text in (AUTO, NEVER) else expanded(text).absolute()
-
-
-def given_problems(plan: Plan) -> list[Problem]:
-    """What is wrong with the folder in resume.checkpoint, as far as its manifest tells.
-
-    A run that has a checkpoint of its own needs it no longer. Raises Refusal for one of another run.
-    """
-    folder = given_checkpoint(plan)
-    if folder is None or _has_own(plan):
-        return []
-    try:
-        manifest = read_manifest(folder)
-    except Refusal as refusal:
-        reason = refusal.problems[0].reason
-        allowed = "the folder of a checkpoint that zpipe wrote, auto, or never"
-        return [Problem("resume", str(folder), f"not a checkpoint: {reason}", allowed)]
-    problems = list(_differences(plan, manifest, folder))
-    if not plan.experiment.resume.trust:
-        reason = "a checkpoint of another run may come from somebody else"
-        allowed = "a checkpoint that you trust"
-        problems.append(Problem("resume", str(folder), reason, allowed, "resume.trust=true"))
-    return problems
-
-
-def _has_own(plan: Plan) -> bool:
-    folder = folder_of(plan)
-    return _newest(plan, first_start(folder), lambda _: None, quick=True) is not None
-
-
 def _path(text: str | None) -> Path | None:
     return None if text is None else Path(text)
-
-
-def _differences(plan: Plan, manifest: Manifest, folder: Path) -> Iterator[Problem]:
-    given, saved = plan.engine.dtype, manifest.dtype
-    if given != saved:
-        yield Problem("precision", given, f"{folder} has another dtype", saved, f"precision={saved}")
-    yield from shape_problems(plan, manifest)
 
 
 def _newest(plan: Plan, first: AttemptStart | None, say: Say, quick: bool) -> CheckpointState | None:
@@ -146,13 +123,13 @@ def _newest(plan: Plan, first: AttemptStart | None, say: Say, quick: bool) -> Ch
     return newest_good(checkpoint_home(plan), first.run_id, skipped, quick=quick)
 
 
-def _given(plan: Plan, folder: Path, say: Say, quick: bool) -> CheckpointState:
-    if not quick:
-        say(f"checking {folder}")
-    state = inspect(folder, None, quick=quick)
-    if state.state != "good":
-        reason = f"this checkpoint is {state.state}: {'; '.join(state.damage[:3])}"
-        refuse_if_any([Problem("resume", str(folder), reason, "an intact checkpoint")])
-    if state.manifest is not None and state.manifest.plan_digest != result_digest(plan):
-        say(f"warning: {folder.name} was written with other settings: {_TAKEN_OVER} come from the checkpoint")
-    return state
+def named_problems(plan: Plan) -> list[Problem]:
+    """What is wrong with the folder in resume.checkpoint, as far as local files tell.
+
+    A run that has a checkpoint of its own needs it no longer. Raises Refusal for one of another run.
+    """
+    folder = given_checkpoint(plan)
+    first = first_start(folder_of(plan))
+    if folder is None or _newest(plan, first, lambda _: None, quick=True) is not None:
+        return []
+    return given_problems(plan, folder)

@@ -7,7 +7,7 @@ from zpipe.checkpoints.folders import checkpoints_in
 from zpipe.checkpoints.home import checkpoint_home
 from zpipe.checkpoints.rotation import tidy
 from zpipe.checkpoints.shape import saved_shape, shape_of
-from zpipe.checkpoints.state import CheckpointState, inspect
+from zpipe.checkpoints.state import UNKNOWN_RUN, CheckpointState, inspect
 from zpipe.hostlist import nodes_text
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal, refuse_if_any
@@ -76,7 +76,7 @@ def _take(home: Path, node: int) -> None:
 def _intact(plan: Plan, home: Path, say: Say) -> Iterator[int]:
     start, found = first_start(folder_of(plan)), 0
     for folder in checkpoints_in(home):
-        state = inspect(folder, start.run_id if start is not None else "")
+        state = inspect(folder, start.run_id if start is not None else UNKNOWN_RUN)
         refuse_if_any([*_of_another_run(state), *_misplaced(plan, state)])
         if state.damage:
             say(f"warning: {folder.name} on this node is passed over: {'; '.join(state.damage[:3])}")

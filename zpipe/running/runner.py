@@ -26,7 +26,7 @@ from zpipe.runfolder.latest_links import link_latest
 from zpipe.runfolder.outcome import Outcome
 from zpipe.runfolder.plan_file import folder_of, write_plan
 from zpipe.runfolder.progress import RunProgress
-from zpipe.running.choose import checkpoint_for, choose, given_problems
+from zpipe.running.choose import checkpoint_for, choose, named_problems
 from zpipe.running.conclusion import clean_up, conclude, reasons, refuse, save_outcome
 from zpipe.running.finished import finished_before
 from zpipe.running.leader import gather, nodes_of
@@ -47,7 +47,7 @@ RECORD_PATIENCE_SECONDS = 60.0
 def start_problems(plan: Plan) -> list[Problem]:
     """Reasons why this plan cannot be started here, found without writing anything."""
     return [
-        *given_problems(plan),
+        *named_problems(plan),
         *unwritable(Path(plan.run_dir)),
         *_unusable_home(plan),
         *tracking_problems(plan.experiment.tracking),

@@ -11,6 +11,7 @@ from zpipe.launchers.base import WORKER, Job
 from zpipe.machine.hardware import visible_gpus
 from zpipe.plans.changes import is_longer, other_changes, result_changes
 from zpipe.plans.plan import Plan
+from zpipe.plans.same_inputs import changed_inputs
 from zpipe.problems import Problem, Refusal, either, refuse_if_any
 from zpipe.runfolder.folder import Attempt, RunFolder
 from zpipe.runfolder.outcome import Outcome, read_outcome
@@ -47,6 +48,7 @@ def start_of(plan: Plan) -> Start:
     refuse_if_any(
         [
             *result_changes(before, plan),
+            *changed_inputs(before, plan),
             *_saved_elsewhere(before, plan),
             *([] if trusts else _moved(before, plan)),
             *_still_supervised(plan),

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from zpipe.checkpoints.state import inspect
 from zpipe.runfolder.figures import predicted_and_measured
 from zpipe.terminal.console import clean, console, print_text
 
@@ -54,10 +55,11 @@ def print_summary(
             print_text(out, f"bring it up to date:  {shlex.join(['zpipe', 'record', plan.run_dir])}")
     if outcome.record_note is not None:
         print_text(out, f"\n{outcome.record_note}")
-    if outcome.ending != "finished" and any(
-        (Path(plan.run_dir) / each.path).is_dir() for each in progress.checkpoints
-    ):
+    states = [inspect(Path(plan.run_dir, each.path), None, quick=True) for each in progress.checkpoints]
+    if outcome.ending != "finished" and any(each.state == "good" for each in states):
         print_text(out, f"\ngo on from there:  {shlex.join(['zpipe', f'resume={plan.run_dir}'])}")
+    elif outcome.ending != "finished" and any(each.state == "model only" for each in states):
+        print_text(out, "\nthe run cannot go on: its checkpoints have the model alone")
     if outcome.mlflow_run_id is not None:
         print_text(out, f"\nopen it in MLflow:  {ui_command(tracking_uri(plan.experiment.tracking.uri))}")
 

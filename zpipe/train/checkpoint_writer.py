@@ -171,7 +171,10 @@ class CheckpointWriter:
         close_shares(staging)
         sync_tree(staging)
         write_manifest(staging, self._manifest(step, epoch, entries))
-        publish(staging, self.folder_of(step))
+        kept = publish(staging, self.folder_of(step))
+        if kept is not None:
+            text = f"{checkpoint_name(step)} was there without a manifest, and is kept as {kept.name}"
+            self._on_notice(text)
         published = time.perf_counter()
         if not self._is_divided:
             self._rotate(step, self._settings.save_total_limit, keep)
@@ -208,6 +211,7 @@ class CheckpointWriter:
                 "parameters": offload.offload_param.device,
             },
             dtype=plan.engine.dtype,
+            optimizer=plan.engine.optimizer,
             plan_digest=result_digest(plan),
             versions=plan.versions,
             time=time.time(),
