@@ -28,8 +28,18 @@ def option(group: str, name: str) -> dict[str, Any]:
 @cache
 def groups_in_order() -> list[str]:
     """The groups in the order of conf/config.yaml; later ones win."""
+    return [group for group, _ in _listed()]
+
+
+@cache
+def default_options() -> dict[str, str]:
+    """The options that conf/config.yaml chooses, by their groups."""
+    return {group: chosen for group, chosen in _listed() if chosen is not None}
+
+
+def _listed() -> list[tuple[str, str | None]]:
     listed = yaml.safe_load((CONF / "config.yaml").read_text())["defaults"]
-    return [next(iter(entry)) for entry in listed if isinstance(entry, dict)]
+    return [pair for entry in listed if isinstance(entry, dict) for pair in entry.items()]
 
 
 def experiment_of(choices: Mapping[str, str], values: Mapping[str, Any]) -> Experiment:

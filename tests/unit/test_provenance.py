@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from tests.support.options import experiment_of
+from tests.support.options import default_options, experiment_of
 from tests.support.planning import CPU, H200, gpus, plan_of
 from zpipe.compile.compiler import compile_plan
 from zpipe.compile.derivations import UNEXPLAINED
@@ -141,7 +141,9 @@ def test_every_json_key_has_an_experiment_key_or_a_rule() -> None:
     for choices, hardware in itertools.product([*alone, *pairs], (CPU, gpus(H200, H200))):
         try:
             chosen = dict(choice.split("=") for choice in choices.split())
-            plan = compile_plan(experiment_of(chosen, {}), Path("/runs/one"), [], hardware)
+            plan = compile_plan(
+                experiment_of({**default_options(), **chosen}, {}), Path("/runs/one"), [], hardware
+            )
         except Refusal:
             continue
         compiled += 1
