@@ -147,6 +147,17 @@ def test_what_is_set_now_and_would_change_the_result_is_refused(
     assert refused in {problem.key for problem in refusal.value.problems}
 
 
+def test_kernels_of_before_are_proposed_with_the_key_that_outweighs_them(tmp_path: Path) -> None:
+    begun(tmp_path, *AUTO)
+    command = (*AUTO, "memory.check=warn", "kernels.liger=false")
+    with pytest.raises(Refusal) as refusal:
+        start_of(plan_of(*command, hardware=ONE, run_dir=tmp_path))
+    (problem,) = refusal.value.problems
+    fix, _, _ = problem.fix.partition(",")
+    assert fix == "kernels=liger kernels.liger=true"
+    assert start_of(plan_of(*command, *fix.split(), hardware=ONE, run_dir=tmp_path)).attempt == 2
+
+
 def test_memory_on_the_host_that_is_given_up_leaves_no_setting_of_it(tmp_path: Path) -> None:
     first = begun(tmp_path, *ON_THE_HOST)
     assert first.experiment.offload.offload_optimizer.device == "cpu"

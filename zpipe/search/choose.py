@@ -8,6 +8,7 @@ from zpipe.checks.measuring import measuring_problems
 from zpipe.facts.facts import Facts, with_settings
 from zpipe.memory.sizes import sizes_of
 from zpipe.plans.choice import AutoChoice
+from zpipe.plans.effective import effective
 from zpipe.plans.given import Given
 from zpipe.plans.provenance import CHOSEN, Origin, Provenance
 from zpipe.problems import Problem, Refusal, either, refuse_if_any
@@ -57,8 +58,8 @@ def choose(
     groups = automatic_groups(experiment)
     if not groups:
         return Chosen(experiment, facts, provenance)
-    refuse_if_any(measuring_problems(experiment, facts))
     given = Given(provenance)
+    refuse_if_any(effective(measuring_problems(experiment, facts), given))
     with_kernels = _with_fast_layers(experiment, facts, given)
     if with_kernels is not experiment:
         facts = with_settings(facts, with_kernels)
@@ -123,7 +124,8 @@ def _found(experiment: Experiment, facts: Facts, given: Given, work: Workload) -
     if not found.best:
         first = shapes[0].experiment
         others = [] if found.smallest else problems(first, with_settings(facts, first))
-        raise Refusal(others or [_nothing(experiment, found, judge, _wider(experiment, facts, given, work))])
+        nothing = _nothing(experiment, found, judge, _wider(experiment, facts, given, work))
+        raise Refusal(effective(others or [nothing], given))
     return judge, search, found
 
 
