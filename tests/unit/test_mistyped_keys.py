@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from zpipe.compose.accepted import plain_text
 from zpipe.compose.names import known_keys
 from zpipe.compose.overrides import rewrite
+from zpipe.hydra_text import plain_text
 from zpipe.problems import Problem, Refusal, nearest
 from zpipe.resources import config_groups
 from zpipe.schema.experiment import defaults

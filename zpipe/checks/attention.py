@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from zpipe.checks import fixes
 from zpipe.facts.architecture import architecture
 from zpipe.facts.facts import Facts
 from zpipe.plans.plan import Notice
@@ -45,7 +46,7 @@ def flash_attention_needs_16_bits(experiment: Experiment, facts: Facts) -> Itera
         return
     if facts.device == "cuda" and not _has_16_bits(experiment, facts):
         reason = f"computes in 16 bits, but the precision is {facts.dtype}"
-        fix = either("precision=bf16", f"{KEY}=sdpa")
+        fix = either(fixes.half_precision(experiment, facts), f"{KEY}=sdpa")
         yield Problem(KEY, chosen, reason, "with precision=bf16 or fp16", fix)
 
 
@@ -76,7 +77,8 @@ def sdpa_backend_can_run(experiment: Experiment, facts: Facts) -> Iterator[Probl
     has_mask = experiment.data.packing == "none"
     if chosen in HALF_PRECISION and not _has_16_bits(experiment, facts):
         reason = f"computes in 16 bits, but the precision is {facts.dtype}"
-        yield Problem(BACKEND, chosen, reason, "auto, efficient, math", either(drop, "precision=bf16"))
+        fix = either(drop, fixes.half_precision(experiment, facts))
+        yield Problem(BACKEND, chosen, reason, "auto, efficient, math", fix)
     if chosen in HALF_PRECISION and any(gpu.compute_capability < (8, 0) for gpu in facts.hardware.gpus):
         reason = "needs compute capability 8.0 (Ampere) or later"
         yield Problem(BACKEND, chosen, reason, "auto, efficient, math", either(drop))

@@ -18,7 +18,7 @@ def one_kind_of_activation_checkpointing(experiment: Experiment, facts: Facts) -
             True,
             "DeepSpeed's activation checkpointing is already on",
             "one of the two",
-            either("train.gradient_checkpointing=false", "activation_checkpointing=none"),
+            either("train.gradient_checkpointing=false", "activation_checkpointing=transformers"),
         )
 
 

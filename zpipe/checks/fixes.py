@@ -1,5 +1,6 @@
 """Overrides that several rules propose, with whatever else this experiment needs for them to be accepted."""
 
+from zpipe.facts.facts import BF16_CAPABILITY, Facts
 from zpipe.schema.experiment import Experiment
 
 
@@ -19,6 +20,23 @@ def precision(experiment: Experiment, dtype: str) -> str:
     """The precision, and a stage at which it works."""
     needs_zero = dtype == "fp16" and experiment.stage.stage == 0
     return f"stage=1 precision={dtype}" if needs_zero else f"precision={dtype}"
+
+
+def supports_bf16(facts: Facts) -> bool:
+    """Whether all devices of the run do."""
+    capabilities = [gpu.compute_capability for gpu in facts.hardware.gpus]
+    return facts.device != "cuda" or all(each >= BF16_CAPABILITY for each in capabilities)
+
+
+def half_precision(experiment: Experiment, facts: Facts) -> str:
+    """16 bits that the device supports."""
+    return precision(experiment, "bf16" if supports_bf16(facts) else "fp16")
+
+
+def precisions(experiment: Experiment, facts: Facts, dtype: str) -> list[str]:
+    """The precision; none if the device does not support it."""
+    is_supported = dtype != "bf16" or supports_bf16(facts)
+    return [precision(experiment, dtype)] if is_supported else []
 
 
 def autocast_off(experiment: Experiment) -> str:

@@ -26,7 +26,7 @@ def settings_match_the_dtype(experiment: Experiment, facts: Facts) -> Iterator[P
         for name, value in block.given().items() if facts.dtype != dtype else ():
             key = f"precision.{dtype}.{name}"
             reason = f"only used with precision={dtype}, but the precision is {facts.dtype}"
-            fix = either(fixes.precision(experiment, dtype), f"{key}=null")
+            fix = either(*fixes.precisions(experiment, facts, dtype), f"{key}=null")
             yield Problem(key, value, reason, "null", fix, ignored=True)
 
 
@@ -63,7 +63,7 @@ def device_supports_the_dtype(experiment: Experiment, facts: Facts) -> Iterator[
                 facts.dtype,
                 f"{gpu.name} does not support it",
                 "fp32, fp16",
-                either("precision=fp16"),
+                either(fixes.precision(experiment, "fp16")),
             )
             return
 
@@ -84,12 +84,14 @@ def fp32_accumulation_needs_a_zero_stage(experiment: Experiment, facts: Facts) -
 def fp16_needs_a_zero_stage(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     """engine.backward scales the loss only for ZeRO's optimizers, but the fp16 optimizer divides by it."""
     if experiment.stage.stage == 0 and facts.dtype == "fp16":
+        other = "bf16" if fixes.supports_bf16(facts) else "fp32"
+        at_stage_0 = "fp32, bf16" if other == "bf16" else "fp32"
         yield Problem(
             "precision",
             "fp16",
             "at stage 0 DeepSpeed divides fp16 gradients by a loss scale that it never applied",
-            "fp32, bf16 at stage 0; fp16 at stages 1 to 3",
-            either("stage=1", "precision=bf16"),
+            f"{at_stage_0} at stage 0; fp16 at stages 1 to 3",
+            either("stage=1", f"precision={other}"),
         )
 
 
@@ -100,7 +102,8 @@ def param_dtype_matches_the_precision(experiment: Experiment, facts: Facts) -> I
     if asked is not None and asked != actual:
         key = "precision.data_types.param_dtype"
         reason = f"parameters are {actual} with precision={facts.dtype}"
-        fix = either(f"{key}=null", f"{fixes.precision(experiment, asked)} {key}=null")
+        others = (f"{each} {key}=null" for each in fixes.precisions(experiment, facts, asked))
+        fix = either(f"{key}=null", *others)
         yield Problem(key, asked, reason, f"null or {actual}", fix)
 
 
@@ -172,7 +175,8 @@ def immediate_grad_update_needs_bf16_optimizer(experiment: Experiment, facts: Fa
         key = "precision.bf16.immediate_grad_update"
         reason = "only used at stage 1 with bf16, fp32 accumulation and no offload"
         bf16 = "" if facts.dtype == "bf16" else "precision=bf16 "
-        fix = either(f"{key}=null", f"{bf16}stage=1 precision.data_types.grad_accum_dtype=fp32 offload=none")
+        used = f"{bf16}stage=1 precision.data_types.grad_accum_dtype=fp32 offload=none"
+        fix = either(f"{key}=null", *([used] if fixes.supports_bf16(facts) else []))
         yield Problem(key, value, reason, "null", fix, ignored=True)
 
 

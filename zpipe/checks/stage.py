@@ -70,7 +70,7 @@ def quantized_frozen_weights_need_fp16(experiment: Experiment, facts: Facts) -> 
             True,
             f"needs fp16, but the precision is {facts.dtype}",
             "false with other precisions",
-            either("precision=fp16", "stage.zero_quantized_nontrainable_weights=null"),
+            either(fixes.precision(experiment, "fp16"), "stage.zero_quantized_nontrainable_weights=null"),
         )
 
 

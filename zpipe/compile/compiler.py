@@ -19,6 +19,8 @@ from zpipe.memory.checkpoint_space import checkpoint_space
 from zpipe.memory.flops import training_flops
 from zpipe.memory.predict import predict_memory
 from zpipe.memory.verdict import fits_of
+from zpipe.plans.effective import effective
+from zpipe.plans.given import Given
 from zpipe.plans.plan import Notice, Plan
 from zpipe.plans.provenance import Provenance
 from zpipe.problems import refuse_if_any
@@ -55,9 +57,10 @@ def compile_plan(
     """
     chosen = choose(experiment, gather(experiment, here, run_dir), provenance or Provenance(), measured)
     experiment, facts, provenance = chosen.experiment, chosen.facts, chosen.provenance
-    refuse_if_any(checks.problems_of_rules(experiment, facts))
+    given = Given(provenance)
+    refuse_if_any(effective(checks.problems_of_rules(experiment, facts), given))
     memory = predict_memory(experiment, facts)
-    refuse_if_any(checks.problems_of_memory(experiment, facts, memory))
+    refuse_if_any(effective(checks.problems_of_memory(experiment, facts, memory), given))
     swap_folder = swap_folder_of(experiment.offload, run_dir)
     swap_dir = None if swap_folder is None else str(swap_folder)
     config = ds_config(experiment, facts, swap_dir)

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from zpipe.compose.option_folders import known_options
 from zpipe.compose.quoting import takes_text
+from zpipe.hydra_text import plain_text
 from zpipe.problems import nearest
 from zpipe.resources import config_groups
 from zpipe.schema.experiment import Experiment, defaults
@@ -75,10 +76,3 @@ def _validates(key: str, value: Any) -> bool:
 
 def _plain(value: Any) -> Any:
     return value.text if isinstance(value, QuotedString) else value
-
-
-def plain_text(value: Any) -> str:
-    """A value as YAML and overrides write it."""
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else str(value)

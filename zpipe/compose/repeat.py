@@ -15,13 +15,14 @@ from zpipe.compose.recipes import RECIPE
 from zpipe.compose.settings import override
 from zpipe.paths import expanded
 from zpipe.plans.plan import Plan
-from zpipe.plans.provenance import Provenance
+from zpipe.plans.provenance import CHOSEN, Provenance
 from zpipe.problems import Problem, refuse_if_any
 from zpipe.redact import HIDDEN
 from zpipe.resources import config_groups
 from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.plan_file import read_plan
 from zpipe.schema.experiment import Experiment
+from zpipe.schema.options import AUTO, DECIDING, option_of
 from zpipe.trees import flatten, unflatten
 
 
@@ -38,7 +39,7 @@ class Repetition:
 
     @classmethod
     def of(cls, experiment: Experiment, provenance: Provenance) -> Self:
-        options = dict(_options(provenance))
+        options = dict(_options(experiment, provenance))
         recorded = [f"{group}={option}" for group, option in options.items()]
         base = flatten(compose_once(rewrite(recorded)).experiment.model_dump(mode="json"))
         # A plan does not repeat the trust that the user gave then.
@@ -51,8 +52,9 @@ class Repetition:
 def repeating(plan: Plan, more: list[str]) -> list[str]:
     """Overrides of a run with the settings of the plan, changed by `more`. Raises Refusal."""
     typed = {text.partition("=")[0].lstrip("+~") for text in more}
+    replaced = typed.union(*(_replaced_with(group, plan.provenance) for group in typed))
     repetition = Repetition.of(plan.experiment, plan.provenance)
-    changed = {key: value for key, value in repetition.changed.items() if key not in typed}
+    changed = {key: value for key, value in repetition.changed.items() if key not in replaced}
     file = f"the plan of {plan.run_dir}"
     refuse_if_any([*recipe_problems(unflatten(changed), file), *_hidden(changed)])
     removed = [f"~{key}" for key in repetition.removed]
@@ -82,10 +84,26 @@ def _run_folder(text: str) -> RunFolder | None:
     return folder if folder.holds_run else None
 
 
-def _options(provenance: Provenance) -> Iterator[tuple[str, str]]:
+def _options(experiment: Experiment, provenance: Provenance) -> Iterator[tuple[str, str]]:
     for group, choice in provenance.options.items():
         if group != RECIPE and choice.option in config_groups().get(group, ()):
-            yield group, choice.option
+            is_settled = choice.option == AUTO and getattr(experiment.auto, group, None) is False
+            chosen = option_of(group, experiment) if is_settled else None
+            yield group, chosen or choice.option
+
+
+def _replaced_with(group: str, provenance: Provenance) -> set[str]:
+    """The keys that a new option of the group decides anew: those of the old one, and what the plan chose."""
+    chosen = (key for key in provenance.experiment if _was_chosen(key, provenance))
+    return {
+        f"{AUTO}.{group}",
+        *DECIDING.get(group, ()),
+        *(key for key in chosen if key.startswith(f"{group}.")),
+    }
+
+
+def _was_chosen(key: str, provenance: Provenance) -> bool:
+    return provenance.chain(key)[-1].source.startswith(CHOSEN)
 
 
 def _is_replaced(key: str, wanted: Mapping[str, Any]) -> bool:

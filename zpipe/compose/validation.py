@@ -6,9 +6,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from zpipe.compose.accepted import default_override, plain_text
+from zpipe.compose.accepted import default_override
 from zpipe.compose.names import check_key, known_keys
 from zpipe.compose.translate import translated_key
+from zpipe.hydra_text import plain_text
 from zpipe.machine.cards import GROUP
 from zpipe.machine.hardware_fixes import NUMBER, number_of_gpus
 from zpipe.problems import Fix, Problem, Refusal, either, nearest

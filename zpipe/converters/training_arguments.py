@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from zpipe.compose.accepted import plain_text
 from zpipe.compose.translate import translated_key
 from zpipe.converters.result import Draft, brief
+from zpipe.hydra_text import plain_text
 from zpipe.problems import Problem, nearest
 from zpipe.schema.train import Train
 from zpipe.schema.training_arguments import DECIDED, NOT_OFFERED, OWNED

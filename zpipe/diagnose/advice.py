@@ -10,6 +10,8 @@ from zpipe.compile.compiler import compile_plan
 from zpipe.diagnose.remedies import REMEDIES, Situation, Suggestion
 from zpipe.machine.hardware import Hardware
 from zpipe.machine.probes import lacking
+from zpipe.plans.effective import in_effect
+from zpipe.plans.given import Given
 from zpipe.plans.plan import Plan
 from zpipe.problems import Refusal
 from zpipe.runfolder.outcome import Ending
@@ -27,7 +29,9 @@ def advise(ending: Ending, situation: Situation, hardware: Hardware) -> list[Sug
 def _checked(proposal: Suggestion, plan: Plan, hardware: Hardware) -> Suggestion | None:
     """The proposal, completed; None if it changes nothing, or if the schema or a rule refuses it."""
     try:
-        suggestion = Suggestion(completed(plan.experiment, proposal.overrides), proposal.why)
+        needed = " ".join(completed(plan.experiment, proposal.overrides))
+        overrides = in_effect(needed, Given(plan.provenance)).split()
+        suggestion = Suggestion(tuple(overrides), proposal.why)
         experiment = changed(plan.experiment, suggestion.overrides)
         compiled = compile_plan(experiment, Path(plan.run_dir), [], hardware)
     except (Refusal, ValidationError):

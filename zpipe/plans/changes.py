@@ -4,6 +4,8 @@ import hashlib
 import json
 from collections.abc import Iterator
 
+from zpipe.plans.effective import in_effect
+from zpipe.plans.given import Given
 from zpipe.plans.plan import Plan, settings_without_secrets
 from zpipe.problems import Problem
 from zpipe.schema.kernels import LAYER_KERNELS
@@ -97,7 +99,8 @@ def result_changes(before: Plan, after: Plan) -> Iterator[Problem]:
     old, new = _kernels(before), _kernels(after)
     if old != new:
         reason = f"this run was started with {old}, and its result depends on it"
-        fix = f"kernels={old}, or a new folder: leave hydra.run.dir out"
+        kept = in_effect(f"kernels={old}", Given(after.provenance))
+        fix = f"{kept}, or a new folder: leave hydra.run.dir out"
         yield Problem("kernels", new, reason, old, fix)
 
 

@@ -9,6 +9,8 @@ from zpipe.trees import ancestors
 
 DEFAULT = "default"
 """The source of schema defaults."""
+CHOSEN = "auto: "
+"""The beginning of the source of a value that the plan chose. The reason follows."""
 INDEX = "conf/config.yaml"
 """The file whose defaults list names an option for every group."""
 

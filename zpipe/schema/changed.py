@@ -5,22 +5,15 @@ from functools import cache
 
 import yaml
 
-from zpipe.resources import CONF
+from zpipe.resources import config_groups
 from zpipe.schema.experiment import Experiment, defaults
+from zpipe.schema.options import AUTO, DECIDING, sets
 from zpipe.schema.precision import Precision
 from zpipe.schema.stage import keys_without_effect
 from zpipe.trees import Tree, flatten, set_at, unflatten
 
-IDENTITY = {
-    "stage": ("stage",),
-    "offload": ("offload_optimizer.device", "offload_param.device"),
-    "precision": ("dtype",),
-    "checkpoint": ("save_strategy",),
-}
-"""Config groups that advice may change, each with the keys that distinguish its options."""
-
-_AUTO = "auto"
-"""The option that leaves the choice to the plan."""
+_GROUPS = ("stage", "offload", "precision", "checkpoint")
+"""Config groups that advice may change. Their options set keys of the group alone."""
 
 
 def changed(experiment: Experiment, overrides: Iterable[str]) -> Experiment:
@@ -28,7 +21,7 @@ def changed(experiment: Experiment, overrides: Iterable[str]) -> Experiment:
     tree = experiment.model_dump()
     for override in overrides:
         key, _, value = override.partition("=")
-        if key in IDENTITY:
+        if key in _GROUPS:
             tree[key] = unflatten(_with_option(flatten(tree[key]), key, value))
         else:
             set_at(tree, key, yaml.safe_load(value))
@@ -66,11 +59,10 @@ def _with_option(block: Tree, group: str, name: str) -> Tree:
 
 def _option_of(block: Tree, group: str) -> Tree:
     """The option that the block was composed from; {} if none matches."""
-    base = _base(group)
-    for file in sorted(file for file in (CONF / group).glob("*.yaml") if file.stem != _AUTO):
-        option = _option(group, file.stem)
+    base, names = _base(group), [key.removeprefix(f"{group}.") for key in DECIDING[group]]
+    for option in (_option(group, name) for name in config_groups()[group] if name != AUTO):
         whole = {**base, **option}
-        if all(whole.get(key) == block.get(key) for key in IDENTITY[group]):
+        if all(whole.get(name) == block.get(name) for name in names):
             return option
     return {}
 
@@ -80,6 +72,5 @@ def _base(group: str) -> Tree:
     return flatten(defaults()[group])
 
 
-@cache
 def _option(group: str, name: str) -> Tree:
-    return flatten(yaml.safe_load((CONF / group / f"{name}.yaml").read_text(encoding="utf-8")) or {})
+    return {key.removeprefix(f"{group}."): value for key, value in sets(group, name).items()}

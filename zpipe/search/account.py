@@ -4,6 +4,7 @@ from humanize import naturalsize
 
 from zpipe.plans.choice import AutoChoice, Candidate
 from zpipe.plans.plan import Notice
+from zpipe.plans.provenance import CHOSEN
 from zpipe.schema.experiment import Experiment
 from zpipe.search.candidates import measured_why
 from zpipe.search.fitting import Judge
@@ -27,7 +28,7 @@ def account_of(groups: list[str], found: Found, judge: Judge, work: Workload, re
         compared=found.compared,
         too_large=found.too_large,
         refused=found.refused,
-        why=f"auto: {measured_why(told) or _why(found, judge, best)}",
+        why=f"{CHOSEN}{measured_why(told) or _why(found, judge, best)}",
         notes=notes,
     )
 

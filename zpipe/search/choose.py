@@ -8,7 +8,9 @@ from zpipe.checks.measuring import measuring_problems
 from zpipe.facts.facts import Facts, with_settings
 from zpipe.memory.sizes import sizes_of
 from zpipe.plans.choice import AutoChoice
-from zpipe.plans.provenance import Origin, Provenance
+from zpipe.plans.effective import effective
+from zpipe.plans.given import Given
+from zpipe.plans.provenance import CHOSEN, Origin, Provenance
 from zpipe.problems import Problem, Refusal, either, refuse_if_any
 from zpipe.schema.auto import Automatic
 from zpipe.schema.experiment import Experiment
@@ -19,14 +21,14 @@ from zpipe.search.going_on import as_before
 from zpipe.search.measured import Measurement, Recalled, recall
 from zpipe.search.search import NOTHING, Found, Search
 from zpipe.search.settings import automatic_groups, headline, settings_of
-from zpipe.search.shapes import Given, Shape, micro_batches, shapes_of, with_micro_batch
+from zpipe.search.shapes import Shape, micro_batches, shapes_of, with_micro_batch
 from zpipe.search.workload import Workload, workload_of
 
 UNKNOWN = "the memory of this model or optimizer cannot be predicted here, so nothing was compared"
 ON_A_CPU = "on a CPU nothing is chosen, unless auto.probes=N measures it"
 _WIDENING = ("stage", "offload", "batch", "activation_checkpointing")
 _COMPILING = ("train.torch_compile", "train.torch_compile_backend", "train.torch_compile_mode")
-GOES_ON = "the run in this folder began with it"
+GOES_ON = "so that the run in this folder goes on as it began"
 
 
 @dataclass(frozen=True)
@@ -56,12 +58,13 @@ def choose(
     groups = automatic_groups(experiment)
     if not groups:
         return Chosen(experiment, facts, provenance)
-    refuse_if_any(measuring_problems(experiment, facts))
-    with_kernels = _with_fast_layers(experiment, facts, Given(provenance))
+    given = Given(provenance)
+    refuse_if_any(effective(measuring_problems(experiment, facts), given))
+    with_kernels = _with_fast_layers(experiment, facts, given)
     if with_kernels is not experiment:
         facts = with_settings(facts, with_kernels)
         groups = [*automatic_groups(with_kernels), "kernels"]
-    before = as_before(experiment, facts, groups)
+    before = as_before(experiment, facts, groups, given)
     if before is not None:
         return _chosen(experiment, before, facts, provenance, _told(groups, GOES_ON))
     recalled = recall(with_kernels, facts) if measured is None else Recalled(measured)
@@ -73,7 +76,7 @@ def choose(
         why = UNKNOWN if facts.device == "cuda" else ON_A_CPU
         told = _told(automatic_groups(experiment), why)
         return _chosen(experiment, experiment, facts, provenance, told)
-    judge, search, found = _found(with_kernels, facts, Given(provenance), work)
+    judge, search, found = _found(with_kernels, facts, given, work)
     results = recalled.of(search)
     if too_large := results.too_large():
         found = _fitting(with_kernels, judge, search, too_large)
@@ -121,7 +124,8 @@ def _found(experiment: Experiment, facts: Facts, given: Given, work: Workload) -
     if not found.best:
         first = shapes[0].experiment
         others = [] if found.smallest else problems(first, with_settings(facts, first))
-        raise Refusal(others or [_nothing(experiment, found, judge, _wider(experiment, facts, given, work))])
+        nothing = _nothing(experiment, found, judge, _wider(experiment, facts, given, work))
+        raise Refusal(effective(others or [nothing], given))
     return judge, search, found
 
 
@@ -170,7 +174,7 @@ def _nothing(experiment: Experiment, found: Found, judge: Judge, wider: list[str
 
 
 def _told(groups: list[str], why: str) -> AutoChoice:
-    return AutoChoice(groups=groups, settings=[], chosen=None, why=f"auto: {why}")
+    return AutoChoice(groups=groups, settings=[], chosen=None, why=f"{CHOSEN}{why}")
 
 
 def _chosen(

@@ -3,6 +3,7 @@
 from typing import Any
 
 from zpipe.plans.choice import AutoChoice, Setting
+from zpipe.plans.provenance import CHOSEN
 from zpipe.schema.experiment import Experiment
 from zpipe.search.search import Combination
 from zpipe.search.shapes import with_micro_batch
@@ -17,11 +18,16 @@ HEADLINES = {
     "compile": ("compile.regional", "train.torch_compile"),
 }
 """By group, the keys that are chosen, also where their value is the default."""
-_DETAILS = ("stage.sub_group_size", "offload.offload_optimizer.ratio", "offload.pin_memory")
+_DETAILS = (
+    "stage.sub_group_size",
+    "offload.offload_optimizer.ratio",
+    "offload.pin_memory",
+    "batch.gradient_accumulation_steps",
+)
 """Keys in which two combinations may differ beside those."""
 _PLACES = ("stage", "offload")
 """Groups whose other keys change with the option."""
-COMES_ALONG = "auto: comes with the stage and the offload that were chosen"
+COMES_ALONG = f"{CHOSEN}comes with the stage and the offload that were chosen"
 
 
 def automatic_groups(experiment: Experiment) -> list[str]:
@@ -60,7 +66,7 @@ def headline(combination: Combination) -> str:
 
 
 def _values(experiment: Experiment, groups: list[str]) -> dict[str, Any]:
-    keys = [key for name in groups for key in HEADLINES[name]]
+    keys = [*(key for name in groups for key in HEADLINES[name]), *_DETAILS]
     places = experiment.model_dump(include=set(_PLACES))
     return {**flatten(places), **{key: _value(experiment, key) for key in keys}}
 

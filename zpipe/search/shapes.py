@@ -6,8 +6,7 @@ from itertools import product
 from typing import Any
 
 from zpipe.facts.facts import Facts
-from zpipe.plans.provenance import Provenance
-from zpipe.resources import CONF
+from zpipe.plans.given import Given
 from zpipe.schema.changed import changed
 from zpipe.schema.experiment import Experiment
 from zpipe.schema.offload import Offload
@@ -53,23 +52,6 @@ class Shape:
         return self.stage, self.option, self.recomputes, self.is_compiled
 
 
-@dataclass(frozen=True)
-class Given:
-    """Which keys were set by an override or a file of the user: the search keeps them."""
-
-    provenance: Provenance
-
-    def has(self, key: str) -> bool:
-        chain = self.provenance.chain(key)
-        return bool(chain) and not chain[-1].source.startswith(f"{CONF.name}/")
-
-    def settles(self, group: str, *others: str) -> bool:
-        """Whether an option of the group was chosen, or a key of it or one of the others was set."""
-        prefix = f"{group}."
-        keys = {*others, *(key for key in self.provenance.experiment if key.startswith(prefix))}
-        return group in self.provenance.options or any(map(self.has, keys))
-
-
 def shapes_of(experiment: Experiment, given: Given) -> list[Shape]:
     """All that the automatic groups allow, the simplest first; never none. Rules may refuse some of them."""
     placed = list(_placed(experiment, given)) or [("as set", experiment)]
@@ -101,18 +83,8 @@ def with_micro_batch(experiment: Experiment, size: int) -> Experiment:
     return experiment.model_copy(update={"batch": batch})
 
 
-def _placed(experiment: Experiment, given: Given) -> Iterator[tuple[str, Experiment]]:
-    offloads = list(_offloads(experiment, given))
-    for stage, (name, offload) in product(_stages(experiment, given), offloads):
-        if not _is_possible(stage.stage, offload):
-            continue
-        moved = experiment.model_copy(update={"stage": stage, "offload": offload})
-        yield name, moved
-        if experiment.auto.offload and offload.offload_optimizer.device != "none":
-            yield from _variants(name, moved, given)
-
-
-def _stages(experiment: Experiment, given: Given) -> list[Stage]:
+def stages(experiment: Experiment, given: Given) -> list[Stage]:
+    """Those that are searched, each with the settings of its option and what the user has set."""
     if not experiment.auto.stage:
         return [experiment.stage]
     numbers = [experiment.stage.stage] if given.has("stage.stage") else range(4)
@@ -125,6 +97,17 @@ def _stages(experiment: Experiment, given: Given) -> list[Stage]:
     kept.pop("stage", None)
     options = (changed(default, [f"stage={number}"]).stage for number in numbers)
     return [option.model_copy(update=kept) for option in options]
+
+
+def _placed(experiment: Experiment, given: Given) -> Iterator[tuple[str, Experiment]]:
+    offloads = list(_offloads(experiment, given))
+    for stage, (name, offload) in product(stages(experiment, given), offloads):
+        if not _is_possible(stage.stage, offload):
+            continue
+        moved = experiment.model_copy(update={"stage": stage, "offload": offload})
+        yield name, moved
+        if experiment.auto.offload and offload.offload_optimizer.device != "none":
+            yield from _variants(name, moved, given)
 
 
 def _offloads(experiment: Experiment, given: Given) -> Iterator[tuple[str, Offload]]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from zpipe.plans.choice import AutoChoice, Candidate
+from zpipe.plans.provenance import CHOSEN
 from zpipe.terminal.units import size
 
 
@@ -11,7 +12,7 @@ def choice_lines(choice: AutoChoice) -> Iterator[str]:
     """The choice, then one line for each runner-up."""
     chosen = [each for each in choice.settings if each.reason == choice.why]
     values = " ".join(f"{each.key}={_shown(each.value)}" for each in chosen)
-    yield f"{values}: {choice.why.removeprefix('auto: ')}"
+    yield f"{values}: {choice.why.removeprefix(CHOSEN)}"
     for each in choice.runners_up:
         yield f"next: {_differs(each)}: {figures(each)}"
     if choice.to_measure:

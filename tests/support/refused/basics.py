@@ -158,6 +158,16 @@ ROWS: list[Row] = [
     ),
     (["precision=tf32"], "precision", CPU),
     (["precision=bf16"], "precision", OLD_GPU),
+    (["stage=0"], "precision", OLD_GPU),
+    (["stage=0", "precision=bf16"], "precision", OLD_GPU),
+    (["precision.bf16.check_grad_overflow=false"], "precision.bf16.check_grad_overflow", OLD_GPU),
+    (["precision.bf16.immediate_grad_update=true"], "precision.bf16.immediate_grad_update", OLD_GPU),
+    (["precision.data_types.param_dtype=bf16"], "precision.data_types.param_dtype", OLD_GPU),
+    (
+        ["model.attn_implementation=kernels-community/flash-attn2", "precision=fp32"],
+        "model.attn_implementation",
+        OLD_GPU,
+    ),
     (
         ["stage=0", "precision=bf16", "precision.data_types.grad_accum_dtype=fp32"],
         "precision.data_types.grad_accum_dtype",
