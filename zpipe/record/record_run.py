@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections import deque
 from pathlib import Path
 
 from zpipe.plans.plan import Plan
@@ -39,6 +40,17 @@ def record_run(run_dir: Path, base: Path | None = None, uri: str | None = None) 
             return RecordResult(True, state.now.run_id, note=note)
     except Exception as error:
         return RecordResult(False, state.now.run_id, shown(error, uri))
+
+
+def complete_record(folder: RunFolder) -> RecordResult | None:
+    """What MLflow has, if that is the whole run as far as its folder tells: no store is asked."""
+    state = read_state(folder)
+    if state is None or not state.closed:
+        return None
+    events = RunEvents(folder)
+    deque(events.read_new(until=state.position), maxlen=0)
+    is_complete = next(events.read_new(), None) is None
+    return RecordResult(True, state.run_id) if is_complete else None
 
 
 def has_begun(folder: RunFolder) -> bool:

@@ -27,7 +27,7 @@ from zpipe.runfolder.outcome import Outcome
 from zpipe.runfolder.plan_file import folder_of, write_plan
 from zpipe.runfolder.progress import RunProgress
 from zpipe.running.choose import checkpoint_for, choose, given_problems
-from zpipe.running.conclusion import clean_up, conclude, reasons, refuse, save_outcome
+from zpipe.running.conclusion import clean_up, conclude, reasons, refuse, save_outcome, save_record
 from zpipe.running.finished import finished_before
 from zpipe.running.leader import gather, nodes_of
 from zpipe.running.recover import conclude_if_abandoned
@@ -194,11 +194,7 @@ def _finish_record(
     status = None if outcome.ending == "refused" else outcome.mlflow_status
     files = [attempt.postmortem for attempt in folder_of(plan).attempts]
     record = recorder.finish(status, RECORD_PATIENCE_SECONDS, files, outcome.tags, signals)
-    error = None if record.ok else record.error
-    update = {"mlflow_run_id": record.run_id, "record_error": error, "record_note": record.note}
-    outcome = outcome.model_copy(update=update)
-    save_outcome(outcome)
-    return outcome
+    return save_record(folder_of(plan), outcome, record)
 
 
 def _lacking(plan: Plan, problems: Sequence[Problem], hardware: Hardware) -> Outcome:

@@ -12,8 +12,8 @@ from zpipe.terminal.console import show
 
 def record_sweep(folder: Path, uri: str | None = None) -> Exit:
     """Brings every point up to date in MLflow and closes the sweep's run. Idempotent."""
-    from zpipe.record.record_run import has_begun, record_run
-    from zpipe.running.recover import conclude_if_abandoned
+    from zpipe.record.record_run import has_begun
+    from zpipe.running.recording import record_now
 
     definition = read_definition(folder)
     assert definition is not None
@@ -25,8 +25,7 @@ def record_sweep(folder: Path, uri: str | None = None) -> Exit:
         run_dir = folder / attempt.folder
         if not RunFolder(run_dir).holds_run or not has_begun(RunFolder(run_dir)):
             continue
-        conclude_if_abandoned(run_dir)
-        result = record_run(run_dir, Path(definition.cwd), uri)
+        result = record_now(run_dir, Path(definition.cwd), uri)
         show(f"{attempt.folder}: {result.run_id if result.ok else result.error}")
         is_complete = is_complete and result.ok
         known = ledger.with_result(run_dir, attempt).model_copy(update={"mlflow_run_id": result.run_id})

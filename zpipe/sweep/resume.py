@@ -115,14 +115,13 @@ def _close(folder: Path, attempt: ledger.Attempt, definition: Definition, argume
     if definition.uri is None:
         ledger.append(folder, ledger.with_result(run_dir, attempt))
         return
-    from zpipe.record.record_run import has_begun, record_run
-    from zpipe.running.recover import conclude_if_abandoned
+    from zpipe.record.record_run import has_begun
+    from zpipe.running.recording import record_now
 
     if not has_begun(RunFolder(run_dir)):
         return
     uri = given_uri(definition, arguments)
-    conclude_if_abandoned(run_dir)
-    result = record_run(run_dir, uri=uri)
+    result = record_now(run_dir, uri=uri)
     if not result.ok or result.run_id is None:
         reason = f"its run in MLflow cannot be closed: {result.error}"
         raise Refusal(
