@@ -1,11 +1,13 @@
 """How far a run has been recorded: `record.json` in the run folder."""
 
+import shlex
 import threading
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
+from zpipe.problems import Problem, Refusal
 from zpipe.runfolder.atomic import write_json
 from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.foreign_files import read_bytes
@@ -62,6 +64,7 @@ class StateFile:
 
     def __init__(self, folder: RunFolder, uri: str) -> None:
         self._folder, self._uri = folder, uri
+        require_place(folder)
         self._lock = threading.Lock()
         self.now = RecordState(uri)
         self.read_again()
@@ -85,6 +88,15 @@ class StateFile:
     def update_position(self, position: Position, **changes: Any) -> None:
         """The same, with the end of what MLflow has accepted."""
         self.update(attempt=position.attempt, offset=position.offset, **changes)
+
+
+def require_place(folder: RunFolder) -> None:
+    """Raises Refusal if a folder has the name of the file, which therefore cannot be written."""
+    file = folder.record_state
+    if file.is_dir() and not file.is_symlink():
+        reason, allowed = "a folder is in the place of this file", "a record.json that zpipe wrote, or none"
+        fix = shlex.join(["mv", str(file), f"{file}.old"])
+        raise Refusal([Problem("record", str(file), reason, allowed, fix)])
 
 
 def read_state(folder: RunFolder) -> RecordState | None:

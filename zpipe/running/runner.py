@@ -18,6 +18,7 @@ from zpipe.machine.ssh import missing_tools
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal
 from zpipe.record.recorder_thread import RecorderThread
+from zpipe.record.state import require_place
 from zpipe.record.store import tracking_problems, tracking_uri
 from zpipe.runfolder import disk_reserve
 from zpipe.runfolder.attempt_start import write_start
@@ -226,6 +227,8 @@ def _start(plan: Plan) -> Start:
 
 def _begin(plan: Plan, start: Start) -> Attempt:
     """Begins an attempt: once it has its folder, no other zpipe begins it. Raises Refusal."""
+    if plan.experiment.tracking.enabled:
+        require_place(folder_of(plan))
     if start.attempt > 1:
         # Refuses what names and sizes tell before there is an attempt.
         checkpoint_for(plan, lambda _: None, quick=True)
@@ -256,6 +259,8 @@ def _refusing_what_cannot_be_written(plan: Plan) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = f"the run folder cannot be written: {error.strerror}"
+        named = error.filename2 or error.filename
+        where = "" if named is None else f" ({named})"
+        reason = f"the run folder cannot be written: {error.strerror}{where}"
         problem = Problem("hydra.run.dir", plan.run_dir, reason, "a folder on a disk with room")
         raise Refusal([problem]) from error
