@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,8 +12,11 @@ from tests.support.checkpoints import edit_manifest, flip_bit, make_checkpoint
 from tests.support.plans import make_plan
 from tests.support.process import environment
 from zpipe.checkpoints.exportable import Choice, Exportable
+from zpipe.checkpoints.home import home_in
 from zpipe.checkpoints.state import CheckpointState, inspect
 from zpipe.cli.arguments import byte_count
+from zpipe.cli.export import _exported
+from zpipe.cli.export_output import check_output
 from zpipe.cli.main import main
 from zpipe.problems import Refusal
 from zpipe.runfolder.folder import Attempt, RunFolder
@@ -109,11 +113,14 @@ def test_best_intact_checkpoint_by_a_metric(attempt: Attempt, run: Path) -> None
     [
         (["--checkpoint", "30"], "--checkpoint=30: the run has no such checkpoint\n       allowed: 40, 20"),
         (["--checkpoint", "newest"], "--checkpoint=newest: neither a step nor a metric"),
-        (["--checkpoint", "best:loss"], "--checkpoint=loss: this run has no such metric"),
+        (["--checkpoint", "best:loss"], "--checkpoint=best:loss: this run has no such metric"),
         (["--dtype", "int8"], "--dtype=int8: unknown value"),
+        (["--format", "bin"], "--format=bin: unknown value\n       allowed: safetensors"),
         (["--max-shard-size", "5 apples"], "--max-shard-size=5 apples: not a size"),
         (["--output", "run"], "--output=run: this exists"),
         (["--output", "no/such/folder"], "no/such does not exist"),
+        (["--output", "run/checkpoint-60"], "is the folder of a run, and zpipe's alone"),
+        (["--output", "run/attempt-1/mine"], "is the folder of a run, and zpipe's alone"),
         (["--register", "a/b"], "--register=a/b: not a name for a model"),
         (["--register", "mine"], "--register=mine: MLflow does not have this run"),
     ],
@@ -180,3 +187,55 @@ def test_sizes(text: str, count: int) -> None:
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(Refusal, match="500MB"):
         byte_count("--size")(text)
+
+
+def outputs(printed: str) -> list[str]:
+    """The folders that refusals name as ones that are accepted."""
+    return [line.partition("--output ")[2] for line in printed.splitlines() if "try:" in line]
+
+
+def test_no_output_takes_a_name_of_a_run(run: Path, capsys: Captured) -> None:
+    other = run.parent / "other"
+    make_plan(other)
+    (run.parent / "link").symlink_to(run)
+    for output in (run / "model", run.parent / "link" / "attempt-2", other / "checkpoint-9"):
+        assert main(["export", str(run), "--output", str(output)]) == 2
+        (accepted,) = outputs(capsys.readouterr().err)
+        check_output(Path(accepted), RunFolder(run))
+
+
+def test_no_output_is_among_checkpoints_on_a_local_disk(run: Path, tmp_path: Path) -> None:
+    disk = {"checkpoint.node_local": True, "checkpoint.node_local_path": str(tmp_path / "disk")}
+    make_plan(run, experiment=disk)
+    home = home_in(RunFolder(run))
+    home.mkdir(parents=True)
+    with pytest.raises(Refusal, match="the folder of a run"):
+        check_output(home / "checkpoint-3", RunFolder(run))
+
+
+def test_default_output_is_not_put_into_the_run(
+    run: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run)
+    before = contents(run.parent)
+    assert main(["export", "."]) == 2
+    assert outputs(capsys.readouterr().err) == [str(run.parent / "run-export")]
+    assert contents(run.parent) == before
+
+
+def test_accepted_output_is_free(run: Path, capsys: Captured) -> None:
+    (run.parent / "run-export").mkdir()
+    assert main(["export", str(run), "--output", str(run / "mine")]) == 2
+    assert outputs(capsys.readouterr().err) == [str(run.parent / "run-export-2")]
+
+
+def test_a_reader_that_is_gone_refuses_no_output(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: object) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    source, _ = chosen(run)
+    monkeypatch.setitem(
+        sys.modules, "zpipe.train.export.exporting", SimpleNamespace(Request=lambda *_: None, export=gone)
+    )
+    with pytest.raises(BrokenPipeError):
+        _exported(source, "bf16", "bf16", run.parent / "new", 1 << 30)

@@ -15,11 +15,13 @@ from zpipe.machine.hardware import Hardware
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal
 from zpipe.record.client import open_client
+from zpipe.record.record_run import record_run
 from zpipe.runfolder.attempt_start import AttemptStart, write_start
 from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.outcome import Outcome, read_outcome, write_outcome
 from zpipe.runfolder.swap_folder import create_swap_folder
 from zpipe.running import runner
+from zpipe.running.recording import record_now
 from zpipe.running.recover import conclude_if_abandoned
 
 HARDWARE = Hardware(gpus=(), cores=2, memory=1 << 34)
@@ -203,3 +205,57 @@ def test_a_run_whose_zpipe_was_killed_after_the_training_is_finished_and_recorde
     run = run_of(open_client(f"sqlite:///{store}"), plan)
     assert run.info.status == "FINISHED"
     assert run.data.metrics["summary/final_loss"] == 2.0
+
+
+def finished_but_not_recorded(plan: Plan) -> RunFolder:
+    """A second attempt finished while MLflow was away; it had the first one completely."""
+    folder = RunFolder(Path(plan.run_dir))
+    begin_attempt(folder.path)
+    write_events(plan, phase("train"), metrics(2, loss=3.0))
+    assert record_run(folder.path).ok
+    begin_attempt(folder.path, 2)
+    began = ("attempt", {"number": 2, "step": 2})
+    write_events(plan, began, phase("train"), metrics(4, loss=2.0), phase("done"), attempt=2)
+    write_outcome(Outcome(ending="finished", run_dir=plan.run_dir, attempts=2, record_error="away"))
+    return folder
+
+
+@pytest.fixture
+def recorded_plan(tmp_path: Path, empty_store: Path) -> Plan:
+    store = shutil.copy(empty_store, tmp_path / "mlflow.db")
+    return make_plan(tmp_path / "run", experiment={"tracking.uri": f"sqlite:///{store}"})
+
+
+def test_a_finished_run_is_recorded_when_it_is_started_again(recorded_plan: Plan) -> None:
+    folder = finished_but_not_recorded(recorded_plan)
+    outcome = runner.run_plan(recorded_plan, HARDWARE)
+    assert (outcome.exit_code, outcome.record_error) == (0, None)
+    assert read_outcome(folder) == outcome
+
+
+def test_a_finished_run_says_why_it_cannot_be_recorded(
+    recorded_plan: Plan, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = finished_but_not_recorded(recorded_plan)
+    Path(folder.path.parent / "mlflow.db").write_text("no database")
+    outcome = runner.run_plan(recorded_plan, HARDWARE)
+    said = capsys.readouterr().err
+    assert outcome.exit_code == 6
+    assert f"MLflow is incomplete: {outcome.record_error}" in said
+    assert f"zpipe record {folder.path}" in said
+
+
+def test_what_was_recorded_by_hand_is_no_error_of_the_run_anymore(recorded_plan: Plan) -> None:
+    folder = finished_but_not_recorded(recorded_plan)
+    result = record_now(folder.path)
+    outcome = read_outcome(folder)
+    assert outcome is not None
+    assert (result.ok, outcome.exit_code, outcome.mlflow_run_id) == (True, 0, result.run_id)
+    assert runner.run_plan(recorded_plan, HARDWARE) == outcome
+
+
+def test_an_error_that_a_complete_record_has_outlived_is_forgotten(recorded_plan: Plan) -> None:
+    folder = finished_but_not_recorded(recorded_plan)
+    assert record_run(folder.path).ok
+    Path(folder.path.parent / "mlflow.db").unlink()
+    assert runner.run_plan(recorded_plan, HARDWARE).exit_code == 0

@@ -1,6 +1,7 @@
 """A sweep whose leading process was killed can be recorded and resumed."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from zpipe.sweep import ledger
 from zpipe.sweep.definition import Definition, read_definition, write_definition
 from zpipe.sweep.recording import record_sweep
 from zpipe.sweep.resume import prepare
+from zpipe.sweep.session import Session
 from zpipe.sweep.settled import settled_before
 
 
@@ -150,3 +152,48 @@ def test_sweep_without_definition_or_folder_is_not_resumed(gone: str, killed: Pa
         (killed / gone).unlink()
     with pytest.raises(Refusal):
         prepare(killed, [])
+
+
+@pytest.fixture
+def elsewhere(killed: Path, empty_store: Path) -> Path:
+    """A folder with another store."""
+    return put_store(empty_store, killed.parent / "elsewhere")
+
+
+def test_a_sweep_is_recorded_in_another_store_with_all_its_points(killed: Path, elsewhere: Path) -> None:
+    record_sweep(killed)
+    first = {run.info.run_id for run in Store(killed.parent).runs()}
+    assert record_sweep(killed, default_uri(elsewhere)) == Exit.FINISHED
+    parents = {run.data.tags.get("mlflow.parentRunId") for run in Store(elsewhere).runs()}
+    (parent,) = [run.info.run_id for run in Store(elsewhere).runs() if "zpipe.sweep_dir" in run.data.tags]
+    assert (len(Store(elsewhere).runs()), parents) == (3, {None, parent})
+    assert record_sweep(killed) == Exit.FINISHED
+    assert {run.info.run_id for run in Store(killed.parent).runs()} == first
+
+
+def test_a_sweep_that_the_store_has_lost_is_recorded_again(killed: Path, empty_store: Path) -> None:
+    record_sweep(killed)
+    shutil.copy(empty_store, Store(killed.parent).file)
+    assert record_sweep(killed) == Exit.FINISHED
+    _, children, others = runs_of(killed)
+    assert (len(children), others) == (2, [])
+
+
+def test_a_sweep_that_goes_on_in_another_store_takes_its_settled_points_along(
+    killed: Path, elsewhere: Path
+) -> None:
+    record_sweep(killed)
+    prepare(killed, [f"tracking.uri={default_uri(elsewhere)}"])
+    recorded = {run.info.run_id for run in Store(elsewhere).runs()}
+    assert {point.mlflow_run_id for point in ledger.points(killed)} == recorded
+    assert len(recorded) == 2
+
+
+def test_a_sweep_opens_its_run_anew_in_another_store(killed: Path, elsewhere: Path) -> None:
+    record_sweep(killed)
+    definition = read_definition(killed)
+    assert definition is not None
+    session = Session()
+    session.open(killed, definition, default_uri(elsewhere))
+    assert [run.info.run_id for run in Store(elsewhere).runs()] == [session.definition.mlflow_run_id]
+    assert session.definition.mlflow_run_id != definition.mlflow_run_id

@@ -59,5 +59,5 @@ def best_checkpoint(
 
 def _unknown(metric: str, known: set[str], option: str) -> Problem:
     fix = " or ".join(f"{option}{name}" for name in nearest(metric, known))
-    key = option.partition(" ")[0]
-    return Problem(key, metric, "this run has no such metric", ", ".join(sorted(known)), fix)
+    key, _, prefix = option.partition(" ")
+    return Problem(key, f"{prefix}{metric}", "this run has no such metric", ", ".join(sorted(known)), fix)

@@ -33,8 +33,11 @@ def run(options: "Namespace") -> int:
     from zpipe.checkpoints.best import values_of
     from zpipe.cli.checkpoint_list import CheckpointList
     from zpipe.cli.find_run import folder_of
+    from zpipe.runfolder.outcome import read_outcome
 
     folder = folder_of(options.run, options.uri)
+    if options.format == "text":
+        read_outcome(folder)  # the last line needs it: a damaged one is refused before anything is printed
     values = {} if options.best is None else values_of(folder, options.best)
     found = _inspected(folder, options.quick)
     listed = CheckpointList(folder, found, not options.quick, options.best, values)

@@ -1,6 +1,5 @@
 """`zpipe export RUN`: the trained weights as a folder for from_pretrained, verified."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,9 +18,11 @@ OVERVIEW = {
     "export RUN": "write the trained weights as a folder for from_pretrained, and verify it",
     "  --checkpoint N": "of this step, or best:METRIC (default: the final model)",
     "  --dtype bf16": "fp32, bf16 or fp16 (default: as trained)",
+    "  --format safetensors": "format of the files with the weights",
     "  --register NAME": "also: a version in MLflow's model registry",
 }
 DTYPES = ("fp32", "bf16", "fp16")
+FORMATS = ("safetensors",)
 _MOST_BYTES = "5GB"
 
 
@@ -31,8 +32,10 @@ def add_arguments(parser: "ArgumentParser") -> None:
     parser.add_argument("run", metavar="RUN", help="run folder, or the beginning of an MLflow run id")
     which = "step of a checkpoint, or best:METRIC (default: the final model, otherwise the newest checkpoint)"
     parser.add_argument("--checkpoint", metavar="N|best:METRIC", help=which)
-    formats = "format of the weights (default: as trained); others are rounded from the fp32 master weights"
-    parser.add_argument("--dtype", choices=DTYPES, help=formats)
+    dtypes = "dtype of the weights (default: as trained); others are rounded from the fp32 master weights"
+    parser.add_argument("--dtype", choices=DTYPES, help=dtypes)
+    files = f"format of the files with the weights (default: {FORMATS[0]})"
+    parser.add_argument("--format", choices=FORMATS, default=FORMATS[0], help=files)
     most = f"largest file of weights, such as 500MB (default: {_MOST_BYTES})"
     parser.add_argument(
         "--max-shard-size",
@@ -51,22 +54,27 @@ def add_arguments(parser: "ArgumentParser") -> None:
 
 def run(options: "Namespace") -> int:
     """DISK_FULL if the disk has too little room. Raises Refusal for what cannot be exported."""
+    from zpipe.cli.export_output import check_output
     from zpipe.cli.find_run import folder_of
 
     folder = folder_of(options.run, options.uri)
-    if options.output is not None:
-        _check_output(options.output)
+    # Reading a checkpoint takes a while. The default name, which has its step, is checked again below.
+    check_output(options.output or _default_output(folder, "N", options.dtype or "DTYPE"), folder)
     registry = _registry(folder, options)
     source = _chosen(folder, options.checkpoint)
     trained = _trained_dtype(folder, source)
     dtype = options.dtype or trained
-    output = (options.output or Path(f"{folder.path.name}-step-{source.step}-{dtype}")).absolute()
-    _check_output(output)
+    output = (options.output or _default_output(folder, source.step, dtype)).absolute()
+    check_output(output, folder)
     _tell("source", f"{source.folder.name}, step {source.step}: {source.reason}")
     code = _exported(source, trained, dtype, output, options.max_shard_size)
     if code == Exit.FINISHED and registry is not None:
         return _register(registry, output, source.step, dtype)
     return code
+
+
+def _default_output(folder: "RunFolder", step: int | str, dtype: str) -> Path:
+    return Path(f"{folder.path.name}-step-{step}-{dtype}")
 
 
 def _chosen(folder: "RunFolder", wanted: str | None) -> "Exportable":
@@ -108,6 +116,8 @@ def _exported(source: "Exportable", trained: str, dtype: str, output: Path, most
 
     try:
         export(Request(source, trained, dtype, output, most_bytes), _tell, byte_progress)
+    except BrokenPipeError:  # of what is printed
+        raise
     except OSError as error:
         if error.errno not in DISK_FULL_ERRNOS:
             raise Refusal(
@@ -137,19 +147,6 @@ def _register(registry: "Registry", output: Path, step: int, dtype: str) -> Exit
         return Exit.RECORD_INCOMPLETE
     _tell("registered", f"{uri}  (mlflow.transformers.load_model; the folder must stay where it is)")
     return Exit.FINISHED
-
-
-def _check_output(folder: Path) -> None:
-    parent = folder.absolute().parent
-    if folder.exists() or folder.is_symlink():
-        reason, allowed = "this exists", "a new folder"
-    elif not parent.is_dir():
-        reason, allowed = f"{parent} does not exist", "a new folder in one that exists"
-    elif not os.access(parent, os.W_OK | os.X_OK):
-        reason, allowed = f"{parent} is not writable", "a new folder in a writable one"
-    else:
-        return
-    raise Refusal([Problem("--output", str(folder), reason, allowed, "--output /path/to/new")])
 
 
 def _tell(title: str, text: str) -> None:

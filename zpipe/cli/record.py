@@ -36,17 +36,15 @@ def run(options: "Namespace") -> int:
 
 
 def _record_run(folder: Path, uri: str | None) -> int:
-    from zpipe.record.record_run import record_run
     from zpipe.runfolder.folder import RunFolder
     from zpipe.runfolder.plan_file import is_only_planned
-    from zpipe.running.recover import conclude_if_abandoned
+    from zpipe.running.recording import record_now
     from zpipe.terminal.console import show
 
     if is_only_planned(RunFolder(folder)):
         show("nothing to record: the plan was not started")
         return Exit.FINISHED
-    conclude_if_abandoned(folder)
-    result = record_run(folder, uri=uri)
+    result = record_now(folder, uri=uri)
     if not result.ok:
         show(f"{result.run_id or 'not recorded'}: {result.error}")
         return Exit.RECORD_INCOMPLETE

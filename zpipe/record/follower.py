@@ -6,10 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from zpipe.plans.plan import Plan
 from zpipe.record.client import open_client
 from zpipe.record.recorder import Recorder
+from zpipe.record.runs import existing_run
 from zpipe.record.state import StateFile, Status
 from zpipe.record.store import ensure_experiment, prepare_store
 from zpipe.redact import redact
@@ -18,6 +20,9 @@ from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.plan_file import folder_of
 from zpipe.runfolder.progress import RunProgress
 from zpipe.runfolder.run_events import RunEvents
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 _EVENTS_A_BATCH = 500
 
@@ -31,7 +36,7 @@ class RecordResult:
     error: str | None = None
     """What prevents it, without passwords."""
     note: str | None = None
-    """What this store cannot hold."""
+    """What this store cannot hold, and which run it holds anew."""
 
 
 class Follower:
@@ -47,7 +52,7 @@ class Follower:
 
     @property
     def note(self) -> str | None:
-        """What the store cannot hold, as far as it is known."""
+        """What the store cannot hold, and which run it holds anew, as far as it is known."""
         return None if self._recorder is None else self._recorder.note
 
     def has_new(self) -> bool:
@@ -60,11 +65,13 @@ class Follower:
         while True:
             # While MLflow is away, unread events stay on disk instead of filling memory.
             unsent = len(self._pending) if self._is_accepted() else 0
-            self._read(max(0, _EVENTS_A_BATCH - unsent))
-            if not self._pending or not self._is_accepted():
+            has_read = self._read(max(0, _EVENTS_A_BATCH - unsent))
+            if not self._pending or not (self._is_accepted() or has_read):
                 return
-            self._connect().record(self.progress, self._pending, self._events.position)
-            self._pending = []
+            if self._is_accepted():
+                recorder = self._connect()
+                recorder.record(self.progress, self._pending, self._events.position)
+                self._pending = []
 
     def close(
         self, status: Status | None, end_time: int | None, files: Iterable[Path], tags: Mapping[str, str]
@@ -80,6 +87,7 @@ class Follower:
             return
         end_time = end_time or int(time.time() * 1000)
         recorder = self._connect()
+        self.catch_up()  # again everything, where the store did not have the run anymore
         recorder.close(self.progress, self._pending, self._events.position, status, end_time, files, tags)
         self._pending = []
 
@@ -89,22 +97,51 @@ class Follower:
         if run_id is not None:
             open_client(self._uri).set_terminated(run_id, status)
 
-    def _read(self, most: int) -> None:
+    def _read(self, most: int) -> bool:
+        """Whether there was something to read."""
+        before = self._events.position
         for event in islice(self._events.read_new(), most):
             self.progress.update(event)
             self._pending.append(event)
+        return self._events.position != before
 
     def _is_accepted(self) -> bool:
         return self._state.now.run_id is not None or self.progress.accepted
+
+    def is_lost(self) -> bool:
+        """Whether the store answers that it does not have the run anymore: everything is then new to it."""
+        if self._state.now.run_id is None:
+            return False
+        self._connect()
+        return self._state.now.run_id is None
 
     def _connect(self) -> Recorder:
         if self._recorder is None:
             prepare_store(self._uri)
             client = open_client(self._uri)
-            name = self._plan.experiment.tracking.experiment
-            experiment_id = ensure_experiment(client, self._uri, name, self._base)
+            experiment_id = self._experiment_of_run(client) or ensure_experiment(
+                client, self._uri, self._plan.experiment.tracking.experiment, self._base
+            )
             self._recorder = Recorder(self._plan, client, experiment_id, self._state, self._parent_run_id)
         return self._recorder
+
+    def _experiment_of_run(self, client: "MlflowClient") -> str | None:
+        """None if the run is to be created, also because it is gone."""
+        run_id = self._state.now.run_id
+        run = existing_run(client, run_id) if run_id is not None else None
+        if run is not None:
+            return str(run.info.experiment_id)
+        if run_id is not None:
+            self._begin_anew(client)
+        return None
+
+    def _begin_anew(self, client: "MlflowClient") -> None:
+        """Forgets what the store had, and reads the run from its first event again."""
+        if self._parent_run_id is not None and existing_run(client, self._parent_run_id) is None:
+            self._parent_run_id = None
+        self._state.forget_run(self._parent_run_id)
+        self._events, self.progress, self._pending = RunEvents(folder_of(self._plan)), RunProgress(), []
+        self._read(_EVENTS_A_BATCH)
 
 
 def ended_as(progress: RunProgress) -> Status:

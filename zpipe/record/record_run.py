@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections import deque
 from pathlib import Path
 
 from zpipe.plans.plan import Plan
@@ -23,11 +24,14 @@ _FILE_SECONDS = 90.0
 """How long to retry while other processes keep a sqlite store busy."""
 
 
-def record_run(run_dir: Path, base: Path | None = None, uri: str | None = None) -> RecordResult:
+def record_run(
+    run_dir: Path, base: Path | None = None, uri: str | None = None, look: bool = False
+) -> RecordResult:
     """Records the events that MLflow does not have and closes the run there.
 
     Doing it again changes nothing. A run that is being recorded by another process is not touched. `uri` is
-    needed where the store has a password, which a run folder never holds; Refusal reports that.
+    needed where the store has a password, which a run folder never holds; Refusal reports that. With `look`,
+    the store is asked whether it still has a run that was recorded completely.
     """
     folder, base = RunFolder(run_dir.absolute()), base or Path.cwd()
     plan = read_plan_here(folder)
@@ -35,10 +39,21 @@ def record_run(run_dir: Path, base: Path | None = None, uri: str | None = None) 
     state = StateFile(folder, redact_uri(uri))
     try:
         with claimed(folder):
-            note = _record_claimed(plan, uri, base, state)
+            note = _record_claimed(plan, uri, base, state, look)
             return RecordResult(True, state.now.run_id, note=note)
     except Exception as error:
         return RecordResult(False, state.now.run_id, shown(error, uri))
+
+
+def complete_record(folder: RunFolder) -> RecordResult | None:
+    """What MLflow has, if that is the whole run as far as its folder tells: no store is asked."""
+    state = read_state(folder)
+    if state is None or not state.closed:
+        return None
+    events = RunEvents(folder)
+    deque(events.read_new(until=state.position), maxlen=0)
+    is_complete = next(events.read_new(), None) is None
+    return RecordResult(True, state.run_id) if is_complete else None
 
 
 def has_begun(folder: RunFolder) -> bool:
@@ -54,7 +69,7 @@ def is_being_recorded(folder: RunFolder) -> bool:
         return not is_ours
 
 
-def _record_claimed(plan: Plan, uri: str, base: Path, state: StateFile) -> str | None:
+def _record_claimed(plan: Plan, uri: str, base: Path, state: StateFile, look: bool) -> str | None:
     """Returns what the store cannot hold.
 
     Retries for a while where a sqlite file is locked, and not at all where a server is down.
@@ -62,18 +77,18 @@ def _record_claimed(plan: Plan, uri: str, base: Path, state: StateFile) -> str |
     deadline = time.monotonic() + (_FILE_SECONDS if sqlite_file(uri) is not None else 0)
     while True:
         try:
-            return _record_once(plan, uri, base, state)
+            return _record_once(plan, uri, base, state, look)
         except Exception as error:
             if not is_transient(error) or time.monotonic() > deadline:
                 raise
             time.sleep(random.uniform(0.2, 1.5))  # noqa: S311 - spreads the retries of several processes
 
 
-def _record_once(plan: Plan, uri: str, base: Path, state: StateFile) -> str | None:
+def _record_once(plan: Plan, uri: str, base: Path, state: StateFile, look: bool) -> str | None:
     state.read_again()
     folder = folder_of(plan)
     follower = Follower(plan, uri, base, state, state.now.parent_run_id)
-    if state.now.closed and not follower.has_new():
+    if state.now.closed and not follower.has_new() and not (look and _is_lost(follower)):
         return None
     follower.catch_up()
     outcome, last = read_outcome(folder), follower.progress.last_time
@@ -86,10 +101,25 @@ def _record_once(plan: Plan, uri: str, base: Path, state: StateFile) -> str | No
     return follower.note
 
 
+def _is_lost(follower: Follower) -> bool:
+    """A store that does not answer says nothing about the run."""
+    try:
+        return follower.is_lost()
+    except Exception as error:
+        if not is_transient(error):
+            raise
+        return False
+
+
 def uri_of(plan: Plan, folder: RunFolder, base: Path, command: str = "zpipe record RUN_FOLDER") -> str:
     """The store of a run. Raises Refusal where the user has to name it, with the command to repeat."""
     state = read_state(folder)
-    uri = state.uri if state is not None and state.uri else resolve_uri(plan.experiment.tracking.uri, base)
+    known = state.uri if state is not None and state.uri else resolve_uri(plan.experiment.tracking.uri, base)
+    return usable_uri(known, command)
+
+
+def usable_uri(uri: str, command: str) -> str:
+    """A URI that only a file names. Raises Refusal where the user has to give it."""
     if HIDDEN in uri:
         reason = "the password of the store is not kept in any file"
         raise Refusal([Problem("--uri", uri, reason, fix=f"give the URI again: {command} --uri URI")])

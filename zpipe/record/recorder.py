@@ -32,6 +32,7 @@ from zpipe.record.metrics import (
     renamed_metrics,
 )
 from zpipe.record.models import NO_MODELS, has_models, mark_removed, record_model
+from zpipe.record.runs import tagged_run
 from zpipe.record.state import StateFile, Status
 from zpipe.redact import redact
 from zpipe.runfolder.events import AttemptBegan, CheckpointSaved, Difference, Event, Failed, ModelSaved
@@ -68,19 +69,23 @@ class Recorder:
         self._state = state
         self._parent_run_id = parent_run_id
         self._opened = False
-        self.note: str | None = None
-        """What the store cannot hold, for people."""
+        self._notes: list[str] = []
 
     @property
     def run_id(self) -> str | None:
         return self._state.now.run_id
+
+    @property
+    def note(self) -> str | None:
+        """What the store cannot hold, and which run it holds anew, for people."""
+        return "\n".join(self._notes) or None
 
     @cached_property
     def _has_models(self) -> bool:
         """Asked once, when there is a model to record."""
         known = has_models(self._client, self._experiment_id)
         if not known:
-            self.note = NO_MODELS
+            self._notes.append(NO_MODELS)
         return known
 
     def record(self, progress: RunProgress, events: list[Event], position: Position) -> None:
@@ -89,7 +94,7 @@ class Recorder:
         `progress` holds all events of the run up to there.
         """
         is_first = not self._opened
-        run_id = self._open(events)
+        run_id = self._open(progress, events)
         self._send(run_id, events, progress)
         self._state.update_position(position)
         if is_first:
@@ -112,7 +117,7 @@ class Recorder:
         `progress` holds all events of the run. `files` are further artifacts; missing ones are skipped.
         `tags` are set on the run.
         """
-        run_id = self._open(events)
+        run_id = self._open(progress, events)
         self._send(run_id, events, progress)
         self._tag(run_id, tags or {})
         # Artifacts come last: where they cannot be stored, the run has its metrics and its ending.
@@ -127,24 +132,34 @@ class Recorder:
         self._state.update(closed=True)
         return run_id
 
-    def _open(self, events: list[Event]) -> str:
+    def _open(self, progress: RunProgress, events: list[Event]) -> str:
         """The id of the run, created and described on the first call."""
-        run_id = self.run_id or self._find_unstored() or self._create(events)
-        if not self._opened:
-            self._state.update(run_id=run_id, experiment_id=self._experiment_id, opening=False)
-            if self._state.now.closed:
-                self._client.update_run(run_id, status="RUNNING")
-                self._state.update(closed=False)
-            self._opened = True
+        if self._opened and self.run_id is not None:
+            return self.run_id
+        known = self.run_id or self._find_unstored(progress)
+        if known is not None:
+            self._client.update_run(known, status="RUNNING")
+        run_id = known or self._create(events)
+        now = self._state.now
+        if known is None and now.replaces is not None:
+            whole = f"MLflow run {run_id} in {now.uri} is new and has everything since the first step"
+            self._notes.append(f"{whole}: it replaces {now.replaces}")
+        self._state.update(
+            run_id=run_id,
+            experiment_id=self._experiment_id,
+            opening=False,
+            closed=False,
+            replaces=None,
+        )
+        self._opened = True
         return run_id
 
-    def _find_unstored(self) -> str | None:
-        """A run that an earlier process created, and was killed before it stored the id."""
-        if not self._state.now.opening or '"' in self._plan.run_dir:
+    def _find_unstored(self, progress: RunProgress) -> str | None:
+        """A run whose id was not stored; one that is older than the first event is of another folder."""
+        if not self._state.now.opening:
             return None
-        condition = f'tags.`{facts.RUN_DIR_TAG}` = "{self._plan.run_dir}"'
-        found = self._client.search_runs([self._experiment_id], condition, max_results=1)
-        return str(found[0].info.run_id) if found else None
+        since = None if progress.first_time is None else milliseconds(progress.first_time)
+        return tagged_run(self._client, self._experiment_id, facts.RUN_DIR_TAG, self._plan.run_dir, since)
 
     def _create(self, events: list[Event]) -> str:
         self._state.update(opening=True)
@@ -162,7 +177,8 @@ class Recorder:
         from mlflow.entities import Param
 
         whole = facts.params(self._plan)
-        params = [Param(key, param_value(value)) for key, value in whole.items()]
+        known = self._client.get_run(run_id).data.params  # MLflow refuses other values for them
+        params = [Param(key, param_value(value)) for key, value in whole.items() if key not in known]
         self._client.log_batch(run_id, params=params, synchronous=True)
         plan = without_secrets(self._plan)
         experiment = plan.experiment.model_dump(mode="json")

@@ -65,7 +65,8 @@ class RecorderThread:
     def start(self) -> None:
         """Starts to follow the events. The run folder must exist."""
         if self._enabled:
-            self._state.update(uri=redact_uri(self.uri), status=None, parent_run_id=self._parent_run_id)
+            with contextlib.suppress(OSError):  # on a full disk the run is recorded anyway
+                self._state.update(uri=redact_uri(self.uri), status=None, parent_run_id=self._parent_run_id)
             self._thread.start()
 
     def finish(

@@ -22,6 +22,7 @@ from zpipe.record.models import NO_MODELS, PATH_TAG, STEP_TAG, has_models
 from zpipe.record.record_run import uri_of
 from zpipe.record.state import read_state
 from zpipe.record.store import check_store, resolve_uri
+from zpipe.redact import redact_uri
 from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.plan_file import read_plan_here
 from zpipe.runfolder.progress import RunProgress
@@ -57,16 +58,18 @@ class Registry:
         """Raises Refusal for a bad name, or a run that MLflow does not have; StoreUnreachable."""
         if not _NAME.fullmatch(name):
             raise Refusal([Problem(OPTION, name, "not a name for a model", "text without / and :")])
-        state = read_state(folder)
-        if state is None or state.run_id is None or state.experiment_id is None:
-            fix = f"zpipe record {folder.path}, if it was recorded at all (tracking.enabled=true)"
-            raise Refusal([Problem(OPTION, name, "MLflow does not have this run", fix=fix)])
         base = Path.cwd()
         store = (
             resolve_uri(uri, base)
             if uri is not None
             else uri_of(read_plan_here(folder), folder, base, "zpipe export RUN --register NAME")
         )
+        state = read_state(folder)
+        state = None if state is None else state.in_store(redact_uri(store))
+        if state is None or state.run_id is None or state.experiment_id is None:
+            where = "" if uri is None else f" --uri {redact_uri(uri)}"
+            fix = f"zpipe record {folder.path}{where}, if it was recorded at all (tracking.enabled=true)"
+            raise Refusal([Problem(OPTION, name, "MLflow does not have this run", fix=fix)])
         refuse_if_any(check_store(store))
         with reporting_failures(store):
             require_answer(store)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from zpipe.record.client import open_client
 from zpipe.record.facts import COMMAND_TAG
 from zpipe.record.limits import PARAM_LENGTH, safe_name, tag_value
+from zpipe.record.runs import existing_run
 from zpipe.record.state import Status
 from zpipe.record.store import ensure_experiment, prepare_store
 from zpipe.redact import redact
@@ -46,9 +47,11 @@ class SweepRun:
     run_id: str | None = None
 
     def open(self) -> str:
-        """Creates the run if it does not exist, sets its status to RUNNING and returns its id."""
+        """Creates the run if this store has none, sets its status to RUNNING and returns its id."""
         client, experiment_id = self._connect()
-        run_id = self.run_id or self._find(client, experiment_id) or self._create(client, experiment_id)
+        run_id = (
+            self._known(client) or self._find(client, experiment_id) or self._create(client, experiment_id)
+        )
         client.update_run(run_id, status="RUNNING")
         return run_id
 
@@ -89,6 +92,10 @@ class SweepRun:
         prepare_store(self.uri)
         client = open_client(self.uri)
         return client, ensure_experiment(client, self.uri, self.experiment, self.base)
+
+    def _known(self, client: "MlflowClient") -> str | None:
+        """None for the run of another store, or one that is gone."""
+        return self.run_id if self.run_id and existing_run(client, self.run_id) else None
 
     def _create(self, client: "MlflowClient", experiment_id: str) -> str:
         command = redact(shlex.join(["zpipe", *self.arguments]), self.uri)

@@ -11,6 +11,7 @@ from zpipe.launchers.logs import hide_secrets
 from zpipe.machine.hardware import Hardware, detect
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem
+from zpipe.record.follower import RecordResult
 from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.latest_links import link_latest
 from zpipe.runfolder.outcome import Outcome, write_outcome
@@ -66,3 +67,18 @@ def save_outcome(outcome: Outcome) -> None:
     with suppress(OSError):
         write_outcome(outcome)
         link_latest(RunFolder(Path(outcome.run_dir)).attempt)
+
+
+def save_record(folder: RunFolder, outcome: Outcome, record: RecordResult) -> Outcome:
+    """Adds to the outcome in this folder what became of the run in MLflow, where that is news."""
+    if record.ok and outcome.record_error is None and outcome.mlflow_run_id == record.run_id:
+        return outcome
+    update = {
+        "run_dir": str(folder.path),
+        "mlflow_run_id": record.run_id,
+        "record_error": None if record.ok else record.error,
+        "record_note": record.note,
+    }
+    outcome = outcome.model_copy(update=update)
+    save_outcome(outcome)
+    return outcome

@@ -1,27 +1,26 @@
 """A run that is started again although it has nothing left to do."""
 
-from pathlib import Path
+import shlex
 
 from zpipe.plans.plan import Plan
-from zpipe.record.record_run import record_run
-from zpipe.record.state import read_state
+from zpipe.record.record_run import complete_record, record_run
 from zpipe.record.store import tracking_uri
 from zpipe.runfolder.outcome import Outcome
 from zpipe.runfolder.plan_file import folder_of
-from zpipe.running.conclusion import save_outcome
+from zpipe.running.conclusion import save_record
 from zpipe.terminal.console import say
 
 
 def finished_before(plan: Plan, outcome: Outcome) -> Outcome:
-    """Says so, and completes in MLflow what a zpipe that was killed after the training has left open."""
+    """Says so, and completes in MLflow what an attempt has left open."""
     say(f"this run has finished: {plan.run_dir}")
-    state = read_state(folder_of(plan))
-    if not plan.experiment.tracking.enabled or (state is not None and state.closed):
+    if not plan.experiment.tracking.enabled:
         return outcome
-    record = record_run(Path(plan.run_dir), uri=tracking_uri(plan.experiment.tracking.uri))
+    folder, uri = folder_of(plan), tracking_uri(plan.experiment.tracking.uri)
+    record = complete_record(folder) or record_run(folder.path, uri=uri)
     if record.error is not None:
         say(f"MLflow is incomplete: {record.error}")
-    update = {"mlflow_run_id": record.run_id, "record_error": record.error, "record_note": record.note}
-    outcome = outcome.model_copy(update=update)
-    save_outcome(outcome)
-    return outcome
+        say(f"bring it up to date:  {shlex.join(['zpipe', 'record', plan.run_dir])}")
+    elif record.note is not None:
+        say(record.note)
+    return save_record(folder, outcome, record)

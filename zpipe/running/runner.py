@@ -18,6 +18,7 @@ from zpipe.machine.ssh import missing_tools
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal
 from zpipe.record.recorder_thread import RecorderThread
+from zpipe.record.state import require_place
 from zpipe.record.store import tracking_problems, tracking_uri
 from zpipe.runfolder import disk_reserve
 from zpipe.runfolder.attempt_start import write_start
@@ -27,7 +28,7 @@ from zpipe.runfolder.outcome import Outcome
 from zpipe.runfolder.plan_file import folder_of, write_plan
 from zpipe.runfolder.progress import RunProgress
 from zpipe.running.choose import checkpoint_for, choose, named_problems
-from zpipe.running.conclusion import clean_up, conclude, reasons, refuse, save_outcome
+from zpipe.running.conclusion import clean_up, conclude, reasons, refuse, save_outcome, save_record
 from zpipe.running.finished import finished_before
 from zpipe.running.leader import gather, nodes_of
 from zpipe.running.recover import conclude_if_abandoned
@@ -194,11 +195,7 @@ def _finish_record(
     status = None if outcome.ending == "refused" else outcome.mlflow_status
     files = [attempt.postmortem for attempt in folder_of(plan).attempts]
     record = recorder.finish(status, RECORD_PATIENCE_SECONDS, files, outcome.tags, signals)
-    error = None if record.ok else record.error
-    update = {"mlflow_run_id": record.run_id, "record_error": error, "record_note": record.note}
-    outcome = outcome.model_copy(update=update)
-    save_outcome(outcome)
-    return outcome
+    return save_record(folder_of(plan), outcome, record)
 
 
 def _lacking(plan: Plan, problems: Sequence[Problem], hardware: Hardware) -> Outcome:
@@ -230,6 +227,8 @@ def _start(plan: Plan) -> Start:
 
 def _begin(plan: Plan, start: Start) -> Attempt:
     """Begins an attempt: once it has its folder, no other zpipe begins it. Raises Refusal."""
+    if plan.experiment.tracking.enabled:
+        require_place(folder_of(plan))
     if start.attempt > 1:
         # Refuses what names and sizes tell before there is an attempt.
         checkpoint_for(plan, lambda _: None, quick=True)
@@ -260,6 +259,8 @@ def _refusing_what_cannot_be_written(plan: Plan) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = f"the run folder cannot be written: {error.strerror}"
+        named = error.filename2 or error.filename
+        where = "" if named is None else f" ({named})"
+        reason = f"the run folder cannot be written: {error.strerror}{where}"
         problem = Problem("hydra.run.dir", plan.run_dir, reason, "a folder on a disk with room")
         raise Refusal([problem]) from error

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 
 from zpipe.problems import Problem, Refusal, refuse_if_any
-from zpipe.redact import HIDDEN
+from zpipe.redact import HIDDEN, redact_uri
 from zpipe.runfolder.folder import RunFolder
 from zpipe.running.slurm_queue import is_queued
 from zpipe.sweep import ledger, trusted_arguments
@@ -28,6 +28,10 @@ def prepare(folder: Path, more: list[str], again: bool = False) -> list[str]:
     arguments = _arguments(definition, more)
     refuse_if_any([*_still_queued(definition), *_still_running(folder)])
     os.chdir(definition.cwd)
+    if _moves(definition, arguments):
+        # The sweep's run becomes the parent of them all, also of those that other points replaced.
+        for attempt in ledger.attempts(folder):
+            _close(folder, attempt, definition, arguments)
     for attempt in ledger.points(folder):
         reopens = again and attempt.is_refused
         if reopens or not attempt.is_settled:
@@ -115,14 +119,13 @@ def _close(folder: Path, attempt: ledger.Attempt, definition: Definition, argume
     if definition.uri is None:
         ledger.append(folder, ledger.with_result(run_dir, attempt))
         return
-    from zpipe.record.record_run import has_begun, record_run
-    from zpipe.running.recover import conclude_if_abandoned
+    from zpipe.record.record_run import has_begun
+    from zpipe.running.recording import record_now
 
     if not has_begun(RunFolder(run_dir)):
         return
     uri = given_uri(definition, arguments)
-    conclude_if_abandoned(run_dir)
-    result = record_run(run_dir, uri=uri)
+    result = record_now(run_dir, uri=uri)
     if not result.ok or result.run_id is None:
         reason = f"its run in MLflow cannot be closed: {result.error}"
         raise Refusal(
@@ -130,6 +133,11 @@ def _close(folder: Path, attempt: ledger.Attempt, definition: Definition, argume
         )
     attempt = ledger.with_result(run_dir, attempt).model_copy(update={"mlflow_run_id": result.run_id})
     ledger.append(folder, attempt)
+
+
+def _moves(definition: Definition, arguments: list[str]) -> bool:
+    """Whether this session records to another store than the sweep was started with."""
+    return definition.uri is not None and redact_uri(given_uri(definition, arguments)) != definition.uri
 
 
 def given_uri(definition: Definition, arguments: list[str]) -> str:

@@ -1,5 +1,6 @@
 """The sweep in its leading process: opened by Hydra's callback, and always closed, however it ends."""
 
+import shlex
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -146,7 +147,8 @@ def _close_in_mlflow(
         write_definition(folder, definition.model_copy(update={"mlflow_run_id": run_id}))
     except Exception as error:
         _print(f"MLflow is incomplete: {redact(str(error), uri)}")
-        _print(f"bring it up to date:  zpipe record {folder}")
+        other = [] if redact_uri(uri) == definition.uri else ["--uri", redact_uri(uri)]
+        _print(f"bring it up to date:  {shlex.join(['zpipe', 'record', str(folder), *other])}")
         return False
     return True
 
