@@ -184,6 +184,25 @@ def test_other_mistakes_are_refused_as_without_auto() -> None:
     assert problem.key == "train.max_steps"
 
 
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [
+        (("stage=auto", "precision=fp16", "data.max_length=99999999"), "data.max_length"),
+        (("stage=auto", "stage.stage3_max_live_parameters=1e8", "train.max_steps=-5"), "train.max_steps"),
+        (
+            ("stage=auto", "stage.stage=0", "offload=auto", "offload.offload_optimizer.device=cpu"),
+            "offload.offload_optimizer.device",
+        ),
+        (("stage=1", "offload=auto", "offload.offload_param.device=cpu"), "offload.offload_param.device"),
+    ],
+)
+def test_a_mistake_does_not_bring_problems_of_settings_that_nobody_asked_for(
+    overrides: tuple[str, ...], key: str
+) -> None:
+    found = problems_of("hardware=h100_80gb", "model=llama3_1b", *overrides, hardware=ONE)
+    assert [problem.key for problem in found] == [key]
+
+
 def test_plan_can_be_compiled_again_without_another_choice() -> None:
     plan = plan_of(*EVERYTHING, "model=llama3_1b", hardware=ONE)
     assert not any(plan.experiment.auto.model_dump().values())

@@ -72,7 +72,7 @@ class Given:
 
 def shapes_of(experiment: Experiment, given: Given) -> list[Shape]:
     """All that the automatic groups allow, the simplest first; never none. Rules may refuse some of them."""
-    placed = list(_placed(experiment, given)) or [("as set", experiment)]
+    placed = list(_placed(experiment, given)) or list(_as_set(experiment, given))
     return [
         Shape(compiled, name)
         for name, moved in placed
@@ -110,6 +110,12 @@ def _placed(experiment: Experiment, given: Given) -> Iterator[tuple[str, Experim
         yield name, moved
         if experiment.auto.offload and offload.offload_optimizer.device != "none":
             yield from _variants(name, moved, given)
+
+
+def _as_set(experiment: Experiment, given: Given) -> Iterator[tuple[str, Experiment]]:
+    """What no rule accepts, to be told why."""
+    for stage in _stages(experiment, given):
+        yield "as set", experiment.model_copy(update={"stage": stage})
 
 
 def _stages(experiment: Experiment, given: Given) -> list[Stage]:
