@@ -12,7 +12,7 @@ LOCK_SECONDS = 10.0
 
 
 def remember(new: Sequence[Measurement]) -> None:
-    """A file that cannot be read or written is left as it is, and costs the measurements alone, not the run."""
+    """A file that cannot be read or written is left as it is: that costs the measurements, not the run."""
     file = measurements_file()
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -125,7 +125,7 @@ def _found(experiment: Experiment, facts: Facts, given: Given, work: Workload) -
 
 
 def _fewest_problems(shapes: list[Shape], facts: Facts) -> list[Problem]:
-    """Those of the shape that is nearest to being accepted: what is wrong with all of them, and little else."""
+    """Those of the shape that is nearest to being accepted: what is wrong with all, and little else."""
     every = (problems_of_rules(each.experiment, with_settings(facts, each.experiment)) for each in shapes)
     return min(filter(None, every), key=len, default=[])
 
