@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.planning import CPU, GIB, gpus, plan_of, problems_of
+from tests.support.planning import CPU, GIB, composed_of, gpus, plan_of, problems_of
 from tests.support.plans import begin_attempt
 from tests.support.process import REPOSITORY
 from tests.unit.test_light_planning import run_commands
 from zpipe.cli.main import main
-from zpipe.facts.facts import Facts
+from zpipe.facts.facts import Facts, gather
 from zpipe.machine.hardware import Gpu, Hardware
 from zpipe.memory.predict import predict_memory
 from zpipe.plans.memory import MemoryPrediction
@@ -17,6 +17,8 @@ from zpipe.plans.plan import Plan
 from zpipe.problems import Fix
 from zpipe.runfolder.plan_file import write_plan
 from zpipe.schema.experiment import Experiment
+from zpipe.search.fitting import Judge
+from zpipe.search.shapes import MICRO_BATCHES, Given, shapes_of
 
 EVERYTHING = ("stage=auto", "offload=auto", "batch=auto", "activation_checkpointing=auto", "kernels=auto")
 LENGTH = "data.max_length=2048"
@@ -329,6 +331,19 @@ def test_largest_search_predicts_few_plans(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("zpipe.search.fitting.predict_memory", counted)
     plan_of("stage=auto", "offload=auto", *LARGE)
     assert 0 < count < 60
+
+
+@pytest.mark.parametrize("kernels", ["none", "liger", "fused_loss"])
+def test_tensors_never_take_less_with_a_larger_micro_batch(kernels: str) -> None:
+    """The search for the largest micro-batch that fits is a bisection."""
+    asked = (*(each for each in EVERYTHING if not each.startswith("kernels")), f"kernels={kernels}")
+    composed = composed_of(*asked, "data.max_length=256")
+    judge = Judge(gather(composed.experiment, ONE))
+    for shape in shapes_of(composed.experiment, Given(composed.provenance)):
+        known = [judge.prediction(shape, micro, reserves=False) for micro in MICRO_BATCHES]
+        used = [each.gpu.used for each in known if each is not None and each.gpu is not None]
+        hosts = [each.host.node for each in known if each is not None and each.host is not None]
+        assert (used, hosts) == (sorted(used), sorted(hosts))
 
 
 def test_options_and_their_keys_agree() -> None:

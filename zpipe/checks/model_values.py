@@ -49,7 +49,9 @@ def values_have_the_types_of_their_fields(experiment: Experiment, facts: Facts) 
 def activation_is_known(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     """A name that is missing among them raises KeyError in the worker (activations.py, ACT2FN)."""
     config, known = facts.model.config, architecture_of(facts)
-    for name in ACTIVATIONS if known is not None and activations() else ():
+    if known is None or not activations():
+        return
+    for name in ACTIVATIONS:
         value = config.get(name)
         if not isinstance(value, str) or value in activations() or not known.activates_with(name):
             continue
