@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.planning import CPU, GIB, gpus, plan_of, problems_of
+from tests.support.planning import CPU, GIB, composed_of, gpus, plan_of, problems_of
 from tests.support.plans import begin_attempt
 from tests.support.process import REPOSITORY
 from tests.unit.test_light_planning import run_commands
 from zpipe.cli.main import main
-from zpipe.facts.facts import Facts
+from zpipe.facts.facts import Facts, gather
 from zpipe.machine.hardware import Gpu, Hardware
 from zpipe.memory.predict import predict_memory
 from zpipe.plans.memory import MemoryPrediction
@@ -17,6 +17,8 @@ from zpipe.plans.plan import Plan
 from zpipe.problems import Fix
 from zpipe.runfolder.plan_file import write_plan
 from zpipe.schema.experiment import Experiment
+from zpipe.search.fitting import Judge
+from zpipe.search.shapes import MICRO_BATCHES, Given, shapes_of
 
 EVERYTHING = ("stage=auto", "offload=auto", "batch=auto", "activation_checkpointing=auto", "kernels=auto")
 LENGTH = "data.max_length=2048"
@@ -184,6 +186,25 @@ def test_other_mistakes_are_refused_as_without_auto() -> None:
     assert problem.key == "train.max_steps"
 
 
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [
+        (("stage=auto", "precision=fp16", "data.max_length=99999999"), "data.max_length"),
+        (("stage=auto", "stage.stage3_max_live_parameters=1e8", "train.max_steps=-5"), "train.max_steps"),
+        (
+            ("stage=auto", "stage.stage=0", "offload=auto", "offload.offload_optimizer.device=cpu"),
+            "offload.offload_optimizer.device",
+        ),
+        (("stage=1", "offload=auto", "offload.offload_param.device=cpu"), "offload.offload_param.device"),
+    ],
+)
+def test_a_mistake_does_not_bring_problems_of_settings_that_nobody_asked_for(
+    overrides: tuple[str, ...], key: str
+) -> None:
+    found = problems_of("hardware=h100_80gb", "model=llama3_1b", *overrides, hardware=ONE)
+    assert [problem.key for problem in found] == [key]
+
+
 def test_plan_can_be_compiled_again_without_another_choice() -> None:
     plan = plan_of(*EVERYTHING, "model=llama3_1b", hardware=ONE)
     assert not any(plan.experiment.auto.model_dump().values())
@@ -310,6 +331,19 @@ def test_largest_search_predicts_few_plans(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("zpipe.search.fitting.predict_memory", counted)
     plan_of("stage=auto", "offload=auto", *LARGE)
     assert 0 < count < 60
+
+
+@pytest.mark.parametrize("kernels", ["none", "liger", "fused_loss"])
+def test_tensors_never_take_less_with_a_larger_micro_batch(kernels: str) -> None:
+    """The search for the largest micro-batch that fits is a bisection."""
+    asked = (*(each for each in EVERYTHING if not each.startswith("kernels")), f"kernels={kernels}")
+    composed = composed_of(*asked, "data.max_length=256")
+    judge = Judge(gather(composed.experiment, ONE))
+    for shape in shapes_of(composed.experiment, Given(composed.provenance)):
+        known = [judge.prediction(shape, micro, reserves=False) for micro in MICRO_BATCHES]
+        used = [each.gpu.used for each in known if each is not None and each.gpu is not None]
+        hosts = [each.host.node for each in known if each is not None and each.host is not None]
+        assert (used, hosts) == (sorted(used), sorted(hosts))
 
 
 def test_options_and_their_keys_agree() -> None:

@@ -11,10 +11,12 @@ from zpipe.compile.compiler import compile_plan
 from zpipe.facts.facts import gather
 from zpipe.machine.hardware import Gpu, Hardware
 from zpipe.plans.plan import Plan
+from zpipe.probes import store
 from zpipe.probes.short_run import shortened
 from zpipe.probes.store import remember
 from zpipe.problems import Refusal
 from zpipe.resources import CONF as CONF_FOLDER
+from zpipe.runfolder.lock import held
 from zpipe.search.candidates import Trial
 from zpipe.search.choose import choose
 from zpipe.search.identity import workload_digest
@@ -245,7 +247,9 @@ def test_new_measurement_replaces_the_one_before() -> None:
 
 
 @pytest.mark.parametrize("content", ["{", '{"format": 2}', '{"measurements": [{"workload": 1}]}', "[]"])
-def test_damaged_file_is_not_used_and_said_to_be(content: str) -> None:
+def test_file_that_cannot_be_read_is_not_used_and_not_replaced(
+    content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     (first,) = trials("auto.probes=1")
     remember([measurement(first, tokens_per_second=1.0)])
     measurements_file().write_text(content)
@@ -253,7 +257,21 @@ def test_damaged_file_is_not_used_and_said_to_be(content: str) -> None:
     assert "predicted" in choice_line(plan)
     assert any(str(measurements_file()) in notice.text for notice in plan.notices)
     remember([measurement(first, tokens_per_second=1.0)])
-    assert "measured on" in choice_line(plan_of(*ASKED, hardware=ONE))
+    assert measurements_file().read_text() == content
+    assert f"measurements are not kept: {measurements_file()}: " in capsys.readouterr().err
+
+
+def test_nothing_is_written_while_another_process_has_the_lock(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "LOCK_SECONDS", 0.0)
+    (first,) = trials("auto.probes=1")
+    remember([measurement(first, tokens_per_second=1.0)])
+    before, file = measurements_file().read_text(), measurements_file()
+    with held(file.with_name(f".{file.name}.lock")):
+        remember([measurement(first, tokens_per_second=2.0)])
+    assert file.read_text() == before
+    assert f"measurements are not kept: {file}: another process" in capsys.readouterr().err
 
 
 def test_cache_that_cannot_be_written_costs_the_measurements_alone(

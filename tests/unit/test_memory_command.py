@@ -87,6 +87,28 @@ def test_data_has_prediction_sums_limits_and_the_estimate_of_deepspeed(form: str
     assert set(data["deepspeed"]) == {"host", "gpu"}
 
 
+SWAPPING = ("model=llama3_8b", "stage=3", "offload=nvme", "hardware=a100_80gb", "hardware.gpus_per_node=1")
+
+
+def test_the_limit_of_the_disk_is_that_of_the_swap_files_in_text_and_data(capsys: Captured) -> None:
+    """Checkpoints are a row of their own: they may lie on another disk."""
+    described = (*SWAPPING, "hardware.host_memory_gib=128", "hardware.nvme_gib=200", "data.max_length=512")
+    assert main(["memory", *described]) == 0
+    text = capsys.readouterr().out
+    assert main(["memory", *described, "--format", "json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    fit, disk = data["fits"][-1], data["totals"]["disk"]
+    assert (fit["resource"], fit["used"]) == ("disk", disk["swap_files"])
+    assert disk["swap_files"] + disk["checkpoints"] == disk["total"]
+    rows = dict(_tables(text)[-1])
+    for name, row in (("swap_files", "swap files"), ("checkpoints", "  checkpoints"), ("total", "total")):
+        assert rows[row] == pytest.approx(disk[name] / GIB, abs=1e-3)
+    limited = [line for line in text.splitlines() if "of 200.0 GiB" in line]
+    assert [line.split("  ")[0] for line in limited] == ["swap files"]
+    swapped, kept = (f"{disk[name] / GIB:,.1f} GiB" for name in ("swap_files", "checkpoints"))
+    assert f"; swap files {swapped} of 200.0: {fit['verdict']}; checkpoints {kept}" in text
+
+
 def test_a_plan_that_does_not_fit_is_shown_with_that_verdict(
     capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,4 +148,4 @@ def test_summary_of_a_plan_has_one_line_of_memory(monkeypatch: pytest.MonkeyPatc
     )
     assert _line(prediction(None, ranks=1), CPU, monkeypatch) == "host 6.3 GiB of 24.0: fits"
     with_disk = replace(gpus(H200), free_disk=lambda _: 90 * GIB)
-    assert _line(prediction(disk_gib=40.0), with_disk, monkeypatch).endswith("; disk 40.0 GiB")
+    assert _line(prediction(disk_gib=40.0), with_disk, monkeypatch).endswith("; swap files 40.0 GiB")

@@ -82,6 +82,13 @@ def test_unknown_name_is_refused_with_a_suggestion(typed: str, key: str, fix: st
     assert fix in problem.fix
 
 
+@pytest.mark.parametrize("typed", ['tracking.run_name="a\udcff"', "model=\udcff", "\udcff"])
+def test_bytes_that_are_not_text_are_refused(typed: str) -> None:
+    with pytest.raises(Refusal, match="not UTF-8") as refused:
+        rewrite([typed])
+    str(refused.value).encode()
+
+
 def test_all_unknown_names_are_reported_together() -> None:
     problems = problems_of("stge=3", "offload=nvm", "stage.reduce_buket_size=1")
     assert [problem.key for problem in problems] == ["stge", "offload", "stage.reduce_buket_size"]

@@ -9,7 +9,6 @@ from pydantic import ValidationError
 
 from zpipe.checks.memory_ladder import Overrides, nearest_plans
 from zpipe.facts.facts import Facts, with_settings
-from zpipe.memory.disk import CHECKPOINTS
 from zpipe.memory.predict import predict_memory
 from zpipe.memory.verdict import fits_of
 from zpipe.plans.memory import Fit, MemoryPrediction, Term, Verdict
@@ -82,7 +81,7 @@ def _terms(fit: Fit, prediction: MemoryPrediction) -> list[Term]:
     if fit.resource == "host" and host is not None:
         ranks = [term.model_copy(update={"bytes": term.bytes * host.ranks}) for term in host.rank.terms]
         return [*ranks, *host.shared.terms]
-    return [term for term in prediction.disk.terms if term.name != CHECKPOINTS]
+    return prediction.swap_files.terms
 
 
 def _nearest(experiment: Experiment, facts: Facts, accepts: Accepts) -> Fix:

@@ -6,8 +6,8 @@ The statements about transformers are read from the installed package (zpipe/fac
 import json
 from collections.abc import Iterator
 
-from zpipe.facts.architecture import Architecture, architecture, causal_types, common_fields, known_types
-from zpipe.facts.decoder import is_size
+from zpipe.checks.model_keys import architecture_of, key_problem
+from zpipe.facts.architecture import causal_types, common_fields, known_types
 from zpipe.facts.facts import Facts
 from zpipe.plans.plan import Notice
 from zpipe.problems import Problem, either, nearest, one_edit_apart
@@ -42,7 +42,6 @@ ATTENTION_FLAGS = {
     "flash_attention_4": ("_supports_flash_attn",),
     "flex_attention": ("_supports_flex_attn",),
 }
-OTHER_MODEL = "model=tiny model.name_or_path=null"
 FREE_NAMES = frozenset(
     {"model_type", "rope_scaling", "rope_theta", "torch_dtype", "dtype", "transformers_version"}
 )
@@ -54,19 +53,19 @@ def model_is_a_causal_language_model(experiment: Experiment, facts: Facts) -> It
     if not config or not causal_types() or experiment.model.trust_remote_code:
         return
     if not isinstance(kind, str):
-        yield _problem(experiment, "model_type", kind, "names no architecture", "llama, qwen3, …", "llama")
+        yield key_problem(experiment, "model_type", kind, "names no architecture", "llama, qwen3, …", "llama")
     elif kind not in known_types():
         code, near = "auto_map" in config, nearest(kind, causal_types())
         reason = (
             "its code is in the model folder, which zpipe does not run" if code else "unknown to transformers"
         )
         fix = "model.trust_remote_code=true" if code else f"model.config.model_type={near[0]}" if near else ""
-        yield _problem(
+        yield key_problem(
             experiment, "model_type", kind, reason, " or ".join(near) or "a type of transformers", "", fix
         )
     elif kind not in causal_types():
         reason = "transformers has no causal language model of this type"
-        yield _problem(experiment, "model_type", kind, reason, "a decoder such as llama or qwen3", "llama")
+        yield key_problem(experiment, "model_type", kind, reason, "a decoder such as llama or qwen3", "llama")
 
 
 def encoders_are_made_decoders(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
@@ -78,64 +77,33 @@ def encoders_are_made_decoders(experiment: Experiment, facts: Facts) -> Iterator
             key = "model.config.is_decoder"
             yield Problem(key, config.get("is_decoder", False), reason, "true", either(f"{key}=true"))
         else:
-            yield _problem(experiment, "model_type", config["model_type"], reason, "a decoder", "")
+            yield key_problem(experiment, "model_type", config["model_type"], reason, "a decoder", "")
 
 
 def labels_are_shifted(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     """Without the shift every token is its own label, and the model learns to copy (modeling_bart.py)."""
-    kind, known = str(facts.model.config.get("model_type")), _architecture(facts)
+    kind, known = str(facts.model.config.get("model_type")), architecture_of(facts)
     if known is None or experiment.model.trust_remote_code or kind in ENCODERS or kind not in causal_types():
         return
     if not known.shifts_labels(causal_types()[kind]):
         reason = f"{causal_types()[kind]} of transformers does not shift its labels: it would learn to copy"
-        yield _problem(experiment, "model_type", kind, reason, "a decoder such as llama or qwen3", "llama")
+        yield key_problem(experiment, "model_type", kind, reason, "a decoder such as llama or qwen3", "llama")
 
 
 def one_name_for_each_setting(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     """An alias wins over the field that it names, in silence (configuration_utils.py, attribute_map)."""
-    known, config = _architecture(facts), facts.model.config
+    known, config = architecture_of(facts), facts.model.config
     for alias, target in known.aliases.items() if known is not None else ():
         if alias in config and target in config and config[alias] != config[target]:
             kind = config["model_type"]
             reason = f"another name of {target} in {kind}, and {target}={json.dumps(config[target])}"
             allowed = f"one of {alias} and {target}"
-            yield _problem(experiment, alias, config[alias], reason, allowed, "", f"~model.config.{alias}")
-
-
-def attention_heads_divide(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """transformers refuses it in the worker, or a matrix product fails there."""
-    config, known = facts.model.config, _architecture(facts)
-    hidden, heads, groups = (
-        config.get(name) for name in ("hidden_size", "num_attention_heads", "num_key_value_heads")
-    )
-    if not (is_size(hidden) and is_size(heads)):
-        return
-    if known is not None and hidden % heads and (known.checks_heads or not config.get("head_dim")):
-        best = heads * max(1, round(hidden / heads))
-        reason = f"no multiple of num_attention_heads={heads}"
-        yield _problem(experiment, "hidden_size", hidden, reason, f"a multiple of {heads}", str(best))
-    if is_size(groups) and heads % groups:
-        reason = f"does not divide num_attention_heads={heads}"
-        divisors = [str(each) for each in range(1, heads + 1) if heads % each == 0]
-        yield _problem(experiment, "num_key_value_heads", groups, reason, ", ".join(divisors), divisors[-1])
-
-
-def special_ids_are_in_the_vocabulary(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """torch.nn.Embedding refuses a padding index beyond its rows."""
-    config, known = facts.model.config, _architecture(facts)
-    rows = config.get("vocab_size")
-    if known is None or not is_size(rows):
-        return
-    given = config["pad_token_id"] if "pad_token_id" in config else known.default_id("pad_token_id")
-    if isinstance(given, int) and given >= rows:
-        by_default = "" if "pad_token_id" in config else ", transformers' default,"
-        reason = f"the padding id {given}{by_default} is beyond the vocabulary of {rows} ids"
-        yield _problem(experiment, "pad_token_id", given, reason, f"null, or 0 to {rows - 1}", "null")
+            yield key_problem(experiment, alias, config[alias], reason, allowed, "", f"~model.config.{alias}")
 
 
 def model_supports_what_is_switched_on(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     """Raised by transformers when the model is built or training starts (modeling_utils.py)."""
-    known, kind = _architecture(facts), facts.model.config.get("model_type")
+    known, kind = architecture_of(facts), facts.model.config.get("model_type")
     if known is None or experiment.model.trust_remote_code:
         return
     if not known.declares("supports_gradient_checkpointing"):
@@ -160,7 +128,7 @@ def weights_are_not_quantized(experiment: Experiment, facts: Facts) -> Iterator[
     if given:
         method = given.get("quant_method", "unknown") if isinstance(given, dict) else "unknown"
         reason = f"the weights are quantized ({method}), and quantized weights cannot be trained in full"
-        yield _problem(experiment, "quantization_config", method, reason, "the original weights", "")
+        yield key_problem(experiment, "quantization_config", method, reason, "the original weights", "")
 
 
 def configuration_keys_are_known(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
@@ -181,7 +149,7 @@ def warn_about_unknown_configuration_keys(experiment: Experiment, facts: Facts) 
 
 
 def _unknown_keys(facts: Facts) -> Iterator[tuple[str, list[str]]]:
-    known = _architecture(facts)
+    known = architecture_of(facts)
     if known is None or not facts.model.random_init:
         return
     names = {*known.fields, *common_fields(), *FREE_NAMES}
@@ -190,30 +158,11 @@ def _unknown_keys(facts: Facts) -> Iterator[tuple[str, list[str]]]:
             yield name, nearest(name, names)
 
 
-def _architecture(facts: Facts) -> Architecture | None:
-    kind = facts.model.config.get("model_type")
-    return architecture(kind) if isinstance(kind, str) else None
-
-
-def _problem(
-    experiment: Experiment, name: str, value: object, reason: str, allowed: str, best: str, fix: str = ""
-) -> Problem:
-    """About a key of the configuration: of model.config, or of the config.json of a model."""
-    folder, key = experiment.model.name_or_path, f"model.config.{name}"
-    if folder is None:
-        return Problem(key, value, reason, allowed, either(fix or (f"{key}={best}" if best else f"~{key}")))
-    text = f"in its config.json, {name} is {json.dumps(value)}: {reason}"
-    own = fix if fix and ".config." not in fix else OTHER_MODEL
-    return Problem("model.name_or_path", folder, text, allowed, either(own))
-
-
 ERRORS = (
     model_is_a_causal_language_model,
     encoders_are_made_decoders,
     labels_are_shifted,
     one_name_for_each_setting,
-    attention_heads_divide,
-    special_ids_are_in_the_vocabulary,
     model_supports_what_is_switched_on,
     weights_are_not_quantized,
     configuration_keys_are_known,

@@ -84,6 +84,9 @@ def _implied_options(typed: list[str]) -> list[str]:
 
 
 def _rewrite_one(text: str) -> _Rewritten:
+    if not _is_unicode(text):
+        shown = text.encode("utf-8", "replace").decode()
+        return _Rewritten(text, (Problem(shown, "", "has bytes that are not UTF-8", "text in UTF-8"),))
     if text.startswith(f"{RECIPE}=") and _looks_like_path(text.partition("=")[2]):
         return _user_recipes(text.partition("=")[2].split(","))
     if text.startswith("resume="):
@@ -106,6 +109,15 @@ def _rewrite_one(text: str) -> _Rewritten:
     if name in config_groups():
         return _group_choice(text, override)
     return _value(text, override)
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it can be written to files. Other bytes of a command line are read as half characters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _bare_word(text: str) -> Problem:

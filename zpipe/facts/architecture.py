@@ -6,12 +6,14 @@ tables of models/auto/, class attributes and losses of modeling_*.py, and fields
 
 import re
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib.util import find_spec
 from pathlib import Path
 
 _PAIR = re.compile(r'\(\s*"([^"]+)",\s*"([^"]+)",?\s*\)')
 _FIELD = re.compile(r"^    (\w+)\s*:[^=\n]+(?:=\s*(.+))?$", re.MULTILINE)
+_TYPED = re.compile(r"^    (\w+): ([^=\n]+?)(?: =.*)?$", re.MULTILINE)
+_STRICT = re.compile(r"^@strict\n", re.MULTILINE)
 _ARGUMENT = re.compile(r"^        (\w+)(?:\s*:[^=\n]+)?=(.+?),?$", re.MULTILINE)
 _DOCSTRING = re.compile(r'r?""".*?"""', re.DOTALL)
 _SHIFT = re.compile(r"labels\[(?:\.\.\.|:), 1:")
@@ -27,6 +29,8 @@ class Architecture:
     """Source of the configuration class."""
     modeling: str
     """Source of the modeling file."""
+    is_strict: bool = False
+    """Whether the configuration refuses values of another type than its fields have."""
 
     def declares(self, attribute: str) -> bool:
         """Whether a model class sets this attribute, such as `_supports_sdpa`, to True."""
@@ -36,6 +40,10 @@ class Architecture:
         """Whether the modeling file takes this attribute of the configuration, which need not declare it."""
         found = re.search(rf'config\.{re.escape(name)}\b|config, "{re.escape(name)}"', self.modeling)
         return found is not None
+
+    def activates_with(self, name: str) -> bool:
+        """Whether a layer looks this key up among the activations."""
+        return f"ACT2FN[config.{name}]" in self.modeling
 
     @property
     def checks_heads(self) -> bool:
@@ -64,6 +72,13 @@ class Architecture:
         found |= dict(_ARGUMENT.findall(start))
         return found | {name: found.get(target, "") for name, target in self.aliases.items()}
 
+    @cached_property
+    def types(self) -> dict[str, str]:
+        """By name, the types in Python that the configuration takes; empty if it takes others too."""
+        found = dict(_TYPED.findall(self.configuration)) if self.is_strict else {}
+        aliases = self.aliases | {"rope_scaling": "rope_parameters"}
+        return found | {name: found[target] for name, target in aliases.items() if target in found}
+
     def default_id(self, name: str) -> int | None:
         """The whole number that is the default of a field."""
         value = self.fields.get(name, "").strip()
@@ -82,7 +97,8 @@ def architecture(model_type: str) -> Architecture | None:
     if not configuration.is_file() or not modeling.is_file():
         return None
     text = configuration.read_text(encoding="utf-8")
-    return Architecture(model_type, _class_of(text, model_type), modeling.read_text(encoding="utf-8"))
+    own, code = _class_of(text, model_type), modeling.read_text(encoding="utf-8")
+    return Architecture(model_type, own, code, _STRICT.search(text) is not None)
 
 
 @cache
@@ -107,12 +123,34 @@ def special_modules() -> dict[str, str]:
 
 
 @cache
+def activations() -> frozenset[str]:
+    """Names of activations (activations.py); empty without transformers."""
+    table = _source("activations.py").partition("\nACT2CLS = {")[2].partition("\n}")[0]
+    return frozenset(re.findall(r'^    "(\w+)":', table, re.MULTILINE))
+
+
+@cache
+def rope_types() -> dict[str, frozenset[str]]:
+    """Kinds of rotary embeddings with the keys that they need (modeling_rope_utils.py)."""
+    text = _source("modeling_rope_utils.py")
+    table = text.partition("\nROPE_INIT_FUNCTIONS")[2].partition("\n}")[0]
+    return {
+        name: _needed(text, name) for name in ["default", *re.findall(r'^    "(\w+)":', table, re.MULTILINE)]
+    }
+
+
+def _needed(text: str, kind: str) -> frozenset[str]:
+    """Without those that have defaults."""
+    body = text.partition(f"def _validate_{kind}_rope_parameters(")[2].partition("\n    def ")[0]
+    keys = re.search(r"required_keys = \{(.*?)\}", body, re.DOTALL)
+    found = re.findall(r'"(\w+)"', keys[1]) if keys else []
+    return frozenset(found) - {"rope_type", "rope_theta", "original_max_position_embeddings"}
+
+
+@cache
 def common_fields() -> frozenset[str]:
     """Names that every configuration takes (configuration_utils.py)."""
-    models = _models()
-    if models is None:
-        return frozenset()
-    text = (models.parent / "configuration_utils.py").read_text(encoding="utf-8")
+    text = _source("configuration_utils.py")
     body = text.partition("class PreTrainedConfig")[2].partition("\nclass ")[0]
     arguments = body.partition("def __init__(")[2].partition("):")[0]
     popped = re.findall(r'kwargs\.pop\("(\w+)"', body)
@@ -125,12 +163,15 @@ def _models() -> Path | None:
     return Path(spec.origin).parent / "models" if spec is not None and spec.origin is not None else None
 
 
-def _table(file: str, name: str) -> dict[str, str]:
+def _source(name: str) -> str:
+    """Of a file of transformers; empty without it."""
     models = _models()
-    source = models / "auto" / file if models is not None else None
-    if source is None or not source.is_file():
-        return {}
-    text = source.read_text(encoding="utf-8").partition(f"\n{name} = ")[2]
+    file = models.parent / name if models is not None else None
+    return file.read_text(encoding="utf-8") if file is not None and file.is_file() else ""
+
+
+def _table(file: str, name: str) -> dict[str, str]:
+    text = _source(f"models/auto/{file}").partition(f"\n{name} = ")[2]
     return dict(_PAIR.findall(text.partition("\n)")[0]))
 
 

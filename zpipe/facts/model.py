@@ -73,7 +73,7 @@ class InspectedModel:
 def inspect_model(model: Model) -> InspectedModel:
     """Raises Refusal if a local folder is not a model folder, or its weights are not those of the model."""
     if model.name_or_path is None:
-        refuse_if_any(_bad_sizes(model.config, None))
+        _check(model.config, None)
         config, folder, tokenizer = model.config, None, model.tokenizer or BYTES_TOKENIZER
     else:
         folder = local_folder(model.name_or_path)
@@ -127,6 +127,17 @@ def local_folder(name_or_path: str) -> Path | None:
     return _cached_snapshot(name_or_path)
 
 
+def _check(config: Mapping[str, Any], folder: Path | None) -> None:
+    """Raises Refusal for a value that nothing here could read."""
+    refuse_if_any([*_bad_type(config, folder), *_bad_sizes(config, folder)])
+
+
+def _bad_type(config: Mapping[str, Any], folder: Path | None) -> Iterator[Problem]:
+    value = config.get("model_type")
+    if value is not None and not isinstance(value, str):
+        yield _bad_value("model_type", value, folder, "must be text", "llama, qwen3, …", "llama")
+
+
 def _bad_sizes(config: Mapping[str, Any], folder: Path | None) -> Iterator[Problem]:
     """Sizes that are not whole numbers above 0. Some may be null."""
     read = {*ALWAYS_READ, *keys_read(str(config.get("model_type")))}
@@ -139,12 +150,17 @@ def _bad_sizes(config: Mapping[str, Any], folder: Path | None) -> Iterator[Probl
         if value is None and name in MAY_BE_NULL:
             continue
         largest = LARGEST_SIZE.get(name, MAX_SIZE)
-        reason = f"must be a whole number from 1 to {largest:,}"
-        if folder is not None:
-            yield model_problem(str(folder), f"in config.json, {name} is {json.dumps(value)}: {reason}")
-        else:
-            key = f"model.config.{name}"
-            yield Problem(key, value, reason, f"1 to {largest}", either(f"{key}={_example(name, config)}"))
+        reason, allowed = f"must be a whole number from 1 to {largest:,}", f"1 to {largest}"
+        yield _bad_value(name, value, folder, reason, allowed, str(_example(name, config)))
+
+
+def _bad_value(
+    name: str, value: object, folder: Path | None, reason: str, allowed: str, best: str
+) -> Problem:
+    if folder is not None:
+        return model_problem(str(folder), f"in config.json, {name} is {json.dumps(value)}: {reason}")
+    key = f"model.config.{name}"
+    return Problem(key, value, reason, allowed, either(f"{key}={best}"))
 
 
 def _example(name: str, config: Mapping[str, Any]) -> int:
@@ -168,7 +184,7 @@ def _hidden_size(config: Mapping[str, Any]) -> int | None:
 
 def _read_config(folder: Path) -> dict[str, Any]:
     config: dict[str, Any] = read_json(folder / "config.json")
-    refuse_if_any(_bad_sizes(config, folder))
+    _check(config, folder)
     return config
 
 

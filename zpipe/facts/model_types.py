@@ -130,6 +130,13 @@ FIXED: Mapping[str, Settings] = {
 }
 """Properties of a `Decoder` that follow from the model type alone."""
 
+ROTATED: Mapping[str, tuple[str, float]] = {
+    "phi": ("partial_rotary_factor", 0.5),
+    "phi3": ("partial_rotary_factor", 1.0),
+    "gpt_neox": ("rotary_pct", 0.25),
+}
+"""Model types that rotate a part of each head: its key and default. Others rotate all of it, gpt2 none."""
+
 GENERIC_DEFAULTS: Settings = {
     **_EXPERTS,
     "intermediate_size": None,

@@ -3,10 +3,8 @@
 from zpipe.facts.facts import Facts
 from zpipe.memory.checkpoint_space import checkpoint_space
 from zpipe.memory.sizes import Sizes
-from zpipe.plans.memory import Table, Term
+from zpipe.plans.memory import CHECKPOINTS, Table, Term
 from zpipe.schema.experiment import Experiment
-
-CHECKPOINTS = "checkpoints"
 
 
 def disk_table(experiment: Experiment, facts: Facts, sizes: Sizes) -> Table:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 from zpipe.facts.facts import Facts
 from zpipe.machine.hardware import Gpu
-from zpipe.memory.disk import CHECKPOINTS
 from zpipe.plans.memory import Fit, MemoryPrediction, Verdict
 from zpipe.runfolder.swap_folder import swap_folder_of
 from zpipe.schema.experiment import Experiment
@@ -43,7 +42,7 @@ def fits_of(prediction: MemoryPrediction, experiment: Experiment, facts: Facts) 
         used, limit = prediction.host.node, facts.hardware.memory
         yield Fit(resource="host", used=used, limit=limit, verdict=verdict(used, limit, band))
     room = room_for_swapping(experiment, facts)
-    used = sum(term.bytes for term in prediction.disk.terms if term.name != CHECKPOINTS)
+    used = prediction.swap_files.total
     if used and room is not None:
         yield Fit(resource="disk", used=used, limit=room, verdict=verdict(used, room, band))
 

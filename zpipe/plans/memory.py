@@ -8,6 +8,9 @@ Resource = Literal["GPU", "host", "disk"]
 Verdict = Literal["fits", "tight", "does not fit"]
 """Tight: it fits or not within the error of the prediction."""
 
+CHECKPOINTS = "checkpoints"
+"""The term of a disk that is not for swap files."""
+
 
 class Term(Group):
     """One part of a prediction."""
@@ -78,10 +81,20 @@ class MemoryPrediction(Group):
     """Null without a GPU."""
     host: HostMemory | None
     disk: Table = Table()
+    """Swap files, and checkpoints, which may lie on another disk."""
     band: float
     """The relative error that was measured for models of this kind: 0.05 is plus or minus five percent."""
     is_generic: bool = False
     """Whether the architecture has no formulas of its own, and a rougher walk over its sizes was used."""
+
+    @property
+    def swap_files(self) -> Table:
+        """What the limit of the disk is for: checkpoints have rules of their own."""
+        return Table(terms=[term for term in self.disk.terms if term.name != CHECKPOINTS])
+
+    @property
+    def checkpoints(self) -> Table:
+        return Table(terms=[term for term in self.disk.terms if term.name == CHECKPOINTS])
 
 
 class Fit(Group):

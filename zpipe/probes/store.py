@@ -12,19 +12,21 @@ LOCK_SECONDS = 10.0
 
 
 def remember(new: Sequence[Measurement]) -> None:
-    """Replaces a damaged file. A cache that cannot be written costs the measurements alone, not the run."""
+    """A file that cannot be read or written is left as it is: that costs the measurements, not the run."""
     file = measurements_file()
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with held(file.with_name(f".{file.name}.lock"), LOCK_SECONDS):
-            kept = Measurements(measurements=merged(_known(), new))
-            write_json(file, kept.model_dump(mode="json"))
+        with held(file.with_name(f".{file.name}.lock"), LOCK_SECONDS) as is_held:
+            if is_held:
+                kept = Measurements(measurements=merged(read_measurements().measurements, new))
+                write_json(file, kept.model_dump(mode="json"))
+            else:
+                _warn(f"another process has held the lock of the file for {LOCK_SECONDS:.0f} s")
+    except Refusal as refusal:
+        _warn(refusal.problems[0].reason)
     except OSError as error:
-        say(f"warning: the measurements are not kept: {file}: {error.strerror}")
+        _warn(str(error.strerror))
 
 
-def _known() -> list[Measurement]:
-    try:
-        return read_measurements().measurements
-    except Refusal:
-        return []
+def _warn(why: str) -> None:
+    say(f"warning: the measurements are not kept: {measurements_file()}: {why}")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from zpipe.checks import problems
+from zpipe.checks import problems_of_rules
 from zpipe.checks.measuring import measuring_problems
 from zpipe.facts.facts import Facts, with_settings
 from zpipe.memory.sizes import sizes_of
@@ -122,11 +122,16 @@ def _found(experiment: Experiment, facts: Facts, given: Given, work: Workload) -
     search = Search(work, judge, shapes, micros)
     found = _fitting(experiment, judge, search)
     if not found.best:
-        first = shapes[0].experiment
-        others = [] if found.smallest else problems(first, with_settings(facts, first))
-        nothing = _nothing(experiment, found, judge, _wider(experiment, facts, given, work))
-        raise Refusal(effective(others or [nothing], given))
+        others = [] if found.smallest else _fewest_problems(shapes, facts)
+        listed = others or [_nothing(experiment, found, judge, _wider(experiment, facts, given, work))]
+        raise Refusal(effective(listed, given))
     return judge, search, found
+
+
+def _fewest_problems(shapes: list[Shape], facts: Facts) -> list[Problem]:
+    """Those of the shape that is nearest to being accepted: what is wrong with all, and little else."""
+    every = (problems_of_rules(each.experiment, with_settings(facts, each.experiment)) for each in shapes)
+    return min(filter(None, every), key=len, default=[])
 
 
 def _fitting(

@@ -53,7 +53,11 @@ class Judge:
     def largest(
         self, shape: Shape, micro_batches: Sequence[int], resources: Collection[Resource] = EVERY
     ) -> int:
-        """How many of the micro-batches, which ascend, fit in these kinds of memory."""
+        """How many of the micro-batches, which ascend, fit in these kinds of memory.
+
+        Bisection is right, because tensors never take less with a larger micro-batch. What the allocator adds
+        may, and is left out here.
+        """
         low, high = 0, len(micro_batches)
         middle = high  # often all of them do, because others have been left out before
         while low < high:

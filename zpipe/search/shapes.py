@@ -54,7 +54,7 @@ class Shape:
 
 def shapes_of(experiment: Experiment, given: Given) -> list[Shape]:
     """All that the automatic groups allow, the simplest first; never none. Rules may refuse some of them."""
-    placed = list(_placed(experiment, given)) or [("as set", experiment)]
+    placed = list(_placed(experiment, given)) or list(_as_set(experiment, given))
     return [
         Shape(compiled, name)
         for name, moved in placed
@@ -108,6 +108,12 @@ def _placed(experiment: Experiment, given: Given) -> Iterator[tuple[str, Experim
         yield name, moved
         if experiment.auto.offload and offload.offload_optimizer.device != "none":
             yield from _variants(name, moved, given)
+
+
+def _as_set(experiment: Experiment, given: Given) -> Iterator[tuple[str, Experiment]]:
+    """What no rule accepts, to be told why."""
+    for stage in stages(experiment, given):
+        yield "as set", experiment.model_copy(update={"stage": stage})
 
 
 def _offloads(experiment: Experiment, given: Given) -> Iterator[tuple[str, Offload]]:

@@ -42,8 +42,10 @@ def memory_line(plan: Plan) -> str:
         parts.append(f"GPU {figures}{_of(plan, 'GPU')}")
     if memory.host is not None:
         parts.append(f"host {gib(memory.host.node)} GiB{_of(plan, 'host')}")
-    if memory.disk.terms:
-        parts.append(f"disk {gib(memory.disk.total)} GiB{_of(plan, 'disk')}")
+    if memory.swap_files.terms:
+        parts.append(f"swap files {gib(memory.swap_files.total)} GiB{_of(plan, 'disk')}")
+    if memory.checkpoints.terms:
+        parts.append(f"checkpoints {gib(memory.checkpoints.total)} GiB")
     return "; ".join(parts)
 
 
@@ -57,8 +59,7 @@ def blocks(plan: Plan) -> Iterator[Block]:
     if memory.host is not None:
         yield Block(f"host, in {memory.host.phase}", _host(memory.host, _limit(plan, "host", memory)))
     if memory.disk.terms:
-        total = Line("used", memory.disk.total, _limit(plan, "disk", memory))
-        yield Block("disk", [*_lines(memory.disk), total])
+        yield Block("disk", _disk(memory, _limit(plan, "disk", memory)))
 
 
 def cells(line: Line) -> tuple[str, ...]:
@@ -94,7 +95,8 @@ def gib(count: int | None) -> str:
 
 
 def _totals(memory: MemoryPrediction) -> dict[str, dict[str, int]]:
-    totals = {"disk": {"used": memory.disk.total}}
+    swap_files, checkpoints = memory.swap_files.total, memory.checkpoints.total
+    totals = {"disk": {"swap_files": swap_files, "checkpoints": checkpoints, "total": memory.disk.total}}
     if memory.gpu is not None:
         gpu = memory.gpu
         totals["gpu"] = {"allocated": gpu.allocated.total, "reserved": gpu.reserved, "used": gpu.used}
@@ -122,6 +124,17 @@ def _host(memory: HostMemory, limit: str) -> list[Line]:
         *([Line("other ranks", others * memory.rank.total, f"{others} x one rank")] if others else []),
         *_lines(memory.shared),
         Line("node", memory.node, limit),
+    ]
+
+
+def _disk(memory: MemoryPrediction, limit: str) -> list[Line]:
+    """The limit is that of the swap files."""
+    swapped = memory.swap_files
+    return [
+        *_lines(swapped),
+        *([Line("swap files", swapped.total, limit)] if swapped.terms else []),
+        *_lines(memory.checkpoints),
+        Line("total", memory.disk.total),
     ]
 
 

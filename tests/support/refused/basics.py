@@ -9,6 +9,8 @@ _VOLUMES = "launcher.kubeflow.volumes=['runs:/shared']"
 _NODES = ("launcher.nodes=2", "launcher.master_addr=a")
 _LOCAL = ("checkpoint.node_local=true", "checkpoint.node_local_path=/local")
 
+_MIXTRAL = ("model.config.model_type=mixtral", "model.config.num_local_experts=4")
+
 ROWS: list[Row] = [
     (["hardware.gpu_memory_gib=24"], "hardware.gpu_memory_gib", CPU),
     (["hardware.tflops.bf16=100", "hardware.host_link_gb_s=32"], "hardware.host_link_gb_s", CPU),
@@ -37,6 +39,33 @@ ROWS: list[Row] = [
     (["model.config={model_type: gpt2, n_embd: 96}"], "model.config.hidden_size", CPU),
     (["model.config.hidden_size=100"], "model.config.hidden_size", CPU),
     (["model.config.pad_token_id=5000"], "model.config.pad_token_id", CPU),
+    (["model.config.hidden_size=90"], "model.config.hidden_size", CPU),
+    (["model.config.head_dim=7"], "model.config.head_dim", CPU),
+    (
+        ["model.config.model_type=phi", "model.config.partial_rotary_factor=1.5"],
+        "model.config.partial_rotary_factor",
+        CPU,
+    ),
+    (
+        ["model.config.rope_parameters={rope_type: linear, rope_theta: 10000.0}"],
+        "model.config.rope_parameters.rope_type",
+        CPU,
+    ),
+    (["model.config.rope_parameters={rope_theta: high}"], "model.config.rope_parameters.rope_theta", CPU),
+    ([*_MIXTRAL, "model.config.num_experts_per_tok=9"], "model.config.num_experts_per_tok", CPU),
+    (["model.config.hidden_act=gelou"], "model.config.hidden_act", CPU),
+    (["model.config.rms_norm_eps=1"], "model.config.rms_norm_eps", CPU),
+    (["model.config.attention_dropout=1.5"], "model.config.attention_dropout", CPU),
+    (
+        ["model.config.model_type=qwen3", "model.config.layer_types=[full_attention]"],
+        "model.config.layer_types",
+        CPU,
+    ),
+    (
+        ["model.config.model_type=mistral", "model.config.sliding_window=0"],
+        "model.config.sliding_window",
+        CPU,
+    ),
     (["model.config.model_type=bloom", "model.attn_implementation=sdpa"], "model.attn_implementation", CPU),
     (
         ["model.config.model_type=ctrl", "train.gradient_checkpointing=true"],
@@ -119,7 +148,7 @@ ROWS: list[Row] = [
             "stage=3",
             "offload=nvme",
             "offload.offload_optimizer.fast_init=true",
-            "model.config.hidden_size=90",
+            "model.config.hidden_size=84",
         ],
         "offload.offload_optimizer.fast_init",
         CPU,
