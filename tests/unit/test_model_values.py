@@ -42,6 +42,7 @@ BAD = [
     ({"model_type": "llama", "hidden_act": "foo"}, "hidden_act"),
     ({"model_type": "gemma2", "head_dim": 16, "hidden_activation": "foo"}, "hidden_activation"),
     ({"model_type": "llama", "rms_norm_eps": 1}, "rms_norm_eps"),
+    ({"model_type": "llama", "rms_norm_eps": 10**400}, "rms_norm_eps"),
     ({"model_type": "llama", "tie_word_embeddings": "yes"}, "tie_word_embeddings"),
     ({"model_type": "llama", "hidden_act": 3}, "hidden_act"),
     ({"model_type": "llama", "rope_scaling": [1]}, "rope_scaling"),

@@ -29,6 +29,8 @@ TYPES: dict[str, tuple[type, str]] = {
     "PreTrainedConfig": (dict, "a mapping"),
 }
 """Of JSON, by the names that transformers gives to the types of its fields."""
+LARGEST = 2**53
+"""Whole numbers below it are proposed as floats."""
 _INSIDE = re.compile(r"\[.*\]")
 
 
@@ -42,7 +44,7 @@ def values_have_the_types_of_their_fields(experiment: Experiment, facts: Facts) 
         value, kinds = config[name], {TYPES[each][0] for each in names}
         if type(value) not in kinds:
             allowed = " or ".join(dict.fromkeys(TYPES[each][1] for each in names))
-            best = str(float(value)) if float in kinds and is_size(value) else ""
+            best = f"{value}.0" if float in kinds and is_size(value) and value < LARGEST else ""
             yield key_problem(experiment, name, value, "transformers takes no such value", allowed, best)
 
 
