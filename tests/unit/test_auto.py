@@ -12,13 +12,14 @@ from zpipe.cli.main import main
 from zpipe.facts.facts import Facts, gather
 from zpipe.machine.hardware import Gpu, Hardware
 from zpipe.memory.predict import predict_memory
+from zpipe.plans.given import Given
 from zpipe.plans.memory import MemoryPrediction
 from zpipe.plans.plan import Plan
 from zpipe.problems import Fix
 from zpipe.runfolder.plan_file import write_plan
 from zpipe.schema.experiment import Experiment
 from zpipe.search.fitting import Judge
-from zpipe.search.shapes import MICRO_BATCHES, Given, shapes_of
+from zpipe.search.shapes import MICRO_BATCHES, shapes_of
 
 EVERYTHING = ("stage=auto", "offload=auto", "batch=auto", "activation_checkpointing=auto", "kernels=auto")
 LENGTH = "data.max_length=2048"
