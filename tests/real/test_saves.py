@@ -144,3 +144,5 @@ def test_a_checkpoint_without_gathered_weights_holds_the_shards_alone_and_is_gon
     longer = preloaded.zpipe(tmp_path, *settings, "train.max_steps=4")
     assert longer.exit_code == 0, longer.explain()
     assert [step for step, _ in longer.series("loss")][-1] == 4
+    (_, first), *_ = longer.series("learning_rate")
+    assert first > 0, "the schedule of 2 steps had ended at 0"

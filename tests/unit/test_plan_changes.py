@@ -154,9 +154,21 @@ def test_a_change_of_the_result_is_refused_with_the_override_that_undoes_it(befo
 def test_a_run_may_become_longer_but_not_shorter(
     key: str, old: float, new: float, longer: bool, before: Plan
 ) -> None:
-    first, second = changed(before, {key: old}), changed(before, {key: new})
+    by_epochs = {"train.max_steps": -1}
+    first, second = changed(before, {**by_epochs, key: old}), changed(before, {**by_epochs, key: new})
     assert is_longer(first, second) is longer
     assert [problem.key for problem in result_changes(first, second)] == ([] if longer else [key])
+
+
+def test_more_epochs_do_nothing_where_steps_decide(before: Plan) -> None:
+    more = changed(before, {"train.num_train_epochs": 9})
+    assert not is_longer(before, more)
+    assert list(result_changes(before, more)) == []
+
+
+def test_a_shorter_length_is_refused_with_the_least_that_is_allowed(before: Plan) -> None:
+    (problem,) = result_changes(before, changed(before, {"train.max_steps": 3}))
+    assert problem.allowed == "4 or more"
 
 
 def test_the_same_plan_is_neither_longer_nor_changed(before: Plan) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
+from typing import TypeGuard
 
 from zpipe.plans.effective import in_effect
 from zpipe.plans.given import Given
@@ -93,7 +94,8 @@ def result_changes(before: Plan, after: Plan) -> Iterator[Problem]:
             continue
         reason = f"this run was started with {_shown(old)}, and its result depends on it"
         fix = f"{key}={_shown(old)}, or a new folder: leave hydra.run.dir out"
-        yield Problem(key, _shown(new), reason, _shown(old), fix)
+        allowed = f"{_shown(old)} or more" if key in LENGTHS and _is_number(old) else _shown(old)
+        yield Problem(key, _shown(new), reason, allowed, fix)
     if _batch(before) != _batch(after):
         yield _other_batch(before, after)
     old, new = _kernels(before), _kernels(after)
@@ -140,8 +142,9 @@ def other_changes(before: Plan, after: Plan) -> list[str]:
 
 
 def is_longer(before: Plan, after: Plan) -> bool:
-    """Whether the run now goes on beyond the end that it had."""
-    return any(key in LENGTHS and _grows(old, new) for key, old, new in _changed(before, after))
+    """Whether the run now goes on beyond the end that it had: max_steps decides where it is set."""
+    deciding = "train.max_steps" if after.experiment.train.max_steps > 0 else "train.num_train_epochs"
+    return any(key == deciding and _grows(old, new) for key, old, new in _changed(before, after))
 
 
 def _changed(before: Plan, after: Plan) -> Iterator[tuple[str, object, object]]:
@@ -186,7 +189,12 @@ def _settings(plan: Plan) -> Tree:
 
 
 def _grows(old: object, new: object) -> bool:
-    return isinstance(old, int | float) and isinstance(new, int | float) and 0 < old < new
+    return _is_number(old) and _is_number(new) and old < new
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    """Above 0: -1 stands for a length that another key decides."""
+    return isinstance(value, int | float) and value > 0
 
 
 def _shown(value: object) -> str:

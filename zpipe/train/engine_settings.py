@@ -115,8 +115,12 @@ def _optimizer_class(engine: Any) -> str:
 
 
 def _scheduler_class(engine: Any, trainer: Any) -> str:
-    scheduler = engine.lr_scheduler or getattr(trainer.lr_scheduler, "scheduler", trainer.lr_scheduler)
-    return type(scheduler).__name__
+    return type(scheduler_of(engine, trainer)).__name__
+
+
+def scheduler_of(engine: Any, trainer: Any) -> Any:
+    """The scheduler itself: DeepSpeed's, or torch's inside accelerate's wrapper."""
+    return engine.lr_scheduler or getattr(trainer.lr_scheduler, "scheduler", trainer.lr_scheduler)
 
 
 def _optimizer_offload(engine: Any) -> str:

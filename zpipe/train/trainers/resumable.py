@@ -16,10 +16,12 @@ from zpipe.checkpoints.shape import Shape, is_distributed_anew, saved_shape
 from zpipe.runfolder.event_file import Reporter
 from zpipe.train.cached_memory import release_cached_memory
 from zpipe.train.checkpoint_writer import CheckpointWriter
+from zpipe.train.engine_settings import scheduler_of
 from zpipe.train.host_buffers import CopiesIntoBuffers, HostBuffers
 from zpipe.train.nvme_state import restore_nvme_state
 from zpipe.train.reshaping import load_reshaped
 from zpipe.train.save import Save
+from zpipe.train.schedule import apply_schedule
 from zpipe.train.state_files import redirected_to
 from zpipe.train.trainers.ahead import AheadTrainer
 from zpipe.train.trainers.other_ranks import combined_losses, loss_file, restore_random_states
@@ -70,6 +72,7 @@ class ResumableTrainer(AheadTrainer):
         _call_before_steps(self.model_wrapped, self._before_update)
         if self._resumed_from is None:
             return
+        apply_schedule(scheduler_of(self.model_wrapped, self))
         restore_nvme_state(self.model_wrapped, self._resumed_from)
         losses = self._saved_losses(self._resumed_from)
         if losses is not None:
