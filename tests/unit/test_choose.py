@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.checkpoints import SHARD, edit_manifest, flip_bit, make_checkpoint
+from tests.support.planning import plan_of
 from tests.support.plans import begin_attempt, make_plan, plan_in, run_in
 from tests.unit.test_weights import CONFIG
 from zpipe.checkpoints.manifest import MANIFEST_NAME
@@ -138,6 +139,20 @@ def test_everything_wrong_with_a_given_checkpoint_is_found_at_once(given: Path, 
         "resume": (str(given), "a checkpoint that you trust", "resume.trust=true"),
     }
     assert not (tmp_path / "run").exists()
+
+
+def test_fix_sets_the_key_that_outweighs_its_option(given: Path, tmp_path: Path) -> None:
+    edit_manifest(given, optimizer="AdamW", dtype="fp32")
+    leaves = (
+        "precision.dtype=bf16",
+        "optimizer.type=SGD",
+        f"resume.checkpoint={given}",
+        "train.max_steps=60",
+    )
+    plan = plan_of(*leaves, "resume.trust=true", run_dir=tmp_path / "run")
+    fixes = {problem.key: problem.fix for problem in named_problems(plan)}
+    assert fixes["precision"] == "precision=fp32 precision.dtype=fp32"
+    assert fixes["optimizer"] == "optimizer=adamw optimizer.type=AdamW"
 
 
 @pytest.mark.parametrize("saved", ["FusedAdam", "DeepSpeedCPUAdam", "Adam", None])

@@ -19,6 +19,14 @@ BASE: dict[str, Any] = {
     "max_position_embeddings": 512,
 }
 EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
+ROTATION = {"rope_type": "default", "rope_theta": 10000.0}
+LATENT = {
+    "kv_lora_rank": 16,
+    "q_lora_rank": 16,
+    "qk_rope_head_dim": 8,
+    "qk_nope_head_dim": 8,
+    "v_head_dim": 8,
+}
 GOOD = [
     {"model_type": "llama"},
     {"model_type": "llama", "rms_norm_eps": 1e-5, "hidden_act": "relu", "attention_dropout": 0},
@@ -28,6 +36,10 @@ GOOD = [
     {"model_type": "mixtral", **EXPERTS},
     {"model_type": "qwen3", "head_dim": 16, "layer_types": ["full_attention"] * 2},
     {"model_type": "gemma2", "head_dim": 16, "sliding_window": 8},
+    {"model_type": "llama", "attn_pdrop": 2},
+    {"model_type": "mistral", "rope_theta": None, "rope_parameters": ROTATION},
+    {"model_type": "glm4_moe", "num_attention_heads": 3, "num_key_value_heads": 3},
+    {"model_type": "deepseek_v3", "num_key_value_heads": 3, **LATENT},
 ]
 BAD = [
     ({"model_type": "llama", "head_dim": 7}, "head_dim"),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.attempts import begin_attempt, contents, end_attempt
+from tests.support.attempts import begin_attempt, contents, end_attempt, report
 from tests.support.checkpoints import edit_manifest, flip_bit, make_checkpoint, truncate
 from tests.support.planning import plan_of
 from zpipe.cli.main import main
@@ -147,6 +147,37 @@ def test_moved_run_is_refused_until_it_is_trusted(run: Path, capsys: Captured) -
     assert plan(moved, "train.max_steps=60") == 2
     assert "try:     resume.trust=true" in capsys.readouterr().err
     assert plan(moved, "train.max_steps=60", "resume.trust=true") == 0
+
+
+@pytest.mark.parametrize("named", ["there/../run", "link"])
+def test_run_that_is_named_in_another_way_has_not_moved(
+    named: str, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    (run.parent / "there").mkdir()
+    (run.parent / "link").symlink_to(run)
+    monkeypatch.chdir(run.parent)
+    for chosen in (f"resume={named}", f"hydra.run.dir={named}"):
+        assert main(["plan", chosen, "train.max_steps=60"]) == 0, capsys.readouterr().err
+        assert "attempt 2 would go on from step 40" in rows(capsys.readouterr().out, "resume")[0]
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_data_that_was_refused_may_be_corrected(
+    trained: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    """What was trained with the data before depends on it."""
+    monkeypatch.chdir(tmp_path)
+    data = tmp_path / "data.txt"
+    data.write_text("a line of text\n" * 100)
+    chosen = f"data.path={data}"
+    write_plan(plan_of(chosen, run_dir=tmp_path / "run"))
+    attempt = begin_attempt(tmp_path / "run")
+    if trained:
+        report(attempt, ("step", {"step": 1}))
+    end_attempt(attempt, "refused")
+    data.write_text("another line\n" * 100)
+    assert plan(tmp_path / "run", chosen) == (2 if trained else 0)
+    assert ("the data changed" in capsys.readouterr().err) is trained
 
 
 def test_run_in_progress_is_refused(run: Path, capsys: Captured) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from zpipe.checkpoints.manifest import Manifest
+from zpipe.plans.effective import in_effect
+from zpipe.plans.given import Given
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem
 
@@ -59,7 +61,7 @@ def shape_problems(plan: Plan, manifest: Manifest) -> list[Problem]:
     saved, wanted = saved_shape(manifest), shape_of(plan)
     if not is_distributed_anew(saved, wanted):
         return []
-    way_out = f"{saved.overrides}, the shape of the checkpoint"
+    way_out = f"{in_effect(saved.overrides, Given(plan.provenance))}, the shape of the checkpoint"
     return [
         Problem(key, value, f"{reason}: the checkpoint is of {saved}, the run of {wanted}", allowed, way_out)
         for key, value, reason, allowed in _obstacles(plan, manifest, saved, wanted)

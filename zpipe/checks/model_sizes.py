@@ -9,7 +9,7 @@ from zpipe.checks.model_keys import architecture_of, key_problem
 from zpipe.checks.rotary import hidden_size_of_even_heads
 from zpipe.facts.decoder import decoder_of, is_size
 from zpipe.facts.facts import Facts
-from zpipe.facts.model_types import GENERIC_NAMES, NAMES
+from zpipe.facts.model_types import DEFAULTS, GENERIC_NAMES, NAMES
 from zpipe.problems import Problem
 from zpipe.schema.experiment import Experiment
 
@@ -22,11 +22,12 @@ def attention_heads_divide(experiment: Experiment, facts: Facts) -> Iterator[Pro
     )
     if not (is_size(hidden) and is_size(heads)):
         return
-    if known is not None and hidden % heads and (known.checks_heads or not config.get("head_dim")):
+    computes_heads = config.get("model_type") in DEFAULTS and not config.get("head_dim")
+    if known is not None and hidden % heads and (known.checks_heads or computes_heads):
         reason = f"no multiple of num_attention_heads={heads}"
         best = hidden_size_of_even_heads(config, hidden, heads)
         yield key_problem(experiment, "hidden_size", hidden, reason, f"a multiple of {heads}", best)
-    if is_size(groups) and heads % groups:
+    if is_size(groups) and heads % groups and "kv_lora_rank" not in config:  # latent attention has no groups
         reason = f"does not divide num_attention_heads={heads}"
         divisors = [str(each) for each in range(1, heads + 1) if heads % each == 0]
         yield key_problem(

@@ -102,7 +102,8 @@ def sliding_window_has_tokens(experiment: Experiment, facts: Facts) -> Iterator[
 
 def dropout_is_a_share(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
     """torch.nn.functional.dropout refuses other values in the first step."""
-    for name in DROPOUTS:
+    known = architecture_of(facts)
+    for name in filter(known.reads, DROPOUTS) if known is not None else ():
         value = facts.model.config.get(name)
         if isinstance(value, int | float) and not 0 <= value <= 1:
             yield key_problem(experiment, name, value, "a probability", "0.0 to 1.0", "0.0")

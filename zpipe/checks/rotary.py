@@ -1,6 +1,7 @@
 """Rotary embeddings turn pairs of elements of a head (transformers, apply_rotary_pos_emb of each model)."""
 
 from collections.abc import Iterator, Mapping
+from typing import TypeGuard
 
 from zpipe.checks.model_keys import key_problem
 from zpipe.facts.architecture import rope_types
@@ -89,13 +90,18 @@ def base_of_rotation_is_a_number(experiment: Experiment, facts: Facts) -> Iterat
     """transformers raises it to a power when it builds the model."""
     config = facts.model.config
     blocks = {"": config} | {f"{name}.": config.get(name) for name in ("rope_parameters", "rope_scaling")}
-    for prefix, block in blocks.items() if config.get("model_type") in PLAIN else ():
-        if not isinstance(block, Mapping) or "rope_theta" not in block:
-            continue
+    given = {prefix: block for prefix, block in blocks.items() if _has_base(block)}
+    if len(given) > 1:
+        given.pop("", None)  # the block wins
+    for prefix, block in given.items() if config.get("model_type") in PLAIN else ():
         value = block["rope_theta"]
         if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
             name, reason = f"{prefix}rope_theta", "the base of the rotation must be a number above 0"
             yield key_problem(experiment, name, value, reason, "above 0", "10000.0")
+
+
+def _has_base(block: object) -> TypeGuard[Config]:
+    return isinstance(block, Mapping) and "rope_theta" in block
 
 
 def kind_of_rotation_is_complete(experiment: Experiment, facts: Facts) -> Iterator[Problem]:

@@ -29,6 +29,7 @@ from zpipe.compose.sources import register
 from zpipe.compose.translate import option_problem
 from zpipe.compose.validation import validated
 from zpipe.compose.value_history import Chains
+from zpipe.paths import absolute
 from zpipe.plans.provenance import Provenance
 from zpipe.problems import Problem, Refusal, either, nearest, refuse_if_any
 from zpipe.resources import CONF, config_groups
@@ -67,7 +68,7 @@ def compose_once(overrides: list[str]) -> ComposedRun:
         require_working_folder(config)
         HydraConfig.instance().set_config(config)
         refuse_if_any(folder_problems("hydra.run.dir", str(config.hydra.run.dir)))
-        run_dir = Path(config.hydra.run.dir).absolute()
+        run_dir = absolute(Path(config.hydra.run.dir))
         experiment = to_experiment(config)
         refuse_if_any(_folder_of_a_job(experiment, run_dir))
         composed = ComposedRun(experiment, run_dir, provenance_of(loader.recording), config, loader)

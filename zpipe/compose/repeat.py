@@ -6,6 +6,7 @@ server that would get credentials.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 from zpipe.compose.compose import compose_once
@@ -13,7 +14,7 @@ from zpipe.compose.overrides import rewrite
 from zpipe.compose.recipe_rules import recipe_problems
 from zpipe.compose.recipes import RECIPE
 from zpipe.compose.settings import override
-from zpipe.paths import expanded
+from zpipe.paths import absolute, expanded
 from zpipe.plans.plan import Plan
 from zpipe.plans.provenance import CHOSEN, Provenance
 from zpipe.problems import Problem, refuse_if_any
@@ -66,7 +67,8 @@ def continuing(folder: RunFolder, more: list[str]) -> list[str]:
     """Overrides with which the run of this folder goes on, changed by `more`. Raises Refusal."""
     plan = read_plan(folder.path)
     given = [text for text in repeating(plan, more) if not text.startswith("resume.checkpoint=")]
-    return [*given, override("hydra.run.dir", str(folder.path))]
+    is_there = Path(plan.run_dir).resolve() == folder.path.resolve()
+    return [*given, override("hydra.run.dir", plan.run_dir if is_there else str(folder.path))]
 
 
 def continued(overrides: list[str]) -> list[str]:
@@ -80,7 +82,7 @@ def continued(overrides: list[str]) -> list[str]:
 
 def _run_folder(text: str) -> RunFolder | None:
     """The run folder that the text names; None for auto, never and the folder of a checkpoint."""
-    folder = RunFolder(expanded(text.strip("'\"")).absolute())
+    folder = RunFolder(absolute(expanded(text.strip("'\""))))
     return folder if folder.holds_run else None
 
 

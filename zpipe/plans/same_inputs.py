@@ -6,6 +6,7 @@ from zpipe.plans.plan import Plan
 from zpipe.problems import Problem
 from zpipe.trees import flatten
 
+_LIBRARY = "data.source"
 _NAMED = 3
 """Changed values that a message names."""
 
@@ -14,14 +15,16 @@ def changed_inputs(before: Plan, after: Plan) -> Iterator[Problem]:
     """A problem for everything that the run began with and that has other content now."""
     for key, value, what in _differences(before, after):
         reason = f"{what} changed since this run was started, and its result depends on it"
-        fix = "the files as they were, or a new folder: leave hydra.run.dir out"
+        before_that = f"{before.inputs.data}" if key == _LIBRARY else "the files as they were"
+        fix = f"{before_that}, or a new folder: leave hydra.run.dir out"
         yield Problem(key, value, reason, "what the run began with", fix)
 
 
 def other_inputs(first: Plan, here: Plan) -> Iterator[Problem]:
     """A problem for everything of which this node has another copy than the first."""
     for key, value, what in _differences(first, here):
-        fix = "copy the files of node 0, or use a folder that all nodes share"
+        shared = "copy the files of node 0, or use a folder that all nodes share"
+        fix = f"{first.inputs.data} on every node" if key == _LIBRARY else shared
         yield Problem(key, value, f"node 0 has another copy: {what} differs", "the same files", fix)
 
 
@@ -30,7 +33,7 @@ def _differences(before: Plan, after: Plan) -> Iterator[tuple[str, str, str]]:
     old, new = before.experiment, after.experiment
     if old.data == new.data and _differ(before.inputs.data, after.inputs.data):
         if new.data.source == "python_stdlib":
-            yield "data.source", f"python_stdlib of {after.inputs.data}", "the standard library"
+            yield _LIBRARY, f"python_stdlib of {after.inputs.data}", "the standard library"
         else:
             yield "data.path", str(new.data.path), "the data"
     if before.model.tokenizer == after.model.tokenizer and _differ(

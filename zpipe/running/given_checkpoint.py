@@ -10,6 +10,8 @@ from zpipe.facts.shapes import has_known_shapes, parameter_shapes
 from zpipe.facts.weights import read_json, shape_text
 from zpipe.paths import expanded
 from zpipe.plans.changes import result_digest
+from zpipe.plans.effective import in_effect
+from zpipe.plans.given import Given
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal, refuse_if_any
 from zpipe.schema.resume import AUTO, NEVER
@@ -55,9 +57,11 @@ def inspected(plan: Plan, folder: Path, say: Callable[[str], None], quick: bool)
 
 
 def _differences(plan: Plan, manifest: Manifest, folder: Path) -> Iterator[Problem]:
+    user = Given(plan.provenance)
     given, saved = plan.engine.dtype, manifest.dtype
     if given != saved:
-        yield Problem("precision", given, f"{folder} has another dtype", saved, f"precision={saved}")
+        fix = in_effect(f"precision={saved}", user)
+        yield Problem("precision", given, f"{folder} has another dtype", saved, fix)
     last = plan.experiment.train.max_steps
     if 0 < last <= manifest.step:
         reason = f"{folder} is of step {manifest.step}, so no step is left to train"
@@ -66,7 +70,7 @@ def _differences(plan: Plan, manifest: Manifest, folder: Path) -> Iterator[Probl
     kind = state_kind(manifest.optimizer or plan.engine.optimizer)
     if kind != state_kind(plan.engine.optimizer):
         reason = f"{folder} has the states of {manifest.optimizer}"
-        fix = f"optimizer={_OPTIONS.get(kind, kind.lower())}"
+        fix = in_effect(f"optimizer={_OPTIONS.get(kind, kind.lower())}", user)
         yield Problem("optimizer", plan.engine.optimizer, reason, str(manifest.optimizer), fix)
     yield from _other_model(plan, folder)
     yield from shape_problems(plan, manifest)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from zpipe.checkpoints.folders import checkpoints_in
 from zpipe.checkpoints.home import checkpoint_home
 from zpipe.launchers import launcher_of
 from zpipe.launchers.base import WORKER, Job
@@ -16,6 +17,8 @@ from zpipe.problems import Problem, Refusal, either, refuse_if_any
 from zpipe.runfolder.folder import Attempt, RunFolder
 from zpipe.runfolder.outcome import Outcome, read_outcome
 from zpipe.runfolder.plan_file import folder_of, is_only_planned, read_plan
+from zpipe.runfolder.progress import RunProgress
+from zpipe.runfolder.run_events import RunEvents
 from zpipe.schema.resume import NEVER
 
 WAIT_FOR_WORKERS_SECONDS = 60.0
@@ -48,7 +51,7 @@ def start_of(plan: Plan) -> Start:
     refuse_if_any(
         [
             *result_changes(before, plan),
-            *changed_inputs(before, plan),
+            *(changed_inputs(before, plan) if _has_trained(before, folder) else []),
             *_saved_elsewhere(before, plan),
             *([] if trusts else _moved(before, plan)),
             *_still_supervised(plan),
@@ -60,6 +63,13 @@ def start_of(plan: Plan) -> Start:
         attempt=attempts[-1].number + 1,
         changes=tuple(other_changes(before, plan)),
         finished=outcome if is_over else None,
+    )
+
+
+def _has_trained(plan: Plan, folder: RunFolder) -> bool:
+    """Whether something depends on the inputs: data that was refused may be corrected."""
+    return (
+        bool(checkpoints_in(checkpoint_home(plan))) or RunProgress.of(RunEvents(folder).read_new()).step > 0
     )
 
 
@@ -129,7 +139,7 @@ def _saved_elsewhere(before: Plan, plan: Plan) -> list[Problem]:
 
 def _moved(before: Plan, plan: Plan) -> list[Problem]:
     """Checkpoints can execute code when they are loaded: those of a copied folder need the user's word."""
-    if Path(before.run_dir) == Path(plan.run_dir):
+    if Path(before.run_dir).resolve() == Path(plan.run_dir).resolve():
         return []
     reason = f"this run was started as {before.run_dir}; its checkpoints may come from somebody else"
     return [
