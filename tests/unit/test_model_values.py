@@ -20,13 +20,8 @@ BASE: dict[str, Any] = {
 }
 EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
 ROTATION = {"rope_type": "default", "rope_theta": 10000.0}
-LATENT = {
-    "kv_lora_rank": 16,
-    "q_lora_rank": 16,
-    "qk_rope_head_dim": 8,
-    "qk_nope_head_dim": 8,
-    "v_head_dim": 8,
-}
+LATENT = {"kv_lora_rank": 16, "q_lora_rank": 16, "v_head_dim": 8}
+LATENT |= {"qk_rope_head_dim": 8, "qk_nope_head_dim": 8}
 GOOD = [
     {"model_type": "llama"},
     {"model_type": "llama", "rms_norm_eps": 1e-5, "hidden_act": "relu", "attention_dropout": 0},
