@@ -159,7 +159,11 @@ NOTICED = [
         CPU,
     ),
     (
-        ["stage=3", "offload=nvme", "model.config.hidden_size=66", "model.config.intermediate_size=128"],
+        [
+            *("stage=3", "offload=nvme", "model.config.hidden_size=66"),
+            *("model.config.intermediate_size=128", "model.config.num_attention_heads=3"),
+            "model.config.num_key_value_heads=3",
+        ],
         "warning",
         "offload.offload_param.device",
         CPU,
