@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from zpipe.checkpoints.digests import OnBytes
-from zpipe.checkpoints.folders import checkpoints_in, step_of, strangers_in
+from zpipe.checkpoints.folders import named_in
 from zpipe.checkpoints.state import CheckpointState, inspect
 from zpipe.problems import Problem, Refusal
 
@@ -21,8 +21,7 @@ def newest_good(
 
     A quick choice compares names and sizes only.
     """
-    named = [*checkpoints_in(run_dir), *strangers_in(run_dir)]
-    for folder in sorted(named, key=lambda path: step_of(path) or 0, reverse=True):
+    for folder in named_in(run_dir):
         found = inspect(folder, run_id, on_bytes, quick=quick)
         if found.state == "good":
             return found

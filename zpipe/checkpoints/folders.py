@@ -22,23 +22,23 @@ def step_of(folder: Path) -> int | None:
 
 def checkpoints_in(run_dir: Path, last: int | None = None) -> list[Path]:
     """The checkpoint folders of a run up to the last step, highest first; links are none. Raises OSError."""
-    if not run_dir.is_dir():
-        return []
-    found = [(step, path) for path in run_dir.iterdir() if (step := step_of(path)) is not None]
     real = [
         (step, path)
-        for step, path in found
+        for step, path in _named(run_dir)
         if (last is None or step <= last) and path.is_dir() and not path.is_symlink()
     ]
     return [path for _, path in sorted(real, reverse=True)]
 
 
-def strangers_in(run_dir: Path) -> list[Path]:
-    """Links and files with the name of a checkpoint, which nobody follows or reads. Raises OSError."""
+def named_in(run_dir: Path) -> list[Path]:
+    """Everything with the name of a checkpoint, highest first, also links and files. Raises OSError."""
+    return [path for _, path in sorted(_named(run_dir), reverse=True)]
+
+
+def _named(run_dir: Path) -> list[tuple[int, Path]]:
     if not run_dir.is_dir():
         return []
-    named = [each for each in run_dir.iterdir() if step_of(each) is not None]
-    return sorted(each for each in named if each.is_symlink() or not each.is_dir())
+    return [(step, path) for path in run_dir.iterdir() if (step := step_of(path)) is not None]
 
 
 def leftovers_in(run_dir: Path) -> list[Path]:

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field
 
 from zpipe.checkpoints.digests import OnBytes, digests_of, sync_folder
 from zpipe.checkpoints.folders import files_below
+from zpipe.problems import Refusal
 from zpipe.runfolder.atomic import read_model, write_json
 from zpipe.schema.base import Group
 
@@ -108,3 +109,11 @@ def read_manifest(folder: Path) -> Manifest:
         "manifest",
         f"a {MANIFEST_NAME} that zpipe wrote with the checkpoint",
     )
+
+
+def manifest_or_none(folder: Path) -> Manifest | None:
+    """The same; None if it cannot be read."""
+    try:
+        return read_manifest(folder)
+    except Refusal:
+        return None

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from zpipe.checkpoints.digests import sync_folder
 from zpipe.checkpoints.folders import REMOVING_PREFIX, checkpoints_in, leftovers_in, step_of
-from zpipe.checkpoints.manifest import MANIFEST_NAME, Manifest, read_manifest
-from zpipe.problems import Refusal
+from zpipe.checkpoints.manifest import MANIFEST_NAME, Manifest, manifest_or_none
 
 
 def remove_old(
@@ -82,11 +81,9 @@ def tidy(run_dir: Path) -> list[Path]:
 
 def _known(folder: Path, run_id: str | None) -> Manifest | None:
     """The manifest of a checkpoint of this run."""
-    try:
-        manifest = read_manifest(folder)
-    except Refusal:
-        return None
-    return manifest if run_id is None or manifest.run_id == run_id else None
+    manifest = manifest_or_none(folder)
+    is_own = manifest is not None and run_id in (None, manifest.run_id)
+    return manifest if is_own else None
 
 
 def _remove(folder: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zpipe.checkpoints.digests import OnBytes
-from zpipe.checkpoints.folders import STAGING_PREFIX, bytes_below, checkpoints_in, leftovers_in, strangers_in
+from zpipe.checkpoints.folders import STAGING_PREFIX, bytes_below, leftovers_in, named_in
 from zpipe.checkpoints.state import NO_STEP, CheckpointState, State, inspect
 
 UNCHANGED: frozenset[State] = frozenset({"good", "model only"})
@@ -28,8 +28,7 @@ class Usage:
 
 def survey(run_dir: Path, run_id: str | None) -> list[CheckpointState]:
     """Newest first, compared by names and sizes. Links are not followed. Raises OSError."""
-    named = [*checkpoints_in(run_dir), *strangers_in(run_dir)]
-    complete = [inspect(folder, run_id, quick=True) for folder in named]
+    complete = [inspect(folder, run_id, quick=True) for folder in named_in(run_dir)]
     half_done = [_half_done(folder) for folder in leftovers_in(run_dir)]
     return sorted([*complete, *half_done], key=lambda found: found.step, reverse=True)
 

@@ -18,7 +18,7 @@ _NESTED = "partial_rotary_factor"
 
 
 def rotated_share_is_a_share(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
-    """More than the whole head does not fit in it, and what is no number fails in the worker."""
+    """A share above 1 exceeds the head, and the worker fails on anything but a number."""
     name, share = _rotated_share(facts.model.config)
     if not _is_share(share):
         reason = "the rotated share of a head must be a number from 0 to 1"

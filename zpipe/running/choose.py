@@ -7,12 +7,12 @@ from pathlib import Path
 from zpipe.checkpoints.choice import newest_good
 from zpipe.checkpoints.folders import checkpoints_in
 from zpipe.checkpoints.home import checkpoint_home, is_divided
-from zpipe.checkpoints.manifest import read_manifest
+from zpipe.checkpoints.manifest import manifest_or_none
 from zpipe.checkpoints.rotation import tidy
 from zpipe.checkpoints.shape import is_distributed_anew, saved_shape, shape_of, shape_problems
 from zpipe.checkpoints.state import CheckpointState
 from zpipe.plans.plan import Plan, without_secrets
-from zpipe.problems import Problem, Refusal, refuse_if_any
+from zpipe.problems import Problem, refuse_if_any
 from zpipe.runfolder.attempt_start import AttemptStart, first_start
 from zpipe.runfolder.plan_file import folder_of
 from zpipe.running.given_checkpoint import given_checkpoint, given_problems, inspected
@@ -75,20 +75,12 @@ def checkpoint_for(plan: Plan, say: Say, *, quick: bool = False) -> CheckpointSt
 
 def unclaimed_problems(run_dir: Path) -> Iterator[Problem]:
     """A run without a checkpoint of its own would begin at step 0 and write over these."""
-    there = [folder for folder in checkpoints_in(run_dir) if _has_manifest(folder)]
+    there = [folder for folder in checkpoints_in(run_dir) if manifest_or_none(folder) is not None]
     if not there:
         return
     reason = f"{there[0].name} is there, but no attempt.json tells which run wrote it"
     fix = f"put attempt-1/attempt.json back, or in a new folder: resume={there[0]} resume.trust=true"
     yield Problem("hydra.run.dir", str(run_dir), reason, "a run with its attempt.json", fix)
-
-
-def _has_manifest(folder: Path) -> bool:
-    try:
-        read_manifest(folder)
-    except Refusal:
-        return False
-    return True
 
 
 def reshaping_lines(plan: Plan, state: CheckpointState | None) -> list[str]:

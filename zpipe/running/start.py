@@ -51,7 +51,7 @@ def start_of(plan: Plan) -> Start:
     refuse_if_any(
         [
             *result_changes(before, plan),
-            *(changed_inputs(before, plan) if _has_trained(before, folder) else []),
+            *_changed_since_trained(before, plan, folder),
             *_saved_elsewhere(before, plan),
             *([] if trusts else _moved(before, plan)),
             *_still_supervised(plan),
@@ -66,11 +66,12 @@ def start_of(plan: Plan) -> Start:
     )
 
 
-def _has_trained(plan: Plan, folder: RunFolder) -> bool:
-    """Whether something depends on the inputs: data that was refused may be corrected."""
-    return (
-        bool(checkpoints_in(checkpoint_home(plan))) or RunProgress.of(RunEvents(folder).read_new()).step > 0
-    )
+def _changed_since_trained(before: Plan, plan: Plan, folder: RunFolder) -> list[Problem]:
+    """Nothing depends on inputs that no step was trained on: data that was refused may be corrected."""
+    problems = list(changed_inputs(before, plan))
+    if not problems or checkpoints_in(checkpoint_home(before)):
+        return problems
+    return problems if RunProgress.of(RunEvents(folder).read_new()).step > 0 else []
 
 
 def _only_begun(folder: RunFolder) -> bool:

@@ -55,13 +55,19 @@ def print_summary(
             print_text(out, f"bring it up to date:  {shlex.join(['zpipe', 'record', plan.run_dir])}")
     if outcome.record_note is not None:
         print_text(out, f"\n{outcome.record_note}")
-    states = [inspect(Path(plan.run_dir, each.path), None, quick=True) for each in progress.checkpoints]
-    if outcome.ending != "finished" and any(each.state == "good" for each in states):
-        print_text(out, f"\ngo on from there:  {shlex.join(['zpipe', f'resume={plan.run_dir}'])}")
-    elif outcome.ending != "finished" and any(each.state == "model only" for each in states):
-        print_text(out, "\nthe run cannot go on: its checkpoints have the model alone")
+    if outcome.ending != "finished" and (way := _how_it_goes_on(plan, progress)):
+        print_text(out, way)
     if outcome.mlflow_run_id is not None:
         print_text(out, f"\nopen it in MLflow:  {ui_command(tracking_uri(plan.experiment.tracking.uri))}")
+
+
+def _how_it_goes_on(plan: "Plan", progress: "RunProgress") -> str:
+    """Empty for a run without a checkpoint."""
+    folders = (Path(plan.run_dir, each.path) for each in progress.checkpoints)
+    states = {inspect(folder, None, quick=True).state for folder in folders}
+    if "good" in states:
+        return f"\ngo on from there:  {shlex.join(['zpipe', f'resume={plan.run_dir}'])}"
+    return "\nthe run cannot go on: its checkpoints have the model alone" if "model only" in states else ""
 
 
 def where_it_goes(plan: "Plan") -> str:
