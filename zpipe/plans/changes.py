@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from typing import TypeGuard
 
+from zpipe.hydra_text import plain_text
 from zpipe.plans.effective import in_effect
 from zpipe.plans.given import Given
 from zpipe.plans.plan import Plan, settings_without_secrets
@@ -92,10 +93,10 @@ def result_changes(before: Plan, after: Plan) -> Iterator[Problem]:
     for key, old, new in _changed(before, after):
         if (key in LENGTHS and _grows(old, new)) or (moves and _is_place(key)):
             continue
-        reason = f"this run was started with {_shown(old)}, and its result depends on it"
-        fix = f"{key}={_shown(old)}, or a new folder: leave hydra.run.dir out"
-        allowed = f"{_shown(old)} or more" if key in LENGTHS and _is_number(old) else _shown(old)
-        yield Problem(key, _shown(new), reason, allowed, fix)
+        reason = f"this run was started with {plain_text(old)}, and its result depends on it"
+        fix = f"{key}={plain_text(old)}, or a new folder: leave hydra.run.dir out"
+        allowed = f"{plain_text(old)} or more" if key in LENGTHS and _is_number(old) else plain_text(old)
+        yield Problem(key, plain_text(new), reason, allowed, fix)
     if _batch(before) != _batch(after):
         yield _other_batch(before, after)
     old, new = _kernels(before), _kernels(after)
@@ -127,7 +128,7 @@ def other_changes(before: Plan, after: Plan) -> list[str]:
     """The changes that are allowed, as lines for people, with packages of another version."""
     old, new = _settings(before), _settings(after)
     lines = [
-        f"{key}: {_shown(old.get(key))} -> {_shown(new.get(key))}"
+        f"{key}: {plain_text(old.get(key))} -> {plain_text(new.get(key))}"
         for key in sorted({*old, *new})
         if old.get(key) != new.get(key) and not key.startswith("resume.")
     ]
@@ -195,9 +196,3 @@ def _grows(old: object, new: object) -> bool:
 def _is_number(value: object) -> TypeGuard[float]:
     """Above 0: -1 stands for a length that another key decides."""
     return isinstance(value, int | float) and value > 0
-
-
-def _shown(value: object) -> str:
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return str(value)
