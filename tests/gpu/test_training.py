@@ -59,10 +59,14 @@ def test_a_run_allocates_no_more_gpu_memory_than_described(text_file: Path, tmp_
     assert run.result["summary"]["tflops_per_gpu"] > 0
     large = zpipe(
         tmp_path,
-        *given,
         "model=llama3_1b",
+        "precision=bf16",
         "data.max_length=512",
+        "train.max_steps=2",
+        "checkpoint=none",
+        "tracking=none",
         "hardware.gpu_memory_gib=4",
         "memory.check=warn",
+        f"data.path={text_file}",
     )
     assert large.result["ending"] == "gpu_out_of_memory", large.explain()

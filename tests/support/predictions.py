@@ -24,6 +24,7 @@ def prediction(
             allocated=Table(terms=[states, activations]),
             cache=Table(terms=[term("fragments", 1.6)]),
             context=Table(terms=[term("CUDA context", 0.8)]),
+            margin=BAND,
         )
     host = HostMemory(
         rank=Table(terms=[term("libraries", host_gib)]),
@@ -62,6 +63,7 @@ def simple_prediction(experiment: Experiment, facts: Facts) -> MemoryPrediction 
     tokens = facts.micro_batch * experiment.data.max_length
     activations = 34 * int(config["hidden_size"]) * layers * tokens
     on_gpu.append(Term(name="activations", bytes=activations, formula="34 B x h x l x t", source="here"))
-    gpu = GpuMemory(phase="backward", allocated=Table(terms=on_gpu), cache=Table(), context=Table())
+    allocated = Table(terms=on_gpu)
+    gpu = GpuMemory(phase="backward", allocated=allocated, cache=Table(), context=Table(), margin=BAND)
     host = HostMemory(rank=Table(terms=on_host), phase="train", ranks=facts.nproc_per_node)
     return MemoryPrediction(gpu=gpu, host=host, disk=Table(terms=on_disk), band=BAND)

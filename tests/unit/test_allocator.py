@@ -1,7 +1,7 @@
 """The model of PyTorch's caching allocator. Real traces are in benchmarks; here are its rules, one by one."""
 
 from zpipe.memory.allocator import MIB, Allocator
-from zpipe.memory.tape import Tape
+from zpipe.memory.tape import UPDATE_PHASE, Tape
 
 
 def allocator(**sizes: int) -> Allocator:
@@ -90,3 +90,33 @@ def test_a_tape_keeps_what_is_alive_at_the_peak() -> None:
     tape.drop("a")
     assert (tape.peak.bytes, tape.peak.phase) == (150, "first")
     assert tape.peak.terms == {"parameters": 100, "work": 50}
+
+
+def tape_with_a_free_block(mib: int) -> Tape:
+    """Before an update."""
+    tape = Tape(Allocator())
+    tape.begin("backward")
+    tape.take("activations", mib * MIB, "activations")
+    tape.take("gradients", 20 * MIB, "gradients")
+    tape.drop("activations")
+    tape.begin(UPDATE_PHASE)
+    return tape
+
+
+def test_room_of_an_update_is_the_largest_free_block_beside_its_tensors() -> None:
+    tape = tape_with_a_free_block(400)
+    tape.take("update", 50 * MIB, "gradients of the update")
+    assert tape.room == 8
+    assert tape.reserved == 420 * MIB
+    tape.take("second update", 100 * MIB, "gradients of the update")
+    assert tape.room == 3.5
+
+
+def test_an_update_that_barely_fits_is_expected_to_take_a_part_anew() -> None:
+    tape = tape_with_a_free_block(400)
+    tape.take("update", 300 * MIB, "gradients of the update")
+    assert 1 < tape.room < 2
+    assert tape.reserved == (420 + 0.3 * 300) * MIB
+    tape = tape_with_a_free_block(400)
+    tape.take("update", 440 * MIB, "gradients of the update")
+    assert tape.reserved == (420 + 440) * MIB

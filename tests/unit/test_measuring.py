@@ -65,8 +65,9 @@ def choice_line(plan: Plan) -> str:
 
 
 def test_choice_and_its_nearest_rivals_are_measured() -> None:
-    first, larger, other = trials("auto.measure=true")
-    plan = plan_of(*ASKED, hardware=ONE)
+    memory = "hardware.gpu_memory_gib=134"
+    first, larger, other = trials("auto.measure=true", memory)
+    plan = plan_of(*ASKED, memory, hardware=ONE)
     assert first.micro_batch == plan.micro_batch
     assert first.experiment.stage.stage == larger.experiment.stage.stage == plan.experiment.stage.stage
     assert larger.micro_batch > first.micro_batch
@@ -74,6 +75,11 @@ def test_choice_and_its_nearest_rivals_are_measured() -> None:
         first.experiment.stage,
         first.experiment.train,
     )
+
+
+def test_the_next_smaller_micro_batch_is_measured_where_no_larger_one_may_fit() -> None:
+    first, _, smaller = trials("auto.measure=true")
+    assert smaller.micro_batch < first.micro_batch
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])

@@ -56,7 +56,16 @@ def with_overrides(overrides: tuple[str, ...], fix: str) -> list[str]:
     [(0, "fits"), (95, "fits"), (96, "tight"), (100, "tight"), (105, "tight"), (106, "does not fit")],
 )
 def test_error_of_the_prediction_counts_in_favor_of_the_run(used: int, expected: str) -> None:
-    assert verdict(used, 100, BAND) == expected
+    assert verdict(used, 100, BAND, BAND) == expected
+
+
+@pytest.mark.parametrize(
+    ("used", "expected"), [(98, "fits"), (99, "tight"), (105, "tight"), (106, "does not fit")]
+)
+def test_a_plan_fits_with_a_smaller_margin_where_runs_used_little_more_than_predicted(
+    used: int, expected: str
+) -> None:
+    assert verdict(used, 100, BAND, 0.02) == expected
 
 
 def test_refusal_names_the_peak_the_limit_and_the_largest_terms() -> None:

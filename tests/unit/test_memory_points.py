@@ -13,6 +13,8 @@ from zpipe.machine.hardware import Hardware
 from zpipe.memory.host import FILES_OF_LIBRARIES
 from zpipe.plans.plan import Plan
 
+MEASURED_STEADY = 35
+"""The margin of such plans comes from so many runs."""
 HOST_MEMORY = 2**50
 """Enough for every run: the file does not say what the machines had."""
 
@@ -69,7 +71,7 @@ def errors(figure: str) -> dict[str, float]:
 
 @pytest.mark.parametrize(
     ("figure", "middle", "most"),
-    [("allocated_gib", 0.01, 0.09), ("reserved_gib", 0.03, 0.11), ("host_gib", 0.05, 0.08)],
+    [("allocated_gib", 0.01, 0.09), ("reserved_gib", 0.03, 0.08), ("host_gib", 0.05, 0.09)],
 )
 def test_errors_of_the_prediction_are_small(figure: str, middle: float, most: float | None) -> None:
     sizes = {name: abs(error) for name, error in errors(figure).items()}
@@ -89,6 +91,27 @@ def test_no_run_that_ran_is_said_not_to_fit() -> None:
         if fit.verdict == "does not fit"
     ]
     assert refused == []
+
+
+def test_no_run_used_more_of_the_gpu_than_a_plan_allows_for() -> None:
+    """A plan that fits leaves `margin` free. What is not steady has needed up to 4% more than that."""
+    beyond = {}
+    for point in points():
+        memory, measured = point.plan.memory, point.measured
+        assert memory is not None
+        if memory.gpu is None or "outside_gib" not in measured:
+            continue
+        used = measured["reserved_gib"] + measured["outside_gib"]
+        beyond[point.name] = used / (memory.gpu.used / GIB) - 1 - memory.gpu.margin
+    steady = [point.name for point in points() if _is_steady(point.plan)]
+    assert len(steady) >= MEASURED_STEADY
+    assert [name for name in steady if beyond[name] > 0] == []
+    assert max(beyond.values()) < 0.04
+
+
+def _is_steady(plan: Plan) -> bool:
+    """Whether the layers alone decide the peak, and the plan expects a small error."""
+    return plan.memory is not None and plan.memory.gpu is not None and plan.memory.gpu.margin < 0.05
 
 
 def test_every_point_has_a_name_of_its_own() -> None:

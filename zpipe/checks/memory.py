@@ -69,7 +69,7 @@ def _reason(fit: Fit, prediction: MemoryPrediction) -> str:
     terms = sorted(_terms(fit, prediction), key=lambda term: term.bytes, reverse=True)[:_LARGEST]
     largest = ", ".join(f"{term.name} {_size(term.bytes)}" for term in terms)
     return (
-        f"{what} is predicted to need {_size(fit.used)} (±{prediction.band:.0%}) and has "
+        f"{what} is predicted to need {_size(fit.used)} ({prediction.error_of(fit.resource)}) and has "
         f"{_size(fit.limit)}{held}; most of it for {largest}"
     )
 

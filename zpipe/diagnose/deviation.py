@@ -52,16 +52,16 @@ def deviation(plan: Plan, ending: Ending, evidence: Evidence) -> Iterator[str]:
     if memory is None:
         return
     if ending == "gpu_out_of_memory" and memory.gpu is not None:
-        yield _predicted("The GPU", memory.gpu.used, plan.fit_of("GPU"), memory.band)
+        yield _predicted("The GPU", memory.gpu.used, plan.fit_of("GPU"), memory.error_of("GPU"))
         yield from _on_the_gpu(memory.gpu, memory.band, evidence)
     elif ending == "host_out_of_memory" and memory.host is not None:
-        yield _predicted("The host", memory.host.node, plan.fit_of("host"), memory.band)
+        yield _predicted("The host", memory.host.node, plan.fit_of("host"), memory.error_of("host"))
         yield from _on_the_host(memory.host, memory.band, evidence)
 
 
-def _predicted(what: str, used: int, fit: Fit | None, band: float) -> str:
+def _predicted(what: str, used: int, fit: Fit | None, error: str) -> str:
     there = "" if fit is None else f" of {size(fit.limit)} that were there: {fit.verdict}"
-    return f"{what} was predicted to need {size(used)} (±{band:.0%}){there}."
+    return f"{what} was predicted to need {size(used)} ({error}){there}."
 
 
 def _on_the_gpu(memory: GpuMemory, band: float, evidence: Evidence) -> Iterator[str]:

@@ -38,6 +38,11 @@ class Allocator:
         segment, address, size = self._blocks.pop(name)
         segment.give(address, size)
 
+    def largest_free(self, size: int, stream: int = 0) -> int:
+        """Bytes of the largest free block among which a tensor of `size` bytes looks for its own."""
+        segment = self._segments.get((stream, size <= _LARGEST_SMALL))
+        return 0 if segment is None else segment.largest_free
+
     def empty_cache(self) -> None:
         """torch.cuda.empty_cache: pages without a tensor are unmapped."""
         for segment in self._segments.values():
@@ -58,6 +63,10 @@ class _Segment:
         self._by_size: list[tuple[int, int]] = []
         self._gaps: list[tuple[int, int]] = []
         """Address and size, in whole pages, ordered."""
+
+    @property
+    def largest_free(self) -> int:
+        return self._by_size[-1][0] if self._by_size else 0
 
     def take(self, size: int) -> int:
         """The smallest free block that is large enough; a block that can grow is the last choice of all."""

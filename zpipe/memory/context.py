@@ -1,6 +1,5 @@
 """GPU memory outside PyTorch's allocator: the CUDA context, kernels and NCCL, measured on H200."""
 
-from zpipe.memory.sizes import Sizes
 from zpipe.plans.memory import Table, Term
 
 _MIB = 2**20
@@ -13,13 +12,13 @@ _CHANNELS = 430 * _MIB
 """NCCL's buffers, once there are other ranks."""
 
 
-def context_table(sizes: Sizes) -> Table:
+def context_table(stage: int, ranks: int) -> Table:
     """Of one GPU."""
     terms = [
         ("CUDA context", _CONTEXT, "what the driver allocates for a process"),
         ("kernels and libraries", _KERNELS, "loaded on first use"),
-        ("NCCL group", _SECOND_GROUP if sizes.stage < 3 else 0, "below stage 3"),
-        ("NCCL buffers", _CHANNELS if sizes.ranks > 1 else 0, "with several ranks"),
+        ("NCCL group", _SECOND_GROUP if stage < 3 else 0, "below stage 3"),
+        ("NCCL buffers", _CHANNELS if ranks > 1 else 0, "with several ranks"),
     ]
     return Table(
         terms=[

@@ -8,7 +8,7 @@ of PyTorch's allocator.
 from zpipe.memory.gradients import GRADIENTS, UPDATE, Gradients
 from zpipe.memory.model_passes import ModelPasses
 from zpipe.memory.sizes import Sizes
-from zpipe.memory.tape import Tape
+from zpipe.memory.tape import UPDATE_PHASE, Tape
 
 PARAMETERS, MASTERS = "parameters", "master weights"
 SECONDARY = "second copy of the parameters"
@@ -27,7 +27,7 @@ def play(tape: Tape, sizes: Sizes, passes: ModelPasses) -> None:
             passes.backward(tape, gradients)
         if step == 1:
             tape.empty_cache()
-        tape.begin("optimizer step")
+        tape.begin(UPDATE_PHASE)
         passes.before_update(tape)
         gradients.update(has_states=step > 1)
         if step == 1:

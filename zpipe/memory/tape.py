@@ -1,5 +1,6 @@
 """Plays the allocations of a run in order, and keeps what is alive at the peak."""
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -7,6 +8,10 @@ from zpipe.memory.allocator import Allocator
 
 MODEL, REDUCTIONS, GATHERS = range(3)
 """CUDA streams: a tensor takes memory of its own stream alone."""
+UPDATE_PHASE = "optimizer step"
+_BARELY, _GROWTH = 2, 0.3
+"""Small tensors that are not played may cut a free block. Of nine runs whose update had one less than twice
+as large as its tensor, three took a part of it or all of it anew."""
 
 
 @dataclass
@@ -25,6 +30,8 @@ class Tape:
         self.peak = Peak()
         self.reserved = 0
         """The most bytes that the allocator has reserved."""
+        self.room = math.inf
+        """How often a tensor of the last update went into the largest free block, at least."""
         self._allocator = allocator
         self._live: dict[str, tuple[int, str]] = {}
         self._terms: Counter[str] = Counter()
@@ -42,8 +49,14 @@ class Tape:
         if self._total > self.peak.bytes:
             self.peak.bytes, self._is_rising = self._total, True
         if self._allocator is not None:
-            self._allocator.allocate(name, bytes_, stream)
-            self.reserved = max(self.reserved, self._allocator.reserved)
+            self._reserve(self._allocator, name, bytes_, stream)
+
+    def _reserve(self, allocator: Allocator, name: str, size: int, stream: int) -> None:
+        room = allocator.largest_free(size, stream) / size if self.phase == UPDATE_PHASE else math.inf
+        allocator.allocate(name, size, stream)
+        growth = _GROWTH * size if 1 <= room < _BARELY else 0
+        self.room = min(self.room, room)
+        self.reserved = max(self.reserved, allocator.reserved + round(growth))
 
     def drop(self, *names: str) -> None:
         """Frees tensors; a name that is not alive is passed over."""
@@ -71,6 +84,7 @@ class Tape:
     def begin(self, phase: str) -> None:
         self._note_peak()
         self.phase = phase
+        self.room = math.inf
 
     def empty_cache(self) -> None:
         if self._allocator is not None:

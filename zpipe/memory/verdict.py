@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from zpipe.facts.facts import Facts
 from zpipe.machine.hardware import Gpu
-from zpipe.plans.memory import Fit, MemoryPrediction, Verdict
+from zpipe.plans.memory import Fit, MemoryPrediction, Resource, Verdict
 from zpipe.runfolder.swap_folder import swap_folder_of
 from zpipe.schema.experiment import Experiment
 
@@ -18,9 +18,9 @@ _DRIVER_SHARE = 0.003
 0.7 GiB of an H200. torch.cuda.get_device_properties leaves it out."""
 
 
-def verdict(used: int, limit: int, band: float) -> Verdict:
-    """`band` is the relative error of `used`."""
-    if used * (1 + band) <= limit:
+def verdict(used: int, limit: int, band: float, margin: float) -> Verdict:
+    """By relative errors of `used`: at least `band` less is needed, at most `margin` more."""
+    if used * (1 + margin) <= limit:
         return "fits"
     return "does not fit" if used * (1 - band) > limit else "tight"
 
@@ -30,21 +30,20 @@ def fits_of(prediction: MemoryPrediction, experiment: Experiment, facts: Facts) 
 
     Of the disk, that is what swap files need: for checkpoints there are rules of their own.
     """
-    band = prediction.band
+
+    def fit(resource: Resource, used: int, limit: int, held: int = 0) -> Fit:
+        found = verdict(used, limit, prediction.band, prediction.margin_of(resource))
+        return Fit(resource=resource, used=used, limit=limit, held=held, verdict=found)
+
     gpus = _gpus_of(facts)
     if prediction.gpu is not None and gpus:
         fullest = min(gpus, key=_usable)
-        used, limit = prediction.gpu.used, _usable(fullest)
-        yield Fit(
-            resource="GPU", used=used, limit=limit, held=fullest.used, verdict=verdict(used, limit, band)
-        )
+        yield fit("GPU", prediction.gpu.used, _usable(fullest), fullest.used)
     if prediction.host is not None and _knows_host_memory(experiment):
-        used, limit = prediction.host.node, facts.hardware.memory
-        yield Fit(resource="host", used=used, limit=limit, verdict=verdict(used, limit, band))
+        yield fit("host", prediction.host.node, facts.hardware.memory)
     room = room_for_swapping(experiment, facts)
-    used = prediction.swap_files.total
-    if used and room is not None:
-        yield Fit(resource="disk", used=used, limit=room, verdict=verdict(used, room, band))
+    if prediction.swap_files.total and room is not None:
+        yield fit("disk", prediction.swap_files.total, room)
 
 
 def _gpus_of(facts: Facts) -> list[Gpu]:

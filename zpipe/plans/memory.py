@@ -45,6 +45,8 @@ class GpuMemory(Group):
     """What PyTorch's allocator holds beyond the tensors, up to torch.cuda.max_memory_reserved."""
     context: Table
     """Outside PyTorch's allocator: the CUDA context, NCCL."""
+    margin: float
+    """How much more than predicted such runs used at most, relative: 0.02 is two percent."""
 
     @property
     def reserved(self) -> int:
@@ -86,6 +88,15 @@ class MemoryPrediction(Group):
     """The relative error that was measured for models of this kind: 0.05 is plus or minus five percent."""
     is_generic: bool = False
     """Whether the architecture has no formulas of its own, and a rougher walk over its sizes was used."""
+
+    def margin_of(self, resource: Resource) -> float:
+        """How much more than predicted may be needed, relative."""
+        return self.gpu.margin if resource == "GPU" and self.gpu is not None else self.band
+
+    def error_of(self, resource: Resource) -> str:
+        """The error in words: `±5%`, or `-5% to +2%` where less is needed rather than more."""
+        margin = self.margin_of(resource)
+        return f"±{self.band:.0%}" if margin == self.band else f"-{self.band:.0%} to +{margin:.0%}"
 
     @property
     def swap_files(self) -> Table:

@@ -152,7 +152,7 @@ def _of(plan: Plan, resource: Resource) -> str:
 
 
 def _limit(plan: Plan, resource: Resource, memory: MemoryPrediction) -> str:
-    fit, error = plan.fit_of(resource), f"±{memory.band:.0%}"
+    fit, error = plan.fit_of(resource), memory.error_of(resource)
     if fit is None:
         return f"{error}; the limit is not known here"
     held = f", beside {gib(fit.held)} of other processes" if fit.held else ""
