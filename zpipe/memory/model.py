@@ -68,9 +68,7 @@ def model_of(experiment: Experiment, facts: Facts) -> Model | None:
         return None
     element = 4 if facts.parameter_dtype == "fp32" else 2
     # Compiled layers keep what Liger's keep: the inputs of norms and of the product, not what is between.
-    # The hooks of stage 3 split them into graphs that are too small for it.
-    is_compiled = experiment.train.is_compiled and experiment.stage.stage < 3
-    liger = facts.liger.replaces_layers or is_compiled
+    liger = facts.liger.replaces_layers or experiment.has_compiled_layers
 
     def activations(experts: bool) -> LayerActivations:
         return layer_activations(

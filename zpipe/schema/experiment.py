@@ -55,6 +55,11 @@ class Experiment(Group):
 
     true: all of them; false: none; null: those that affect memory or results."""
 
+    @property
+    def has_compiled_layers(self) -> bool:
+        """Whether a layer is one graph: the hooks of stage 3 split it into many that fuse little."""
+        return self.train.is_compiled and self.stage.stage < 3
+
 
 def defaults() -> dict[str, Any]:
     """Every key with its default: the base that the YAML files are merged into."""

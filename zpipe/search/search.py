@@ -134,8 +134,8 @@ class Search:
 
     def _bounded(self) -> Iterator[list[Combination]]:
         """The combinations of each shape, without micro-batches for which the GPU is too small."""
-        for recomputes in (False, True):
-            every = [shape for shape in self._shapes if shape.recomputes == recomputes]
+        for layers in sorted({shape.layers for shape in self._shapes}):
+            every = [shape for shape in self._shapes if shape.layers == layers]
             alike = [shape for shape in every if self._judge.fits_host(shape)]
             self._too_large += (len(every) - len(alike)) * len(self._micros)
             if not alike:

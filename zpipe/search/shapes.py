@@ -42,6 +42,11 @@ class Shape:
         return self.experiment.train.is_compiled
 
     @property
+    def layers(self) -> tuple[bool, bool]:
+        """What decides how much the layers keep for the backward pass, the fastest first."""
+        return self.recomputes, not self.experiment.has_compiled_layers
+
+    @property
     def option(self) -> str:
         """The option of the group `offload`, without the variant of it."""
         return self.offload.partition(",")[0]
