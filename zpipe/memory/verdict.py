@@ -35,9 +35,8 @@ def fits_of(prediction: MemoryPrediction, experiment: Experiment, facts: Facts) 
         found = verdict(used, limit, prediction.band, prediction.margin_of(resource))
         return Fit(resource=resource, used=used, limit=limit, held=held, verdict=found)
 
-    gpus = _gpus_of(facts)
-    if prediction.gpu is not None and gpus:
-        fullest = min(gpus, key=_usable)
+    fullest = _fullest_gpu(facts)
+    if prediction.gpu is not None and fullest is not None:
         yield fit("GPU", prediction.gpu.used, _usable(fullest), fullest.used)
     if prediction.host is not None and _knows_host_memory(experiment):
         yield fit("host", prediction.host.node, facts.hardware.memory)
@@ -46,11 +45,17 @@ def fits_of(prediction: MemoryPrediction, experiment: Experiment, facts: Facts) 
         yield fit("disk", prediction.swap_files.total, room)
 
 
-def _gpus_of(facts: Facts) -> list[Gpu]:
-    """Those that the ranks of a node use."""
+def exceeds_gpu(size: int, band: float, facts: Facts) -> bool:
+    """Whether so many bytes do not fit, even if they were predicted too high by their whole error."""
+    fullest = _fullest_gpu(facts)
+    return fullest is not None and verdict(size, _usable(fullest), band, band) == "does not fit"
+
+
+def _fullest_gpu(facts: Facts) -> Gpu | None:
+    """The one with the least room of those that the ranks of a node use."""
     slots = facts.hosts.hosts[0].slots if facts.hosts.hosts else range(facts.nproc_per_node)
     gpus = facts.hardware.gpus
-    return [gpus[index] for index in slots if index < len(gpus)]
+    return min((gpus[index] for index in slots if index < len(gpus)), key=_usable, default=None)
 
 
 def _usable(gpu: Gpu) -> int:
