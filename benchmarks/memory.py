@@ -25,6 +25,13 @@ CARDS = {
     "H200": Gpu(name="NVIDIA H200", memory=143_771 * 2**20, compute_capability=(9, 0)),
 }
 FIGURES = ("allocated_gib", "reserved_gib", "host_gib")
+TITLES = {
+    "allocated_gib": "GPU, allocated",
+    "reserved_gib": "GPU, reserved",
+    "host_gib": "host",
+    "host_gib, cpu": "host without a GPU",
+}
+"""Of the errors, by figure."""
 _NOT_PART_OF_IT = ("tracking", "+launcher.env", "hydra.run.dir", "offload.nvme_path")
 
 
@@ -79,12 +86,13 @@ def predicted(point: dict[str, Any]) -> dict[str, float]:
 
 def errors(points: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Relative errors of the predictions, by figure and run."""
-    found: dict[str, dict[str, float]] = {figure: {} for figure in FIGURES}
+    found: dict[str, dict[str, float]] = {figure: {} for figure in TITLES}
     for point in points:
         measured = point["measured"]
         for figure, value in predicted(point).items():
             if figure in measured:
-                found[figure][point["name"]] = value / measured[figure] - 1
+                kind = figure if point["gpu"] is not None else f"{figure}, cpu"
+                found[kind][point["name"]] = value / measured[figure] - 1
     return found
 
 
@@ -94,13 +102,14 @@ def show(points: list[dict[str, Any]]) -> None:
     print("|---|---|---:|---:|---:|---:|")
     for point in points:
         name = point["name"]
-        cells = [f"{found[each][name]:+.1%}" if name in found[each] else "-" for each in FIGURES]
+        figures = FIGURES if point["gpu"] is not None else (*FIGURES[:2], "host_gib, cpu")
+        cells = [f"{found[each][name]:+.1%}" if name in found[each] else "-" for each in figures]
         reserved = point["measured"].get("reserved_gib", "-")
         gpus = "-" if point["gpu"] is None else f"{point['world_size']} x {point['gpu']}"
         print(f"| {name} | {gpus} | {reserved} | {' | '.join(cells)} |")
-    for figure, values in found.items():
+    for kind, values in found.items():
         sizes = [abs(value) for value in values.values()]
-        print(f"{figure}: {len(sizes)} runs, median {median(sizes):.2%}, largest {max(sizes):.2%}")
+        print(f"{TITLES[kind]}: {len(sizes)} runs, median {median(sizes):.2%}, largest {max(sizes):.2%}")
     draw(found)
 
 
@@ -112,13 +121,12 @@ def draw(found: dict[str, dict[str, float]]) -> None:
     matplotlib.rcParams["svg.hashsalt"] = "zpipe"
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(8, 3.2), layout="constrained")
-    titles = {"allocated_gib": "GPU, allocated", "reserved_gib": "GPU, reserved", "host_gib": "host"}
-    for row, (name, title) in enumerate(titles.items()):
+    figure, axes = pyplot.subplots(figsize=(8, 4), layout="constrained")
+    for row, (name, title) in enumerate(TITLES.items()):
         values = sorted(100 * value for value in found[name].values())
         offsets = [row + 0.25 * (index % 5 - 2) / 2 for index in range(len(values))]
         axes.plot(values, offsets, "o", markersize=4, alpha=0.7, label=f"{title}: {len(values)} runs")
-    axes.set_yticks(range(len(titles)), list(titles.values()))
+    axes.set_yticks(range(len(TITLES)), list(TITLES.values()))
     axes.axvspan(-5, 5, color="0.92", zorder=0)
     axes.set_xlabel("predicted / measured - 1, in percent; the band of the verdict is gray")
     axes.legend(loc="lower left", fontsize="small")

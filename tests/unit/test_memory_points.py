@@ -71,7 +71,7 @@ def errors(figure: str) -> dict[str, float]:
 
 @pytest.mark.parametrize(
     ("figure", "middle", "most"),
-    [("allocated_gib", 0.01, 0.09), ("reserved_gib", 0.03, 0.08), ("host_gib", 0.05, 0.09)],
+    [("allocated_gib", 0.01, 0.09), ("reserved_gib", 0.03, 0.08), ("host_gib", 0.05, 0.11)],
 )
 def test_errors_of_the_prediction_are_small(figure: str, middle: float, most: float | None) -> None:
     sizes = {name: abs(error) for name, error in errors(figure).items()}

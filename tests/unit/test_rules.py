@@ -136,7 +136,7 @@ def test_train_setting_that_a_transformers_optimizer_does_not_use_is_refused(set
 
 LARGER_DISK = replace(SMALL_DISK, free_disk=lambda _: 10**9)
 NOTICED = [
-    (["model=llama3_1b"], "info", "checkpoint.async_save", CPU),
+    (["model=llama3_1b", "model.config.num_hidden_layers=10"], "info", "checkpoint.async_save", CPU),
     (
         ["checkpoint.save_steps=1", "checkpoint.save_total_limit=null", "train.max_steps=200"],
         "warning",

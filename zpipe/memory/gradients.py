@@ -140,7 +140,8 @@ class Gradients:
             tape.drop(*self._kept)
         if not has_states:
             take_states(tape, sizes, "", sizes.total)
-        tape.pulse(sizes.optimizer_work * sizes.total, UPDATE)
+        at_once = sizes.total if sizes.updates_together else sizes.largest
+        tape.pulse(sizes.optimizer_work * at_once, UPDATE)
         tape.drop("update")
 
     def _update_partition(self, has_states: bool) -> None:

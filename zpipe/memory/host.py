@@ -27,7 +27,7 @@ def host_memory(experiment: Experiment, facts: Facts, sizes: Sizes, model_on_hos
     if facts.device == "cpu":
         libraries = _term("libraries", _LIBRARIES_ON_CPU, "Python, torch, DeepSpeed", "measured")
         model = _term("model and training", model_on_host, "as on a GPU", "zpipe/memory/steps.py")
-        terms = [libraries, _files(), model, *_offloaded(experiment, facts, sizes)]
+        terms = [libraries, _files(), model, _freed(sizes), *_offloaded(experiment, facts, sizes)]
         table = Table(terms=[each for each in terms if each.bytes])
         return HostMemory(rank=table, phase="training", ranks=facts.nproc_per_node)
     terms = [
@@ -46,6 +46,14 @@ def host_memory(experiment: Experiment, facts: Facts, sizes: Sizes, model_on_hos
 
 def _files() -> Term:
     return _term("files of libraries", FILES_OF_LIBRARIES, "pages of shared objects", "measured")
+
+
+def _freed(sizes: Sizes) -> Term:
+    """Of gradients and their copies in 16 bits, as long as they are smaller than what malloc maps singly."""
+    each = 0 if sizes.element == sizes.master else 4 if sizes.stage == 3 else 2
+    return _term(
+        "freed memory that malloc keeps", each * sizes.total, f"{each} B x {sizes.total:,}", "measured"
+    )
 
 
 def _autotuning(experiment: Experiment, facts: Facts, sizes: Sizes) -> Term:

@@ -41,6 +41,8 @@ class Sizes:
     """Micro-batches of a step that are played."""
     optimizer_work: int
     """Bytes of temporary values for each element that is updated; a fused kernel has none."""
+    updates_together: bool
+    """Whether PyTorch's optimizers update all tensors at once, and not one after the other."""
     is_one_pass: bool
     """Whether the gradients of stage 0 are copied into one tensor, and dropped before the update."""
 
@@ -105,6 +107,7 @@ def sizes_of(experiment: Experiment, facts: Facts) -> Sizes | None:
     accumulated = precision.data_types.grad_accum_dtype
     pinned = offload.offload_optimizer.pin_memory
     is_fused = facts.device == "cuda" and _is_fused(experiment, facts)
+    updates_together = facts.device == "cuda"
     return Sizes(
         stage=experiment.stage.stage,
         ranks=facts.data_parallel_size if experiment.stage.stage else 1,
@@ -119,7 +122,8 @@ def sizes_of(experiment: Experiment, facts: Facts) -> Sizes | None:
         on_host=1.0 if offload.offload_optimizer.ratio is None else offload.offload_optimizer.ratio,
         is_pinned=facts.device == "cuda" and (offload.pin_memory if pinned is None else pinned) is not False,
         accumulation=min(facts.accumulation, _PASSES),
-        optimizer_work=0 if is_fused else FP32,
+        optimizer_work=0 if is_fused else FP32 if updates_together else 2 * FP32,
+        updates_together=updates_together,
         is_one_pass=is_fused and experiment.optimizer.type in ("Adam", "AdamW"),
     )
 

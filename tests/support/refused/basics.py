@@ -7,6 +7,7 @@ _IMAGE = "launcher.kubeflow.image=registry.example/zpipe:1"
 _VOLUMES = "launcher.kubeflow.volumes=['runs:/shared']"
 
 _NODES = ("launcher.nodes=2", "launcher.master_addr=a")
+_TEN_LAYERS = "model.config.num_hidden_layers=10"
 _LOCAL = ("checkpoint.node_local=true", "checkpoint.node_local_path=/local")
 
 _MIXTRAL = ("model.config.model_type=mixtral", "model.config.num_local_experts=4")
@@ -30,7 +31,7 @@ ROWS: list[Row] = [
     (["checkpoint.node_local_path=/local"], "checkpoint.node_local_path", CPU),
     (["launcher=kubeflow", _IMAGE, _VOLUMES, "tracking=none", *_LOCAL], "checkpoint.node_local", CPU),
     ([*_NODES, *_LOCAL, "resume.checkpoint=/runs/a/checkpoint-1"], "resume.checkpoint", CPU),
-    (["model=llama3_1b", "checkpoint.async_save=true"], "checkpoint.async_save", CPU),
+    (["model=llama3_1b", _TEN_LAYERS, "checkpoint.async_save=true"], "checkpoint.async_save", CPU),
     (["model.config.model_type=t5"], "model.config.model_type", CPU),
     (["model.config.model_type=llamma"], "model.config.model_type", CPU),
     (["model.config.model_type=bert"], "model.config.is_decoder", CPU),
