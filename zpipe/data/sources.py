@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from zpipe.data.folders import files_below
 from zpipe.data.machine_errors import reraise_machine_error
 from zpipe.data.refusals import data_path_refusal
 from zpipe.data.saved import is_saved, saved_files
@@ -46,6 +47,8 @@ class Source:
     """`data.path` as the user wrote it."""
     left_out: tuple[Path, ...] = ()
     """Data files of the folder that belong to other splits."""
+    of_zpipe: tuple[Path, ...] = ()
+    """Folders in it whose files are no data: of runs, sweeps and MLflow."""
 
     def stamp(self) -> list[list[Any]]:
         """Absolute path, size in bytes and modification time in ns of each file, to detect changes."""
@@ -96,7 +99,8 @@ def _folder(path: Path, data: Data) -> Source:
     if is_saved(path):
         files = saved_files(path, data)
         return Source("arrow", tuple(files), data.path)
-    found = [file for file in sorted(path.rglob("*")) if _is_data(file, path)]
+    every, of_zpipe = files_below(path)
+    found = [file for file in every if _is_data(file)]
     if not found:
         raise data_path_refusal(data.path, f"the folder contains no data files{_without_archives(path)}")
     for file in found:
@@ -110,14 +114,12 @@ def _folder(path: Path, data: Data) -> Source:
         raise data_path_refusal(
             data.path, reason, allowed="files of one format", fix="data.path=/path/to/folder"
         )
-    return Source(readers[0], tuple(files), data.path, tuple(left_out))
+    return Source(readers[0], tuple(files), data.path, tuple(left_out), tuple(of_zpipe))
 
 
-def _is_data(file: Path, folder: Path) -> bool:
-    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    return (
-        file.suffix.lower() in READERS and file.name not in DESCRIPTIONS and not hidden and not file.is_dir()
-    )
+def _is_data(file: Path) -> bool:
+    is_hidden = file.name.startswith(".")
+    return file.suffix.lower() in READERS and file.name not in DESCRIPTIONS and not is_hidden
 
 
 def _of_split(names: list[Path], folder: Path, data: Data) -> tuple[list[Path], list[Path]]:
