@@ -1,4 +1,4 @@
-"""A folder of data in which zpipe has written its own files: these are no data."""
+"""A folder of data that also has runs, sweeps, MLflow's artifacts and models: their files are no data."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ TEXT = '{"text": "to learn from"}\n'
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """With two files of data, a run, a sweep, MLflow's store and a hidden folder."""
+    """With two files of data, a run, a sweep, MLflow's store, a model and a hidden folder."""
     outputs = tmp_path / "outputs"
     run, sweep = outputs / "2026-11-27" / "one", outputs / "sweeps" / "two"
     for name in ("plan.json", "ds_config.json", "attempt-1/events.jsonl", "model/config.json"):
@@ -23,6 +23,8 @@ def folder(tmp_path: Path) -> Path:
         written(sweep / name)
     written(outputs / "mlflow.db")
     written(outputs / "mlartifacts" / "1" / "rows.jsonl")
+    for name in ("config.json", "generation_config.json", "model.safetensors"):
+        written(tmp_path / "exported" / name)
     for name in ("rows.jsonl", "more/rest.jsonl", ".cache/hidden.jsonl"):
         written(tmp_path / name)
     return tmp_path
@@ -33,12 +35,13 @@ def written(file: Path) -> None:
     file.write_text(TEXT, encoding="utf-8")
 
 
-def test_files_of_runs_sweeps_and_mlflow_are_no_data(folder: Path) -> None:
+def test_files_of_runs_sweeps_models_and_mlflow_are_no_data(folder: Path) -> None:
     source = local_source(Data(source="files", path=str(folder)))
     assert source is not None
     assert source.files == (folder / "more" / "rest.jsonl", folder / "rows.jsonl")
     outputs = folder / "outputs"
-    assert source.of_zpipe == (
+    assert source.other_folders == (
+        folder / "exported",
         outputs / "2026-11-27" / "one",
         outputs / "mlartifacts",
         outputs / "sweeps" / "two",
@@ -47,7 +50,7 @@ def test_files_of_runs_sweeps_and_mlflow_are_no_data(folder: Path) -> None:
 
 def test_plan_names_what_is_left_out(folder: Path) -> None:
     plan = plan_of("data=files", f"data.path={folder}")
-    (notice,) = [each.text for each in plan.notices if "is left out" in each.text]
+    (notice,) = [each.text for each in plan.notices if "are left out" in each.text]
     assert str(folder / "outputs" / "2026-11-27" / "one") in notice
 
 

@@ -1,6 +1,6 @@
 """Plans that do not fit are refused with plans that do, and no plan that may fit is refused."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,9 +36,16 @@ def simple_model(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
-def _predict(monkeypatch: pytest.MonkeyPatch, function: object) -> None:
+def _predict(
+    monkeypatch: pytest.MonkeyPatch, function: Callable[[Experiment, Facts], MemoryPrediction | None]
+) -> None:
+    def with_the_allocator(
+        experiment: Experiment, facts: Facts, *, reserves: bool = True
+    ) -> MemoryPrediction | None:
+        return function(experiment, facts) if reserves else None
+
     for module in ("zpipe.checks.memory", "zpipe.compile.compiler"):
-        monkeypatch.setattr(f"{module}.predict_memory", function)
+        monkeypatch.setattr(f"{module}.predict_memory", with_the_allocator)
 
 
 def _fixes(problem: Problem) -> tuple[str, ...]:

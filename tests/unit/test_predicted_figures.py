@@ -9,7 +9,7 @@ from tests.support.predictions import prediction
 from zpipe.plans.memory import MemoryPrediction
 from zpipe.plans.plan import Launch
 from zpipe.record.facts import params
-from zpipe.runfolder.figures import predicted_and_measured, predicted_figures
+from zpipe.runfolder.figures import figures_so_far, predicted_and_measured, predicted_figures
 from zpipe.runfolder.progress import RunProgress
 from zpipe.terminal.summary import summary_rows
 
@@ -82,3 +82,22 @@ def test_predicted_peaks_are_parameters_of_the_run(tmp_path: Path) -> None:
     with_prediction = params(make_plan(tmp_path / "a", memory=prediction()))
     assert with_prediction["predicted_reserved_gib"] == "30.1"
     assert not any(name.startswith("predicted") for name in params(make_plan(tmp_path / "b")))
+
+
+def test_run_that_did_not_finish_has_the_figures_that_it_logged_last() -> None:
+    logged = {
+        "loss": 2.5,
+        "eval_loss": 3.0,
+        "learning_rate": 1e-5,
+        "throughput/tokens_per_sec": 700.0,
+        "memory/host_peak_gib": 1.1,
+    }
+    found = figures_so_far(logged, prediction())
+    assert found.items() >= predicted_figures(prediction()).items()
+    assert {name: value for name, value in found.items() if "predicted" not in name} == {
+        "final_loss": 2.5,
+        "eval_loss": 3.0,
+        "tokens_per_sec": 700.0,
+        "memory/host_peak_gib": 1.1,
+    }
+    assert figures_so_far({"learning_rate": 1e-5}, prediction()) == {}

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -258,3 +259,9 @@ def test_bash_completes_groups_and_options(tmp_path: Path) -> None:
 
     assert "stage=" in completed("sta")
     assert "offload=nvme" in completed("offload=nv")
+
+
+@pytest.mark.parametrize("typed", [{"stage": 3}, ["stage=3"], None, 3])
+def test_overrides_that_are_no_text_are_refused(typed: Any) -> None:
+    with pytest.raises(RefusedInput, match="is no text"):
+        zpipe.plan(typed)

@@ -27,6 +27,11 @@ SMALL = ("model=llama3_1b", "model.config.num_hidden_layers=2", "hardware.gpu_me
         "kernels=none compile=regional activation_checkpointing=auto",
         "kernels=liger stage.stage=3",
         "kernels=liger data.packing=none",
+        "kernels=none precision=fp32 hardware.gpu_memory_gib=12",
+        "kernels=liger optimizer=lion activation_checkpointing=auto hardware.gpu_memory_gib=12",
+        "kernels=fused_loss compile=auto activation_checkpointing=auto data.max_length=8192",
+        "kernels=fused_loss precision=fp16 optimizer=lamb activation_checkpointing=auto data.max_length=4096 "
+        "hardware.gpu_memory_gib=12",
     ],
 )
 def test_choice_is_the_fastest_of_all_that_fit(given: str, cards: int) -> None:

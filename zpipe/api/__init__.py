@@ -53,6 +53,13 @@ def run(*overrides: str, **settings: Any) -> ShownOutcome:
 
 
 def _composed(overrides: tuple[str, ...], settings: dict[str, Any]) -> tuple[ComposedRun, list[str]]:
+    refuse_if_any(
+        Problem(
+            "overrides", each, "is no text", "texts such as 'stage=3'", "stage=3, or **settings for a mapping"
+        )
+        for each in overrides
+        if not isinstance(each, str)
+    )
     given = [*overrides, *overrides_from(settings)]
     remember_overrides(given)
     use_config_dir(None)

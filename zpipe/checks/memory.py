@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from zpipe.checks.memory_ladder import Overrides, nearest_plans
 from zpipe.facts.facts import Facts, with_settings
-from zpipe.memory.predict import predict_memory
-from zpipe.memory.verdict import fits_of
+from zpipe.memory.predict import band_of, predict_memory
+from zpipe.memory.verdict import fits_of, parameters_exceed_gpu
 from zpipe.plans.memory import Fit, MemoryPrediction, Term, Verdict
 from zpipe.plans.plan import Notice
 from zpipe.problems import Fix, Problem, either
@@ -112,8 +112,15 @@ def _verdict_with(
     their_facts = with_settings(facts, other)
     if other == experiment or not accepts(other, their_facts):
         return None
-    fits = _fits(predict_memory(other, their_facts), other, their_facts)
-    return max((fit.verdict for fit in fits), key=_WORSE.index, default=None)
+    if parameters_exceed_gpu(other, their_facts, band_of(their_facts)):
+        return "does not fit"
+    worst: Verdict | None = None
+    for reserves in (False, True):  # what the allocator adds takes long to predict
+        fits = _fits(predict_memory(other, their_facts, reserves=reserves), other, their_facts)
+        worst = max((fit.verdict for fit in fits), key=_WORSE.index, default=None)
+        if worst == "does not fit":
+            break
+    return worst
 
 
 def _size(count: int) -> str:

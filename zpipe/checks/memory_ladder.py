@@ -23,11 +23,15 @@ def nearest_plans(
         _higher_stages(experiment, facts),
         _offloads(experiment, facts),
     ]
-    for rungs in kinds:
-        yield from islice(filter(fits, rungs), 1)
+    alone = [rung for rungs in kinds for rung in islice(filter(fits, rungs), 1)]
+    yield from alone
     insufficient = [[rung for rung in rungs if not fits(rung)] for rungs in kinds]
+    found = {frozenset(each) for each in alone}
     for two in combinations(insufficient, 2):
-        yield from islice(filter(fits, _pairs(*two)), 1)
+        for both in islice(filter(fits, _pairs(*two)), 1):
+            if frozenset(both) not in found:
+                found.add(frozenset(both))
+                yield both
 
 
 def smaller_batches(batch: Batch, micro: int, accumulation: int) -> Rungs:

@@ -6,7 +6,7 @@ from rich.text import Text
 from zpipe.cli.attempt_table import print_attempts
 from zpipe.cli.run_table import offload_of
 from zpipe.record.browse import RecordedRun
-from zpipe.record.facts import COMMAND_TAG
+from zpipe.record.facts import COMMAND_TAG, command_line
 from zpipe.record.state import read_state
 from zpipe.runfolder.figures import (
     EVAL_LOSS,
@@ -18,6 +18,7 @@ from zpipe.runfolder.figures import (
     PREDICTED_RESERVED,
     SPEED,
     TFLOPS,
+    figures_so_far,
 )
 from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.foreign_files import is_regular, read_end
@@ -41,8 +42,8 @@ def print_folder(folder: RunFolder) -> None:
     out = console(None)
     text, style = _headline(folder, outcome)
     print_text(out, text, style=style)
-    print_text(out, f"zpipe {' '.join(plan.command)}\n", style="dim")
-    summary = outcome.summary if outcome else {}
+    print_text(out, f"{command_line(plan)}\n", style="dim")
+    summary = (outcome.summary if outcome else {}) or figures_so_far(progress.values, plan.memory)
     run_id = outcome.mlflow_run_id if outcome else state.run_id if state else None
     out.print(summary_table(plan, summary, progress, run_id))
     print_attempts(folder)

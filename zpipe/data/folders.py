@@ -1,20 +1,22 @@
-"""The files below a folder of data, without those of runs, sweeps and MLflow that zpipe has written there."""
+"""The files below a folder of data, without those of models, and of runs, sweeps and MLflow of zpipe."""
 
 import os
 from pathlib import Path
 
 _WRITTEN = (("plan.json", "ds_config.json"), ("sweep.json", "ledger.jsonl"))
 """What the folder of a run, and that of a sweep, has."""
+_MODEL, _WEIGHTS = "config.json", (".safetensors", ".bin")
+"""What a model folder has, also that of an export."""
 _STORE, _ARTIFACTS = "mlflow.db", "mlartifacts"
 
 
 def files_below(folder: Path) -> tuple[list[Path], list[Path]]:
-    """All files, ordered, without those in hidden folders; and the folders of zpipe that are left out."""
+    """All files, ordered, without those in hidden folders; and the folders that are left out."""
     files: list[Path] = []
     left_out: list[Path] = []
     for name, folders, names in os.walk(folder):
         place = Path(name)
-        if place != folder and _is_written_by_zpipe(names):
+        if place != folder and _holds_no_data(names):
             left_out.append(place)
             folders.clear()
             continue
@@ -26,5 +28,6 @@ def files_below(folder: Path) -> tuple[list[Path], list[Path]]:
     return sorted(files), sorted(left_out)
 
 
-def _is_written_by_zpipe(names: list[str]) -> bool:
-    return any(set(marks) <= set(names) for marks in _WRITTEN)
+def _holds_no_data(names: list[str]) -> bool:
+    is_model = _MODEL in names and any(name.endswith(_WEIGHTS) for name in names)
+    return is_model or any(set(marks) <= set(names) for marks in _WRITTEN)

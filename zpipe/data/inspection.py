@@ -120,9 +120,9 @@ def _remarks(source: Source, found: _Found) -> Iterator[Remark]:
         names = _listed([file.name for file in source.left_out])
         text = f"files of other splits are left out: {names}; data.split chooses the split"
         yield Remark("warning", "data.path", text)
-    if source.of_zpipe:
-        names = _listed([str(folder) for folder in source.of_zpipe])
-        yield Remark("info", "data.path", f"what zpipe has written below it is left out: {names}")
+    if source.other_folders:
+        names = _listed([str(folder) for folder in source.other_folders])
+        yield Remark("info", "data.path", f"folders of runs, sweeps and models are left out: {names}")
     separators = {separator_of(file) for file in source.files[:SHOWN] if file.suffix.lower() == ".csv"}
     for separator in separators - {","}:
         yield Remark("info", "data.path", f"{SEPARATORS[separator]} separates the cells")

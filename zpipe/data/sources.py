@@ -47,8 +47,8 @@ class Source:
     """`data.path` as the user wrote it."""
     left_out: tuple[Path, ...] = ()
     """Data files of the folder that belong to other splits."""
-    of_zpipe: tuple[Path, ...] = ()
-    """Folders in it whose files are no data: of runs, sweeps and MLflow."""
+    other_folders: tuple[Path, ...] = ()
+    """Folders in it whose files are no data: of models, runs, sweeps and MLflow."""
 
     def stamp(self) -> list[list[Any]]:
         """Absolute path, size in bytes and modification time in ns of each file, to detect changes."""
@@ -99,7 +99,7 @@ def _folder(path: Path, data: Data) -> Source:
     if is_saved(path):
         files = saved_files(path, data)
         return Source("arrow", tuple(files), data.path)
-    every, of_zpipe = files_below(path)
+    every, other_folders = files_below(path)
     found = [file for file in every if _is_data(file)]
     if not found:
         raise data_path_refusal(data.path, f"the folder contains no data files{_without_archives(path)}")
@@ -114,7 +114,7 @@ def _folder(path: Path, data: Data) -> Source:
         raise data_path_refusal(
             data.path, reason, allowed="files of one format", fix="data.path=/path/to/folder"
         )
-    return Source(readers[0], tuple(files), data.path, tuple(left_out), tuple(of_zpipe))
+    return Source(readers[0], tuple(files), data.path, tuple(left_out), tuple(other_folders))
 
 
 def _is_data(file: Path) -> bool:

@@ -18,7 +18,7 @@ from zpipe.memory.tape import Peak, Tape
 from zpipe.plans.memory import GpuMemory, MemoryPrediction, Table, Term
 from zpipe.schema.experiment import Experiment
 
-_KNOWN, _ON_CPU, _GENERIC = 0.05, 0.2, 0.2
+_KNOWN, _ON_CPU, _GENERIC = 0.05, 0.3, 0.2
 """Relative errors: of architectures that were measured on GPUs, of training on the CPU, of other models."""
 _STEADY_MARGIN, _STEADY_ROOM = 0.02, 4
 """How much more GPU memory runs used at most, relative, whose update went into free blocks at least so many

@@ -45,10 +45,13 @@ def fits_of(prediction: MemoryPrediction, experiment: Experiment, facts: Facts) 
         yield fit("disk", prediction.swap_files.total, room)
 
 
-def exceeds_gpu(size: int, band: float, facts: Facts) -> bool:
-    """Whether so many bytes do not fit, even if they were predicted too high by their whole error."""
-    fullest = _fullest_gpu(facts)
-    return fullest is not None and verdict(size, _usable(fullest), band, band) == "does not fit"
+def parameters_exceed_gpu(experiment: Experiment, facts: Facts, band: float) -> bool:
+    """Below stage 3 each GPU holds them all: this is known without playing a step."""
+    fullest, numels = _fullest_gpu(facts), facts.parameter_numels
+    if experiment.stage.stage == 3 or fullest is None or numels is None or facts.device != "cuda":
+        return False
+    element = 4 if facts.parameter_dtype == "fp32" else 2
+    return verdict(element * sum(numels), _usable(fullest), band, band) == "does not fit"
 
 
 def _fullest_gpu(facts: Facts) -> Gpu | None:

@@ -42,6 +42,16 @@ def predicted_figures(memory: MemoryPrediction | None) -> dict[str, float]:
     return values
 
 
+def figures_so_far(values: Mapping[str, float], memory: MemoryPrediction | None) -> dict[str, float]:
+    """Of a run that did not finish, from what it logged last: a speed is that of the last log, not a mean."""
+    kept = {name: value for name, value in values.items() if name in EVAL_LOSS or name.startswith("memory/")}
+    prefix = "throughput/"
+    kept |= {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
+    if "loss" in values:
+        kept["final_loss"] = values["loss"]
+    return {**predicted_figures(memory), **kept} if kept else {}
+
+
 def predicted_and_measured(values: Mapping[str, Any], nodes: int = 1) -> dict[str, tuple[float, float]]:
     """Of GPU and host, the predicted and the measured peak in GiB, as far as both are known.
 

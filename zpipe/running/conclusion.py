@@ -12,6 +12,7 @@ from zpipe.machine.hardware import Hardware, detect
 from zpipe.plans.plan import Plan
 from zpipe.problems import Problem
 from zpipe.record.follower import RecordResult
+from zpipe.runfolder.figures import figures_so_far
 from zpipe.runfolder.folder import RunFolder
 from zpipe.runfolder.latest_links import link_latest
 from zpipe.runfolder.outcome import Outcome, write_outcome
@@ -31,7 +32,7 @@ def conclude(
         failed_rank=verdict.rank,
         run_dir=plan.run_dir,
         attempts=folder_of(plan).attempt.number,
-        summary=evidence.progress.summary,
+        summary=evidence.progress.summary or figures_so_far(evidence.progress.values, plan.memory),
     )
     save_outcome(outcome)
     clean_up(plan)

@@ -41,9 +41,8 @@ def _why(found: Found, judge: Judge, best: Combination) -> str:
         (f", {in_words(fit.used)} of {in_words(fit.limit)} per GPU" for fit in fits if fit.resource == "GPU"),
         "",
     )
-    return (
-        f"the fastest of {found.compared} combinations that fits: {best.speed:,.0f} tokens/s predicted{room}"
-    )
+    fit = "that fits" if all(fit.verdict == "fits" for fit in fits) else "that may fit"
+    return f"the fastest of {found.compared} combinations {fit}: {best.speed:,.0f} tokens/s predicted{room}"
 
 
 def _candidate(

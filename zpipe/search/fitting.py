@@ -9,7 +9,7 @@ from zpipe.memory.disk import swapped_bytes
 from zpipe.memory.host import host_memory
 from zpipe.memory.predict import band_of, predict_memory
 from zpipe.memory.sizes import sizes_of
-from zpipe.memory.verdict import exceeds_gpu, fits_of, room_for_swapping
+from zpipe.memory.verdict import fits_of, parameters_exceed_gpu, room_for_swapping
 from zpipe.plans.memory import Fit, MemoryPrediction, Resource, Verdict
 from zpipe.schema.experiment import Experiment
 from zpipe.search.shapes import Shape, with_micro_batch
@@ -79,18 +79,10 @@ class Judge:
         """Without `reserves` what the allocator adds to the tensors is left out."""
         if micro_batch >= self.too_large.get(shape, micro_batch + 1):
             return False
-        if "GPU" in resources and self._parameters_exceed_gpu(shape):
+        if "GPU" in resources and parameters_exceed_gpu(shape.experiment, self.facts, band_of(self.facts)):
             return False
         fits = self.fits_of(shape, micro_batch, reserves=reserves)
         return self._are_allowed(fit for fit in fits if fit.resource in resources)
-
-    def _parameters_exceed_gpu(self, shape: Shape) -> bool:
-        """Below stage 3 each GPU holds them all: this is known without playing a step."""
-        facts = self.facts
-        if shape.stage == 3 or facts.parameter_numels is None or facts.device != "cuda":
-            return False
-        element = 4 if facts.parameter_dtype == "fp32" else 2
-        return exceeds_gpu(element * sum(facts.parameter_numels), band_of(facts), facts)
 
     def _are_allowed(self, fits: Iterable[Fit]) -> bool:
         worst = _WORSE.index(self.allowed)

@@ -113,17 +113,14 @@ class Search:
     def run(self) -> Found:
         """Never raises; without a combination that fits, `best` is empty."""
         fitting: dict[Shape, list[Combination]] = {}
-        candidates = sorted(self._bounded(), key=lambda each: -max(one.speed for one in each))
-        looked = 0
-        for each in candidates:
-            if not self._matters(each, fitting, looked):
-                continue
-            looked += bool(fitting)
-            fits = self._judge.largest(each[0].shape, [one.setup.micro_batch for one in each])
-            self._too_large += len(each) - fits
-            if fits:
-                fitting[each[0].shape] = each[:fits]
-        best = list(self._ranked(fitting))
+        left = sorted(self._bounded(), key=lambda each: -max(one.speed for one in each))
+        while True:
+            left = self._look_at(left, fitting)
+            choice = self._preferred(_all_of(fitting)) if fitting else None
+            if choice is None or self._judge.fits(choice.shape, choice.setup.micro_batch, reserves=True):
+                break
+            self._drop(choice, fitting)
+        best = [] if choice is None else [choice, *self._runners_up(choice, fitting)]
         return Found(
             best=best,
             compared=len(self._shapes) * len(self._micros) + self._refused,
@@ -131,6 +128,30 @@ class Search:
             refused=self._refused,
             smallest=None if best or not self._shapes else self._smallest(),
         )
+
+    def _look_at(
+        self, candidates: list[list[Combination]], fitting: dict[Shape, list[Combination]]
+    ) -> list[list[Combination]]:
+        """Adds to `fitting` what fits without the allocator; returns what did not matter."""
+        passed_over, looked = [], 0
+        for each in candidates:
+            if not self._matters(each, fitting, looked):
+                passed_over.append(each)
+                continue
+            looked += bool(fitting)
+            fits = self._judge.largest(each[0].shape, [one.setup.micro_batch for one in each])
+            self._too_large += len(each) - fits
+            if fits:
+                fitting[each[0].shape] = each[:fits]
+        return passed_over
+
+    def _drop(self, one: Combination, fitting: dict[Shape, list[Combination]]) -> None:
+        """With what the allocator adds it does not fit, nor does a larger micro-batch."""
+        before = fitting.pop(one.shape)
+        kept = [each for each in before if each.setup.micro_batch < one.setup.micro_batch]
+        self._too_large += len(before) - len(kept)
+        if kept:
+            fitting[one.shape] = kept
 
     def _bounded(self) -> Iterator[list[Combination]]:
         """The combinations of each shape, without micro-batches for which the GPU is too small."""
@@ -140,10 +161,24 @@ class Search:
             self._too_large += (len(every) - len(alike)) * len(self._micros)
             if not alike:
                 continue
-            most = self._judge.largest(_leanest(alike), self._micros, _GPU)
+            most = self._most(alike)
             self._too_large += len(alike) * (len(self._micros) - most)
             if most:
                 yield from (self._combinations(shape, self._micros[:most]) for shape in alike)
+
+    def _most(self, shapes: list[Shape]) -> int:
+        """How many micro-batches fit on the GPU with one of the shapes.
+
+        As a rule that is the one with the highest stage and the most offload, but without master weights, as
+        with fp32, or with several copies of small states another one needs less.
+        """
+        most = self._judge.largest(_leanest(shapes), self._micros, _GPU)
+        kinds = {(shape.stage, shape.option) for shape in shapes}
+        for kind in sorted(kinds):
+            lean = _leanest([shape for shape in shapes if (shape.stage, shape.option) == kind])
+            while most < len(self._micros) and self._judge.fits(lean, self._micros[most], _GPU):
+                most += 1
+        return most
 
     def _combinations(self, shape: Shape, micros: Sequence[int]) -> list[Combination]:
         setup = setup_of(shape.experiment, with_settings(self._judge.facts, shape.experiment))
@@ -160,7 +195,7 @@ class Search:
         is_new = combinations[0].shape.kind not in kinds
         if not fitting or (is_new and len(kinds) < SHOWN and looked < _PATIENCE):
             return True
-        best = self._preferred([one for each in fitting.values() for one in each])
+        best = self._preferred(_all_of(fitting))
         bound = max(one.speed for one in combinations)
         is_simpler = min(one.simplicity for one in combinations) < best.simplicity
         return bound > best.speed / AS_FAST or (is_simpler and bound >= AS_FAST * best.speed)
@@ -172,26 +207,16 @@ class Search:
         alike = [one for one in combinations if one.speed >= AS_FAST * fastest]
         return min(alike, key=lambda one: (one.simplicity, -one.speed))
 
-    def _ranked(self, fitting: dict[Shape, list[Combination]]) -> Iterator[Combination]:
-        """The choice, which fits with what the allocator adds, then the fastest of other shapes."""
-        left = {name: list(each) for name, each in fitting.items()}
-        for position in range(SHOWN):
-            found = self._next(left, is_choice=position == 0)
-            if found is None:
+    @staticmethod
+    def _runners_up(choice: Combination, fitting: dict[Shape, list[Combination]]) -> Iterator[Combination]:
+        """The fastest of each other kind."""
+        left, found = _all_of(fitting), choice
+        for _ in range(SHOWN - 1):
+            left = [one for one in left if one.shape.kind != found.shape.kind]
+            if not left:
                 return
+            found = max(left, key=lambda one: one.speed)
             yield found
-            left = {shape: each for shape, each in left.items() if shape.kind != found.shape.kind}
-
-    def _next(self, left: dict[Shape, list[Combination]], *, is_choice: bool) -> Combination | None:
-        while combinations := [one for each in left.values() for one in each]:
-            fastest = max(combinations, key=lambda one: one.speed)
-            found = self._preferred(combinations) if is_choice else fastest
-            if not is_choice or self._judge.fits(found.shape, found.setup.micro_batch, reserves=True):
-                return found
-            kept = [one for one in left[found.shape] if one.setup.micro_batch < found.setup.micro_batch]
-            self._too_large += len(left[found.shape]) - len(kept)
-            left[found.shape] = kept
-        return None
 
     def _smallest(self) -> Combination:
         shape = min((_leanest(self._shapes), *self._shapes), key=self._gpu_bytes)
@@ -200,6 +225,10 @@ class Search:
     def _gpu_bytes(self, shape: Shape) -> int:
         prediction = self._judge.prediction(shape, self._micros[0], reserves=False)
         return prediction.gpu.used if prediction is not None and prediction.gpu is not None else 0
+
+
+def _all_of(fitting: Mapping[Shape, list[Combination]]) -> list[Combination]:
+    return [one for each in fitting.values() for one in each]
 
 
 def _leanest(shapes: Sequence[Shape]) -> Shape:
