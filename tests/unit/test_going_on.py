@@ -67,3 +67,15 @@ def test_trust_is_never_taken_from_a_plan(killed: Plan) -> None:
     assert not any("resume.trust" in text for text in repeating(killed, []))
     assert "resume.trust=true" in repeating(killed, ["resume.trust=true"])
     assert continued(killed).experiment.resume.trust is False
+
+
+def test_a_key_of_another_option_brings_the_option_into_a_repeated_run(tmp_path: Path) -> None:
+    plan = plan_of("data=python_stdlib", "data.max_length=64", run_dir=tmp_path / "run")
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"text": "one"}\n' * 100, encoding="utf-8")
+    repeated = plan_of(*repeating(plan, [f"data.path={file}"]))
+    assert (repeated.experiment.data.source, repeated.experiment.data.path) == ("files", str(file))
+    assert repeated.experiment.data.max_length == 64
+    own = plan_of("data=files", f"data.path={file}", "data.max_length=64", run_dir=tmp_path / "other")
+    assert "data=files" in repeating(own, [f"data.path={file}"])
+    assert plan_of(*repeating(own, [f"data.path={file}"])).experiment.data.max_length == 64

@@ -69,7 +69,9 @@ def test_predicted_and_measured_peaks_stand_side_by_side(tmp_path: Path) -> None
     assert "| allocated on the GPU | 28.50 GiB | 29.00 GiB at the last logged step |" in text
     assert "| reserved on the GPU | 30.10 GiB | 31.50 GiB at the last logged step |" in text
     assert "| used on the fullest GPU | 30.90 GiB | 38.00 GiB with other processes |" in text
-    assert "| host memory of all workers | 12.30 GiB | 13.00 GiB resident in total |" in text
+    assert (
+        "| host memory of all workers | 12.30 GiB | 13.00 GiB resident in total, with the launcher |" in text
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Overrides are rewritten into Hydra's form, and unknown names are refused."""
 
 import shlex
+from pathlib import Path
 
 import pytest
 
@@ -24,12 +25,20 @@ from zpipe.problems import Refusal
         ("recipe=null", "~recipe"),
         ("hydra/launcher=joblib", "hydra/launcher=joblib"),
         ("hydra.run.dir=/tmp/x", "hydra.run.dir=/tmp/x"),
+        ("hydra.run.dir=runs/lr=1e-4", "hydra.run.dir='runs/lr=1e-4'"),
+        ("hydra.run.dir=run(1)", "hydra.run.dir='run(1)'"),
         ("model.config.num_hidden_layers=2", "++model.config.num_hidden_layers=2"),
         ("launcher.env={A: x}", "++launcher.env={A: x}"),
     ],
 )
 def test_override_is_rewritten_into_hydras_form(typed: str, rewritten: str) -> None:
     assert rewrite([typed]) == [rewritten]
+
+
+@pytest.mark.parametrize("key", ["hydra.run.dir", "hydra.sweep.dir"])
+@pytest.mark.parametrize("typed", ["~/runs/one", "'~/runs/one'"])
+def test_folder_of_a_run_may_begin_with_the_home_folder(key: str, typed: str) -> None:
+    assert rewrite([f"{key}={typed}"]) == [f"{key}='{Path.home() / 'runs' / 'one'}'"]
 
 
 @pytest.mark.parametrize("typed", ["stage=3", "offload=nvme", "model.config.vocab_size=300", "train.seed=1"])

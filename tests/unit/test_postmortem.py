@@ -285,3 +285,11 @@ def test_what_this_machine_lacks_is_not_advised(monkeypatch: pytest.MonkeyPatch)
     advised = advise("host_out_of_memory", Situation(plan, "train"), CPU)
     assert advised
     assert not any("offload=nvme" in suggestion.overrides for suggestion in advised)
+
+
+def test_run_that_left_a_checkpoint_is_not_told_to_save_earlier() -> None:
+    plan = plan_of("checkpoint=default", "checkpoint.save_steps=500")
+    stopped = Situation(plan, "train", step=21)
+    (advice,) = advise("terminated", stopped, CPU)
+    assert "checkpoint.save_steps=10" in advice.overrides
+    assert advise("terminated", replace(stopped, has_checkpoint=True), CPU) == []

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 import zpipe
+from tests.support.planning import plan_of
 from tests.support.plans import begin_attempt, run_in
 from tests.support.process import environment
 from zpipe.api.errors import Interrupted, RefusedInput
@@ -265,3 +266,13 @@ def test_bash_completes_groups_and_options(tmp_path: Path) -> None:
 def test_overrides_that_are_no_text_are_refused(typed: Any) -> None:
     with pytest.raises(RefusedInput, match="is no text"):
         zpipe.plan(typed)
+
+
+def test_plan_refuses_what_a_run_of_the_folder_would_refuse(tmp_path: Path) -> None:
+    with pytest.raises(RefusedInput, match="not a checkpoint"):
+        zpipe.plan(resume=str(tmp_path / "nothing"))
+    plan = plan_of("model=tiny", "train.max_steps=20", run_dir=tmp_path / "run")
+    write_plan(plan)
+    begin_attempt(tmp_path / "run")
+    with pytest.raises(RefusedInput, match=r"train\.max_steps"):
+        zpipe.plan(resume=str(tmp_path / "run"), train={"max_steps": 7})

@@ -13,9 +13,13 @@ from zpipe.compose.queued import repeated_command, settled
 from zpipe.compose.repeat import continued
 from zpipe.compose.settings import overrides_from
 from zpipe.machine.hardware import detect
+from zpipe.plans.plan import Plan
 from zpipe.problems import Problem, Refusal, refuse_if_any
 from zpipe.record.store import tracking_problems
 from zpipe.redact import remember_overrides
+from zpipe.running.choose import named_problems
+from zpipe.running.start import start_of
+from zpipe.schema.resume import AUTO, NEVER
 
 
 def plan(*overrides: str, **settings: Any) -> ShownPlan:
@@ -32,7 +36,15 @@ def plan(*overrides: str, **settings: Any) -> ShownPlan:
             composed.experiment, composed.run_dir, command, detect(), composed.provenance, settled(composed)
         )
         refuse_if_any(tracking_problems(compiled.experiment.tracking))
+        _refuse_what_a_run_would(compiled)
         return ShownPlan.of(compiled)
+
+
+def _refuse_what_a_run_would(plan: Plan) -> None:
+    """Changes with which the run of the folder would not go on; a checkpoint that cannot be used."""
+    if plan.experiment.resume.checkpoint not in (AUTO, NEVER):
+        refuse_if_any(named_problems(plan))
+    start_of(plan)
 
 
 def run(*overrides: str, **settings: Any) -> ShownOutcome:

@@ -15,6 +15,7 @@ from zpipe.schema.experiment import Experiment
 
 MOST_TRIED = 20
 """Files next to a wrong path that are looked at for a fix."""
+_EXAMPLE = "train.jsonl"
 
 
 def one_source_of_weights(experiment: Experiment, facts: Facts) -> Iterator[Problem]:
@@ -72,7 +73,8 @@ def _fixes(given: object) -> Fix:
     names = islice(sorted(str(file) for file in siblings if file.suffix.lower() in READERS), MOST_TRIED)
     readable = list(islice((name for name in names if not inspect(Data(path=name)).problems), 3))
     no_path = "data=python_stdlib" if given is None else "data=python_stdlib data.path=null"
-    return either(*(f"data.path={name}" for name in readable or ["train.jsonl"]), no_path)
+    example = [] if given == _EXAMPLE else [_EXAMPLE]
+    return either(*(f"data.path={name}" for name in readable or example), no_path)
 
 
 def say_what_the_data_shows(experiment: Experiment, facts: Facts) -> Iterator[Notice]:

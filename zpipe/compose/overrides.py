@@ -41,6 +41,8 @@ from zpipe.resources import config_groups
 _LISTS_OF_SLOTS = ("launcher.include", "launcher.exclude")
 """Keys whose commas are DeepSpeed's, as in host-a:0,1. The points of a sweep run on one machine."""
 
+_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir")
+
 
 @dataclass(frozen=True)
 class _Rewritten:
@@ -56,7 +58,7 @@ def rewrite(overrides: Iterable[str]) -> list[str]:
     use_search_path(typed)
     results = [_rewrite_one(text) for text in typed]
     refuse_if_any(problem for result in results for problem in result.problems)
-    return _implied_options([*typed, *_recipe_keys(results)]) + [result.text for result in results]
+    return implied_options([*typed, *_recipe_keys(results)]) + [result.text for result in results]
 
 
 def given_overrides(hydra: Any) -> tuple[list[str], list[str]]:
@@ -76,7 +78,8 @@ def as_typed(override: str) -> str:
     return f"{key.removeprefix('++')}{equals}{plain}"
 
 
-def _implied_options(typed: list[str]) -> list[str]:
+def implied_options(typed: list[str]) -> list[str]:
+    """The options that come with typed keys, such as data=files with data.path."""
     keys = {text.partition("=")[0].lstrip("+") for text in typed}
     return [
         f"{group}={option}" for key, (group, option) in IMPLIED.items() if key in keys and group not in keys
@@ -105,10 +108,19 @@ def _rewrite_one(text: str) -> _Rewritten:
         return _Rewritten(text)
     if name.startswith(("hydra.", "hydra/")):
         unknown = check_hydra_name(name, text.partition("=")[2])
-        return _Rewritten(text, (unknown,) if unknown is not None else ())
+        return _Rewritten(_with_home(text, override), (unknown,) if unknown is not None else ())
     if name in config_groups():
         return _group_choice(text, override)
     return _value(text, override)
+
+
+def _with_home(text: str, override: Override) -> str:
+    """The override with `~` replaced in the name of a folder: the shell leaves it alone behind `=`."""
+    value = override.value()
+    plain = value.text if isinstance(value, QuotedString) else value
+    if override.key_or_group not in _FOLDERS or not isinstance(plain, str) or not plain.startswith("~"):
+        return text
+    return f"{override.get_key_element()}={quoted(str(expanded(plain)))}"
 
 
 def _is_unicode(text: str) -> bool:
@@ -143,7 +155,9 @@ def _unreadable(text: str, error: HydraException) -> _Rewritten:
 def _unknown_key(text: str) -> Problem | None:
     """A problem if an unreadable override has an unknown name before its equals sign."""
     key, equals, value = text.partition("=")
-    return check_key(key, value) if equals and key and key not in config_groups() else None
+    if not equals or not key or key in config_groups():
+        return None
+    return (check_hydra_name if key.startswith(("hydra.", "hydra/")) else check_key)(key, value)
 
 
 def _group_choice(text: str, override: Override) -> _Rewritten:

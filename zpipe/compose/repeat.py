@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from zpipe.compose.compose import compose_once
-from zpipe.compose.overrides import rewrite
+from zpipe.compose.overrides import implied_options, rewrite
 from zpipe.compose.recipe_rules import recipe_problems
 from zpipe.compose.recipes import RECIPE
 from zpipe.compose.settings import override
@@ -52,6 +52,7 @@ class Repetition:
 
 def repeating(plan: Plan, more: list[str]) -> list[str]:
     """Overrides of a run with the settings of the plan, changed by `more`. Raises Refusal."""
+    more = [*(each for each in implied_options(more) if not _has_option(plan, each)), *more]
     typed = {text.partition("=")[0].lstrip("+~") for text in more}
     replaced = typed.union(*(_replaced_with(group, plan.provenance) for group in typed))
     repetition = Repetition.of(plan.experiment, plan.provenance)
@@ -61,6 +62,12 @@ def repeating(plan: Plan, more: list[str]) -> list[str]:
     removed = [f"~{key}" for key in repetition.removed]
     kept = [f"{group}={option}" for group, option in repetition.options.items() if group not in typed]
     return [*kept, *removed, *(override(key, value) for key, value in changed.items()), *more]
+
+
+def _has_option(plan: Plan, text: str) -> bool:
+    group, _, option = text.partition("=")
+    choice = plan.provenance.options.get(group)
+    return choice is not None and choice.option == option
 
 
 def continuing(folder: RunFolder, more: list[str]) -> list[str]:

@@ -45,7 +45,14 @@ def write_postmortem(
     if outcome.ending not in MEANING:
         return None
     progress = evidence.progress
-    situation = Situation(plan, progress.phase, progress.step, root_exit(evidence), memory_use(evidence))
+    situation = Situation(
+        plan,
+        progress.phase,
+        progress.step,
+        root_exit(evidence),
+        memory_use(evidence),
+        has_checkpoint=bool(progress.checkpoints),
+    )
     unhealthy = progress.precision_events[-SHOWN_LINES:]
     suggestions = tuple(advise(outcome.ending, situation, hardware))
     sections = [

@@ -11,6 +11,7 @@ from zpipe.plans.plan import Plan
 from zpipe.terminal.units import size
 
 _GIB = 2**30
+_ONE_RANK = "memory/host_peak_gib"
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,10 @@ def _gpu(plan: Plan, evidence: Evidence) -> Iterator[Row]:
 def _host(plan: Plan, evidence: Evidence, hardware: Hardware) -> Iterator[Row]:
     """Pinned memory is the part of the workers' memory that cannot be paged out."""
     peak = max((sample.workers for sample in evidence.samples), default=0)
-    measured = f"{size(peak, 2)} resident in total" if peak else "not measured"
+    measured = f"{size(peak, 2)} resident in total, with the launcher" if peak else "not measured"
+    logged = evidence.progress.values.get(_ONE_RANK) if plan.launch.world_size == 1 else None
+    if logged is not None:
+        measured = f"{size(round(logged * _GIB), 2)} at the last logged step"
     host = plan.memory.host if plan.memory is not None else None
     if host is not None:
         yield Row("host memory of all workers", size(host.node, 2), measured)

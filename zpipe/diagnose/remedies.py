@@ -38,6 +38,7 @@ class Situation:
     """The first failed rank, if no exception explains it."""
     memory_use: float | None = None
     """Highest share of the host's memory in use at the end; None without samples."""
+    has_checkpoint: bool = False
 
     @property
     def experiment(self) -> Experiment:
@@ -195,6 +196,8 @@ def operator_build(situation: Situation) -> Iterator[Suggestion]:
 def stopped(situation: Situation) -> Iterator[Suggestion]:
     """Earlier checkpoints, so that less work is lost next time."""
     checkpoint = situation.experiment.checkpoint
+    if situation.has_checkpoint:
+        return
     if situation.step >= 2 and (
         checkpoint.save_strategy != "steps" or checkpoint.save_steps > situation.step
     ):
