@@ -1,5 +1,6 @@
 """What is exported of a run: its final model, one of its checkpoints, or the best of them."""
 
+import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,7 +125,12 @@ class Choice:
 
     def _nothing(self) -> Problem:
         reason = "the run has neither a complete final model nor an intact checkpoint"
-        return Problem("RUN", str(self._folder.path), reason, fix=f"zpipe checkpoints {self._folder.path}")
+        return Problem(
+            "RUN",
+            str(self._folder.path),
+            reason,
+            fix=f"zpipe checkpoints {shlex.quote(str(self._folder.path))}",
+        )
 
     def _intact_steps(self, but: int | None = None) -> str:
         steps = [each.step for each in self._found if each.state in UNCHANGED and each.step != but]

@@ -7,6 +7,7 @@ and the files of the tokenizer. mlflow.transformers.load_model then reads the we
 
 import json
 import re
+import shlex
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -68,7 +69,8 @@ class Registry:
         state = None if state is None else state.in_store(redact_uri(store))
         if state is None or state.run_id is None or state.experiment_id is None:
             where = "" if uri is None else f" --uri {redact_uri(uri)}"
-            fix = f"zpipe record {folder.path}{where}, if it was recorded at all (tracking.enabled=true)"
+            command = f"zpipe record {shlex.quote(str(folder.path))}{where}"
+            fix = f"{command}, if it was recorded at all (tracking.enabled=true)"
             raise Refusal([Problem(OPTION, name, "MLflow does not have this run", fix=fix)])
         refuse_if_any(check_store(store))
         with reporting_failures(store):

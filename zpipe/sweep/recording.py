@@ -1,5 +1,6 @@
 """Records a sweep afterwards, if its leading process was killed or could not reach MLflow."""
 
+import shlex
 from pathlib import Path
 
 from zpipe.exits import Exit
@@ -22,7 +23,7 @@ def record_sweep(folder: Path, uri: str | None = None) -> Exit:
         show("this sweep was run without tracking")
         return Exit.FINISHED
     if uri is None:
-        store = usable_uri(definition.uri, f"zpipe record {folder}")
+        store = usable_uri(definition.uri, f"zpipe record {shlex.quote(str(folder))}")
     else:
         store = resolve_uri(uri, Path.cwd())
     is_complete = True

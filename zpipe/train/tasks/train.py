@@ -1,6 +1,7 @@
 """The task `train`: from the plan to the trained model, phase by phase."""
 
 import os
+import shlex
 from typing import TYPE_CHECKING
 
 from zpipe.checkpoints.folders import checkpoints_in
@@ -80,7 +81,9 @@ def _begin(plan: Plan, rank: Rank, reporter: Reporter) -> AttemptStart:
     attempt = folder.attempt
     if rank.is_main and attempt.start.exists() and not _SUPERVISED & os.environ.keys():
         reason = "this command was run before, and the run goes on with zpipe only"
-        raise Refusal([Problem("attempt", attempt.number, reason, fix=f"zpipe resume={folder.path}")])
+        raise Refusal(
+            [Problem("attempt", attempt.number, reason, fix=f"zpipe {shlex.quote(f'resume={folder.path}')}")]
+        )
     if _is_by_hand(plan):
         start = start_by_hand(folder)
         if rank.is_main:
