@@ -32,7 +32,7 @@ def by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _predict(monkeypatch: pytest.MonkeyPatch, known: MemoryPrediction | None) -> None:
     for module in ("zpipe.checks.memory", "zpipe.compile.compiler"):
-        monkeypatch.setattr(f"{module}.predict_memory", lambda experiment, facts: known)
+        monkeypatch.setattr(f"{module}.predict_memory", lambda experiment, facts, *, reserves=True: known)
 
 
 def _tables(text: str) -> list[list[tuple[str, float]]]:
