@@ -68,5 +68,6 @@ def test_a_run_allocates_no_more_gpu_memory_than_described(text_file: Path, tmp_
         "hardware.gpu_memory_gib=4",
         "memory.check=warn",
         f"data.path={text_file}",
+        folder="large",
     )
     assert large.result["ending"] == "gpu_out_of_memory", large.explain()
