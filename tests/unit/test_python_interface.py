@@ -263,8 +263,8 @@ def test_bash_completes_groups_and_options(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("typed", [{"stage": 3}, ["stage=3"], None, 3])
-def test_overrides_that_are_no_text_are_refused(typed: Any) -> None:
-    with pytest.raises(RefusedInput, match="is no text"):
+def test_overrides_that_are_not_strings_are_refused(typed: Any) -> None:
+    with pytest.raises(RefusedInput, match="is not a string"):
         zpipe.plan(typed)
 
 

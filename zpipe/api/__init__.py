@@ -19,7 +19,6 @@ from zpipe.record.store import tracking_problems
 from zpipe.redact import remember_overrides
 from zpipe.running.choose import named_problems
 from zpipe.running.start import start_of
-from zpipe.schema.resume import AUTO, NEVER
 
 
 def plan(*overrides: str, **settings: Any) -> ShownPlan:
@@ -42,8 +41,7 @@ def plan(*overrides: str, **settings: Any) -> ShownPlan:
 
 def _refuse_what_a_run_would(plan: Plan) -> None:
     """Changes with which the run of the folder would not go on; a checkpoint that cannot be used."""
-    if plan.experiment.resume.checkpoint not in (AUTO, NEVER):
-        refuse_if_any(named_problems(plan))
+    refuse_if_any(named_problems(plan))
     start_of(plan)
 
 
@@ -67,7 +65,7 @@ def run(*overrides: str, **settings: Any) -> ShownOutcome:
 def _composed(overrides: tuple[str, ...], settings: dict[str, Any]) -> tuple[ComposedRun, list[str]]:
     refuse_if_any(
         Problem(
-            "overrides", each, "is no text", "texts such as 'stage=3'", "stage=3, or **settings for a mapping"
+            "overrides", each, "is not a string", "strings: 'stage=3'", "stage=3, or **settings for a mapping"
         )
         for each in overrides
         if not isinstance(each, str)

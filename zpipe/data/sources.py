@@ -48,7 +48,7 @@ class Source:
     left_out: tuple[Path, ...] = ()
     """Data files of the folder that belong to other splits."""
     other_folders: tuple[Path, ...] = ()
-    """Folders in it whose files are no data: of models, runs, sweeps and MLflow."""
+    """Folders in it whose files are not data: those of models, runs, sweeps and MLflow."""
 
     def stamp(self) -> list[list[Any]]:
         """Absolute path, size in bytes and modification time in ns of each file, to detect changes."""
